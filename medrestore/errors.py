@@ -1,0 +1,34 @@
+"""The errors that medrestore raises on purpose: one root, a few children.
+
+A message says what happened, in which file or plugin, what was observed, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class MedrestoreError(Exception):
+    """Root of every error that medrestore raises on purpose; a front end catches this one."""
+
+
+class InputError(MedrestoreError):
+    """A file, folder or array that cannot be used as it is."""
+
+
+class GeometryError(InputError):
+    """A grid that has no usable place in space: NaN or singular affine, or grids that do not match."""
+
+
+class OutputError(MedrestoreError):
+    """A result that cannot be written: it exists already, the folder is missing, the disk is full."""
+
+
+class ModelError(MedrestoreError):
+    """An unknown, ambiguous or broken model, or weights that do not match it."""
+
+
+class PluginError(MedrestoreError):
+    """A plugin that breaks the contract of its hooks."""
+
+
+class ConfigError(MedrestoreError):
+    """An option or a configuration value that is unknown or out of range."""

@@ -1,0 +1,221 @@
+"""Where voxels came from and what was done to them, as plain JSON-able records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from medrestore.errors import InputError
+
+JSON: TypeAlias = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
+"""What a record may hold; sequences are kept as tuples, non-finite numbers as their names."""
+
+SourceFormat = Literal["nifti", "dicom", "array"]
+
+SCHEMA = 1
+"""Version of the JSON layout of `RunRecord`; a reader refuses a newer one."""
+
+_PACKAGES = ("medrestore", "numpy", "scipy", "torch", "monai", "nibabel", "pydicom", "scikit-image", "pluggy")
+_BLOCK = 1 << 20
+
+
+def plain(value: object, where: str = "value") -> JSON:
+    """Return `value` as immutable-by-convention JSON: tuples, fresh dicts, built-in scalars.
+
+    NaN and infinities, which JSON has no word for, become the strings ``"NaN"``, ``"Infinity"`` and
+    ``"-Infinity"``: a finished run must not be lost to a record that cannot be written.
+
+    Args:
+        value: Anything built from mappings with string keys, sequences, numbers (numpy's too), strings,
+            paths, booleans and None.
+        where: Name used in the error message.
+
+    Raises:
+        TypeError: `value` holds something that has no JSON form.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return _plain_mapping(value, where)
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        return tuple(plain(item, f"{where}[{n}]") for n, item in enumerate(value))
+    raise TypeError(
+        f"{where}: {type(value).__name__} has no JSON form; pass numbers, strings, lists or mappings"
+    )
+
+
+def _plain_mapping(value: Mapping[Any, object], where: str) -> dict[str, JSON]:
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"{where}: key {key!r} is not a string")
+    return {str.__str__(key): plain(item, f"{where}.{key}") for key, item in value.items()}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing done to a volume: a name and the parameters that replay it."""
+
+    name: str
+    params: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Detach the parameters from the caller's objects."""
+        object.__setattr__(self, "params", _plain_mapping(self.params, f"step {self.name!r}"))
+
+
+History: TypeAlias = tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a volume was read from.
+
+    Attributes:
+        path: File or folder as given; empty for an array in memory.
+        format: ``"nifti"``, ``"dicom"`` or ``"array"``.
+        sha256: Hash of the file; of the sorted per-file hashes for a DICOM folder; None for an array.
+        details: On-disk facts a writer needs (``dtype``, ``slope``, ``inter``, ...); no patient data.
+    """
+
+    path: str
+    format: SourceFormat
+    sha256: str | None = None
+    details: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the format and detach the details from the caller's objects."""
+        if self.format not in get_args(SourceFormat):
+            raise ValueError(f"format {self.format!r}, expected one of {get_args(SourceFormat)}")
+        object.__setattr__(self, "path", os.fspath(self.path))
+        object.__setattr__(self, "details", _plain_mapping(self.details, "source details"))
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Which model ran: its full name, the plugin that declared it and the hash of its weights."""
+
+    name: str
+    plugin: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """All that is needed to say how a result was made, and to make it again.
+
+    Attributes:
+        medrestore: Version of this package.
+        versions: Versions of Python and of the packages that compute, by name.
+        model: The model that ran.
+        input: Where the scan came from.
+        settings: Options of the run after defaults were filled in.
+        seed: Seed of every random draw; None if nothing was drawn.
+        noise: Noise level used and how it was found.
+        timings: Seconds by phase.
+        peak_memory_mb: Highest resident memory of the process, in MB; None if unknown.
+        metrics: Values against a reference, or the reason why there are none.
+        output: What was written, with hashes and clipped voxels.
+        warnings: What a reader of the result should know.
+    """
+
+    medrestore: str
+    versions: Mapping[str, str]
+    model: ModelRef
+    input: Source
+    settings: Mapping[str, JSON] = field(default_factory=dict)
+    seed: int | None = None
+    noise: Mapping[str, JSON] = field(default_factory=dict)
+    timings: Mapping[str, JSON] = field(default_factory=dict)
+    peak_memory_mb: float | None = None
+    metrics: Mapping[str, JSON] = field(default_factory=dict)
+    output: Mapping[str, JSON] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Detach every mapping from the caller's objects."""
+        for name in ("versions", "settings", "noise", "timings", "metrics", "output"):
+            object.__setattr__(self, name, _plain_mapping(getattr(self, name), name))
+        object.__setattr__(self, "warnings", tuple(str(text) for text in self.warnings))
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """Return the record as JSON text with stable key order; `from_json` reads it back."""
+        return json.dumps(
+            {"schema": SCHEMA, **asdict(self)}, indent=indent, allow_nan=False, ensure_ascii=False
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> RunRecord:
+        """Read a record written by `to_json`.
+
+        Raises:
+            InputError: Not JSON, another schema, or fields missing or unknown.
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"run record: not valid JSON ({error}); expected the sidecar of a result"
+            ) from error
+        schema = data.pop("schema", None) if isinstance(data, dict) else None
+        if schema != SCHEMA:
+            raise InputError(f"run record: schema {schema!r}, this version of medrestore reads {SCHEMA}")
+        known = {item.name for item in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise InputError(
+                f"run record: unknown fields {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+            )
+        try:
+            data["model"] = ModelRef(**data["model"])
+            data["input"] = Source(**data["input"])
+            return cls(**data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"run record: a field is missing or of the wrong kind ({error})") from error
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return digest.hexdigest()
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions of Python and of the installed packages that take part, without importing them."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
