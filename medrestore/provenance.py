@@ -54,7 +54,7 @@ def plain(value: object, where: str = "value") -> JSON:
             return value
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        return str(os.fspath(value))
     if isinstance(value, Mapping):
         return _plain_mapping(value, where)
     if isinstance(value, np.ndarray):
