@@ -1,0 +1,61 @@
+"""The head (or body) as a mask: everything that is not air around it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from medrestore.errors import InputError
+from medrestore.types import BoolArray, RealArray
+
+SMOOTHING = 2.0  # voxels; enough to lift the mask clear of noise, little beside a scalp
+_BINS = 256
+
+
+def head_mask(reference: npt.ArrayLike) -> BoolArray:
+    """The largest bright object of a volume, with its holes filled.
+
+    Smooths with a Gaussian of two voxels, thresholds by Otsu's method (IEEE Trans. SMC 9(1), 1979), keeps
+    the largest connected component and fills what it encloses: in three dimensions, then slice by slice
+    along each axis, because a cropped head leaves its skull and sinuses open to the border of the volume.
+
+    Args:
+        reference: (X, Y, Z), the clean volume, brighter inside than outside.
+
+    Returns:
+        Boolean array of the same shape.
+
+    Raises:
+        InputError: if the array is not a volume of finite real voxels, or is constant.
+    """
+    from scipy import ndimage
+
+    array = np.asarray(reference)
+    if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise InputError(
+            "a head mask needs a volume (X, Y, Z) of finite real voxels, "
+            f"got shape {array.shape}, type {array.dtype}"
+        )
+    smooth = ndimage.gaussian_filter(array.astype(np.float32), SMOOTHING)
+    if float(smooth.min()) == float(smooth.max()):
+        raise InputError(f"a constant volume (all voxels {float(smooth.flat[0]):g}) has no head to find")
+    labels, _ = ndimage.label(smooth > otsu_threshold(smooth))
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0  # the background
+    mask: BoolArray = ndimage.binary_fill_holes(labels == int(np.argmax(sizes)))
+    for axis in range(3):
+        for index in range(mask.shape[axis]):
+            plane = (slice(None),) * axis + (index,)
+            mask[plane] = ndimage.binary_fill_holes(mask[plane])
+    return mask
+
+
+def otsu_threshold(values: RealArray) -> float:
+    """The threshold of largest variance between classes, from a histogram of 256 bins (centre of a bin)."""
+    counts, edges = np.histogram(values, bins=_BINS)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1].astype(np.float64)
+    above = counts.sum() - below
+    total = np.cumsum(counts * centres)
+    between = below * above * (total[:-1] / below - (total[-1] - total[:-1]) / above) ** 2
+    return float(centres[int(np.argmax(between))])
