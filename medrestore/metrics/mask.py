@@ -9,6 +9,7 @@ from medrestore.errors import InputError
 from medrestore.types import BoolArray, RealArray
 
 SMOOTHING = 2.0  # voxels; enough to lift the mask clear of noise, little beside a scalp
+SPECK = 0.01  # components smaller than this fraction of the largest are noise
 CLOSING = 7  # voxels; half the width of the gap that a skull leaves between scalp and brain at 1 mm
 _BINS = 256
 
@@ -16,9 +17,10 @@ _BINS = 256
 def head_mask(reference: npt.ArrayLike) -> BoolArray:
     """The largest bright object of a volume, with its holes filled.
 
-    Smooths with a Gaussian of two voxels, thresholds by Otsu's method (IEEE Trans. SMC 9(1), 1979), keeps
-    the largest connected component, closes gaps of up to 14 voxels (in a cropped head the dark skull is open
-    to the border of the volume, and so not a hole) and fills what is enclosed in a slice along any axis.
+    Smooths with a Gaussian of two voxels, thresholds by Otsu's method (IEEE Trans. SMC 9(1), 1979), drops
+    specks, closes gaps of up to 14 voxels (a dark skull can part scalp and brain, and in a cropped head it is
+    open to the border, so not a hole), keeps the largest connected component and fills what is enclosed in
+    a slice along any axis.
 
     Args:
         reference: (X, Y, Z), the clean volume, brighter inside than outside.
@@ -40,15 +42,24 @@ def head_mask(reference: npt.ArrayLike) -> BoolArray:
     smooth = ndimage.gaussian_filter(array.astype(np.float32), SMOOTHING)
     if float(smooth.min()) == float(smooth.max()):
         raise InputError(f"a constant volume (all voxels {float(smooth.flat[0]):g}) has no head to find")
-    labels, _ = ndimage.label(smooth > otsu_threshold(smooth))
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0  # the background
-    mask = _closed(labels == int(np.argmax(sizes)))
+    mask = _components(smooth > otsu_threshold(smooth), at_least=SPECK)
+    mask = _components(_closed(mask), at_least=1.0)
     for axis in range(3):
         for index in range(mask.shape[axis]):
             plane = (slice(None),) * axis + (index,)
             mask[plane] = ndimage.binary_fill_holes(mask[plane])
     return mask
+
+
+def _components(mask: BoolArray, *, at_least: float) -> BoolArray:
+    # the connected components that have at least this fraction of the voxels of the largest one
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0  # the background
+    kept: BoolArray = (sizes >= at_least * sizes.max())[labels]
+    return kept & mask
 
 
 def _closed(mask: BoolArray) -> BoolArray:
