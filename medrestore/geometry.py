@@ -83,7 +83,7 @@ class Geometry:
         # nibabel takes a third of a second to import, which `medrestore models` must not pay.
         from nibabel.orientations import aff2axcodes
 
-        first, second, third = aff2axcodes(self.affine)  # type: ignore[no-untyped-call]
+        first, second, third = aff2axcodes(self.affine)
         return str(first), str(second), str(third)
 
     @property
@@ -158,7 +158,8 @@ def _checked_affine(affine: Any) -> Float64Array:
     if not np.array_equal(matrix[3], [0.0, 0.0, 0.0, 1.0]):
         raise GeometryError(f"affine has last row {matrix[3].tolist()}, expected [0, 0, 0, 1]")
     edges = np.linalg.norm(matrix[:3, :3], axis=0)
-    if not edges.all() or not abs(np.linalg.det(matrix[:3, :3] / edges)) >= _FLAT:
+    flatness = abs(float(np.linalg.det(matrix[:3, :3] / edges))) if edges.min() > 0 else 0.0
+    if not flatness >= _FLAT:
         raise GeometryError(
             f"affine is singular (voxel edges of {edges.tolist()} mm span no volume); "
             "the header's orientation is damaged or was never set"

@@ -1,0 +1,85 @@
+"""Scans in and out: NIfTI files, and folders with one classic DICOM series.
+
+`read` and `read_series` return `Volume`; `write` makes NIfTI files, atomically.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from medrestore.errors import InputError
+from medrestore.io.atomic import atomic_write
+from medrestore.io.dicom import is_dicom, read_dicom
+from medrestore.io.nifti import read_nifti, read_nifti_series
+from medrestore.io.nifti_writer import WriteReport, write_nifti
+from medrestore.volume import Volume
+
+__all__ = ["WriteReport", "atomic_write", "read", "read_series", "write"]
+
+
+def read(path: str | os.PathLike[str]) -> Volume:
+    """Read a NIfTI file (.nii, .nii.gz, version 1 or 2), or a folder with one classic DICOM series.
+
+    Formats are told by content. Voxels come as float32 (X, Y, Z) with the file's scaling applied, in the
+    order of the file; an image is a volume of one slice. A single DICOM file is read as one slice.
+
+    Raises:
+        InputError: The path is missing or no such scan, a file is damaged, voxels are not real or not
+            finite, or it is a 4-D series (use `read_series`).
+        GeometryError: The scan has no usable place in space.
+    """
+    path = _existing(path)
+    return read_dicom(path) if path.is_dir() or is_dicom(path) else read_nifti(path)
+
+
+def read_series(path: str | os.PathLike[str]) -> tuple[Volume, ...]:
+    """Read every time point of a 4-D NIfTI file, each as `read` would; any other scan gives one volume.
+
+    Raises:
+        InputError: As `read`; a 4-D file is no error here.
+        GeometryError: As `read`.
+    """
+    path = _existing(path)
+    return (read_dicom(path),) if path.is_dir() or is_dicom(path) else read_nifti_series(path)
+
+
+def write(
+    volumes: Volume | Sequence[Volume],
+    path: str | os.PathLike[str],
+    *,
+    dtype: str = "float32",
+    overwrite: bool = False,
+) -> WriteReport:
+    """Write a volume, or several on one grid as a 4-D series, to a NIfTI file.
+
+    The header is a new one: grid, voxel sizes in mm, sform and qform with the input's codes, the input's
+    NIfTI version and time step. No text of the input's header is copied. The file appears whole or not at
+    all.
+
+    Args:
+        volumes: What to write.
+        path: Ends in .nii or .nii.gz; the folder must exist.
+        dtype: ``"float32"``; ``"input"`` for the type and scaling of the input, values rounded and clipped
+            to what it can hold; or the name of a type, such as ``"int16"``, without scaling.
+        overwrite: Replace a file that is there already.
+
+    Returns:
+        Where it went, how many voxels were clipped, and the file's SHA-256.
+
+    Raises:
+        OutputError: The file exists, cannot be written, the name or type is not one of NIfTI's, the input's
+            type is unknown, or the volumes do not share one grid.
+    """
+    series = (volumes,) if isinstance(volumes, Volume) else tuple(volumes)
+    return write_nifti(series, Path(path), dtype=dtype, overwrite=overwrite)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if not path.exists():
+        raise InputError(
+            f"{path}: no such file or folder; expected a NIfTI file or a folder with a DICOM series"
+        )
+    return path

@@ -1,0 +1,179 @@
+"""Volumes to NIfTI files, with a fresh header: geometry, units and nothing else goes out."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import nibabel as nib
+import numpy as np
+
+from medrestore.errors import OutputError
+from medrestore.geometry import Geometry
+from medrestore.io.atomic import atomic_write
+from medrestore.provenance import sha256_file
+from medrestore.types import RealArray
+from medrestore.volume import Volume
+
+_HEADERS: dict[int, Any] = {1: nib.Nifti1Header, 2: nib.Nifti2Header}
+# The largest axis that NIfTI-1 can hold: its sizes are int16.
+_NIFTI1_AXIS = 32767
+_GZIP_LEVEL = 1
+_ALIGNED = 2
+_TYPES = ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
+
+
+@dataclass(frozen=True)
+class WriteReport:
+    """What was written: where, how many voxels the integer type could not hold, and the file's hash."""
+
+    path: Path
+    clipped_voxels: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Encoding:
+    """How values are stored: ``value = stored * slope + inter``."""
+
+    dtype: np.dtype[Any]
+    slope: float = 1.0
+    inter: float = 0.0
+
+
+def write_nifti(volumes: Sequence[Volume], path: Path, *, dtype: str, overwrite: bool) -> WriteReport:
+    """Write one volume, or several on one grid as a 4-D series; see `medrestore.io.write`."""
+    name = path.name.lower()
+    if not name.endswith((".nii", ".nii.gz")):
+        raise OutputError(f"{path}: the name of a NIfTI file ends in .nii or .nii.gz")
+    _check_series(volumes, path)
+    encoding = _encoding(volumes[0], dtype, path)
+    header = _header(volumes, encoding)
+    clipped = 0
+    with atomic_write(path, overwrite) as temporary:
+        with temporary.open("wb") as file, _encoder(file, name.endswith(".gz")) as stream:
+            header.write_to(stream)
+            for volume in volumes:
+                clipped += _write_voxels(stream, volume.array, encoding)
+        digest = sha256_file(temporary)
+    return WriteReport(path, clipped, digest)
+
+
+def _encoder(file: BinaryIO, compressed: bool) -> contextlib.AbstractContextManager[BinaryIO]:
+    if not compressed:
+        return contextlib.nullcontext(file)
+    # No name and no time in the gzip header: the same voxels make the same bytes.
+    return cast(
+        "contextlib.AbstractContextManager[BinaryIO]", gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0)
+    )
+
+
+def _check_series(volumes: Sequence[Volume], path: Path) -> None:
+    if not volumes:
+        raise OutputError(f"{path}: no volume to write")
+    first = volumes[0].geometry
+    for index, volume in enumerate(volumes):
+        if not first.allclose(volume.geometry):
+            raise OutputError(
+                f"{path}: volume {index} lies on another grid ({volume.geometry.shape}) than volume 0 "
+                f"({first.shape}); a series shares one grid, write the volumes to files of their own"
+            )
+
+
+def _encoding(volume: Volume, dtype: str, path: Path) -> _Encoding:
+    details = {} if volume.source is None else volume.source.details
+    if dtype != "input":
+        if dtype not in _TYPES:
+            raise OutputError(f"{path}: voxel type {dtype!r}, expected 'input' or one of {', '.join(_TYPES)}")
+        return _Encoding(np.dtype(dtype))
+    if "dtype" not in details:
+        raise OutputError(
+            f"{path}: the voxel type of the input is not known; name one of {', '.join(_TYPES)}"
+        )
+    known = str(details["dtype"])
+    if known not in _TYPES:
+        # Wider floats and booleans: the nearest type that every NIfTI reader knows.
+        known = "float32" if known.startswith("float") else "uint8"
+    kept = np.dtype(known)
+    if kept.kind == "f":
+        return _Encoding(kept)
+    return _Encoding(
+        kept, float(cast(float, details.get("slope", 1.0))), float(cast(float, details.get("inter", 0.0)))
+    )
+
+
+def _write_voxels(stream: BinaryIO, array: RealArray, encoding: _Encoding) -> int:
+    """Write (X, Y, Z) with X fastest, a slice at a time; return how many voxels were clipped."""
+    clipped = 0
+    for k in range(array.shape[2]):
+        stored, count = _encode(array[:, :, k], encoding)
+        clipped += count
+        stream.write(stored.tobytes(order="F"))
+    return clipped
+
+
+def _encode(values: RealArray, encoding: _Encoding) -> tuple[RealArray, int]:
+    dtype = encoding.dtype
+    unscaled = (encoding.slope, encoding.inter) == (1.0, 0.0)
+    if unscaled and (
+        values.dtype == dtype or (dtype.kind == "f" and values.dtype.itemsize <= dtype.itemsize)
+    ):
+        return values.astype(dtype, copy=False), 0
+    stored = (values.astype(np.float64) - encoding.inter) / encoding.slope
+    low, high = _limits(dtype)
+    if dtype.kind != "f":
+        stored = np.rint(stored)
+    clipped = int(np.count_nonzero((stored < low) | (stored > high)))
+    return np.clip(stored, low, high).astype(dtype), clipped
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """Return the ends of a type's range as float64 values that the type can hold."""
+    if dtype.kind == "f":
+        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    # The top of a 64-bit type rounds up to a float64 that the type cannot hold.
+    return float(low), float(high) if int(float(high)) <= high else float(np.nextafter(float(high), 0.0))
+
+
+def _header(volumes: Sequence[Volume], encoding: _Encoding) -> Any:
+    volume = volumes[0]
+    details = {} if volume.source is None else volume.source.details
+    shape = volume.shape if len(volumes) == 1 else (*volume.shape, len(volumes))
+    version = 2 if details.get("nifti") == 2 or max(shape) > _NIFTI1_AXIS else 1
+    header = _HEADERS[version]()
+    header.set_data_dtype(encoding.dtype)
+    header.set_data_shape(shape)
+    header.set_slope_inter(encoding.slope, encoding.inter)
+    header["descrip"] = b"medrestore"
+    step, unit = cast("tuple[float, str]", details.get("time", (0.0, "unknown")))
+    header.set_xyzt_units("mm", unit if len(shape) == 4 else None)
+    if len(shape) == 4:
+        header["pixdim"][4] = step
+    _set_orientation(header, volume.geometry, details)
+    return header
+
+
+def _set_orientation(header: Any, geometry: Geometry, details: Any) -> None:
+    """Set sform and qform, with the input's codes wherever they still say the truth.
+
+    The sform always carries the affine: quaternions in float32 lose up to some hundredths of a millimetre.
+    Where the input had no orientation at all, and still is on its grid, the output has none either.
+    """
+    sform, qform = int(details.get("sform_code", 0)), int(details.get("qform_code", 0))
+    affine = details.get("affine")
+    same_grid = affine is not None and geometry.allclose(Geometry(geometry.shape, affine))
+    header.set_qform(geometry.affine, code=qform)
+    if same_grid and sform == qform == 0:
+        header.set_sform(None, code=0)
+        return
+    if same_grid and details.get("qform") is not None:
+        header.set_qform(np.asarray(details["qform"]), code=qform)
+        # Voxel sizes belong to the affine in use; the two forms agree on them in any sane file.
+    elif not sform and not qform:
+        header.set_qform(geometry.affine, code=_ALIGNED)
+    header.set_sform(geometry.affine, code=sform or qform or _ALIGNED)
