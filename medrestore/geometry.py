@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -81,9 +82,9 @@ class Geometry:
     def axis_codes(self) -> tuple[str, str, str]:
         """Anatomical end of each array axis, such as ``("L", "A", "S")``; the nearest one when oblique."""
         # nibabel takes a third of a second to import, which `medrestore models` must not pay.
-        from nibabel.orientations import aff2axcodes
+        from nibabel.orientations import aff2axcodes  # noqa: PLC0415
 
-        first, second, third = aff2axcodes(self.affine)
+        first, second, third = cast(Any, aff2axcodes)(self.affine)
         return str(first), str(second), str(third)
 
     @property
@@ -114,7 +115,7 @@ class Geometry:
         apart = np.linalg.norm(self.world(corners) - other.world(corners), axis=-1)
         return bool(apart.max() <= tol_mm)
 
-    def cropped(self, slices: tuple[slice, slice, slice]) -> Geometry:
+    def cropped(self, slices: Sequence[slice]) -> Geometry:
         """Return the grid of ``array[slices]``; negative bounds and steps mean what they mean in numpy.
 
         Raises:

@@ -17,7 +17,7 @@ import numpy as np
 
 from medrestore.errors import InputError
 
-JSON: TypeAlias = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
+JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
 """What a record may hold; sequences are kept as tuples, non-finite numbers as their names."""
 
 SourceFormat = Literal["nifti", "dicom", "array"]

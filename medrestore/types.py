@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -21,24 +21,16 @@ RealArray = npt.NDArray[Any]
 """Any real (boolean, integer or floating) array; `Volume` checks that it is real."""
 
 
-class Modality(str, Enum):
+class Modality(StrEnum):
     """What kind of scanner the values come from; decides the units and the default model."""
 
     MR = "MR"
     CT = "CT"
     UNKNOWN = "unknown"
 
-    def __str__(self) -> str:
-        """Return the bare value, the same on every Python version."""
-        return self.value
 
-
-class Task(str, Enum):
+class Task(StrEnum):
     """What a model does to a scan."""
 
     DENOISE = "denoise"
     SUPERRES = "superres"
-
-    def __str__(self) -> str:
-        """Return the bare value, the same on every Python version."""
-        return self.value

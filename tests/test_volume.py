@@ -57,7 +57,7 @@ def test_non_finite_voxels_are_counted_and_located(order):
     bad[2, 1, 4] = -np.inf
     with pytest.raises(InputError, match=r"3 of 120 .*2 NaN, 1 infinite.*first at index \(2, 1, 0\)"):
         Volume(bad, GRID)
-    with pytest.raises(InputError, match="scan.nii: 3 of"):
+    with pytest.raises(InputError, match=r"scan\.nii: 3 of"):
         Volume(bad, GRID, source=Source("scan.nii", "nifti"))
 
 

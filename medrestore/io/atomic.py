@@ -89,7 +89,7 @@ def _place(temporary: Path, path: Path, overwrite: bool) -> None:
             # A file system without hard links: the check and the rename are then two steps.
             if os.path.lexists(path):
                 raise FileExistsError(path) from None
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _flush_folder(folder: Path) -> None:
