@@ -1,0 +1,42 @@
+"""What a denoiser is: a callable, and the condition it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What was measured.
+
+    Attributes:
+        image: (B, 1, X, Y, Z) the scan in model units, on the grid of the result.
+        sigma: Reference standard deviation of its noise in model units; `math.inf` says that the scan is
+            not to be used, which makes the denoiser an unconditional one.
+        gain: (B, 1, X, Y, Z) map of the noise relative to `sigma`, or None where the noise is constant.
+    """
+
+    image: Tensor
+    sigma: float
+    gain: Tensor | None = None
+
+
+class Denoiser(Protocol):
+    """The expected clean volume given a noisy state and a condition."""
+
+    def __call__(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
+        """Estimate the clean volume.
+
+        Args:
+            x: (B, 1, X, Y, Z) the clean volume plus Gaussian noise of standard deviation `sigma`.
+            sigma: Noise of the state in model units; `math.inf` says that the state carries no information
+                and the result is the posterior mean given the scan alone.
+            condition: The scan.
+
+        Returns:
+            (B, 1, X, Y, Z) estimate in model units.
+        """
+        ...

@@ -1,0 +1,91 @@
+"""Preconditioning of the network: from two measurements to one denoiser.
+
+At every step of the reverse process the clean volume x has been measured twice: by the state
+x_t = x + sigma_t n_1 and by the scan y = x + sigma_y n_2. Their precision-weighted mean
+
+    m = (sigma_t^2 y + sigma_y^2 x_t) / (sigma_t^2 + sigma_y^2)
+
+carries Gaussian noise of standard deviation k = sigma_t sigma_y / sqrt(sigma_t^2 + sigma_y^2), and
+
+    D(x_t, sigma_t, y) = m + k F(m, y, k, sigma_y)
+
+gives the network F a target of unit variance at every pair of levels. This is the preconditioning of Karras
+et al., Elucidating the Design Space of Diffusion-Based Generative Models (NeurIPS 2022), section 5, with
+c_skip = 1 and c_out = k, extended to the second measurement. Where sigma_t is infinite m is y, and one
+evaluation is the posterior mean given the scan; where sigma_y is infinite m is x_t, and D is unconditional.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from medrestore.diffusion.denoiser import Condition
+
+LEVEL_RANGE = (1e-4, 1e4)
+"""Levels outside are told to the network as the nearest end: it needs a finite logarithm of infinity."""
+
+
+def combine(x: Tensor, sigma: Tensor, image: Tensor, sigma_image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the precision-weighted mean m of two measurements and its standard deviation k.
+
+    Either level may be infinite, not both. Levels broadcast against the images.
+    """
+    weight = 1 / (1 + (sigma_image / sigma) ** 2)
+    return torch.lerp(x, image, weight), (sigma**-2 + sigma_image**-2) ** -0.5
+
+
+def network_inputs(
+    x: Tensor, sigma: Tensor, image: Tensor, sigma_image: Tensor, gain: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Prepare one network evaluation.
+
+    Args:
+        x: (B, 1, X, Y, Z) state.
+        sigma: (B,) level of the state.
+        image: (B, 1, X, Y, Z) scan.
+        sigma_image: (B,) reference level of the scan.
+        gain: (B, 1, X, Y, Z) relative noise map of the scan, or None.
+
+    Returns:
+        m and k, both broadcasting to (B, 1, X, Y, Z), and the network's two arguments: (B, 4, X, Y, Z) and (B, 2).
+    """
+    sigma_map, image_map = (level[:, None, None, None, None] for level in (sigma, sigma_image))
+    _, k_reference = combine(x[:, :, :1, :1, :1], sigma_map, image[:, :, :1, :1, :1], image_map)
+    if gain is not None:
+        image_map = image_map * gain
+    mean, k = combine(x, sigma_map, image, image_map)
+    departure = (image - mean) / image_map
+    log_gain = torch.zeros_like(mean) if gain is None else gain.log()
+    inputs = torch.cat([mean, mean / k, departure, log_gain], dim=1)
+    levels = torch.stack([k_reference.flatten(), sigma_image], dim=1).clamp(*LEVEL_RANGE).log()
+    return mean, k, inputs, levels
+
+
+class TwoMeasurementDenoiser:
+    """A network that predicts (x - m) / k, as a `Denoiser`.
+
+    Args:
+        network: Called with (B, 4, X, Y, Z) and (B, 2), see `network_inputs`.
+        autocast: Type for the network's matrix work, or None for float32.
+    """
+
+    def __init__(self, network: nn.Module, autocast: torch.dtype | None = None) -> None:
+        self.network = network
+        self.autocast = autocast
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
+        """See `Denoiser`."""
+        if math.isinf(sigma) and math.isinf(condition.sigma):
+            raise ValueError("one of the state and the scan must carry information; both levels are infinite")
+        batch = x.new_ones(x.shape[0])
+        mean, k, inputs, levels = network_inputs(
+            x, batch * sigma, condition.image, batch * condition.sigma, condition.gain
+        )
+        enabled = self.autocast is not None
+        with torch.autocast(x.device.type, dtype=self.autocast, enabled=enabled):
+            noise = self.network(inputs, levels)
+        return mean + k * noise.float()

@@ -1,0 +1,162 @@
+"""A lean residual U-Net over 2x2x2 voxel blocks, conditioned by two noise levels.
+
+The first step folds every 2x2x2 block of voxels into channels, so that the finest level already works on an
+eighth of the positions; the last step unfolds them. Nothing in the network looks further than its
+convolutions: the normalisation runs over the channels of one position, never over space, so the value of a
+voxel is a function of its receptive field alone and a tile with a halo that wide gives the exact result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FOLD = 2
+INPUTS = 4
+FREQUENCIES = tuple(2.0 ** (i / 2) for i in range(-6, 2))
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of each position of a (B, C, X, Y, Z) tensor."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In channels_last_3d memory the permuted view is contiguous, so this costs one pass and no copy.
+        y = F.layer_norm(x.permute(0, 2, 3, 4, 1), self.weight.shape, self.weight, self.bias, 1e-5)
+        return y.permute(0, 4, 1, 2, 3)
+
+
+class Block(nn.Module):
+    """Pre-activation residual block with feature-wise scale and shift (FiLM, Perez et al. 2018)."""
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.conv_in = nn.Conv3d(channels, channels, 3, padding=1)
+        self.film = nn.Linear(embedding, 2 * channels)
+        self.conv_out = nn.Conv3d(channels, channels, 3, padding=1)
+        for zeroed in (self.film.weight, self.film.bias, self.conv_out.weight, self.conv_out.bias):
+            nn.init.zeros_(zeroed)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.film(embedding)[:, :, None, None, None].chunk(2, dim=1)
+        hidden = self.conv_in(self.norm(x))
+        hidden = F.silu(torch.addcmul(shift.to(hidden.dtype), hidden, 1 + scale.to(hidden.dtype)))
+        return x + self.conv_out(hidden)
+
+
+def fold(x: Tensor) -> Tensor:
+    """Move each 2x2x2 block of voxels into channels: (B, C, X, Y, Z) to (B, 8C, X/2, Y/2, Z/2), channels last."""
+    b, c, *size = x.shape
+    nx, ny, nz = (s // FOLD for s in size)
+    x = x.reshape(b, c, nx, FOLD, ny, FOLD, nz, FOLD).permute(0, 2, 4, 6, 1, 3, 5, 7)
+    return x.reshape(b, nx, ny, nz, c * FOLD**3).permute(0, 4, 1, 2, 3)
+
+
+def unfold(x: Tensor) -> Tensor:
+    """Invert `fold`: (B, 8C, X, Y, Z) to (B, C, 2X, 2Y, 2Z), contiguous."""
+    b, c, nx, ny, nz = x.shape
+    x = x.permute(0, 2, 3, 4, 1).reshape(b, nx, ny, nz, c // FOLD**3, FOLD, FOLD, FOLD)
+    return x.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(b, c // FOLD**3, nx * FOLD, ny * FOLD, nz * FOLD)
+
+
+class VoxelNet(nn.Module):
+    """Residual U-Net that predicts the unit-variance noise in the mean of two measurements.
+
+    Args:
+        widths: Channels at 1/2, 1/4, 1/8 ... of the resolution.
+        down: Residual blocks at each level on the way down.
+        up: Residual blocks at each level (but the coarsest) on the way up.
+        embedding: Width of the noise-level embedding.
+    """
+
+    def __init__(
+        self, widths: Sequence[int], down: Sequence[int], up: Sequence[int], embedding: int = 128
+    ) -> None:
+        super().__init__()
+        if not len(widths) == len(down) == len(up) + 1:
+            raise ValueError("widths and down need one entry a level, up one fewer")
+        self.embed = nn.Sequential(nn.Linear(4 * len(FREQUENCIES), embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
+        blocks = FOLD**3
+        self.stem = nn.Linear(INPUTS * blocks, widths[0])
+        self.stem_film = nn.Linear(embedding, widths[0])
+        self.down = nn.ModuleList(
+            nn.ModuleList(Block(w, embedding) for _ in range(n)) for w, n in zip(widths, down, strict=True)
+        )
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.shrink = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.grow = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in pairs)
+        self.up = nn.ModuleList(
+            nn.ModuleList(Block(w, embedding) for _ in range(n)) for w, n in zip(widths[:-1], up, strict=True)
+        )
+        self.head_norm = ChannelNorm(widths[0])
+        self.head = nn.Conv3d(widths[0], blocks, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        nn.init.zeros_(self.stem_film.weight)
+        nn.init.zeros_(self.stem_film.bias)
+        self.multiple = FOLD ** len(widths)
+        self.halo = _halo(down, up)
+
+    def forward(self, inputs: Tensor, levels: Tensor) -> Tensor:
+        """Predict the noise.
+
+        Args:
+            inputs: (B, 4, X, Y, Z) float32, sizes multiples of `multiple`: the precision-weighted mean m of
+                both measurements, m / k, the scan's departure from m in its own standard deviations, and the
+                logarithm of the relative noise map.
+            levels: (B, 2) logarithms of the standard deviations of the noise in m and in the scan.
+
+        Returns:
+            (B, 1, X, Y, Z) float32 estimate of the noise in m, in units of its standard deviation k.
+        """
+        embedding = self.embed(_fourier(levels))
+        x = self._stem(inputs, embedding)
+        skips = []
+        for blocks, shrink in zip(self.down[:-1], self.shrink, strict=True):
+            for block in blocks:
+                x = block(x, embedding)
+            skips.append(x)
+            x = shrink(x)
+        for block in self.down[-1]:
+            x = block(x, embedding)
+        for blocks, grow, skip in zip(self.up[::-1], self.grow[::-1], skips[::-1], strict=True):
+            x = skip + F.interpolate(grow(x), scale_factor=2)
+            for block in blocks:
+                x = block(x, embedding)
+        return unfold(self.head(F.silu(self.head_norm(x))).float())
+
+    def _stem(self, inputs: Tensor, embedding: Tensor) -> Tensor:
+        """Fold and mix the inputs in float32: at 1 % noise bfloat16 would round away a fifth of the noise."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            mean, scaled, departure, gain = fold(inputs.float()).chunk(INPUTS, dim=1)
+            detail = scaled - scaled.mean(dim=1, keepdim=True)
+            folded = torch.cat([mean, detail, departure, gain], dim=1).permute(0, 2, 3, 4, 1)
+            scale = 1 + self.stem_film(embedding.float())
+            mixed = self.stem(folded) * scale[:, None, None, None, :]
+        # The residual stream follows the autocast type, or every addition below would run in float32.
+        return mixed.to(embedding.dtype).permute(0, 4, 1, 2, 3)
+
+
+def _fourier(levels: Tensor) -> Tensor:
+    angles = (levels[:, :, None] * levels.new_tensor(FREQUENCIES)).flatten(1)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _halo(down: Sequence[int], up: Sequence[int]) -> int:
+    """Voxels that one output voxel looks out to, rounded up to whole coarsest positions."""
+    reach = FOLD  # the head's one convolution
+    for level, blocks in enumerate(down):
+        spacing = FOLD ** (level + 1)
+        reach += 2 * spacing * (blocks + (up[level] if level < len(up) else 0))
+    coarsest = FOLD ** len(down)
+    # A coarsest position covers a whole block of voxels, whichever of them the output is.
+    return math.ceil(reach / coarsest) * coarsest + coarsest

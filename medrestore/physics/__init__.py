@@ -1,0 +1,1 @@
+"""Physics of the measurement: noise models, operators, slice profiles."""
