@@ -1,0 +1,132 @@
+"""The training configuration: a TOML file, read strictly."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from medrestore.errors import ConfigError
+
+STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataOptions:
+    """What is trained on.
+
+    Attributes:
+        root: Folder that the patterns are relative to, itself relative to the configuration file.
+        scans: Glob patterns of clean scans: NIfTI files, or folders of one DICOM series.
+        labels: Glob patterns of label maps.
+        exclude: Glob patterns of what the patterns above find and must not be seen.
+        validation: Scans for the validation score; never trained on.
+        spacings_mm: Resolutions to which finer scans are also lowered, beside their own.
+    """
+
+    root: str
+    scans: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    spacings_mm: tuple[float, ...] = (1.0, 1.4)
+
+
+@dataclass(frozen=True, config=STRICT)
+class NetworkOptions:
+    """Name of a network in `medrestore.networks` and the keyword arguments of its class."""
+
+    name: str = "voxelnet"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=STRICT)
+class LoopOptions:
+    """How long and how fast.
+
+    Attributes:
+        steps: Updates in all.
+        batch: Patches an update.
+        patch: Side of a patch in voxels.
+        rate: Peak learning rate.
+        warmup: Updates over which the rate rises.
+        hold: Fraction of the updates after which the rate falls to zero along a cosine.
+        ema: Decay of the weight average that is exported.
+        clip: Largest norm of the gradient.
+        mean: Fraction of a batch at an infinite state level, that is, for the posterior mean.
+        unconditional: Fraction of the rest with the scan left out.
+        seed: Seed of everything random.
+        checkpoint_minutes: Time between checkpoints.
+        validate_steps: Updates between validations; 0 for none.
+        bfloat16: Whether matrix work runs in bfloat16.
+    """
+
+    steps: int
+    batch: int = 8
+    patch: int = 48
+    rate: float = 2e-3
+    warmup: int = 100
+    hold: float = 0.3
+    ema: float = 0.999
+    clip: float = 1.0
+    mean: float = 0.75
+    unconditional: float = 0.0
+    seed: int = 1
+    checkpoint_minutes: float = 5.0
+    validate_steps: int = 1000
+    bfloat16: bool = True
+
+
+@dataclass(frozen=True, config=STRICT)
+class DegradationOptions:
+    """How clean patches are degraded; levels are fractions of the 99th percentile of the scan."""
+
+    noise: tuple[float, float] = (0.007, 0.18)
+    rician: float = 0.75
+    varying: float = 0.15
+    estimate_error: float = 0.03
+
+
+@dataclass(frozen=True, config=STRICT)
+class AugmentationOptions:
+    """Probabilities and ranges of what is done to a clean patch."""
+
+    tone_curve: float = 0.35
+    bias_field: float = 0.3
+    scale: float = 0.35
+    synthetic: float = 0.2
+
+
+@dataclass(frozen=True, config=STRICT)
+class TrainConfig:
+    """All that a training run needs. `model` holds the fields of the model folder's `model.toml`."""
+
+    data: DataOptions
+    loop: LoopOptions
+    model: Mapping[str, Any]
+    network: NetworkOptions = NetworkOptions()
+    augmentation: AugmentationOptions = AugmentationOptions()
+    degradation: DegradationOptions = DegradationOptions()
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a configuration.
+
+    Raises:
+        ConfigError: The file is missing, no TOML, or has an unknown, missing or ill-typed key.
+    """
+    try:
+        table = tomllib.loads(path.read_text())
+        return TypeAdapter(TrainConfig).validate_python(table)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the training configuration: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigError(f"{path}: {faults}") from error

@@ -1,0 +1,217 @@
+"""The training loop: resumable to the step, because every batch is a function of the seed and the step."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medrestore.diffusion.precondition import network_inputs
+from medrestore.networks import build
+from medrestore.training.config import LoopOptions, TrainConfig
+from medrestore.training.optim import make_optimisers
+from medrestore.training.patches import Batch, PatchSampler
+
+LOG_FIELDS = ("step", "loss", "rate", "gradient", "seconds", "validation_psnr")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress callback is told after every step."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+    validation_psnr: float | None = None
+
+
+class LevelWeights:
+    """Weights that make every noise level count alike.
+
+    What a model cannot know makes most of the loss, and its share falls with the noise, so that an unweighted
+    loss is deaf to the high levels. Dividing by a running mean of the loss at each level turns it into a mean
+    of logarithms: a decibel gained counts the same everywhere. Compare Karras et al., Analyzing and Improving
+    the Training Dynamics of Diffusion Models (CVPR 2024), eq. 4, which learns the same quantity.
+    """
+
+    EDGES = np.log(np.geomspace(0.005, 0.5, 17))
+
+    def __init__(self, decay: float = 0.98) -> None:
+        self.decay = decay
+        self.mean = np.ones(len(self.EDGES) + 1)
+
+    def __call__(self, log_k: Tensor, loss: Tensor) -> Tensor:
+        """Return the weighted mean of (B,) losses at (B,) logarithms of k, and take note of them."""
+        bins = np.digitize(log_k.detach().cpu().numpy(), self.EDGES)
+        for index, value in zip(bins, loss.detach().cpu().numpy(), strict=True):
+            self.mean[index] = self.decay * self.mean[index] + (1 - self.decay) * float(value)
+        weights = torch.as_tensor(1 / self.mean[bins], dtype=loss.dtype, device=loss.device)
+        return (weights * loss).mean()
+
+
+def learning_rate(step: int, options: LoopOptions) -> float:
+    """Rise linearly, hold, and fall to zero along a cosine."""
+    rise = min(1.0, (step + 1) / options.warmup)
+    start = options.hold * options.steps
+    fall = max(0.0, (step - start) / (options.steps - start))
+    return options.rate * rise * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
+
+
+def draw_levels(batch: Batch, options: LoopOptions, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Draw the state levels of a batch, and drop some scans.
+
+    Returns:
+        (B,) levels of the state and of the scan; never both infinite.
+    """
+    scan = torch.from_numpy(batch.sigma)
+    count = len(scan)
+    # Around the scan's own level: far above it the state says nothing, far below it the scan does not.
+    state = scan * torch.from_numpy(np.exp(rng.uniform(-3.0, 1.5, count)).astype(np.float32))
+    dropped = torch.from_numpy(rng.random(count) < options.unconditional)
+    alone = torch.from_numpy(rng.random(count) < options.mean) & ~dropped
+    return state.masked_fill(alone, math.inf), scan.masked_fill(dropped, math.inf)
+
+
+class Trainer:
+    """Trains one network on one sampler; everything that a checkpoint must hold is in `state_dict`."""
+
+    def __init__(self, config: TrainConfig, sampler: PatchSampler, device: str = "cpu") -> None:
+        self.options = config.loop
+        self.sampler = sampler
+        self.device = torch.device(device)
+        torch.manual_seed(self.options.seed)
+        network = build(config.network.name, config.network.options)
+        self.network = network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.average: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimisers = make_optimisers(self.network, self.options.rate)
+        self.weights = LevelWeights()
+        self.step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on as if there had been no break."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "level_means": torch.from_numpy(self.weights.mean),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+        self.weights.mean = state["level_means"].numpy().copy()
+
+    def train_step(self) -> tuple[float, float]:
+        """Make one update; return the mean squared error in units of k^2 and the norm of the gradient."""
+        options = self.options
+        batch = self.sampler.batch(options.batch, (options.seed, self.step))
+        rng = np.random.default_rng((options.seed, self.step, 1))
+        log_k, error = self._errors(batch, *draw_levels(batch, options, rng), rng)
+        self.weights(log_k, error).backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), options.clip)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(self.step, options)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        self.step += 1
+        self._update_average()
+        return error.mean().item(), norm.item()
+
+    def _errors(
+        self, batch: Batch, state: Tensor, scan: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return (B,) logarithms of k and (B,) mean squared errors in units of k^2."""
+        clean, image, gain = (
+            torch.from_numpy(part).to(self.device) for part in (batch.clean, batch.scan, batch.gain)
+        )
+        noise = torch.from_numpy(rng.standard_normal(batch.clean.shape, dtype=np.float32)).to(self.device)
+        state, scan = state.to(self.device), scan.to(self.device)
+        finite = torch.nan_to_num(state, posinf=0.0)[:, None, None, None, None]
+        noisy = clean * (finite > 0) + finite * noise
+        mean, k, inputs, levels = network_inputs(noisy, state, image, scan, gain)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
+            predicted = self.network(inputs, levels)
+        error = (predicted - (clean - mean) / k).square().mean(dim=(1, 2, 3, 4))
+        return levels[:, 0], error
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # A short memory at first: the early weights are far from anything worth remembering.
+        decay = min(self.options.ema, self.step / (self.step + 10))
+        for average, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            average.lerp_(value, 1 - decay)
+
+
+def save_checkpoint(trainer: Trainer, path: Path) -> None:
+    """Write a checkpoint so that a kill at any moment leaves the old or the new one."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(trainer.state_dict(), temporary)
+    os.replace(temporary, path)
+
+
+def run(
+    trainer: Trainer,
+    folder: Path,
+    validate: Callable[[nn.Module], float] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Train to the last step, from the checkpoint in `folder` if there is one.
+
+    Args:
+        trainer: A new trainer.
+        folder: Where `checkpoint.pt` and `log.csv` live.
+        validate: Score of the averaged weights in dB, called every `validate_steps`.
+        progress: Called after every step.
+    """
+    options = trainer.options
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.pt"
+    if checkpoint.exists():
+        trainer.load_state_dict(torch.load(checkpoint, map_location=trainer.device, weights_only=True))
+    log = folder / "log.csv"
+    _truncate_log(log, trainer.step)
+    saved = time.monotonic()
+    with log.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, LOG_FIELDS)
+        while trainer.step < options.steps:
+            start = time.monotonic()
+            rate = learning_rate(trainer.step, options)
+            loss, norm = trainer.train_step()
+            seconds = time.monotonic() - start
+            last = trainer.step == options.steps
+            due = options.validate_steps and (last or trainer.step % options.validate_steps == 0)
+            score = validate(trainer.average) if validate and due else None
+            row = (trainer.step, f"{loss:.5f}", f"{rate:.3e}", f"{norm:.4f}", f"{seconds:.3f}")
+            writer.writerow(dict(zip(LOG_FIELDS, (*row, "" if score is None else f"{score:.3f}"), strict=True)))
+            if last or time.monotonic() - saved > 60 * options.checkpoint_minutes:
+                stream.flush()
+                save_checkpoint(trainer, checkpoint)
+                saved = time.monotonic()
+            if progress:
+                progress(Progress(trainer.step, options.steps, loss, seconds, score))
+
+
+def _truncate_log(log: Path, step: int) -> None:
+    """Drop the rows after the checkpoint that training goes on from: they will be written again."""
+    rows = list(csv.DictReader(log.open())) if log.exists() else []
+    with log.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, LOG_FIELDS)
+        writer.writeheader()
+        writer.writerows(row for row in rows if int(row["step"]) <= step)

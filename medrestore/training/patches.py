@@ -1,0 +1,122 @@
+"""Training pairs: clean patches from scans and label maps, and the degradation that the model is to undo."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage, signal
+
+from medrestore.physics.noise import add_gaussian, add_rician
+from medrestore.training.config import AugmentationOptions, DegradationOptions
+from medrestore.training.contrast import random_bias_field, random_orientation, random_tone_curve, synthesise
+from medrestore.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training pairs, all (B, 1, X, Y, Z) float32 but `sigma`, (B,)."""
+
+    clean: FloatArray
+    scan: FloatArray
+    gain: FloatArray
+    sigma: FloatArray
+
+
+class PatchSampler:
+    """Draws batches from volumes in memory; a batch is a function of its seed alone.
+
+    Args:
+        scans: Clean volumes (X, Y, Z) in units of their 99th percentile.
+        labels: Label maps (X, Y, Z).
+        patch: Side of the cubic patches in voxels.
+        augmentation: What is done to the clean patch.
+        degradation: What is done to make the scan from it.
+    """
+
+    def __init__(
+        self,
+        scans: list[FloatArray],
+        labels: list[np.ndarray],
+        patch: int,
+        augmentation: AugmentationOptions,
+        degradation: DegradationOptions,
+    ) -> None:
+        self.scans = [scan.astype(np.float16) for scan in scans]
+        # Less than in proportion: large scans are seen more often, but the many small ones keep their variety.
+        weight = np.array([scan.size for scan in scans]) ** 0.75
+        self.weight = weight / weight.sum()
+        self.labels = labels
+        self.patch = patch
+        self.augmentation = augmentation
+        self.degradation = degradation
+
+    def batch(self, size: int, seed: tuple[int, ...]) -> Batch:
+        """Draw `size` pairs."""
+        rng = np.random.default_rng(seed)
+        clean = [self._clean(rng) for _ in range(size)]
+        scan, gain, sigma = zip(*(self._degrade(patch, rng) for patch in clean), strict=True)
+        stacked = (np.stack(part)[:, None] for part in (clean, scan, gain))
+        return Batch(*stacked, sigma=np.array(sigma, dtype=np.float32))
+
+    def _clean(self, rng: np.random.Generator) -> FloatArray:
+        options = self.augmentation
+        if self.labels and rng.random() < options.synthetic:
+            patch = synthesise(self.labels[rng.integers(len(self.labels))], self.patch, rng)
+        else:
+            patch = self._crop(rng)
+            if rng.random() < options.tone_curve:
+                patch = random_tone_curve(patch, rng)
+        patch = random_orientation(patch, rng)
+        if rng.random() < options.bias_field:
+            patch = patch * random_bias_field(patch.shape, rng)
+        return np.ascontiguousarray(patch * np.float32(np.exp(rng.normal(0, options.scale))))
+
+    def _crop(self, rng: np.random.Generator) -> FloatArray:
+        """Cut a patch that is mostly head: air teaches little and there is much of it."""
+        scan = self.scans[rng.choice(len(self.scans), p=self.weight)]
+        for _ in range(4):
+            start = [rng.integers(0, max(n - self.patch, 0) + 1) for n in scan.shape]
+            patch = scan[tuple(slice(a, a + self.patch) for a in start)]
+            if np.count_nonzero(patch[::4, ::4, ::4] > 0.12) > 0.25 * patch[::4, ::4, ::4].size:
+                break
+        padding = [(0, self.patch - n) for n in patch.shape]
+        if any(after for _, after in padding):
+            patch = np.pad(patch, padding, mode="symmetric")
+        return patch.astype(np.float32)
+
+    def _degrade(
+        self, clean: FloatArray, rng: np.random.Generator
+    ) -> tuple[FloatArray, FloatArray, float]:
+        options = self.degradation
+        low, high = np.log(options.noise)
+        sigma = float(np.exp(rng.uniform(low, high)))
+        gain = np.ones_like(clean)
+        if rng.random() < options.varying:
+            gain = random_bias_field(clean.shape, rng, strength=0.8).clip(0.3, 3)
+        add = add_rician if rng.random() < options.rician else add_gaussian
+        scan = add(clean, sigma * gain, rng)
+        # The level that the model is told is an estimate.
+        return scan, gain, sigma * math.exp(rng.normal(0, options.estimate_error))
+
+
+def at_spacing(volume: FloatArray, spacing: tuple[float, ...], target: float) -> FloatArray:
+    """Lower the resolution of the axes that are finer than `target` mm by cropping their spectrum.
+
+    This is what a scanner with a coarser matrix would have measured, and it keeps the noise white.
+    """
+    for axis, step in enumerate(spacing):
+        size = round(volume.shape[axis] * step / target)
+        if size < 0.97 * volume.shape[axis]:
+            volume = np.asarray(signal.resample(volume, size, axis=axis), dtype=np.float32)
+    return np.maximum(volume, 0)
+
+
+def trim_air(volume: FloatArray, margin: int = 8, threshold: float = 0.08) -> FloatArray:
+    """Cut the volume to the box of what is brighter than `threshold`, plus a margin in voxels."""
+    inside = ndimage.binary_opening(volume > threshold, iterations=2)
+    if not inside.any():
+        return volume
+    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    return volume[tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in box)]
