@@ -148,7 +148,8 @@ def test_other_shape_is_a_reason_not_a_crash() -> None:
     for value in found.values():
         assert value.value is None
         assert value.reason is not None
-        assert "(12, 12, 12)" in value.reason and "(12, 12, 13)" in value.reason
+        assert "(12, 12, 12)" in value.reason
+        assert "(12, 12, 13)" in value.reason
 
 
 @pytest.mark.parametrize("shape", [(20, 20, 1), (20, 20, 10), (10, 20, 20)])
@@ -198,8 +199,10 @@ def test_bad_arguments_say_what_is_wrong() -> None:
 def test_constant_reference_has_absent_psnr_not_nan() -> None:
     reference = np.full((12, 12, 12), 5.0)
     found = evaluate(_noisy(reference), reference, data_range=reference_range(reference))
-    assert found["psnr"].value is None and "data_range" in (found["psnr"].reason or "")
-    assert found["mae"].value is not None and found["mae"].value > 0
+    assert found["psnr"].value is None
+    assert "data_range" in (found["psnr"].reason or "")
+    assert found["mae"].value is not None
+    assert found["mae"].value > 0
 
 
 def test_otsu_is_that_of_scikit_image() -> None:
@@ -224,7 +227,8 @@ def _head(
 def test_head_mask_fills_the_skull_and_drops_the_speck() -> None:
     volume, truth = _head((40, 44, 36), ball=15, skull=(9, 12))
     mask = head_mask(volume)
-    assert mask.dtype == np.bool_ and mask.shape == volume.shape
+    assert mask.dtype == np.bool_
+    assert mask.shape == volume.shape
     assert not mask[:3, :3, :3].any()
     assert mask[ndimage.distance_transform_edt(truth) > 2].all()
     assert not mask[ndimage.distance_transform_edt(~truth) > 2].any()

@@ -22,7 +22,8 @@ SERIES = FOLDER / "dicom_rician5"
 
 def _script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_sample_data", FOLDER / "make_sample_data.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

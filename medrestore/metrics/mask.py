@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from medrestore.errors import InputError
 from medrestore.types import BoolArray, RealArray
@@ -31,8 +32,6 @@ def head_mask(reference: npt.ArrayLike) -> BoolArray:
     Raises:
         InputError: if the array is not a volume of finite real voxels, or is constant.
     """
-    from scipy import ndimage
-
     array = np.asarray(reference)
     if array.ndim != 3 or array.size == 0 or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
         raise InputError(
@@ -53,8 +52,6 @@ def head_mask(reference: npt.ArrayLike) -> BoolArray:
 
 def _components(mask: BoolArray, *, at_least: float) -> BoolArray:
     # the connected components that have at least this fraction of the voxels of the largest one
-    from scipy import ndimage
-
     labels, _ = ndimage.label(mask)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0  # the background
@@ -64,8 +61,6 @@ def _components(mask: BoolArray, *, at_least: float) -> BoolArray:
 
 def _closed(mask: BoolArray) -> BoolArray:
     # a closing with a ball, by distance maps; edges repeat, so that the border of the volume erodes nothing
-    from scipy import ndimage
-
     padded = np.pad(mask, CLOSING + 1, mode="edge")
     near = ndimage.distance_transform_edt(~padded) <= CLOSING
     closed: BoolArray = ndimage.distance_transform_edt(near) > CLOSING

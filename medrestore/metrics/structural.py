@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 
 from medrestore.errors import InputError
 from medrestore.metrics.checks import check_mask, check_pair, check_range
@@ -89,8 +90,8 @@ def ssim_map(image: npt.ArrayLike, reference: npt.ArrayLike, *, data_range: floa
 def _slab(image: RealArray, reference: RealArray, scale: float, centre: float) -> RealArray:
     # MONAI computes in float32, and E[x^2] - E[x]^2 loses its digits where the mean is large beside the data
     # range. A constant changes no variance, so MONAI gets centred voxels; luminance needs the true mean.
-    import torch
-    from monai.metrics.regression import compute_ssim_and_cs
+    import torch  # noqa: PLC0415  two seconds, which a caller without a reference need not pay
+    from monai.metrics.regression import compute_ssim_and_cs  # noqa: PLC0415
 
     x, y = (np.subtract(array, centre, dtype=np.float64) / scale for array in (image, reference))
     pair = [torch.from_numpy(array.astype(np.float32))[None, None] for array in (x, y)]
@@ -112,8 +113,6 @@ def _slab(image: RealArray, reference: RealArray, scale: float, centre: float) -
 
 
 def _local_mean(array: RealArray) -> RealArray:
-    from scipy.ndimage import gaussian_filter
-
     smooth: RealArray = gaussian_filter(array, SIGMA, radius=BORDER)
     return smooth[(slice(BORDER, -BORDER),) * 3]
 
