@@ -1,0 +1,63 @@
+# `make demo` and `make test` set up all they need and run; a second time they install nothing.
+# What is installed is recorded in $(VENV)/.stamps, and installed again only when pyproject.toml changes.
+
+PYTHON ?= python3
+VENV ?= .venv
+# The version that the figures in the documentation were measured with. On Linux the package index serves a
+# build with CUDA (2 GB); `make TORCH_ARGS="--index-url <the CPU index of pytorch.org>"` takes the CPU build.
+TORCH ?= torch==2.13.0
+TORCH_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+STAMPS := $(VENV)/.stamps
+
+.PHONY: help demo test lint quick benchmarks docs clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo        restore the sample scans, print the scores, write a picture"
+	@echo "make test        ruff, mypy and every test (PYTEST_ARGS='-k name' narrows)"
+	@echo "make quick       the tests that are not marked slow"
+	@echo "make lint        ruff and mypy"
+	@echo "make benchmarks  measure against other denoisers and rewrite docs/benchmarks/"
+	@echo "make docs        build the documentation into site/"
+	@echo "make clean       remove what was built, and $(VENV)"
+
+demo: $(STAMPS)/demo
+	$(BIN)/python sample_data/demo.py
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+quick: $(STAMPS)/dev
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+lint: $(STAMPS)/dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+benchmarks: $(STAMPS)/bench
+	$(BIN)/python benchmarks/denoise.py
+
+docs: $(STAMPS)/docs
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed, $(PYTHON) is ' + sys.version.split()[0])"
+	@$(PYTHON) -c "import ensurepip, venv" || { echo "Python has no venv module: install python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+# torch first and pinned: resolving it together with the rest may pick another build.
+$(STAMPS)/torch: $(STAMPS)/venv
+	$(PIP) $(TORCH_ARGS) '$(TORCH)'
+	@touch $@
+
+$(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml
+	$(PIP) --editable '.[$*]'
+	@touch $@

@@ -1,0 +1,74 @@
+"""medrestore restores 3-D medical scans with diffusion models, and says what it did.
+
+>>> import medrestore
+>>> scan = medrestore.read("noisy.nii.gz")
+>>> result = medrestore.restore(scan)
+>>> medrestore.write(result.volume, "restored.nii.gz")
+
+The names below are loaded on first use: `import medrestore` costs neither torch nor monai.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medrestore.engine import Restoration, RestoreOptions, restore
+    from medrestore.errors import MedrestoreError
+    from medrestore.geometry import Geometry
+    from medrestore.io import read, read_series, write
+    from medrestore.plugin import Intensity, LoadContext, ModelSpec, hookimpl
+    from medrestore.types import Modality, Task
+    from medrestore.volume import Volume
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Geometry": "medrestore.geometry",
+    "Intensity": "medrestore.plugin",
+    "LoadContext": "medrestore.plugin",
+    "MedrestoreError": "medrestore.errors",
+    "Modality": "medrestore.types",
+    "ModelSpec": "medrestore.plugin",
+    "Restoration": "medrestore.engine",
+    "RestoreOptions": "medrestore.engine",
+    "Task": "medrestore.types",
+    "Volume": "medrestore.volume",
+    "hookimpl": "medrestore.plugin",
+    "read": "medrestore.io",
+    "read_series": "medrestore.io",
+    "restore": "medrestore.engine",
+    "write": "medrestore.io",
+}
+
+__all__ = [
+    "Geometry",
+    "Intensity",
+    "LoadContext",
+    "MedrestoreError",
+    "Modality",
+    "ModelSpec",
+    "Restoration",
+    "RestoreOptions",
+    "Task",
+    "Volume",
+    "__version__",
+    "hookimpl",
+    "read",
+    "read_series",
+    "restore",
+    "write",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next look-up finds it without coming here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
