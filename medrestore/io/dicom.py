@@ -112,8 +112,9 @@ def _decode(head: Head, content: bytes, target: FloatArray) -> None:
         stored = data.pixel_array
     except READ_ERRORS as error:
         syntax = head.syntax.name or "no transfer syntax"
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"{head.path}: pixels cannot be decoded ({syntax}): {error}; the file is damaged, or compressed "
+            f"{head.path}: pixels cannot be decoded ({syntax}): {reason}; the file is damaged, or compressed "
             "in a way that needs the extra medrestore[dicom-extra]"
         ) from error
     if stored.shape != target.shape:

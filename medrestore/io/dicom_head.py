@@ -47,7 +47,7 @@ _SAME = [
 ]
 _TAGS = [
     *_SAME,
-    *("SOPClassUID", "SeriesInstanceUID", "Rows", "Columns", "PixelSpacing", "SliceThickness"),
+    *("SOPClassUID", "ImageType", "SeriesInstanceUID", "Rows", "Columns", "PixelSpacing", "SliceThickness"),
     *("SpacingBetweenSlices", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames"),
     *("SamplesPerPixel", "PhotometricInterpretation", "HighBit", "ModalityLUTSequence"),
     *("RescaleSlope", "RescaleIntercept"),
@@ -137,6 +137,8 @@ def _check_kind(path: Path, data: pydicom.Dataset) -> None:
     frames = int(data.get("NumberOfFrames") or 1)
     if frames > 1 or "Enhanced" in name:
         raise InputError(f"{path}: {name} with {frames} frames; only classic single-frame images are read")
+    if "MOSAIC" in (data.get("ImageType") or ()):
+        raise InputError(f"{path}: a mosaic, many slices tiled into one picture; convert it with dcm2niix first")
     colour = data.get("PhotometricInterpretation", "missing")
     if data.get("SamplesPerPixel", 1) != 1 or colour != "MONOCHROME2":
         raise InputError(f"{path}: photometric interpretation {colour}, expected greyscale (MONOCHROME2)")

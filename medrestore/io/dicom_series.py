@@ -22,6 +22,8 @@ from medrestore.types import Float64Array
 _SAME_PLACE_MM = 0.01
 # Positions are rounded decimal strings: gaps may differ by this much, or this share of the gap.
 _UNEVEN_MM, _UNEVEN_SHARE = 0.02, 0.02
+# A gap this near to a multiple of the usual one is taken for missing slices.
+_MISSING = 0.05
 _TILT_DEGREES = 0.1
 _DIRECTION = 2e-4
 _PIXEL_MM = 1e-4
@@ -52,10 +54,12 @@ def plan_series(heads: Sequence[Head], folder: Path) -> SeriesPlan:
     if len(ordered) == 1:
         step = normal * heads[0].thickness
     else:
-        _check_gaps(ordered, positions @ normal, folder)
+        along = positions @ normal
+        _check_doubled(ordered, along, folder)
         step = (positions[-1] - positions[0]) / (len(ordered) - 1)
-        _check_line(ordered, positions, step, folder)
         _check_tilt(step, normal, folder)
+        _check_gaps(ordered, along, folder)
+        _check_line(ordered, positions, step, folder)
     rows, columns = heads[0].size
     affine = np.eye(4)
     affine[:3, 0] = row * heads[0].spacing[1]
@@ -94,22 +98,26 @@ def _check_alike(heads: Sequence[Head], folder: Path) -> None:
             raise GeometryError(f"{where} pixel spacing: {first.spacing} and {head.spacing} mm")
 
 
-def _check_gaps(heads: Sequence[Head], along: Float64Array, folder: Path) -> None:
-    """Check the distances of neighbours along the normal."""
-    gaps = np.diff(along)
-    doubled = np.flatnonzero(gaps < _SAME_PLACE_MM)
+def _check_doubled(heads: Sequence[Head], along: Float64Array, folder: Path) -> None:
+    doubled = np.flatnonzero(np.diff(along) < _SAME_PLACE_MM)
     if doubled.size:
         pair = f"{heads[doubled[0]].path.name} and {heads[doubled[0] + 1].path.name}"
         raise GeometryError(
             f"{folder}: {doubled.size} slices lie where another one does, such as {pair}; expected one image "
             "per position (several echoes, time points or copies are not one volume)"
         )
+
+
+def _check_gaps(heads: Sequence[Head], along: Float64Array, folder: Path) -> None:
+    """Check the distances of neighbours along the normal."""
+    gaps = np.diff(along)
     usual = float(np.median(gaps))
     uneven = np.flatnonzero(np.abs(gaps - usual) > max(_UNEVEN_MM, _UNEVEN_SHARE * usual))
     if uneven.size:
         worst = int(uneven[np.argmax(gaps[uneven])])
-        missing = round(float(gaps[worst]) / usual) - 1
-        what = f"{missing} slice(s) missing" if missing > 0 else "slices are unevenly spaced"
+        times = float(gaps[worst]) / usual
+        whole = round(times) > 1 and abs(times - round(times)) < _MISSING
+        what = f"{round(times) - 1} slice(s) missing" if whole else "slices are unevenly spaced"
         raise GeometryError(
             f"{folder}: {what}: {gaps[worst]:.3f} mm between {heads[worst].path.name} and "
             f"{heads[worst + 1].path.name}, where {usual:.3f} mm is usual ({uneven.size} such gaps)"

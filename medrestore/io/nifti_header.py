@@ -212,7 +212,9 @@ def _geometry(path: Path, raw: Any, shape: tuple[int, int, int], to_mm: float) -
 
 
 def _in_mm(affine: Any, to_mm: float) -> Any:
-    return np.diag([to_mm, to_mm, to_mm, 1.0]) @ np.asarray(affine, dtype=np.float64)
+    matrix = np.array(affine, dtype=np.float64)
+    matrix[:3] *= to_mm
+    return matrix
 
 
 def _other_qform(raw: Any, geometry: Geometry, to_mm: float) -> tuple[tuple[float, ...], ...] | None:
