@@ -1,0 +1,172 @@
+"""The filters that are compared. Each imports its own library, and only when it is asked for."""
+
+# ruff: noqa: PLC0415  a filter's process must hold its own library alone, or peak memory means nothing
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class Scan:
+    """What a filter is given.
+
+    Attributes:
+        voxels: (X, Y, Z), float32.
+        affine: (4, 4), voxel to RAS+ mm.
+        sigma: True noise level, in the unit of the voxels.
+        rician: Rician noise; otherwise Gaussian.
+        notes: A filter may leave facts about its run here.
+    """
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    sigma: float
+    rician: bool
+    notes: dict[str, float | str] = field(default_factory=dict)
+
+
+Filter = Callable[[Scan], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A filter with its name in the tables; `load` imports what it needs and returns it."""
+
+    title: str
+    package: str
+    settings: str
+    load: Callable[[], Filter]
+
+
+def rician_corrected(filtered: np.ndarray, sigma: float) -> np.ndarray:
+    """Undo the bias of a filter that averages magnitudes: sqrt(max(a^2 - sigma^2, 0)).
+
+    E[z^2] = nu^2 + 2 sigma^2 and, at high signal, Var[z] = sigma^2, so E[z]^2 = nu^2 + sigma^2.
+    """
+    return np.sqrt(np.maximum(np.square(filtered, dtype=np.float64) - sigma**2, 0.0))
+
+
+def _nothing() -> Filter:
+    return lambda scan: scan.voxels
+
+
+def _ours(*, given: bool) -> Filter:
+    import medrestore
+    from medrestore.geometry import Geometry
+
+    def run(scan: Scan) -> np.ndarray:
+        volume = medrestore.Volume(
+            scan.voxels, Geometry(scan.voxels.shape, scan.affine), medrestore.Modality.MR
+        )
+        options = medrestore.RestoreOptions(noise=scan.sigma if given else "auto")
+        result = medrestore.restore(volume, options)
+        for phase, seconds in result.record.timings.items():
+            scan.notes[f"timing {phase}"] = seconds
+        for key, value in result.record.noise.items():
+            scan.notes[f"noise {key}"] = value if isinstance(value, int | float) else str(value)
+        scan.notes["model"] = result.record.model.name
+        return result.volume.array
+
+    return run
+
+
+def _nlm() -> Filter:
+    from dipy.denoise.nlmeans import nlmeans
+
+    def run(scan: Scan) -> np.ndarray:
+        settings = {"patch_radius": NLM_PATCH, "block_radius": NLM_BLOCK, "method": "blockwise"}
+        return nlmeans(scan.voxels, scan.sigma, rician=scan.rician, num_threads=_threads(), **settings)
+
+    return run
+
+
+def _tv() -> Filter:
+    from skimage.restoration import denoise_tv_chambolle
+
+    def run(scan: Scan) -> np.ndarray:
+        filtered = denoise_tv_chambolle(scan.voxels, weight=TV_WEIGHT * scan.sigma)
+        return rician_corrected(filtered, scan.sigma) if scan.rician else filtered
+
+    return run
+
+
+def _ants() -> Filter:
+    import ants
+
+    def run(scan: Scan) -> np.ndarray:
+        spacing = tuple(float(length) for length in np.linalg.norm(scan.affine[:3, :3], axis=0))
+        image = ants.from_numpy(scan.voxels, spacing=spacing)
+        return ants.denoise_image(image, noise_model="Rician" if scan.rician else "Gaussian").numpy()
+
+    return run
+
+
+def _bm4d_corrected() -> Filter:
+    from bm4d import bm4d
+
+    def run(scan: Scan) -> np.ndarray:
+        peak = float(scan.voxels.max())
+        filtered = bm4d(scan.voxels / peak, scan.sigma / peak) * peak
+        return rician_corrected(filtered, scan.sigma) if scan.rician else filtered
+
+    return run
+
+
+def _bm4d_stabilised() -> Filter:
+    from bm4d import bm4d
+    from rician_vst import RicianVST
+
+    def run(scan: Scan) -> np.ndarray:
+        if not scan.rician:
+            raise ValueError("a Rician transform has no use in Gaussian noise")
+        transform = RicianVST(scan.sigma, float(scan.voxels.max()))
+        stable = transform.forward(scan.voxels)
+        peak = float(stable.max())
+        return transform.inverse(bm4d(stable / peak, 1.0 / peak) * peak)
+
+    return run
+
+
+def _threads() -> int | None:
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() else None
+
+
+NLM_PATCH, NLM_BLOCK = 1, 5
+TV_WEIGHT = 1.0  # times sigma
+
+_CORRECTED = "then sqrt(max(a^2 - sigma^2, 0))"
+METHODS: dict[str, Method] = {
+    "noisy": Method("noisy input", "numpy", "no filter", _nothing),
+    "ours-auto": Method(
+        "medrestore", "medrestore", "noise level estimated from the scan", lambda: _ours(given=False)
+    ),
+    "ours": Method("medrestore, sigma given", "medrestore", "true sigma", lambda: _ours(given=True)),
+    "nlm": Method(
+        "DIPY NLM",
+        "dipy",
+        f"true sigma, rician, blockwise, patch radius {NLM_PATCH}, block radius {NLM_BLOCK}",
+        _nlm,
+    ),
+    "tv": Method(
+        "scikit-image TV", "scikit-image", f"Chambolle, weight {TV_WEIGHT:g} sigma, {_CORRECTED}", _tv
+    ),
+    "ants": Method(
+        "ANTs DenoiseImage",
+        "antspyx",
+        "Rician model, defaults p = 1, r = 2; takes no sigma, estimates its own",
+        _ants,
+    ),
+    "bm4d": Method("BM4D", "bm4d", f"true sigma, profile np, {_CORRECTED}", _bm4d_corrected),
+    "bm4d-vst": Method(
+        "BM4D in a Rician VST",
+        "bm4d",
+        "stabilised by rician_vst.py, exact unbiased inverse",
+        _bm4d_stabilised,
+    ),
+}

@@ -1,0 +1,163 @@
+"""The results of a benchmark as Markdown and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+Run = dict[str, Any]
+
+
+def markdown(report: dict[str, Any], picture: str) -> str:
+    """The whole page: how it was measured, one table for each volume, the picture, the settings."""
+    setup, runs = report["setup"], report["runs"]
+    parts = [
+        "# Denoising: medrestore beside other filters",
+        f"Made by `{setup['command']}` on {setup['date']}; raw numbers are in the JSON file beside it.",
+        _setup(setup),
+        f"![PSNR and SSIM by noise level, and time by filter]({picture})",
+    ]
+    for volume in setup["volumes"]:
+        parts += [
+            f"## {volume['name']}",
+            _volume(volume),
+            _table([r for r in runs if r["volume"] == volume["name"]]),
+        ]
+    parts += ["## Settings", _settings(setup["methods"], setup["packages"])]
+    failed = [run for run in runs if "error" in run]
+    if failed:
+        lines = [f"- {r['title']}, {r['volume']}, {r['level']:g} %: {r['error']}" for r in failed]
+        parts += ["## Not measured", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _setup(setup: dict[str, Any]) -> str:
+    lines = [
+        f"- Noise: {setup['noise']}, sigma = the level in per cent of the 99th percentile of the clean",
+        f"  volume (all voxels), seed {setup['seed']}. Every filter gets the same noisy volume, and the true sigma",
+        "  except where its settings below say otherwise.",
+        "- PSNR = 20 log10(data range / RMSE). SSIM: 3-D, Gaussian window of 11 voxels, sigma 1.5 voxels,",
+        "  population covariance, over voxels at least 5 from the border. Data range = maximum - minimum of",
+        "  the clean volume. Head: `medrestore.metrics.head_mask` of the clean volume.",
+        "- Time: one call of the filter, without imports and reading; for medrestore with the loading of the",
+        "  model, which is given apart where the run record has it. Memory: highest resident memory of the",
+        "  filter's own process, with its libraries and the scan.",
+        f"- Machine: {setup['cpu']}, {setup['cores']} cores, threads per filter: {setup['threads']};",
+        f"  {setup['system']}, Python {setup['python']}.",
+    ]
+    return "\n".join(lines)
+
+
+def _volume(volume: dict[str, Any]) -> str:
+    shape = " x ".join(str(n) for n in volume["shape"])
+    spacing = " x ".join(f"{length:g}" for length in volume["spacing_mm"])
+    return (
+        f"{shape} voxels of {spacing} mm, values {volume['minimum']:g} to {volume['maximum']:g}, "
+        f"99th percentile {volume['p99']:g}, head {100 * volume['head_fraction']:.0f} % of the voxels; "
+        f"sha256 of the file `{volume['sha256'][:16]}`{', ' + volume['crop'] if volume['crop'] else ''}."
+    )
+
+
+def _table(runs: list[Run]) -> str:
+    lines = [
+        "| noise | filter | PSNR head (dB) | SSIM head | PSNR all (dB) | SSIM all | time (s) | memory (MB) |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for level in dict.fromkeys(run["level"] for run in runs):
+        group = [run for run in runs if run["level"] == level]
+        best = max((run["psnr_head"] for run in group if "psnr_head" in run), default=None)
+        lines += [_row(run, best) for run in group]
+    return "\n".join(lines)
+
+
+def _row(run: Run, best: float | None) -> str:
+    start = f"| {run['level']:g} % | {run['title']} | "
+    if "error" in run:
+        return start + "not measured | | | | | |"
+    psnr = f"**{run['psnr_head']:.2f}**" if run["psnr_head"] == best else f"{run['psnr_head']:.2f}"
+    if run["method"] == "noisy":
+        time, memory = "", ""
+    else:
+        load = run["notes"].get("timing load")
+        time = f"{run['filter_s']:.1f}" + (f" (load {load:.1f})" if isinstance(load, float) else "")
+        memory = f"{run['peak_mb']:.0f}"
+    return start + (
+        f"{psnr} | {run['ssim_head']:.4f} | {run['psnr_all']:.2f} | {run['ssim_all']:.4f} "
+        f"| {time} | {memory} |"
+    )
+
+
+def _settings(methods: dict[str, Any], packages: dict[str, str]) -> str:
+    lines = ["| filter | package | settings |", "|---|---|---|"]
+    for method in methods.values():
+        version = packages.get(method["package"], "not installed")
+        lines.append(f"| {method['title']} | {method['package']} {version} | {method['settings']} |")
+    lines.append("")
+    lines.append(
+        "BM4D is licensed for non-commercial use only: a peer in this benchmark, no dependency of medrestore."
+    )
+    return "\n".join(lines)
+
+
+def plot(report: dict[str, Any], path: Path) -> None:
+    """For each volume: PSNR and SSIM in the head against the noise level, and time (log) by filter."""
+    runs = [run for run in report["runs"] if "error" not in run]
+    volumes = [volume["name"] for volume in report["setup"]["volumes"]]
+    colours = {key: f"C{index}" for index, key in enumerate(report["setup"]["methods"])}
+    figure, axes = plt.subplots(
+        len(volumes), 3, figsize=(13, 4.2 * len(volumes)), squeeze=False, layout="constrained"
+    )
+    for row, name in zip(axes, volumes, strict=True):
+        here = [run for run in runs if run["volume"] == name]
+        _curves(row[0], here, "psnr_head", colours)
+        row[0].set(ylabel="PSNR in the head (dB)", title=name)
+        _curves(row[1], here, "ssim_head", colours)
+        row[1].set(ylabel="SSIM in the head")
+        row[1].legend(fontsize="small", frameon=False)
+        _times(row[2], here, colours)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _curves(axes: Any, runs: list[Run], key: str, colours: dict[str, str]) -> None:
+    for method, colour in colours.items():
+        points = sorted((run["level"], run[key]) for run in runs if run["method"] == method)
+        if not points:
+            continue
+        title = next(run["title"] for run in runs if run["method"] == method)
+        ours = method.startswith("ours")
+        axes.plot(
+            *zip(*points, strict=True),
+            marker="o",
+            label=title,
+            color=colour,
+            linewidth=2.5 if ours else 1.3,
+            linestyle=":" if method == "noisy" else "-",
+        )
+    axes.set_xlabel("noise sigma (% of the 99th percentile)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+
+
+def _times(axes: Any, runs: list[Run], colours: dict[str, str]) -> None:
+    entries = []
+    for method, colour in colours.items():
+        mine = [run for run in runs if run["method"] == method]
+        if mine and method != "noisy":
+            mean = sum(run["filter_s"] for run in mine) / len(mine)
+            entries.append((mine[0]["title"], mean, colour))
+    entries.reverse()
+    if not entries:
+        axes.set_axis_off()
+        return
+    titles, seconds, shades = zip(*entries, strict=True)
+    bars = axes.barh(titles, seconds, color=shades)
+    axes.bar_label(bars, [f"{value:.1f} s" for value in seconds], padding=3, fontsize="small")
+    axes.set(xscale="log", xlabel="time, mean over the levels (s)")
+    axes.margins(x=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
