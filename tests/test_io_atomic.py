@@ -30,10 +30,16 @@ def test_failure_leaves_the_old_file_and_no_rubbish(tmp_path, trouble, overwrite
     target = tmp_path / "out"
     if overwrite:
         target.write_bytes(b"old")
-    with pytest.raises(type(trouble)), atomic_write(target, overwrite) as temporary:
+
+    def body(temporary):
         temporary.write_bytes(b"half")
         raise trouble
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == ([("out", b"old")] if overwrite else [])
+
+    with pytest.raises(type(trouble)), atomic_write(target, overwrite) as temporary:
+        body(temporary)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == (
+        [("out", b"old")] if overwrite else []
+    )
 
 
 def test_full_disk_is_an_output_error_that_names_the_file(tmp_path):
@@ -62,9 +68,13 @@ def test_file_that_appears_meanwhile_is_not_replaced(tmp_path, monkeypatch, link
             raise PermissionError(errno.EPERM, "no hard links here")
 
         monkeypatch.setattr(os, "link", no_links)
-    with pytest.raises(OutputError, match="exists already"), atomic_write(target) as temporary:
+
+    def body(temporary):
         temporary.write_bytes(b"mine")
         target.write_bytes(b"theirs")
+
+    with pytest.raises(OutputError, match="exists already"), atomic_write(target) as temporary:
+        body(temporary)
     assert target.read_bytes() == b"theirs"
     assert list(tmp_path.iterdir()) == [target]
 

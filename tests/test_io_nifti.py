@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import struct
 import tracemalloc
+import zlib
 
 import nibabel as nib
 import numpy as np
@@ -34,7 +35,8 @@ AFFINES = {
     # Half turns: the quaternion of the qform is at its least precise here.
     "nearly upside down": affine_of((179.3, 0.5, -0.4), (1.0, 1.1, 0.9), (-127.7, 131.3, 120.9)),
     "oblique flipped": affine_of((-35, 70, 170), (-0.5, 0.6, -2.2), (110.1, -95.5, 210.3)),
-    "sheared": affine_of((10, 5, 0), (1, 1, 2), (3, 4, 5)) @ (np.eye(4) + np.eye(4)[[0]].T @ np.eye(4)[[2]] * 0.2),
+    "sheared": affine_of((10, 5, 0), (1, 1, 2), (3, 4, 5))
+    @ (np.eye(4) + np.eye(4)[[0]].T @ np.eye(4)[[2]] * 0.2),
 }
 
 
@@ -56,7 +58,7 @@ def patched(path, offset: int, form: str, *values) -> None:
     path.write_bytes(content)
 
 
-# --- affine and voxels, there and back -------------------------------------------------------------------------
+# --- affine and voxels, there and back ---
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -130,7 +132,7 @@ def test_lengths_are_turned_into_mm(tmp_path, unit, factor):
     assert read(tmp_path / "in.nii").spacing == pytest.approx((2 * factor, 3 * factor, 4 * factor))
 
 
-# --- values ----------------------------------------------------------------------------------------------------
+# --- values ---
 
 
 @pytest.mark.parametrize("order", "<>")
@@ -218,7 +220,7 @@ def test_unknown_output_types_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# --- images and series -----------------------------------------------------------------------------------------
+# --- images and series ---
 
 
 def test_image_of_two_axes_is_one_slice(tmp_path):
@@ -274,7 +276,7 @@ def test_bad_voxel_in_a_series_names_its_volume(tmp_path):
         read_series(tmp_path / "in.nii")
 
 
-# --- what is refused -------------------------------------------------------------------------------------------
+# --- what is refused ---
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -308,7 +310,7 @@ def test_flipped_bit_in_a_gzip_stream_is_noticed(tmp_path):
     raw[1000] ^= 1
     # The same stream with the checksum of the undamaged data.
     bad = bytearray(gzip.compress(bytes(raw)))
-    bad[-8:-4] = struct.pack("<I", __import__("zlib").crc32(gzip.decompress(path.read_bytes())))
+    bad[-8:-4] = struct.pack("<I", zlib.crc32(gzip.decompress(path.read_bytes())))
     path.write_bytes(bad)
     with pytest.raises(InputError, match="damaged gzip stream"):
         read(path)
@@ -411,7 +413,9 @@ def test_harmless_oddities_of_a_header_are_read_as_nibabel_does(tmp_path):
     assert np.array_equal(read(tmp_path / "in.nii").array, ramp())
 
 
-@pytest.mark.parametrize("content", [b"hello, I am no image", b"\x89PNG\r\n\x1a\n" + bytes(600), b"\x1f\x8bnot gzip"])
+@pytest.mark.parametrize(
+    "content", [b"hello, I am no image", b"\x89PNG\r\n\x1a\n" + bytes(600), b"\x1f\x8bnot gzip"]
+)
 def test_other_files_are_refused_whatever_their_name(tmp_path, content):
     path = tmp_path / "scan.nii.gz"
     path.write_bytes(content)
@@ -430,7 +434,7 @@ def test_content_counts_not_the_name(tmp_path):
     assert np.array_equal(read(tmp_path / "scan").array, ramp())
 
 
-# --- what goes out and what stays in ---------------------------------------------------------------------------
+# --- what goes out and what stays in ---
 
 
 def test_texts_and_extensions_of_the_input_are_not_copied(tmp_path):
@@ -500,7 +504,9 @@ def test_modality_comes_from_a_bids_like_name(tmp_path, name, modality, units):
 def test_strided_arrays_are_written_in_the_right_order(tmp_path):
     data = np.random.default_rng(0).normal(size=(12, 14, 16)).astype(np.float32)
     write(Volume.from_array(data[::2, ::-1, 3:].transpose(2, 0, 1)), tmp_path / "out.nii")
-    assert np.array_equal(np.asarray(nib.load(tmp_path / "out.nii").dataobj), data[::2, ::-1, 3:].transpose(2, 0, 1))
+    assert np.array_equal(
+        np.asarray(nib.load(tmp_path / "out.nii").dataobj), data[::2, ::-1, 3:].transpose(2, 0, 1)
+    )
 
 
 def test_axis_too_long_for_nifti_1_is_written_as_nifti_2(tmp_path):

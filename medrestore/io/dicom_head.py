@@ -129,7 +129,7 @@ def read_head(path: Path) -> Head | None:
 
 
 def _check_kind(path: Path, data: pydicom.Dataset) -> None:
-    name = UID(str(data.get("SOPClassUID", "unknown"))).name
+    name = UID(data.SOPClassUID).name if data.get("SOPClassUID") else "no SOP class"
     if not data.get("Rows") or not data.get("Columns"):
         raise InputError(
             f"{path}: a DICOM object without pixels ({name}); a folder holds the images of one series"
@@ -138,7 +138,9 @@ def _check_kind(path: Path, data: pydicom.Dataset) -> None:
     if frames > 1 or "Enhanced" in name:
         raise InputError(f"{path}: {name} with {frames} frames; only classic single-frame images are read")
     if "MOSAIC" in (data.get("ImageType") or ()):
-        raise InputError(f"{path}: a mosaic, many slices tiled into one picture; convert it with dcm2niix first")
+        raise InputError(
+            f"{path}: a mosaic, many slices tiled into one picture; convert it with dcm2niix first"
+        )
     colour = data.get("PhotometricInterpretation", "missing")
     if data.get("SamplesPerPixel", 1) != 1 or colour != "MONOCHROME2":
         raise InputError(f"{path}: photometric interpretation {colour}, expected greyscale (MONOCHROME2)")
