@@ -1,0 +1,47 @@
+"""The command line. Each subcommand is a module here that imports what is heavy when it runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from medrestore import __version__
+from medrestore.cli.models import models
+from medrestore.cli.plugins import plugins
+from medrestore.errors import MedrestoreError
+
+app = typer.Typer(
+    name="medrestore",
+    help="Restore 3-D medical scans with diffusion models. For research; not for diagnosis.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(models)
+app.command()(plugins)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"medrestore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a subcommand."""
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is a message and exit status 2, not a traceback."""
+    try:
+        app()
+    except MedrestoreError as error:
+        typer.echo(f"medrestore: {error}", err=True)
+        sys.exit(2)

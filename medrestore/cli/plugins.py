@@ -1,0 +1,29 @@
+"""`medrestore plugins`: what is installed, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from medrestore.plugin import PluginManager
+
+
+def plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the installed plugins, working or not; MEDRESTORE_PLUGINS=none|a,b chooses among them."""
+    found = PluginManager().plugins
+    if as_json:
+        typer.echo(json.dumps([asdict(info) for info in found], indent=2, ensure_ascii=False))
+    elif found:
+        from medrestore.cli.table import print_table
+
+        print_table(
+            ("name", "distribution", "version", "status", "error"),
+            [(info.name, info.dist, info.version, info.status, info.error or "") for info in found],
+        )
+    else:
+        typer.echo("No plugin is installed.")

@@ -1,0 +1,181 @@
+"""A folder with `model.toml` and `model.safetensors` is a model.
+
+`model.toml` has the fields of `ModelSpec` under their own names, and two tables::
+
+    api = 1
+    name = "mr-denoise"
+    title = "Noise in head MRI"
+    task = "denoise"
+    modalities = ["MR"]
+    licence = "Apache-2.0"
+    reference = "https://..."
+    intensity = "p99"
+    spacing_mm = [0.6, 1.5]
+    noise = [0.01, 0.15]
+    halo = 64
+    multiple = 8
+    outputs = ["mean", "sample"]
+    dtypes = ["float32", "bfloat16"]
+
+    [network]
+    name = "voxelnet"                 # in medrestore.networks
+    options = { widths = [64, 128] }  # keyword arguments of its class
+
+    [weights]
+    file = "model.safetensors"        # in the same folder
+    sha256 = "..."
+
+A key that is not known is an error: a misspelt one must not silently become a default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping, Set
+from dataclasses import MISSING, dataclass, fields
+from difflib import get_close_matches
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from medrestore.errors import ModelError, PluginError
+from medrestore.plugin.spec import Intensity, LoadContext, ModelSpec
+from medrestore.types import Modality, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medrestore.diffusion.denoiser import Denoiser
+
+DESCRIPTION = "model.toml"
+
+_FROM_TABLES = {"load", "weights", "sha256"}
+_FIELDS = {field.name: field for field in fields(ModelSpec) if field.name not in _FROM_TABLES}
+_REQUIRED = {name for name, field in _FIELDS.items() if field.default is MISSING}
+
+E = TypeVar("E", bound=Enum)
+
+
+def read_model_folder(path: Path) -> ModelSpec:
+    """Read the description of a model; its weights are read and checked when it is loaded.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        ModelError: The folder has no usable `model.toml`, or not the file of weights that it names.
+    """
+    description = Path(path) / DESCRIPTION
+    try:
+        table = tomllib.loads(description.read_text(encoding="utf-8"))
+        return _spec(table, Path(path))
+    except OSError as error:
+        raise ModelError(
+            f"{path}: not a model folder, {DESCRIPTION} cannot be read: {error.strerror or error}; expected "
+            f"{DESCRIPTION} and the file of weights that it names"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{description}: not TOML: {error}") from error
+    except (ModelError, PluginError) as error:
+        raise ModelError(f"{description}: {error}") from error
+
+
+def _spec(table: dict[str, Any], folder: Path) -> ModelSpec:
+    network = _table(table, "network", required={"name"}, optional={"options"})
+    weights = _table(table, "weights", required={"file", "sha256"})
+    _check_keys(table, "", _REQUIRED, _FIELDS.keys() - _REQUIRED)
+    path = folder / str(weights["file"])
+    if path.parent != folder or not path.is_file():
+        raise ModelError(
+            f"weights.file is {weights['file']!r}, expected the name of a file in the same folder"
+        )
+    recipe = _Recipe(str(network["name"]), network.get("options", {}), path, str(weights["sha256"]))
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
+    }
+    values["task"] = _member(Task, values["task"], "task")
+    values["modalities"] = tuple(_member(Modality, item, "modalities") for item in table["modalities"])
+    if "intensity" in values:
+        values["intensity"] = _member(Intensity, values["intensity"], "intensity")
+    if "outputs" in values:
+        values["outputs"] = frozenset(table["outputs"])
+    return ModelSpec(**values, weights=path, sha256=recipe.sha256, load=recipe)
+
+
+def _table(
+    table: dict[str, Any], name: str, required: Set[str], optional: Set[str] = frozenset()
+) -> dict[str, Any]:
+    """Take a table out of the file and check its keys."""
+    found = table.pop(name, None)
+    if not isinstance(found, dict):
+        raise ModelError(
+            f"the table [{name}] is missing; expected keys: {', '.join(sorted(required | optional))}"
+        )
+    _check_keys(found, f"{name}.", required, optional)
+    return found
+
+
+def _check_keys(found: Mapping[str, Any], where: str, required: Set[str], optional: Set[str]) -> None:
+    known = required | optional
+    for key in found:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+            raise ModelError(f"unknown key {where + key!r}; {hint}")
+    if missing := sorted(required - found.keys()):
+        raise ModelError(f"missing: {', '.join(where + key for key in missing)}")
+
+
+def _member(kind: type[E], value: object, key: str) -> E:
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(repr(member.value) for member in kind)
+        raise ModelError(f"{key} has {value!r}; expected one of {known}") from error
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How to load the denoiser of a folder; the `load` of its spec."""
+
+    network: str
+    options: Mapping[str, Any]
+    weights: Path
+    sha256: str
+
+    def __call__(self, context: LoadContext) -> Denoiser:
+        """Build the network, fill it with the checked weights and put it where it is to run."""
+        import torch
+
+        from medrestore.diffusion.precondition import TwoMeasurementDenoiser
+        from medrestore.networks import build
+
+        autocast = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[context.dtype]
+        network = build(self.network, self.options)
+        self._fill(network, self.weights if context.weights is None else context.weights)
+        # Layout alone is worth a factor of two for 3-D convolutions, on a CPU as on a GPU.
+        network = network.eval().requires_grad_(False)
+        network.to(device=context.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return TwoMeasurementDenoiser(network, autocast)
+
+    def _fill(self, network: nn.Module, path: Path) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: the weights cannot be read: {error.strerror or error}") from error
+        # What is hashed is what is loaded: the file is read once.
+        if (digest := hashlib.sha256(data).hexdigest()) != self.sha256:
+            raise ModelError(
+                f"{path}: the weights are not those that {DESCRIPTION} describes: sha256 {digest}, expected "
+                f"{self.sha256}; fetch or export the model folder again"
+            )
+        try:
+            network.load_state_dict(load(data))
+        except (SafetensorError, RuntimeError) as error:
+            raise ModelError(
+                f"{path}: the weights do not fit the network {self.network!r}: {error}"
+            ) from error

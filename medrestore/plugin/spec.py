@@ -1,0 +1,193 @@
+"""The declaration of a model, and what every declaration shares. No torch here: listing models is cheap."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medrestore.errors import PluginError
+from medrestore.types import Modality, Task
+
+if TYPE_CHECKING:
+    from medrestore.diffusion.denoiser import Denoiser
+
+API = 1
+"""Version of the hooks and of the declarations that this medrestore understands."""
+
+OUTPUTS = frozenset({"mean", "sample"})
+DTYPES = frozenset({"float32", "bfloat16", "float16"})
+
+_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+
+
+class Intensity(StrEnum):
+    """What a model means by 1.0."""
+
+    P99 = "p99"
+    """The voxels divided by the 99th percentile of the scan."""
+    HU = "hu"
+    """Hounsfield units."""
+    RAW = "raw"
+    """The numbers as they are in the file."""
+
+
+@dataclass(frozen=True)
+class LoadContext:
+    """Where and how a model is to run.
+
+    Attributes:
+        device: A torch device, such as ``"cpu"`` or ``"cuda:0"``.
+        dtype: Type of the heavy arithmetic, one of the model's `ModelSpec.dtypes`; the denoiser takes and
+            returns float32 whatever it is.
+        weights: File to load instead of `ModelSpec.weights`, with the same sha256; None for that one.
+    """
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    weights: Path | None = None
+
+
+def is_name(text: object) -> bool:
+    """Tell whether `text` may name a plugin or a declaration, either side of the "/"."""
+    return isinstance(text, str) and _NAME.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """What a plugin offers; the fields that everything offered has.
+
+    Attributes:
+        name: Lower-case letters, digits, and ``.``, ``_``, ``-`` between them; unique in its plugin.
+        api: The API that the plugin was written for. The default stays 1 when `API` moves on: a plugin that
+            does not say was written for the first.
+
+    Raises:
+        PluginError: A field is out of its range, or the API is another.
+    """
+
+    name: str
+    api: int = 1
+
+    def __post_init__(self) -> None:
+        if not is_name(self.name):
+            raise PluginError(
+                f"{type(self).__name__}: name is {self.name!r}; expected lower-case letters and digits with "
+                "single '.', '_' or '-' between them"
+            )
+        if self.api != API:
+            remedy = "update medrestore" if _newer(self.api) else "update the plugin"
+            raise PluginError(
+                f"{type(self).__name__} {self.name!r} is for plugin API {self.api!r}; this medrestore has "
+                f"API {API}: {remedy}"
+            )
+
+    def _require(self, fine: bool, field: str, expected: str) -> None:
+        if not fine:
+            raise PluginError(
+                f"{type(self).__name__} {self.name!r}: {field} is {getattr(self, field)!r}; "
+                f"expected {expected}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(Declaration):
+    """A model: what it is for, what it needs, and how to load it.
+
+    Attributes:
+        title: One line for a person.
+        task: What it does.
+        modalities: What it does it to.
+        licence: SPDX expression of the code and weights together, the stricter of the two.
+        reference: The paper, or the page that says how it was made.
+        load: Called when the model is to run, and not before; may import anything.
+        intensity: Units of the voxels that it is given.
+        spacing_mm: Smallest and largest voxel size, in mm, that it was made for.
+        noise: Lowest and highest standard deviation of the noise that it was made for, as fractions of the
+            99th percentile of the scan.
+        weights: Its file of weights, if it has one.
+        sha256: Of that file, in hexadecimal.
+        halo: Voxels around an output voxel that take part in its value, on every side. A tile with so much
+            around it gives the very result of the whole volume.
+        multiple: Every size given to the denoiser, and every start of a tile, is a multiple of this.
+        outputs: ``"mean"``: an infinite noise level of the state gives the posterior mean given the scan.
+            ``"sample"``: finite levels work, and a sampler may draw from the posterior.
+        dtypes: Types of the heavy arithmetic that keep its quality, the reference type first.
+    """
+
+    title: str
+    task: Task
+    modalities: tuple[Modality, ...]
+    licence: str
+    reference: str
+    load: Callable[[LoadContext], Denoiser]
+    intensity: Intensity = Intensity.P99
+    spacing_mm: tuple[float, float]
+    noise: tuple[float, float]
+    weights: Path | None = None
+    sha256: str | None = None
+    halo: int
+    multiple: int = 1
+    outputs: frozenset[str] = frozenset({"mean"})
+    dtypes: tuple[str, ...] = ("float32",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in ("title", "licence", "reference"):
+            text = getattr(self, field)
+            self._require(isinstance(text, str) and bool(text.strip()), field, "some text")
+        self._require(isinstance(self.task, Task), "task", "a medrestore.Task")
+        self._require(isinstance(self.intensity, Intensity), "intensity", "a medrestore.Intensity")
+        self._require(_all_are(self.modalities, Modality), "modalities", "a tuple of medrestore.Modality")
+        self._require(callable(self.load), "load", "a function of a LoadContext")
+        self._check_numbers()
+        self._check_weights()
+
+    def _check_numbers(self) -> None:
+        self._require(
+            _is_range(self.spacing_mm, positive=True), "spacing_mm", "(low, high) in mm, 0 < low <= high"
+        )
+        self._require(_is_range(self.noise), "noise", "(low, high) fractions, 0 <= low <= high")
+        self._require(_is_integer(self.halo, 0), "halo", "a whole number of voxels, 0 or more")
+        self._require(_is_integer(self.multiple, 1), "multiple", "a whole number of voxels, 1 or more")
+        self._require(_chosen(self.outputs, frozenset, OUTPUTS), "outputs", "a frozenset of 'mean', 'sample'")
+        self._require(_chosen(self.dtypes, tuple, DTYPES), "dtypes", f"a tuple of {sorted(DTYPES)}")
+
+    def _check_weights(self) -> None:
+        self._require(
+            self.weights is None or isinstance(self.weights, Path), "weights", "a pathlib.Path or None"
+        )
+        if self.weights is None:
+            self._require(self.sha256 is None, "sha256", "None where there are no weights")
+        else:
+            digest = isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256) is not None
+            self._require(digest, "sha256", "64 hexadecimal digits, lower case, where there are weights")
+
+
+def _newer(api: object) -> bool:
+    return isinstance(api, int) and api > API
+
+
+def _all_are(values: object, kind: type) -> bool:
+    return isinstance(values, tuple) and bool(values) and all(isinstance(value, kind) for value in values)
+
+
+def _is_integer(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_range(pair: object, positive: bool = False) -> bool:
+    if not (
+        isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(end, (int, float)) for end in pair)
+    ):
+        return False
+    low, high = pair
+    return 0 <= low <= high < math.inf and (low > 0 or not positive)
+
+
+def _chosen(values: object, kind: type, known: frozenset[str]) -> bool:
+    return isinstance(values, kind) and bool(values) and set(values) <= known  # type: ignore[call-overload]
