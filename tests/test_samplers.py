@@ -55,7 +55,9 @@ def test_deterministic_samplers_converge_at_their_order(sampler, order):
     x = MU + high * volume_noise((1, 1, 8, 8, 8), (0,))
     exact = exact_flow(x, high)
     # The last step to zero is a projection, not part of the integration; its size is set by the lowest level.
-    error = [(sampler(gaussian_denoiser, x, karras_levels(n, high, 1e-5)) - exact).abs().max() for n in (16, 64)]
+    error = [
+        (sampler(gaussian_denoiser, x, karras_levels(n, high, 1e-5)) - exact).abs().max() for n in (16, 64)
+    ]
     assert error[0] / error[1] > 0.7 * 4**order
     assert error[1] < 0.04 / order**5
 

@@ -50,7 +50,7 @@ def network_inputs(
         gain: (B, 1, X, Y, Z) relative noise map of the scan, or None.
 
     Returns:
-        m and k, both broadcasting to (B, 1, X, Y, Z), and the network's two arguments: (B, 4, X, Y, Z) and (B, 2).
+        m and k, which broadcast to (B, 1, X, Y, Z), and the network's arguments, (B, 4, X, Y, Z) and (B, 2).
     """
     sigma_map, image_map = (level[:, None, None, None, None] for level in (sigma, sigma_image))
     _, k_reference = combine(x[:, :, :1, :1, :1], sigma_map, image[:, :, :1, :1, :1], image_map)
@@ -88,4 +88,5 @@ class TwoMeasurementDenoiser:
         enabled = self.autocast is not None
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=enabled):
             noise = self.network(inputs, levels)
-        return mean + k * noise.float()
+        restored: Tensor = mean + k * noise.float()
+        return restored

@@ -38,7 +38,7 @@ OnStep = Callable[[SamplerStep], None]
 
 
 def one_step_mean(denoise: Denoise, x: Tensor) -> Tensor:
-    """Return the posterior mean given the scan alone: one evaluation at an infinite level, which ignores `x`."""
+    """Return the posterior mean given the scan: one evaluation at an infinite level, which ignores `x`."""
     return denoise(x, math.inf)
 
 

@@ -30,8 +30,15 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # In channels_last_3d memory the permuted view is contiguous, so this costs one pass and no copy.
-        y = F.layer_norm(x.permute(0, 2, 3, 4, 1), self.weight.shape, self.weight, self.bias, 1e-5)
+        y: Tensor = F.layer_norm(x.permute(0, 2, 3, 4, 1), self.weight.shape, self.weight, self.bias, 1e-5)
         return y.permute(0, 4, 1, 2, 3)
+
+
+def start_at_zero(*layers: nn.Module) -> None:
+    """Make layers output zero at first, so that every branch starts as the identity."""
+    for layer in layers:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
 
 
 class Block(nn.Module):
@@ -43,18 +50,27 @@ class Block(nn.Module):
         self.conv_in = nn.Conv3d(channels, channels, 3, padding=1)
         self.film = nn.Linear(embedding, 2 * channels)
         self.conv_out = nn.Conv3d(channels, channels, 3, padding=1)
-        for zeroed in (self.film.weight, self.film.bias, self.conv_out.weight, self.conv_out.bias):
-            nn.init.zeros_(zeroed)
+        start_at_zero(self.film, self.conv_out)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.film(embedding)[:, :, None, None, None].chunk(2, dim=1)
         hidden = self.conv_in(self.norm(x))
         hidden = F.silu(torch.addcmul(shift.to(hidden.dtype), hidden, 1 + scale.to(hidden.dtype)))
-        return x + self.conv_out(hidden)
+        out: Tensor = x + self.conv_out(hidden)
+        return out
+
+
+class Blocks(nn.ModuleList):
+    """Residual blocks of one level, one after another."""
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, embedding)
+        return x
 
 
 def fold(x: Tensor) -> Tensor:
-    """Move each 2x2x2 block of voxels into channels: (B, C, X, Y, Z) to (B, 8C, X/2, Y/2, Z/2), channels last."""
+    """Move 2x2x2 blocks of voxels into channels: (B, C, X, Y, Z) to (B, 8C, X/2, Y/2, Z/2), channels last."""
     b, c, *size = x.shape
     nx, ny, nz = (s // FOLD for s in size)
     x = x.reshape(b, c, nx, FOLD, ny, FOLD, nz, FOLD).permute(0, 2, 4, 6, 1, 3, 5, 7)
@@ -84,25 +100,24 @@ class VoxelNet(nn.Module):
         super().__init__()
         if not len(widths) == len(down) == len(up) + 1:
             raise ValueError("widths and down need one entry a level, up one fewer")
-        self.embed = nn.Sequential(nn.Linear(4 * len(FREQUENCIES), embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
+        self.embed = nn.Sequential(
+            nn.Linear(4 * len(FREQUENCIES), embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
+        )
         blocks = FOLD**3
         self.stem = nn.Linear(INPUTS * blocks, widths[0])
         self.stem_film = nn.Linear(embedding, widths[0])
         self.down = nn.ModuleList(
-            nn.ModuleList(Block(w, embedding) for _ in range(n)) for w, n in zip(widths, down, strict=True)
+            Blocks(Block(w, embedding) for _ in range(n)) for w, n in zip(widths, down, strict=True)
         )
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
         self.shrink = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.grow = nn.ModuleList(nn.Conv3d(coarse, fine, 1) for fine, coarse in pairs)
         self.up = nn.ModuleList(
-            nn.ModuleList(Block(w, embedding) for _ in range(n)) for w, n in zip(widths[:-1], up, strict=True)
+            Blocks(Block(w, embedding) for _ in range(n)) for w, n in zip(widths[:-1], up, strict=True)
         )
         self.head_norm = ChannelNorm(widths[0])
         self.head = nn.Conv3d(widths[0], blocks, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        nn.init.zeros_(self.stem_film.weight)
-        nn.init.zeros_(self.stem_film.bias)
+        start_at_zero(self.head, self.stem_film)
         self.multiple = FOLD ** len(widths)
         self.halo = _halo(down, up)
 
@@ -121,17 +136,14 @@ class VoxelNet(nn.Module):
         embedding = self.embed(_fourier(levels))
         x = self._stem(inputs, embedding)
         skips = []
-        for blocks, shrink in zip(self.down[:-1], self.shrink, strict=True):
-            for block in blocks:
-                x = block(x, embedding)
-            skips.append(x)
-            x = shrink(x)
-        for block in self.down[-1]:
-            x = block(x, embedding)
-        for blocks, grow, skip in zip(self.up[::-1], self.grow[::-1], skips[::-1], strict=True):
-            x = skip + F.interpolate(grow(x), scale_factor=2)
-            for block in blocks:
-                x = block(x, embedding)
+        for level, blocks in enumerate(self.down):
+            x = blocks(x, embedding)
+            if level < len(self.shrink):
+                skips.append(x)
+                x = self.shrink[level](x)
+        for level in reversed(range(len(self.up))):
+            x = skips[level] + F.interpolate(self.grow[level](x), scale_factor=2)
+            x = self.up[level](x, embedding)
         return unfold(self.head(F.silu(self.head_norm(x))).float())
 
     def _stem(self, inputs: Tensor, embedding: Tensor) -> Tensor:
@@ -141,7 +153,7 @@ class VoxelNet(nn.Module):
             detail = scaled - scaled.mean(dim=1, keepdim=True)
             folded = torch.cat([mean, detail, departure, gain], dim=1).permute(0, 2, 3, 4, 1)
             scale = 1 + self.stem_film(embedding.float())
-            mixed = self.stem(folded) * scale[:, None, None, None, :]
+            mixed: Tensor = self.stem(folded) * scale[:, None, None, None, :]
         # The residual stream follows the autocast type, or every addition below would run in float32.
         return mixed.to(embedding.dtype).permute(0, 4, 1, 2, 3)
 
@@ -157,6 +169,6 @@ def _halo(down: Sequence[int], up: Sequence[int]) -> int:
     for level, blocks in enumerate(down):
         spacing = FOLD ** (level + 1)
         reach += 2 * spacing * (blocks + (up[level] if level < len(up) else 0))
-    coarsest = FOLD ** len(down)
+    coarsest: int = FOLD ** len(down)
     # A coarsest position covers a whole block of voxels, whichever of them the output is.
     return math.ceil(reach / coarsest) * coarsest + coarsest

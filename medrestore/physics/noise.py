@@ -22,7 +22,7 @@ def add_rician(image: FloatArray, sigma: float | FloatArray, rng: np.random.Gene
 
     Source: Gudbjartsson and Patz, The Rician distribution of noisy MRI data, Magn Reson Med 34 (1995), eq. 1.
     """
-    sigma = np.float32(sigma)
-    real = image + sigma * rng.standard_normal(image.shape, dtype=np.float32)
-    imaginary = sigma * rng.standard_normal(image.shape, dtype=np.float32)
+    level = np.float32(sigma)
+    real = image + level * rng.standard_normal(image.shape, dtype=np.float32)
+    imaginary = level * rng.standard_normal(image.shape, dtype=np.float32)
     return np.asarray(np.hypot(real, imaginary), dtype=np.float32)

@@ -1,1 +1,10 @@
-"""Training: patches with simulated degradation, the loop, the export of a model folder."""
+"""Training: patches with simulated degradation, the loop, the export of a model folder.
+
+`train` is the whole of it: from a configuration to a model folder.
+"""
+
+from medrestore.training.config import TrainConfig, load_config
+from medrestore.training.loop import Progress
+from medrestore.training.train import train
+
+__all__ = ["Progress", "TrainConfig", "load_config", "train"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from medrestore.types import FloatArray
+from medrestore.types import FloatArray, RealArray
 
 
 def random_orientation(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -29,19 +29,21 @@ def random_tone_curve(patch: FloatArray, rng: np.random.Generator) -> FloatArray
     fine = np.linspace(0, 1.2, 256)
     curve = ndimage.gaussian_filter1d(np.interp(fine, knots, values), 12, mode="nearest")
     curve -= curve[0]
-    return np.interp(patch, fine, curve).astype(np.float32)
+    return np.asarray(np.interp(patch, fine, curve), dtype=np.float32)
 
 
 def random_bias_field(shape: tuple[int, ...], rng: np.random.Generator, strength: float = 0.3) -> FloatArray:
     """Return a smooth positive field around 1, the exponential of a random quadratic of the position."""
-    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True)
+    x, y, z = np.meshgrid(
+        *(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True
+    )
     a = rng.normal(0, strength / 2, 9).astype(np.float32)
     log = a[0] * x + a[1] * y + a[2] * z
     log = log + a[3] * x * y + a[4] * y * z + a[5] * x * z + (a[6] * x * x + a[7] * y * y + a[8] * z * z) / 2
     return np.asarray(np.exp(log), dtype=np.float32)
 
 
-def synthesise(labels: np.ndarray, size: int, rng: np.random.Generator) -> FloatArray:
+def synthesise(labels: RealArray, size: int, rng: np.random.Generator) -> FloatArray:
     """Make a scan of random contrast from a label map.
 
     Each label gets a random mean and texture, the map a random stretch, the result a random blur.
@@ -67,4 +69,4 @@ def synthesise(labels: np.ndarray, size: int, rng: np.random.Generator) -> Float
     texture = rng.standard_normal(patch.shape, dtype=np.float32)
     blur = rng.uniform(0.35, 0.8, 3)
     image = ndimage.gaussian_filter(means[patch] + spread[patch] * texture, blur)
-    return np.maximum(image, 0)
+    return np.asarray(np.maximum(image, 0), dtype=np.float32)

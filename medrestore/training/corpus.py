@@ -12,7 +12,7 @@ from medrestore.errors import ConfigError
 from medrestore.io import read
 from medrestore.training.config import DataOptions
 from medrestore.training.patches import at_spacing, trim_air
-from medrestore.types import FloatArray
+from medrestore.types import FloatArray, RealArray
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Corpus:
     """
 
     scans: list[FloatArray]
-    labels: list[np.ndarray]
+    labels: list[RealArray]
     files: tuple[str, ...]
 
 
@@ -80,7 +80,7 @@ def load(options: DataOptions, base: Path) -> Corpus:
     return Corpus(scans, labels, files)
 
 
-def in_percentile_units(array: np.ndarray) -> FloatArray:
+def in_percentile_units(array: RealArray) -> FloatArray:
     """Divide by the 99th percentile of all voxels."""
-    array = np.asarray(array, dtype=np.float32)
-    return array / np.float32(np.percentile(array, 99))
+    scaled = np.asarray(array, dtype=np.float32) / np.float32(np.percentile(array, 99))
+    return np.asarray(scaled, dtype=np.float32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import csv
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -163,7 +162,7 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
     """Write a checkpoint so that a kill at any moment leaves the old or the new one."""
     temporary = path.with_suffix(".tmp")
     torch.save(trainer.state_dict(), temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def run(
@@ -199,7 +198,9 @@ def run(
             due = options.validate_steps and (last or trainer.step % options.validate_steps == 0)
             score = validate(trainer.average) if validate and due else None
             row = (trainer.step, f"{loss:.5f}", f"{rate:.3e}", f"{norm:.4f}", f"{seconds:.3f}")
-            writer.writerow(dict(zip(LOG_FIELDS, (*row, "" if score is None else f"{score:.3f}"), strict=True)))
+            writer.writerow(
+                dict(zip(LOG_FIELDS, (*row, "" if score is None else f"{score:.3f}"), strict=True))
+            )
             if last or time.monotonic() - saved > 60 * options.checkpoint_minutes:
                 stream.flush()
                 save_checkpoint(trainer, checkpoint)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Move the singular values of a (rows <= columns) matrix close to 1 by a quintic Newton-Schulz iteration."""
+    """Move the singular values of a wide matrix close to 1 by a quintic Newton-Schulz iteration."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.bfloat16()
     x = x / (x.norm() + 1e-7)
@@ -42,14 +42,14 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group["lr"], group["momentum"])
+                    self._update(parameter, parameter.grad, group["lr"], group["momentum"])
 
-    def _update(self, parameter: Tensor, lr: float, momentum: float) -> None:
+    def _update(self, parameter: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
-        average = state["momentum"].lerp_(parameter.grad, 1 - momentum)
-        direction = torch.lerp(parameter.grad, average, momentum).flatten(1)
+        average = state["momentum"].lerp_(gradient, 1 - momentum)
+        direction = torch.lerp(gradient, average, momentum).flatten(1)
         tall = direction.shape[0] > direction.shape[1]
         update = orthogonalise(direction.T if tall else direction)
         update = (update.T if tall else update).reshape(parameter.shape)

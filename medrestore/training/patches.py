@@ -11,7 +11,7 @@ from scipy import ndimage, signal
 from medrestore.physics.noise import add_gaussian, add_rician
 from medrestore.training.config import AugmentationOptions, DegradationOptions
 from medrestore.training.contrast import random_bias_field, random_orientation, random_tone_curve, synthesise
-from medrestore.types import FloatArray
+from medrestore.types import FloatArray, RealArray
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class PatchSampler:
     def __init__(
         self,
         scans: list[FloatArray],
-        labels: list[np.ndarray],
+        labels: list[RealArray],
         patch: int,
         augmentation: AugmentationOptions,
         degradation: DegradationOptions,
     ) -> None:
         self.scans = [scan.astype(np.float16) for scan in scans]
-        # Less than in proportion: large scans are seen more often, but the many small ones keep their variety.
+        # Less than in proportion: large scans are seen more often, many small ones keep their variety.
         weight = np.array([scan.size for scan in scans]) ** 0.75
         self.weight = weight / weight.sum()
         self.labels = labels
@@ -57,8 +57,8 @@ class PatchSampler:
         rng = np.random.default_rng(seed)
         clean = [self._clean(rng) for _ in range(size)]
         scan, gain, sigma = zip(*(self._degrade(patch, rng) for patch in clean), strict=True)
-        stacked = (np.stack(part)[:, None] for part in (clean, scan, gain))
-        return Batch(*stacked, sigma=np.array(sigma, dtype=np.float32))
+        clean_batch, scan_batch, gain_batch = (np.stack(part)[:, None] for part in (clean, scan, gain))
+        return Batch(clean_batch, scan_batch, gain_batch, np.array(sigma, dtype=np.float32))
 
     def _clean(self, rng: np.random.Generator) -> FloatArray:
         options = self.augmentation
@@ -76,19 +76,21 @@ class PatchSampler:
     def _crop(self, rng: np.random.Generator) -> FloatArray:
         """Cut a patch that is mostly head: air teaches little and there is much of it."""
         scan = self.scans[rng.choice(len(self.scans), p=self.weight)]
-        for _ in range(4):
-            start = [rng.integers(0, max(n - self.patch, 0) + 1) for n in scan.shape]
-            patch = scan[tuple(slice(a, a + self.patch) for a in start)]
-            if np.count_nonzero(patch[::4, ::4, ::4] > 0.12) > 0.25 * patch[::4, ::4, ::4].size:
+        patch = self._window(scan, rng)
+        for _ in range(3):
+            if np.mean(patch[::4, ::4, ::4] > 0.12) > 0.25:
                 break
+            patch = self._window(scan, rng)
         padding = [(0, self.patch - n) for n in patch.shape]
         if any(after for _, after in padding):
             patch = np.pad(patch, padding, mode="symmetric")
         return patch.astype(np.float32)
 
-    def _degrade(
-        self, clean: FloatArray, rng: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray, float]:
+    def _window(self, scan: RealArray, rng: np.random.Generator) -> RealArray:
+        start = [int(rng.integers(0, max(n - self.patch, 0) + 1)) for n in scan.shape]
+        return scan[tuple(slice(a, a + self.patch) for a in start)]
+
+    def _degrade(self, clean: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, float]:
         options = self.degradation
         low, high = np.log(options.noise)
         sigma = float(np.exp(rng.uniform(low, high)))

@@ -1,0 +1,18 @@
+"""The engine: joins models, samplers, noise estimates and tiles into `restore`."""
+
+from medrestore.engine.evidence import Restoration
+from medrestore.engine.model import LoadedModel, load_model
+from medrestore.engine.noise import estimate_noise
+from medrestore.engine.options import RestoreOptions
+from medrestore.engine.restore import Observers, TrajectoryPoint, restore
+
+__all__ = [
+    "LoadedModel",
+    "Observers",
+    "Restoration",
+    "RestoreOptions",
+    "TrajectoryPoint",
+    "estimate_noise",
+    "load_model",
+    "restore",
+]

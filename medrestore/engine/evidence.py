@@ -1,0 +1,73 @@
+"""What comes back from a restoration: the volume and the evidence that goes with it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from medrestore.errors import GeometryError
+from medrestore.metrics import MetricValue, evaluate, head_mask, reference_range
+from medrestore.provenance import JSON, RunRecord
+from medrestore.volume import Volume
+
+Metrics = Mapping[str, Mapping[str, MetricValue]]
+"""Metric by name, by where: ``input`` and ``result``, both inside the head of the reference."""
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """The outcome of `restore`.
+
+    Attributes:
+        volume: The restored scan, on the grid and in the units of the input.
+        std: Standard deviation of the posterior samples, same grid and units; None with fewer than two.
+        metrics: Quality of the input and of the result against the reference; absent values say why.
+        record: How the result was made.
+    """
+
+    volume: Volume
+    std: Volume | None
+    metrics: Metrics
+    record: RunRecord
+
+
+def measure(scan: Volume, result: Volume, reference: Volume | None) -> Metrics:
+    """Compare scan and result with a reference, inside its head.
+
+    Raises:
+        GeometryError: The reference is on another grid.
+    """
+    if reference is None:
+        return {name: evaluate(scan.array, None, data_range=1.0) for name in ("input", "result")}
+    check_reference(scan, reference)
+    data_range, mask = reference_range(reference.array), head_mask(reference.array)
+    return {
+        name: evaluate(volume.array, reference.array, data_range=data_range, mask=mask)
+        for name, volume in (("input", scan), ("result", result))
+    }
+
+
+def check_reference(scan: Volume, reference: Volume) -> None:
+    """Refuse a reference on another grid.
+
+    Raises:
+        GeometryError: Shape or place differ.
+    """
+    if not scan.geometry.allclose(reference.geometry, tol_mm=1e-2):
+        raise GeometryError(
+            f"the reference is on another grid: shape {reference.shape}, voxels of {reference.spacing} mm; "
+            f"the scan has {scan.shape} and {scan.spacing} mm, or another place; resample one to the other"
+        )
+
+
+def as_json(metrics: Metrics) -> dict[str, JSON]:
+    """Return metrics as a record keeps them."""
+    return {where: {name: asdict(value) for name, value in found.items()} for where, found in metrics.items()}
+
+
+def peak_memory_mb() -> float:
+    """Highest resident memory of this process so far, in MB of 10^6 bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -1,0 +1,81 @@
+"""The noise level of a scan, given or estimated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pywt
+
+from medrestore.errors import ConfigError
+from medrestore.types import RealArray
+
+FOREGROUND = 0.3
+"""Fraction of the 99th percentile above which a voxel is tissue: Rician noise is Gaussian there."""
+
+SMOOTH = 0.2
+"""Fraction of the tissue, that with the least detail, in which noise is read."""
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """A noise level and how it was found.
+
+    Attributes:
+        sigma: Standard deviation in the units of the voxels.
+        fraction: The same as a fraction of the 99th percentile of the scan.
+        method: ``"given"`` or the name of the estimator.
+    """
+
+    sigma: float
+    fraction: float
+    method: str
+
+
+def noise_level(array: RealArray, wish: float | str, percentile: float) -> NoiseLevel:
+    """Find the noise level that a scan is to be restored with.
+
+    Args:
+        array: (X, Y, Z) voxels.
+        wish: A number in the units of the voxels, a percentage of the 99th percentile, or ``"auto"``.
+        percentile: The 99th percentile of the scan.
+
+    Raises:
+        ConfigError: The wish is neither.
+    """
+    if wish == "auto":
+        sigma = estimate_noise(array)
+        return NoiseLevel(sigma, sigma / percentile, "wavelet MAD in smooth tissue")
+    text = str(wish).strip()
+    try:
+        sigma = float(text[:-1]) / 100 * percentile if text.endswith("%") else float(text)
+    except ValueError:
+        sigma = -1.0
+    if not 0 <= sigma < np.inf:
+        raise ConfigError(f"noise is {wish!r}; expected 'auto', a level in voxel units, or one like '5%'")
+    return NoiseLevel(sigma, sigma / percentile, "given")
+
+
+def estimate_noise(array: RealArray) -> float:
+    """Estimate the standard deviation of white noise from the finest diagonal wavelet coefficients.
+
+    The robust median estimator of Donoho and Johnstone, Ideal spatial adaptation by wavelet shrinkage
+    (Biometrika 81, 1994), on a Daubechies-2 transform, read only in tissue (in the air around it Rician noise
+    has two thirds of its deviation) and there in the smoothest fifth (at low noise the rest is anatomy).
+
+    Args:
+        array: (X, Y, Z) voxels; axes shorter than four voxels are not transformed.
+
+    Returns:
+        Standard deviation in the units of the voxels; 0 where no two voxels differ.
+    """
+    voxels = np.asarray(array, dtype=np.float32)
+    axes = tuple(axis for axis, size in enumerate(voxels.shape) if size >= 4)
+    if not axes:
+        return float(voxels.std())
+    bands = pywt.dwtn(voxels, "db2", axes=axes)
+    low = bands["a" * len(axes)] / 2 ** (len(axes) / 2)
+    tissue = low >= FOREGROUND * np.percentile(low, 99)
+    detail = sum(np.abs(band) for name, band in bands.items() if name.count("d") == 1)
+    smooth = tissue & (detail <= np.quantile(detail[tissue], SMOOTH))
+    return float(np.median(np.abs(bands["d" * len(axes)][smooth])) / 0.6745)

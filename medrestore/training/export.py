@@ -1,0 +1,106 @@
+"""A trained network as a model folder, which `medrestore restore --model FOLDER` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from medrestore.errors import ConfigError
+from medrestore.io import atomic_write
+from medrestore.plugin import ModelSpec, read_model_folder
+from medrestore.provenance import sha256_file
+from medrestore.training.config import TrainConfig
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a model card says of the run.
+
+    Attributes:
+        steps: Updates made.
+        files: Scans and label maps seen, below the data root.
+        validation_psnr: Last score in dB, if there was one.
+    """
+
+    steps: int
+    files: tuple[str, ...]
+    validation_psnr: float | None
+
+
+def export_model(network: nn.Module, config: TrainConfig, facts: TrainingFacts, folder: Path) -> ModelSpec:
+    """Write `model.safetensors`, `model.toml`, `README.md` and `SHA256SUMS`, and read them back.
+
+    Weights are stored in float16, which halves the file.
+
+    Args:
+        network: With `halo` and `multiple`.
+        config: Of the run; its `model` table has the other fields of `model.toml`.
+        facts: For the card.
+        folder: Made if need be; what is there is replaced.
+
+    Raises:
+        ConfigError: The `model` table of the configuration does not describe a model.
+        OutputError: The folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().cpu().half().contiguous() for key, value in network.state_dict().items()}
+    _write(folder / WEIGHTS, save(state))
+    description: dict[str, Any] = {
+        **config.model,
+        "halo": network.halo,
+        "multiple": network.multiple,
+        "network": asdict(config.network),
+        "weights": {"file": WEIGHTS, "sha256": sha256_file(folder / WEIGHTS)},
+    }
+    _write(folder / "model.toml", tomli_w.dumps(description).encode())
+    card = folder / "README.md"
+    if not card.exists():  # a card that a person has written stays
+        _write(card, model_card(config.model, config, facts).encode())
+    sums = "".join(f"{sha256_file(folder / name)}  {name}\n" for name in (WEIGHTS, "model.toml"))
+    _write(folder / "SHA256SUMS", sums.encode())
+    try:
+        return read_model_folder(folder)
+    except Exception as error:
+        raise ConfigError(f"the [model] table of the training configuration: {error}") from error
+
+
+def model_card(model: Mapping[str, Any], config: TrainConfig, facts: TrainingFacts) -> str:
+    """Return the text of a model card that says what is known without a person's judgement."""
+    loop = config.loop
+    score = "not measured" if facts.validation_psnr is None else f"{facts.validation_psnr:.2f} dB"
+    levels = " to ".join(f"{100 * level:g} %" for level in config.degradation.noise)
+    files = "\n".join(f"- `{name}`" for name in facts.files)
+    return f"""# {model.get("name", "model")}
+
+{model.get("title", "")}
+
+- Trained for {facts.steps} steps of {loop.batch} patches of {loop.patch} voxels cubed, seed {loop.seed}.
+- Noise in training: {levels} of the 99th percentile, Rician in {config.degradation.rician:.0%} of patches.
+- Validation: mean PSNR {score} over `{", ".join(config.data.validation)}` with Rician noise of 3, 5 and 10 %.
+- Not for diagnosis. Nothing is known of its behaviour on scans unlike those below.
+
+## Scans and label maps that the weights saw
+
+{files}
+"""
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_bytes(data)
+
+
+def load_average(checkpoint: Path, network: nn.Module) -> int:
+    """Fill a network with the averaged weights of a checkpoint; return the step it was made at."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    network.load_state_dict(state["average"])
+    return int(state["step"])

@@ -1,0 +1,80 @@
+"""From a configuration to a model folder."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+from medrestore.plugin import ModelSpec
+from medrestore.training import corpus
+from medrestore.training.config import TrainConfig
+from medrestore.training.export import TrainingFacts, export_model
+from medrestore.training.loop import Progress, Trainer, run
+from medrestore.training.patches import PatchSampler
+from medrestore.training.validate import make_cases, validator
+
+
+def train(
+    config: TrainConfig,
+    base: Path,
+    work: Path,
+    *,
+    device: str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+) -> ModelSpec:
+    """Train, or go on training, and export the model folder.
+
+    Args:
+        config: What to do.
+        base: Folder that `config.data.root` is relative to: that of the configuration file.
+        work: Gets `checkpoint.pt`, `log.csv`, `loss.png` and, at the end, the folder `model`. A checkpoint
+            in it is continued from; a kill loses the steps since.
+        device: A torch device.
+        progress: Called after every step.
+
+    Returns:
+        The declaration of the exported model.
+
+    Raises:
+        ConfigError: The configuration finds no data or describes no model.
+        InputError: A scan cannot be read.
+    """
+    data = corpus.load(config.data, base)
+    loop = config.loop
+    sampler = PatchSampler(data.scans, data.labels, loop.patch, config.augmentation, config.degradation)
+    cases = make_cases(corpus.find(config.data, base)[2]) if loop.validate_steps else []
+    trainer = Trainer(config, sampler, device)
+    run(trainer, work, validator(cases, loop.bfloat16) if cases else None, progress)
+    plot_log(work / "log.csv", work / "loss.png")
+    facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"))
+    return export_model(trainer.average, config, facts, work / "model")
+
+
+def last_validation(log: Path) -> float | None:
+    """Return the last validation score in a log, in dB."""
+    with log.open() as stream:
+        scores = [row["validation_psnr"] for row in csv.DictReader(stream) if row["validation_psnr"]]
+    return float(scores[-1]) if scores else None
+
+
+def plot_log(log: Path, picture: Path) -> None:
+    """Draw the loss, as a running mean, and the validation score of a log."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that only the end of a run needs
+
+    with log.open() as stream:
+        rows = list(csv.DictReader(stream))
+    steps = [int(row["step"]) for row in rows]
+    smooth: list[float] = []
+    for row in rows:
+        smooth.append(float(row["loss"]) * 0.02 + (smooth[-1] if smooth else float(row["loss"])) * 0.98)
+    scored = [(int(row["step"]), float(row["validation_psnr"])) for row in rows if row["validation_psnr"]]
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.semilogy(steps, smooth, color="tab:blue", linewidth=1)
+    axes.set(xlabel="step", ylabel="squared error / k² (running mean)")
+    if scored:
+        right = axes.twinx()
+        right.plot(*zip(*scored, strict=True), "o-", color="tab:orange", markersize=3)
+        right.set_ylabel("validation PSNR (dB)")
+    figure.savefig(picture, dpi=120)
