@@ -1,0 +1,198 @@
+"""The contract of a model, checked: for the tests of plugins, and of models in a folder.
+
+    from medrestore.testing import check_model
+
+    def test_contract():
+        check_model(my_plugin.medrestore_models()[0])
+
+It takes a second or so for a model of a few million weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medrestore.diffusion.denoiser import Condition, Denoiser
+from medrestore.errors import PluginError
+from medrestore.plugin.spec import Intensity, LoadContext, ModelSpec
+
+SIDE = 24
+"""Voxels along each axis of the volume that is tried, rounded up to the model's `multiple`."""
+
+LARGEST_HALO = 256
+"""The claim of a wider one is not tried: it takes too long."""
+
+Check = Callable[[ModelSpec, Denoiser], Iterator[str]]
+
+
+def check_model(spec: ModelSpec) -> None:
+    """Load a model on the CPU, run it on small volumes, and hold it to what `ModelSpec` and `Denoiser` say.
+
+    Tried are the shape, type and finiteness of the result on volumes of different sizes, that the input is
+    left as it was, that the same input gives the same result, that the scans of a batch do not mix, that a
+    state of infinite noise is ignored, that the halo is as wide as declared, and every declared dtype.
+
+    Raises:
+        PluginError: Lists everything that does not hold.
+    """
+    problems = [
+        f"with dtype {dtype!r}: {problem}" if dtype != spec.dtypes[0] else problem
+        for dtype in spec.dtypes
+        for problem in _problems(spec, dtype)
+    ]
+    if problems:
+        raise PluginError("\n  - ".join([f"model {spec.name!r} breaks its contract:", *problems]))
+
+
+def _problems(spec: ModelSpec, dtype: str) -> Iterator[str]:
+    checks: list[Check] = [_check_sizes]
+    if dtype == spec.dtypes[0]:
+        checks += [_check_repeatable, _check_batch, _check_gain]
+        checks += [_check_mean, _check_halo] if "mean" in spec.outputs else []
+        checks += [_check_sample] if "sample" in spec.outputs else []
+    try:
+        denoiser = spec.load(LoadContext(device="cpu", dtype=dtype))
+    except Exception as error:  # noqa: BLE001 - reported, whatever it is
+        yield f"load raised {type(error).__name__}: {error}"
+        return
+    for check in checks:
+        try:
+            yield from check(spec, denoiser)
+        except Exception as error:  # noqa: BLE001 - reported, whatever it is
+            yield f"{check.__name__.removeprefix('_check_')}: raised {type(error).__name__}: {error}"
+
+
+def _check_sizes(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    m, side = spec.multiple, _up(SIDE, spec.multiple)
+    for shape in ((side, side, side), (side + m, side, side + 2 * m), (m, 2 * m, side)):
+        condition = _condition(spec, shape)
+        state = _state(spec, condition)
+        before = (state.clone(), condition.image.clone())
+        result = denoiser(state, _level(spec, condition), condition)
+        if not isinstance(result, Tensor) or result.shape != condition.image.shape:
+            yield f"returns {_what(result)}; expected a tensor of shape {tuple(condition.image.shape)}"
+        elif result.dtype != torch.float32:
+            yield f"returns {result.dtype}; expected float32 whatever the dtype of the arithmetic"
+        elif not bool(result.isfinite().all()):
+            yield f"returns {int((~result.isfinite()).sum())} values that are not finite on {shape}"
+        if not (torch.equal(before[0], state) and torch.equal(before[1], condition.image)):
+            yield "changes its input in place; expected the state and the scan as they were"
+
+
+def _check_repeatable(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    condition = _condition(spec)
+    state, level = _state(spec, condition), _level(spec, condition)
+    first = denoiser(state, level, condition).clone()
+    denoiser(state, level, _condition(spec, seed=5))
+    if not torch.equal(first, denoiser(state, level, condition)):
+        yield "gives another result for the same input; randomness belongs to the sampler"
+
+
+def _check_batch(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    one, two = _condition(spec), _condition(spec, seed=5)
+    both = Condition(torch.cat([one.image, two.image]), one.sigma)
+    result = denoiser(_state(spec, both), _level(spec, both), both)
+    alone = denoiser(_state(spec, both)[:1], _level(spec, one), one)
+    if result.shape != both.image.shape or not _close(spec, result[:1], alone):
+        yield "mixes the scans of a batch, or cannot take two; expected (B, 1, X, Y, Z), each by itself"
+
+
+def _check_gain(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    plain = _condition(spec)
+    mapped = Condition(plain.image, plain.sigma, torch.ones_like(plain.image))
+    state, level = _state(spec, plain), _level(spec, plain)
+    if not _close(spec, denoiser(state, level, plain), denoiser(state, level, mapped)):
+        yield "gives another result for a noise map that is 1 everywhere than for none"
+
+
+def _check_mean(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    condition = _condition(spec)
+    zeros = torch.zeros_like(condition.image)
+    first = denoiser(zeros, math.inf, condition)
+    if not _close(spec, first, denoiser(zeros + condition.image.max(), math.inf, condition)):
+        yield "depends on the state at an infinite noise level, where the state says nothing"
+
+
+def _check_sample(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    condition = _condition(spec)
+    level = 1e-3 * condition.sigma
+    state = _clean(spec, tuple(condition.image.shape[2:])) + level * _noise(condition.image.shape, seed=3)
+    error = float((denoiser(state, level, condition) - state).square().mean().sqrt())
+    if not error < 10 * level:
+        yield (
+            f"moves a state with noise {level:.3g} by {error:.3g} (root mean square); expected about the "
+            "noise, or a sampler cannot end where it is"
+        )
+
+
+def _check_halo(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    if spec.halo > LARGEST_HALO:
+        return
+    m = spec.multiple
+    length, side = _up(spec.halo + m + 4, m) + m, _up(8, m)
+    for axis in range(3):
+        shape = [side, side, side]
+        shape[axis] = length
+        whole = _condition(spec, (shape[0], shape[1], shape[2]))
+        tile = Condition(whole.image.narrow(axis + 2, m, length - m).contiguous(), whole.sigma)
+        inner = length - m - spec.halo
+        expected = denoiser(torch.zeros_like(whole.image), math.inf, whole).narrow(
+            axis + 2, length - inner, inner
+        )
+        found = denoiser(torch.zeros_like(tile.image), math.inf, tile).narrow(axis + 2, spec.halo, inner)
+        if not _close(spec, expected, found):
+            yield (
+                f"differs by {float((expected - found).abs().max()):.3g} between the volume and a tile of it "
+                f"along axis {axis}, {spec.halo} voxels or more inside; expected rounding alone: the halo or "
+                "the multiple is too small, or something is computed over the whole of space"
+            )
+
+
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _unit(spec: ModelSpec) -> float:
+    """Return what the 99th percentile of the tried scan is in the model's units."""
+    return 1.0 if spec.intensity is Intensity.P99 else 1000.0
+
+
+def _close(spec: ModelSpec, a: Tensor, b: Tensor) -> bool:
+    return float((a - b).abs().max()) <= 1e-4 * _unit(spec)
+
+
+def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
+
+
+def _clean(spec: ModelSpec, shape: tuple[int, ...]) -> Tensor:
+    """Return (1, 1, X, Y, Z): a soft bright ball with a darker core, air around it."""
+    grid = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in shape), indexing="ij")
+    radius = torch.stack(grid).square().sum(dim=0).sqrt()
+    ball = torch.sigmoid((0.8 - radius) * 20) - 0.4 * torch.sigmoid((0.3 - radius) * 20)
+    return (_unit(spec) * ball)[None, None]
+
+
+def _condition(spec: ModelSpec, shape: tuple[int, int, int] | None = None, seed: int = 1) -> Condition:
+    side = _up(SIDE, spec.multiple)
+    shape = (side, side, side) if shape is None else shape
+    sigma = _unit(spec) * max(sum(spec.noise) / 2, 1e-3)
+    return Condition(_clean(spec, shape) + sigma * _noise((1, 1, *shape), seed), sigma)
+
+
+def _level(spec: ModelSpec, condition: Condition) -> float:
+    return math.inf if "mean" in spec.outputs else condition.sigma
+
+
+def _state(spec: ModelSpec, condition: Condition) -> Tensor:
+    shape = tuple(condition.image.shape)
+    return condition.image + condition.sigma * _noise(shape, seed=2)
+
+
+def _what(result: object) -> str:
+    return f"a tensor of shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
