@@ -1,0 +1,335 @@
+"""Plugins load one by one; a broken one is listed with the reason and stops nothing else."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from medrestore.errors import ModelError, PluginError
+from medrestore.plugin import Intensity, MetricSpec, ModelSpec, PluginManager, ReaderSpec, Registry
+from medrestore.provenance import ModelRef, RunRecord, Source
+from medrestore.types import Modality, Task
+
+GOOD = """
+from pathlib import Path
+from medrestore import ModelSpec, Modality, Task, hookimpl
+
+def model(name="smooth", **changes):
+    return ModelSpec(**{{**dict(
+        name=name, title="A model", task=Task.DENOISE, modalities=(Modality.MR,), licence="MIT",
+        reference="none", spacing_mm=(0.5, 2.0), noise=(0.0, 0.1), halo=4, load=print), **changes}})
+
+@hookimpl
+def medrestore_models():
+    return {models}
+"""
+
+
+class Site:
+    """A folder of installed plugins, each one module and its metadata."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(self, name: str, code: str, dist: str | None = None, version: str = "1.2") -> None:
+        dist = dist or f"dist-{name}"
+        module = f"plugin_{self.folder.name}_{dist}_{name}".replace("-", "_").replace(" ", "_")
+        (self.folder / f"{module}.py").write_text(code)
+        info = self.folder / f"{dist.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[medrestore]\n{name} = {module}\n")
+
+    def manager(self, selection: str = "") -> PluginManager:
+        dists = metadata.distributions(path=[str(self.folder)])
+        ours = metadata.distribution("medrestore")
+        found = [ep for dist in (*dists, ours) for ep in dist.entry_points if ep.group == "medrestore"]
+        return PluginManager(found, selection)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    yield Site(tmp_path)
+    for name in set(sys.modules) - before:
+        if name.startswith("plugin_"):
+            del sys.modules[name]
+
+
+def status(manager: PluginManager) -> dict[str, str]:
+    return {info.name: info.status for info in manager.plugins}
+
+
+def error_of(manager: PluginManager, name: str) -> str:
+    return next(info.error for info in manager.plugins if info.name == name) or ""
+
+
+BROKEN = {
+    "import": (
+        "import no_such_module_here",
+        r"ModuleNotFoundError: No module named 'no_such_.*plugin_.*\.py:1\)",
+    ),
+    "raises": ("x = 1\n\n1 / x / 0", r"ZeroDivisionError: .*plugin_.*\.py:3\)"),
+    "exits": ("import sys; sys.exit('licence expired')", "SystemExit: licence expired"),
+    "syntax": ("def broken(:", "SyntaxError"),
+    "signature": (
+        "from medrestore import hookimpl\n@hookimpl\ndef medrestore_models(folder): return []",
+        "PluginValidationError: .*medrestore_models.*folder",
+    ),
+    "no-such-hook": (
+        "from medrestore import hookimpl\n@hookimpl\ndef medrestore_modles(): return []",
+        "PluginValidationError: unknown hook 'medrestore_modles'",
+    ),
+    "no-hook": (
+        "def medrestore_models(): return []",
+        "implements no hook: mark .* with @medrestore.hookimpl",
+    ),
+    "hook-raises": (GOOD.format(models="[model()][3:][0]"), "IndexError"),
+    "no-list": (GOOD.format(models="model()"), "returned ModelSpec.*expected a list of ModelSpec"),
+    "no-spec": (GOOD.format(models="['mr-denoise']"), "declares 'mr-denoise'; expected a ModelSpec"),
+    "twice": (GOOD.format(models="[model(), model()]"), "declares the name 'smooth' twice"),
+    "range": (GOOD.format(models="[model(spacing_mm=(2.0, 1.0))]"), r"spacing_mm is \(2.0, 1.0\); expected"),
+    "next-api": (
+        GOOD.format(models="[model(api=2)]"),
+        "'smooth' is for plugin API 2; this medrestore has API 1: update medrestore",
+    ),
+    "last-api": (GOOD.format(models="[model(api=0)]"), "plugin API 0; .* update the plugin"),
+    "Bad Name": (GOOD.format(models="[]"), "named 'Bad Name'; expected lower-case"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_plugin_is_listed_and_stops_nothing(site, name):
+    code, message = BROKEN[name]
+    site.add(name, code)
+    site.add("aaa-first", GOOD.format(models="[model()]"))
+    site.add("zzz-last", GOOD.format(models="[model()]"))
+    manager = site.manager()
+    assert status(manager) == {"medrestore": "ok", "aaa-first": "ok", name: "broken", "zzz-last": "ok"}
+    error = error_of(manager, name)
+    assert re.search(message, error), error
+    assert "\n" not in error, "one line, for the table"
+    third_party = [full for full in Registry(manager).models() if not full.startswith("medrestore/")]
+    assert third_party == ["aaa-first/smooth", "zzz-last/smooth"]
+
+
+def test_an_info_says_where_the_plugin_comes_from(site):
+    site.add("mine", GOOD.format(models="[]"), dist="my-dist", version="3.4")
+    ours, mine = site.manager().plugins
+    assert (mine.name, mine.dist, mine.version, mine.status, mine.error) == (
+        "mine",
+        "my-dist",
+        "3.4",
+        "ok",
+        None,
+    )
+    assert (ours.name, ours.dist, ours.status) == ("medrestore", "medrestore", "ok")
+
+
+def test_a_taken_name_breaks_the_second_and_the_builtin_one_is_kept(site):
+    site.add("mine", GOOD.format(models="[model('a')]"), dist="dist-a")
+    site.add("mine", GOOD.format(models="[model('b')]"), dist="dist-b")
+    site.add("medrestore", GOOD.format(models="[model('mr-denoise')]"), dist="another")
+    manager = site.manager()
+    assert [(i.dist, i.status) for i in manager.plugins] == [
+        ("medrestore", "ok"),
+        ("another", "broken"),
+        ("dist-a", "ok"),
+        ("dist-b", "broken"),
+    ]
+    assert "'mine' is taken by the plugin of dist-a 1.2" in (manager.plugins[3].error or "")
+    assert "kept for the built-in" in (manager.plugins[1].error or "")
+    assert "mine/a" in Registry(manager).models()
+    assert "mine/b" not in Registry(manager).models()
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ("", {"medrestore": "ok", "a": "ok", "b": "ok"}),
+        ("none", {"medrestore": "ok", "a": "disabled", "b": "disabled"}),
+        (" b ,", {"medrestore": "ok", "a": "disabled", "b": "ok"}),
+        ("a,b", {"medrestore": "ok", "a": "ok", "b": "ok"}),
+        ("a,c", {"medrestore": "ok", "a": "ok", "b": "disabled", "c": "broken"}),
+    ],
+)
+def test_the_variable_chooses_and_is_read_when_the_manager_is_made(site, monkeypatch, selection, expected):
+    site.add("a", GOOD.format(models="[model()]"))
+    site.add("b", GOOD.format(models="[model()]"))
+    assert status(site.manager(selection)) == expected
+    monkeypatch.setenv("MEDRESTORE_PLUGINS", selection)
+    assert status(site.manager(None)) == expected
+
+
+def test_a_disabled_plugin_is_not_imported(site):
+    marker = site.folder / "imported"
+    site.add("a", f"open({str(marker)!r}, 'w').close()\n" + GOOD.format(models="[]"))
+    site.manager("none")
+    assert not marker.exists()
+    site.manager("a")
+    assert marker.exists()
+
+
+def test_metrics_and_readers_are_declared_too(site):
+    site.add(
+        "more",
+        "from medrestore import hookimpl\n"
+        "from medrestore.plugin import MetricSpec, ReaderSpec\n"
+        "@hookimpl\ndef medrestore_metrics():\n"
+        "    yield MetricSpec(name='zero', definition='0', compute=lambda *a: 0.0, higher_is_better=False)\n"
+        "@hookimpl\ndef medrestore_readers():\n"
+        "    yield ReaderSpec(name='nrrd', suffixes=('.nrrd',), read=print)\n",
+    )
+    manager = site.manager()
+    assert status(manager)["more"] == "ok", error_of(manager, "more")
+    assert manager.declared(MetricSpec).keys() == {"more/zero"}
+    assert manager.declared(ReaderSpec)["more/nrrd"].suffixes == (".nrrd",)
+
+
+def record() -> RunRecord:
+    return RunRecord("0.1.0", {}, ModelRef("medrestore/mr-denoise", "medrestore"), Source("a.nii", "nifti"))
+
+
+def test_every_observer_hears_of_a_case_whatever_another_does(site, caplog):
+    observer = (
+        "from medrestore import hookimpl\nheard = []\n@hookimpl\ndef medrestore_case_finished(record):\n"
+    )
+    site.add("a", observer + "    heard.append(record)\n    raise OSError('disk full')")
+    site.add("b", observer + "    heard.append(record)")
+    manager, finished = site.manager(), record()
+    (problem,) = manager.case_finished(finished)
+    assert "plugin 'a', medrestore_case_finished: OSError: disk full" in problem
+    assert problem in caplog.text
+    heard = [
+        module.heard for name, module in sys.modules.items() if name.startswith(f"plugin_{site.folder.name}")
+    ]
+    assert heard == [[finished], [finished]]
+
+
+# --- names -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def registry(site):
+    site.add("one", GOOD.format(models="[model('smooth'), model('sharp', modalities=(Modality.CT,))]"))
+    site.add("two", GOOD.format(models="[model('smooth'), model('grow', task=Task.SUPERRES)]"))
+    site.add("bad", "import no_such_module_here")
+    site.add("off", GOOD.format(models="[model('extra')]"))
+    return Registry(site.manager("one,two,bad"))
+
+
+def test_a_bare_name_works_while_it_is_unique(registry):
+    assert registry.resolve("sharp") == "one/sharp"
+    assert registry.get("two/smooth") is registry.models()["two/smooth"]
+    assert (registry.shortest("one/sharp"), registry.shortest("two/smooth")) == ("sharp", "two/smooth")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("smooth", "'smooth' is ambiguous: one/smooth, two/smooth; pass one"),
+        ("sharpp", r"no model is named 'sharpp'; did you mean sharp\?"),
+        ("one/smoth", "did you mean one/smooth"),
+        ("xyzzy", "installed: .*one/smooth, one/sharp, two/smooth, two/grow"),
+        ("bad/model", "the plugin 'bad' is broken: ModuleNotFoundError"),
+        ("off/extra", "the plugin 'off' is disabled by MEDRESTORE_PLUGINS"),
+    ],
+)
+def test_a_wrong_name_says_what_to_pass(registry, name, message):
+    with pytest.raises(ModelError, match=message):
+        registry.get(name)
+
+
+def test_the_default_is_the_only_one_that_fits(registry):
+    assert registry.default_name(Task.SUPERRES, Modality.MR) == "two/grow"
+    assert registry.default_name(Task.DENOISE, Modality.CT) == "one/sharp"
+    assert registry.default_name(Task.SUPERRES, Modality.UNKNOWN) == "two/grow"
+    with pytest.raises(
+        ModelError, match="no model is for the task superres on a scan of modality CT; installed: one"
+    ):
+        registry.default(Task.SUPERRES, Modality.CT)
+
+
+class _Fixed:
+    plugins = ()
+
+    def __init__(self, *models: tuple[str, ModelSpec]) -> None:
+        self._models = dict(models)
+
+    def declared(self, kind):
+        return self._models
+
+
+def test_the_builtin_model_is_the_default_unless_two_fit(make_spec):
+    one, two = ("medrestore/a", make_spec(name="a")), ("other/b", make_spec(name="b"))
+    assert Registry(_Fixed(two, one)).default_name(Task.DENOISE, Modality.MR) == "medrestore/a"
+    with pytest.raises(ModelError, match=r"several .* modality MR: medrestore/a, medrestore/c; .*--model"):
+        Registry(_Fixed(one, ("medrestore/c", make_spec(name="c")), two)).default(Task.DENOISE, Modality.MR)
+    with pytest.raises(ModelError, match=r"several .* unknown modality: other/b, other/d"):
+        Registry(_Fixed(two, ("other/d", make_spec(name="d")))).default(Task.DENOISE)
+    with pytest.raises(ModelError, match="no model is installed"):
+        Registry(_Fixed()).default(Task.DENOISE)
+
+
+# --- the fields of a spec --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_spec():
+    fine = {
+        "name": "smooth",
+        "title": "A model",
+        "task": Task.DENOISE,
+        "modalities": (Modality.MR,),
+        "licence": "MIT",
+        "reference": "none",
+        "spacing_mm": (0.5, 2.0),
+        "noise": (0.0, 0.1),
+        "halo": 4,
+        "load": print,
+    }
+    return lambda **changes: ModelSpec(**{**fine, **changes})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "Has Space"),
+        ("name", "a/b"),
+        ("title", " "),
+        ("task", "denoise"),
+        ("modalities", ()),
+        ("modalities", ("MR",)),
+        ("licence", ""),
+        ("intensity", "p99"),
+        ("load", None),
+        ("spacing_mm", (0.0, 1.0)),
+        ("spacing_mm", (2.0, 1.0)),
+        ("spacing_mm", [1.0, 2.0]),
+        ("noise", (-0.1, 0.1)),
+        ("noise", (0.1, float("nan"))),
+        ("noise", (0.1, float("inf"))),
+        ("halo", -1),
+        ("halo", 2.5),
+        ("multiple", 0),
+        ("multiple", True),
+        ("outputs", frozenset()),
+        ("outputs", frozenset({"median"})),
+        ("dtypes", ("float64",)),
+        ("sha256", "0" * 64),
+        ("weights", Path("model.safetensors")),
+    ],
+)
+def test_a_field_out_of_range_is_refused_by_name(make_spec, field, value):
+    with pytest.raises(PluginError, match="sha256" if field == "weights" else field):
+        make_spec(**{field: value})
+
+
+def test_a_fine_spec_is_taken(make_spec):
+    spec = make_spec(weights=Path("w"), sha256="0" * 64, intensity=Intensity.HU, multiple=8, noise=(0, 0))
+    assert (spec.api, spec.dtypes, spec.outputs) == (1, ("float32",), {"mean"})

@@ -1,0 +1,130 @@
+"""check_model passes what keeps the contract and names what does not."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from medrestore.errors import PluginError
+from medrestore.plugin import Intensity, ModelSpec
+from medrestore.testing import check_model
+from medrestore.types import Modality, Task
+
+CALLS = iter(range(1_000_000))
+
+
+def spec(denoise, **changes) -> ModelSpec:
+    fields = {
+        "name": "tried",
+        "title": "A model",
+        "task": Task.DENOISE,
+        "modalities": (Modality.MR,),
+        "licence": "MIT",
+        "reference": "none",
+        "spacing_mm": (0.5, 2.0),
+        "noise": (0.01, 0.1),
+        "halo": 1,
+        "load": lambda context: denoise,
+    }
+    return ModelSpec(**{**fields, **changes})
+
+
+def blur(x: torch.Tensor, width: int = 3) -> torch.Tensor:
+    pad = torch.nn.functional.pad(x, (width // 2,) * 6, mode="replicate")
+    return torch.nn.functional.avg_pool3d(pad, width, stride=1)
+
+
+def mean_filter(x, sigma, condition):
+    return blur(condition.image)
+
+
+def weighted(x, sigma, condition):
+    """Weigh the state and the blurred scan: a denoiser for both outputs."""
+    scan = blur(condition.image)
+    if math.isinf(sigma):
+        return scan
+    weight = sigma**2 / (sigma**2 + condition.sigma**2)
+    return weight * scan + (1 - weight) * x
+
+
+def in_place(x, sigma, condition):
+    condition.image.mul_(0.5)
+    return blur(condition.image)
+
+
+def folded(x, sigma, condition):
+    """Work on blocks of 4 voxels: fine at multiple 4 alone."""
+    if any(size % 4 for size in x.shape[2:]):
+        raise ValueError("sizes must be multiples of 4")
+    small = torch.nn.functional.avg_pool3d(condition.image, 4)
+    return torch.nn.functional.interpolate(small, scale_factor=4)
+
+
+def not_finite(x, sigma, condition):
+    return blur(condition.image).sub(0.5).log()
+
+
+def random(x, sigma, condition):
+    return blur(condition.image) + 1e-3 * next(CALLS)
+
+
+def global_norm(x, sigma, condition):
+    return blur(condition.image) / condition.image.std()
+
+
+def batch_norm(x, sigma, condition):
+    return blur(condition.image) - condition.image.mean(dim=0, keepdim=True).mean()
+
+
+@pytest.mark.parametrize(
+    ("denoise", "changes"),
+    [
+        (mean_filter, {}),
+        (mean_filter, {"intensity": Intensity.HU, "noise": (0.0, 0.0)}),
+        (weighted, {"outputs": frozenset({"mean", "sample"})}),
+        (weighted, {"outputs": frozenset({"sample"})}),
+        (folded, {"multiple": 4, "halo": 4}),
+    ],
+)
+def test_a_model_that_keeps_the_contract_passes(denoise, changes):
+    check_model(spec(denoise, **changes))
+
+
+@pytest.mark.parametrize(
+    ("denoise", "changes", "message"),
+    [
+        (lambda x, sigma, c: None, {}, "returns NoneType; expected a tensor of shape"),
+        (
+            lambda x, sigma, c: c.image[..., 1:],
+            {},
+            r"returns a tensor of shape \(1, 1, 24, 24, 23\); expected",
+        ),
+        (lambda x, sigma, c: c.image.half(), {}, "returns torch.float16; expected float32"),
+        (not_finite, {}, r"returns \d+ values that are not finite"),
+        (in_place, {}, "changes its input in place"),
+        (random, {}, "another result for the same input"),
+        (lambda x, sigma, c: blur(x), {}, "depends on the state at an infinite noise level"),
+        (lambda x, sigma, c: blur(c.image, 5), {}, "differs by .* along axis 0, 1 voxels"),
+        (global_norm, {}, "halo or the multiple is too small, or something is computed over the whole"),
+        (batch_norm, {"halo": 300}, "mixes the scans of a batch"),
+        (folded, {"multiple": 2, "halo": 4}, "raised ValueError: sizes must be multiples of 4"),
+        (lambda x, s, c: blur(c.image) if c.gain is None else c.image, {}, "noise map that is 1 everywhere"),
+        (mean_filter, {"outputs": frozenset({"sample"})}, "moves a state with noise"),
+    ],
+)
+def test_a_break_is_named(denoise, changes, message):
+    with pytest.raises(PluginError, match=message) as caught:
+        check_model(spec(denoise, **changes))
+    assert "model 'tried' breaks its contract" in str(caught.value)
+
+
+def test_a_load_that_fails_and_a_dtype_that_does_not_work_are_named():
+    def load(context):
+        if context.dtype == "bfloat16":
+            raise RuntimeError("no kernel")
+        return mean_filter
+
+    with pytest.raises(PluginError, match="with dtype 'bfloat16': load raised RuntimeError: no kernel"):
+        check_model(spec(mean_filter, load=load, dtypes=("float32", "bfloat16")))
