@@ -39,8 +39,8 @@ def markdown(report: dict[str, Any], picture: str) -> str:
 def _setup(setup: dict[str, Any]) -> str:
     lines = [
         f"- Noise: {setup['noise']}, sigma = the level in per cent of the 99th percentile of the clean",
-        f"  volume (all voxels), seed {setup['seed']}. Every filter gets the same noisy volume, and the true sigma",
-        "  except where its settings below say otherwise.",
+        f"  volume (all voxels), seed {setup['seed']}. Every filter gets the same noisy volume, and the true",
+        "  sigma except where its settings below say otherwise.",
         "- PSNR = 20 log10(data range / RMSE). SSIM: 3-D, Gaussian window of 11 voxels, sigma 1.5 voxels,",
         "  population covariance, over voxels at least 5 from the border. Data range = maximum - minimum of",
         "  the clean volume. Head: `medrestore.metrics.head_mask` of the clean volume.",

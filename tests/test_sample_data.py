@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -20,11 +21,12 @@ NOISY = FOLDER / "colin27_crop_rician5.nii.gz"
 SERIES = FOLDER / "dicom_rician5"
 
 
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_sample_data", FOLDER / "make_sample_data.py")
+def _script(name: str = "make_sample_data") -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"sample_data_{name}", FOLDER / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -125,3 +127,40 @@ def test_script_crops_without_moving_a_voxel() -> None:
     point = part.affine @ [5, 6, 7, 1]
     i, j, k = np.rint(np.linalg.inv(affine) @ point).astype(int)[:3]
     assert np.asanyarray(part.dataobj)[5, 6, 7] == np.asanyarray(source.dataobj)[i, j, k]
+
+
+@pytest.mark.parametrize(
+    ("axis", "marked", "row", "column"),
+    [
+        (2, np.s_[110:, :, :], None, "left"),  # the patient's right
+        (2, np.s_[:, 110:, :], "top", None),  # the front
+        (1, np.s_[110:, :, :], None, "left"),
+        (1, np.s_[:, :, 110:], "top", None),  # the crown
+        (0, np.s_[:, 110:, :], None, "right"),
+        (0, np.s_[:, :, 110:], "top", None),
+    ],
+)
+def test_pictures_of_the_demo_are_the_right_way_round(
+    axis: int, marked: tuple[slice, ...], row: str | None, column: str | None
+) -> None:
+    pytest.importorskip("dipy")
+    volume = np.zeros((128, 120, 124))
+    volume[marked] = 1.0
+    shown = _script("demo").slice_of(volume, axis)
+    assert shown.shape == tuple(np.delete(volume.shape, axis)[::-1])
+    assert shown.any()
+    if column == "left":
+        assert shown[:, :8].all()
+        assert not shown[:, 64:].any()
+    if column == "right":
+        assert shown[:, -8:].all()
+        assert not shown[:, :60].any()
+    if row == "top":
+        assert shown[:8].all()
+        assert not shown[60:].any()
+
+
+def test_demo_puts_the_series_and_the_file_on_one_grid() -> None:
+    pytest.importorskip("dipy")
+    demo = _script("demo")
+    np.testing.assert_array_equal(demo.to_ras(io.read(SERIES)), demo.to_ras(io.read(NOISY)))
