@@ -21,7 +21,7 @@ class DataOptions:
     """What is trained on.
 
     Attributes:
-        root: Folder that the patterns are relative to, itself relative to the configuration file.
+        roots: Folders that the patterns are relative to, themselves relative to the configuration file.
         scans: Glob patterns of clean scans: NIfTI files, or folders of one DICOM series.
         labels: Glob patterns of label maps.
         exclude: Glob patterns of what the patterns above find and must not be seen.
@@ -29,7 +29,7 @@ class DataOptions:
         spacings_mm: Resolutions to which finer scans are also lowered, beside their own.
     """
 
-    root: str
+    roots: tuple[str, ...]
     scans: tuple[str, ...]
     labels: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()

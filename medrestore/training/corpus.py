@@ -22,7 +22,7 @@ class Corpus:
     Attributes:
         scans: (X, Y, Z) float32 volumes in units of their 99th percentile, one for each resolution.
         labels: (X, Y, Z) label maps.
-        files: Path below the data root of everything read, for the model card.
+        files: Path below the data roots of everything read, for the model card.
     """
 
     scans: list[FloatArray]
@@ -40,20 +40,24 @@ def find(options: DataOptions, base: Path) -> tuple[list[Path], list[Path], list
     Raises:
         ConfigError: A pattern matches nothing.
     """
-    root = (base / options.root).resolve()
-    validation = _matches(root, options.validation, ())
+    roots = [(base / root).resolve() for root in options.roots]
+    validation = _matches(roots, options.validation, ())
     exclude = options.exclude + options.validation
-    return _matches(root, options.scans, exclude), _matches(root, options.labels, exclude), validation
+    return _matches(roots, options.scans, exclude), _matches(roots, options.labels, exclude), validation
 
 
-def _matches(root: Path, patterns: tuple[str, ...], exclude: tuple[str, ...]) -> list[Path]:
+def _matches(roots: list[Path], patterns: tuple[str, ...], exclude: tuple[str, ...]) -> list[Path]:
     found: list[Path] = []
     for pattern in patterns:
-        matches = sorted(root.glob(pattern))
+        matches = {path: root for root in roots for path in sorted(root.glob(pattern))}
         if not matches:
-            raise ConfigError(f"{root}: nothing matches {pattern!r}; check data.root and the pattern")
-        names = {path: path.relative_to(root).as_posix() for path in matches}
-        found += [path for path in matches if not any(fnmatch(names[path], e) for e in exclude)]
+            where = ", ".join(str(root) for root in roots)
+            raise ConfigError(f"nothing in {where} matches {pattern!r}; check data.roots and the pattern")
+        found += [
+            path
+            for path, root in matches.items()
+            if not any(fnmatch(path.relative_to(root).as_posix(), other) for other in exclude)
+        ]
     return list(dict.fromkeys(found))
 
 
@@ -75,9 +79,13 @@ def load(options: DataOptions, base: Path) -> Corpus:
             if min(spacing) < 0.85 * target:
                 scans.append(at_spacing(scaled, tuple(spacing), target))
     labels = [read(path).array.astype(np.uint8) for path in label_paths]
-    root = (base / options.root).resolve()
-    files = tuple(path.relative_to(root).as_posix() for path in scan_paths + label_paths)
-    return Corpus(scans, labels, files)
+    return Corpus(scans, labels, tuple(_name(path, options, base) for path in scan_paths + label_paths))
+
+
+def _name(path: Path, options: DataOptions, base: Path) -> str:
+    """Return the path below its root: what is above is nobody else's business."""
+    roots = [(base / root).resolve() for root in options.roots]
+    return next(path.relative_to(root).as_posix() for root in roots if path.is_relative_to(root))
 
 
 def in_percentile_units(array: RealArray) -> FloatArray:

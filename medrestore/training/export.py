@@ -27,7 +27,7 @@ class TrainingFacts:
 
     Attributes:
         steps: Updates made.
-        files: Scans and label maps seen, below the data root.
+        files: Scans and label maps seen, below the data roots.
         validation_psnr: Last score in dB, if there was one.
     """
 

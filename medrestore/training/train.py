@@ -27,7 +27,7 @@ def train(
 
     Args:
         config: What to do.
-        base: Folder that `config.data.root` is relative to: that of the configuration file.
+        base: Folder that `config.data.roots` are relative to: that of the configuration file.
         work: Gets `checkpoint.pt`, `log.csv`, `loss.png` and, at the end, the folder `model`. A checkpoint
             in it is continued from; a kill loses the steps since.
         device: A torch device.
