@@ -103,12 +103,13 @@ def add_noise(truth: Truth, level: float, noise: str, seed: int) -> tuple[np.nda
 
 
 def run_filter(
-    method: str, truth: Truth, noisy: np.ndarray, sigma: float, rician: bool
-) -> tuple[np.ndarray, dict]:
+    method: str, truth: Truth, noisy: np.ndarray, sigma: float, args: argparse.Namespace
+) -> tuple[np.ndarray, dict[str, Any]]:
     """Run one filter in a fresh process; return its volume and what it measured of itself."""
+    scan = {"affine": truth.affine, "sigma": sigma, "rician": args.noise == "rician", "model": args.model}
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
-        np.savez(source, voxels=noisy, affine=truth.affine, sigma=sigma, rician=rician)
+        np.savez(source, voxels=noisy, **scan)
         command = [sys.executable, str(HERE / "worker.py"), method, str(source), str(target)]
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
@@ -139,7 +140,7 @@ def measure(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
             run: dict[str, Any] = {"volume": truth.name, "level": level, "sigma": sigma, "method": method}
             run["title"] = METHODS[method].title
             try:
-                image, measured = run_filter(method, truth, noisy, sigma, args.noise == "rician")
+                image, measured = run_filter(method, truth, noisy, sigma, args)
                 run |= measured | score(image, truth)
                 print(
                     f"{truth.name} {level:g} % {run['title']}: {run['psnr_head']:.2f} dB, SSIM "
@@ -165,6 +166,7 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
         str(args.seed),
     ]
     quick = ["--quick"] if args.quick else []
+    quick += ["--model", Path(args.model).name] if args.model else []
     volumes = [part for name in names for part in ("--volume", name)]
     return {
         "command": shlex.join(
@@ -223,6 +225,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--noise", choices=["rician", "gaussian"], default="rician")
     parser.add_argument(
         "--methods", default=",".join(METHODS), help=f"of {', '.join(METHODS)} (default: all)"
+    )
+    parser.add_argument(
+        "--model", default="", help="model of medrestore, a name or a folder (default: its own)"
     )
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "benchmarks")
     parser.add_argument("--seed", type=int, default=0)

@@ -83,7 +83,7 @@ def _row(run: Run, best: float | None) -> str:
     if run["method"] == "noisy":
         time, memory = "", ""
     else:
-        load = run["notes"].get("timing load")
+        load = run["notes"].get("timing load_model")
         time = f"{run['filter_s']:.1f}" + (f" (load {load:.1f})" if isinstance(load, float) else "")
         memory = f"{run['peak_mb']:.0f}"
     return start + (

@@ -28,7 +28,9 @@ def peak_mb() -> float:
 def main() -> None:
     name, source, target = sys.argv[1:]
     with np.load(source) as data:
-        scan = Scan(data["voxels"], data["affine"], float(data["sigma"]), bool(data["rician"]))
+        scan = Scan(
+            data["voxels"], data["affine"], float(data["sigma"]), bool(data["rician"]), str(data["model"])
+        )
     started = time.perf_counter()
     run = METHODS[name].load()
     imported = time.perf_counter()
