@@ -43,17 +43,35 @@ def noise_level(array: RealArray, wish: float | str, percentile: float) -> Noise
     Raises:
         ConfigError: The wish is neither.
     """
-    if wish == "auto":
+    given = parse_noise(wish)
+    if given is None:
         sigma = estimate_noise(array)
         return NoiseLevel(sigma, sigma / percentile, "wavelet MAD in smooth tissue")
-    text = str(wish).strip()
-    try:
-        sigma = float(text[:-1]) / 100 * percentile if text.endswith("%") else float(text)
-    except ValueError:
-        sigma = -1.0
-    if not 0 <= sigma < np.inf:
-        raise ConfigError(f"noise is {wish!r}; expected 'auto', a level in voxel units, or one like '5%'")
+    value, is_fraction = given
+    sigma = value * percentile if is_fraction else value
     return NoiseLevel(sigma, sigma / percentile, "given")
+
+
+def parse_noise(wish: float | str) -> tuple[float, bool] | None:
+    """Read a wish for a noise level; None for ``"auto"``.
+
+    Returns:
+        The number, and whether it is a fraction of the 99th percentile rather than in voxel units.
+
+    Raises:
+        ConfigError: It is no number, negative or not finite.
+    """
+    if wish == "auto":
+        return None
+    text = str(wish).strip()
+    is_fraction = text.endswith("%")
+    try:
+        value = float(text[:-1]) / 100 if is_fraction else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < np.inf:
+        raise ConfigError(f"noise is {wish!r}; expected 'auto', a level in voxel units, or one like '5%'")
+    return value, is_fraction
 
 
 def estimate_noise(array: RealArray) -> float:
@@ -76,6 +94,8 @@ def estimate_noise(array: RealArray) -> float:
     bands = pywt.dwtn(voxels, "db2", axes=axes)
     low = bands["a" * len(axes)] / 2 ** (len(axes) / 2)
     tissue = low >= FOREGROUND * np.percentile(low, 99)
+    if not tissue.any():  # all voxels are negative: there is no dark background to leave out
+        tissue = np.ones_like(tissue)
     detail = sum(np.abs(band) for name, band in bands.items() if name.count("d") == 1)
     smooth = tissue & (detail <= np.quantile(detail[tissue], SMOOTH))
     return float(np.median(np.abs(bands["d" * len(axes)][smooth])) / 0.6745)

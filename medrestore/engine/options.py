@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from medrestore.engine.noise import parse_noise
 from medrestore.errors import ConfigError
 from medrestore.types import Task
 
@@ -53,6 +54,7 @@ class RestoreOptions:
 
     def __post_init__(self) -> None:
         """Check what can be checked without a scan."""
+        parse_noise(self.noise)
         _choice("output", self.output, get_args(Output))
         _choice("sampler", self.sampler, get_args(Sampler))
         _choice("dtype", self.dtype, get_args(DType))
