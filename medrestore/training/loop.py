@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from medrestore.diffusion.precondition import network_inputs
+from medrestore.errors import ConfigError
 from medrestore.networks import build
 from medrestore.training.config import LoopOptions, TrainConfig
 from medrestore.training.optim import make_optimisers
@@ -178,12 +180,15 @@ def run(
         folder: Where `checkpoint.pt` and `log.csv` live.
         validate: Score of the averaged weights in dB, called every `validate_steps`.
         progress: Called after every step.
+
+    Raises:
+        ConfigError: The checkpoint is damaged, or of another network.
     """
     options = trainer.options
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
-        trainer.load_state_dict(torch.load(checkpoint, map_location=trainer.device, weights_only=True))
+        _go_on(trainer, checkpoint)
     log = folder / "log.csv"
     _truncate_log(log, trainer.step)
     saved = time.monotonic()
@@ -209,10 +214,25 @@ def run(
                 progress(Progress(trainer.step, options.steps, loss, seconds, score))
 
 
+def _go_on(trainer: Trainer, checkpoint: Path) -> None:
+    try:
+        trainer.load_state_dict(torch.load(checkpoint, map_location=trainer.device, weights_only=True))
+    except (RuntimeError, ValueError, KeyError, UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"{checkpoint}: cannot go on from this checkpoint ({reason}); it is damaged, or of another "
+            "network than the configuration describes: choose another folder, or remove it to start again"
+        ) from error
+
+
 def _truncate_log(log: Path, step: int) -> None:
-    """Drop the rows after the checkpoint that training goes on from: they will be written again."""
+    """Drop the rows after the checkpoint that training goes on from: they will be written again.
+
+    A kill may have cut the last row, even within its step number; such a row lacks fields.
+    """
     rows = list(csv.DictReader(log.open())) if log.exists() else []
     with log.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, LOG_FIELDS)
         writer.writeheader()
-        writer.writerows(row for row in rows if int(row["step"]) <= step)
+        whole = (row for row in rows if row[LOG_FIELDS[-1]] is not None)
+        writer.writerows(row for row in whole if int(row["step"]) <= step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from medrestore.plugin import ModelSpec
 from medrestore.training import corpus
@@ -45,6 +46,8 @@ def train(
     sampler = PatchSampler(data.scans, data.labels, loop.patch, config.augmentation, config.degradation)
     cases = make_cases(corpus.find(config.data, base)[2]) if loop.validate_steps else []
     trainer = Trainer(config, sampler, device)
+    with TemporaryDirectory() as rehearsal:  # a fault in the [model] table is found now, not after hours
+        export_model(trainer.average, config, TrainingFacts(0, data.files, None), Path(rehearsal))
     run(trainer, work, validator(cases, loop.bfloat16) if cases else None, progress)
     plot_log(work / "log.csv", work / "loss.png")
     facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"))
