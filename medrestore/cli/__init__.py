@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from medrestore import __version__
+from medrestore.cli.metrics import metrics
 from medrestore.cli.models import models
 from medrestore.cli.plugins import plugins
+from medrestore.cli.restore import restore
+from medrestore.cli.train import train
 from medrestore.errors import MedrestoreError
 
 app = typer.Typer(
@@ -19,6 +22,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(restore)
+app.command()(metrics)
+app.command()(train)
 app.command()(models)
 app.command()(plugins)
 

@@ -1,0 +1,183 @@
+"""What `medrestore restore` does once its options are understood."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import nibabel as nib
+import numpy as np
+
+from medrestore.cli.progress import Meter, Pace
+from medrestore.cli.summary import print_summary
+from medrestore.cli.targets import Targets
+from medrestore.cli.trajectory import TrajectoryFolder
+from medrestore.engine import Observers, Restoration, RestoreOptions, TrajectoryPoint, load_model, restore
+from medrestore.engine.evidence import check_reference
+from medrestore.errors import InputError
+from medrestore.io import WriteReport, atomic_write, read_series, write
+from medrestore.provenance import JSON, RunRecord, Step
+from medrestore.types import Modality
+from medrestore.volume import UNITS, Volume
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scan to restore.
+
+    Attributes:
+        scan: What to read.
+        reference: The truth, if there is one.
+        modality: What the scan is; None for what it says itself.
+        options: How to restore it.
+        targets: What to write.
+        dtype: Type of the voxels in the file.
+    """
+
+    scan: Path
+    reference: Path | None
+    modality: Modality | None
+    options: RestoreOptions
+    targets: Targets
+    dtype: str
+
+
+def run(job: Job, *, quiet: bool = False) -> tuple[RunRecord, ...]:
+    """Read, restore, write, and print what was done; return a record for each volume.
+
+    Raises:
+        MedrestoreError: Anything on the way; nothing is written then.
+    """
+    start = time.perf_counter()
+    volumes, notes = _read(job)
+    references = _references(job, volumes)
+    read_seconds = time.perf_counter() - start
+    with ExitStack() as stack:
+        folder = job.targets.trajectory
+        trajectory = None if folder is None else stack.enter_context(TrajectoryFolder(folder))
+        with Meter(f"Restoring {job.scan.name}", quiet=quiet) as meter:
+            results = _restore_all(job, volumes, references, (meter, trajectory))
+        records = _write(job, results, stack, (read_seconds, notes))
+    if not quiet:
+        print_summary(records, job.targets)
+    return records
+
+
+def _read(job: Job) -> tuple[tuple[Volume, ...], tuple[str, ...]]:
+    """Return the volumes of the scan, and what is odd about them."""
+    volumes = read_series(job.scan)
+    said = volumes[0].modality
+    if job.modality is None or job.modality is said:
+        return volumes, ()
+    notes = () if said is Modality.UNKNOWN else (f"the scan says {said}, --modality says {job.modality}",)
+    units = UNITS[job.modality]
+    return tuple(replace(volume, modality=job.modality, units=units) for volume in volumes), notes
+
+
+def _references(job: Job, volumes: Sequence[Volume]) -> tuple[Volume | None, ...]:
+    """Return the truth of each volume; one may serve a whole series."""
+    if job.reference is None:
+        return (None,) * len(volumes)
+    found = read_series(job.reference)
+    if len(found) not in {1, len(volumes)}:
+        raise InputError(
+            f"{job.reference}: a series of {len(found)} volumes, the scan has {len(volumes)}; expected as "
+            "many, or one"
+        )
+    references = found if len(found) == len(volumes) else found * len(volumes)
+    for volume, reference in zip(volumes, references, strict=True):
+        check_reference(volume, reference)
+    return references
+
+
+def _restore_all(
+    job: Job,
+    volumes: Sequence[Volume],
+    references: Sequence[Volume | None],
+    watchers: tuple[Meter, TrajectoryFolder | None],
+) -> list[Restoration]:
+    """Restore every volume with one model."""
+    meter, trajectory = watchers
+    model = load_model(job.options, volumes[0].modality)
+    pace, count = Pace(), len(volumes)
+    results: list[Restoration] = []
+
+    def progress(done: int, total: int) -> None:
+        finished = len(results) * total + done
+        meter.update(finished, count * total, pace.text(finished, count * total, "voxels"))
+
+    def step(point: TrajectoryPoint) -> None:
+        if trajectory is not None:
+            trajectory.add(point, len(results) if count > 1 else None)
+
+    observers = Observers(progress, step if trajectory is not None else None)
+    for volume, reference in zip(volumes, references, strict=True):
+        results.append(restore(volume, job.options, reference=reference, model=model, observers=observers))
+    return results
+
+
+def _write(
+    job: Job, results: Sequence[Restoration], stack: ExitStack, facts: tuple[float, tuple[str, ...]]
+) -> tuple[RunRecord, ...]:
+    """Write image, deviation and sidecar under names that `stack` makes the real ones when all is well."""
+    targets, start = job.targets, time.perf_counter()
+    # What is entered last appears first: the image, once it is there, has its evidence beside it.
+    held = {
+        path: stack.enter_context(atomic_write(path, targets.overwrite)) for path in targets.files()[::-1]
+    }
+    report = write([r.volume for r in results], held[targets.image], dtype=job.dtype, overwrite=True)
+    output: dict[str, JSON] = {
+        **_entry(targets.image, report),
+        "dtype": _voxel_type(report.path),
+        "clipped_voxels": report.clipped_voxels,
+    }
+    if targets.std is not None:
+        deviations = [_no_deviation(r) if r.std is None else r.std for r in results]
+        output["std"] = _entry(targets.std, write(deviations, held[targets.std], overwrite=True))
+    if targets.trajectory is not None:
+        output["trajectory"] = targets.trajectory.name
+    read_seconds, notes = facts
+    if report.clipped_voxels:
+        notes += (f"{report.clipped_voxels} voxels did not fit into {output['dtype']} and were clipped",)
+    seconds = {"read": read_seconds, "write": time.perf_counter() - start}
+    records = tuple(
+        replace(
+            result.record,
+            settings={**result.record.settings, "modality": result.volume.modality, "out_dtype": job.dtype},
+            output={**output, **({"volume": index} if len(results) > 1 else {})},
+            timings={**result.record.timings, **seconds},
+            warnings=(*result.record.warnings, *notes),
+        )
+        for index, result in enumerate(results)
+    )
+    held[targets.sidecar].write_text(sidecar(records), encoding="utf-8")
+    return records
+
+
+def sidecar(records: Sequence[RunRecord]) -> str:
+    """Return the text of a sidecar: a record, or for a 4-D series a list of one for each volume."""
+    if len(records) == 1:
+        return records[0].to_json() + "\n"
+    return (
+        json.dumps([json.loads(record.to_json()) for record in records], indent=2, ensure_ascii=False) + "\n"
+    )
+
+
+def _entry(path: Path, report: WriteReport) -> dict[str, JSON]:
+    return {"path": path.name, "sha256": report.sha256}
+
+
+def _no_deviation(result: Restoration) -> Volume:
+    """Return zeros for a volume without noise, which came back as it went: nothing is uncertain."""
+    zeros = np.zeros(result.volume.shape, dtype=np.float32)
+    return result.volume.with_array(zeros, Step("restore:std", {"sigma": 0.0}))
+
+
+def _voxel_type(path: Path) -> str:
+    image = cast("nib.Nifti1Image", nib.load(path))
+    return str(image.get_data_dtype().name)

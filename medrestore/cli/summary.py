@@ -1,0 +1,110 @@
+"""The table after a restoration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import typer
+
+from medrestore.cli.table import print_table
+from medrestore.cli.targets import Targets
+from medrestore.provenance import RunRecord
+
+Row = tuple[str, str]
+
+
+def print_summary(records: Sequence[RunRecord], targets: Targets) -> None:
+    """Print what was done on stdout, and what should be known of it on stderr."""
+    if len(records) > 1:
+        print_table(
+            ("volume", "noise", "of p99", "residual / noise", "neighbours", "PSNR (dB)", "SSIM"),
+            [(str(number), *_volume_cells(record)) for number, record in enumerate(records)],
+        )
+    print_table(("restored", str(targets.image)), _rows(records))
+    for warning in dict.fromkeys(text for record in records for text in record.warnings):
+        typer.echo(f"Warning: {warning}", err=True)
+
+
+def _rows(records: Sequence[RunRecord]) -> list[Row]:
+    first, last = records[0], records[-1]
+    settings = first.settings
+    rows = [
+        ("model", f"{first.model.name} on {settings['device']} in {settings['dtype']}"),
+        ("output", _output(first)),
+    ]
+    if len(records) == 1:
+        noise, share, residual, neighbours, *_ = _volume_cells(first)
+        rows += [
+            ("noise", f"{noise}, {share} of the 99th percentile ({first.noise['method']})"),
+            ("residual", f"{residual} of the noise, neighbours correlated {neighbours}"),
+            *_quality(first),
+        ]
+    rows.append(("time", _times(records)))
+    if last.peak_memory_mb is not None:
+        rows.append(("peak memory", f"{last.peak_memory_mb:.0f} MB"))
+    return rows
+
+
+def _output(record: RunRecord) -> str:
+    settings, kind = record.settings, str(record.settings["output"])
+    name = "posterior mean" if kind == "mean" else "posterior sample"
+    if record.seed is None:
+        return name
+    drawn = max(int(cast(int, settings["samples"])), int(kind == "sample"))
+    return (
+        f"{name}; {drawn} sample{'s' * (drawn > 1)} of {settings['steps']} steps ({settings['sampler']}), "
+        f"seed {record.seed}"
+    )
+
+
+def _volume_cells(record: RunRecord) -> tuple[str, ...]:
+    """Return noise, its share, residual, correlation, PSNR and SSIM as text."""
+    noise = record.noise
+    return (
+        f"{noise['sigma']:.4g}",
+        f"{noise['fraction']:.2%}",
+        _number(noise["std_over_sigma"], ".2f"),
+        _number(noise["neighbour_correlation"], "+.2f"),
+        *(_change(record, name, digits) for name, digits in (("psnr", ".2f"), ("ssim", ".4f"))),
+    )
+
+
+def _quality(record: RunRecord) -> list[Row]:
+    """Return PSNR and SSIM before and after, or why there are none."""
+    rows = []
+    for name, title, digits in (
+        ("psnr", "PSNR in the head (dB)", ".2f"),
+        ("ssim", "SSIM in the head", ".4f"),
+    ):
+        missing = [metric["reason"] for metric in _both(record, name) if metric["value"] is None]
+        rows.append((title, f"absent: {missing[0]}" if missing else _change(record, name, digits)))
+    return rows
+
+
+def _both(record: RunRecord, name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    metrics = cast("Mapping[str, Mapping[str, Mapping[str, Any]]]", record.metrics)
+    return metrics["input"][name], metrics["result"][name]
+
+
+def _change(record: RunRecord, name: str, digits: str) -> str:
+    before, after = (metric["value"] for metric in _both(record, name))
+    if before is None and after is None:
+        return "-"
+    return f"{_number(before, digits)} -> {_number(after, digits)}"
+
+
+def _number(value: object, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _times(records: Sequence[RunRecord]) -> str:
+    """Return seconds by phase; what is done once for a series is counted once."""
+    once = ("read", "load_model", "write")
+    total: dict[str, float] = {}
+    for number, record in enumerate(records):
+        for phase, seconds in record.timings.items():
+            if number == 0 or phase not in once:
+                total[phase] = total.get(phase, 0.0) + float(cast(float, seconds))
+    order = ("read", "load_model", "prepare", "network", "measure", "write")
+    return ", ".join(f"{phase.replace('_', ' ')} {total[phase]:.1f} s" for phase in order if phase in total)
