@@ -141,8 +141,8 @@ def _threads() -> int | None:
     return int(given) if given.isdigit() else None
 
 
-# On Colin27 better than 1/2 at 3, 5 and 10 % (by 0.4, 0.5, 1.0 dB) and than 1/5 at 3 %; of 1/2, 2/1, 2/2, 2/3,
-# 2/5 and 3/2 on a small crop, the best at 10 % and, after 2/1 (0.3 to 0.4 dB more), at 3 and 5 %.
+# On Colin27 better than 1/2 at 3, 5 and 10 % (by 0.4, 0.5, 1.0 dB) and than 1/5 at 3 %; of 1/2, 2/1, 2/2,
+# 2/3, 2/5 and 3/2 on a small crop, the best at 10 % and, after 2/1 (0.3 to 0.4 dB more), at 3 and 5 %.
 NLM_PATCH, NLM_BLOCK = 2, 2
 # Best of 0.5 to 1.6 times sigma at 3, 5 and 10 %; the default eps stops too early, at a loss of up to 1 dB.
 TV_WEIGHT, TV_EPS = 0.5, 1e-6
