@@ -1,0 +1,61 @@
+"""The shipped weights on the sample scans: from the command line to the files, and better than before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny import CommandLine
+
+from medrestore.io import read
+from medrestore.provenance import RunRecord, sha256_file
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = ROOT / "sample_data"
+WEIGHTS = ROOT / "medrestore" / "builtin" / "models" / "mr-denoise" / "model.safetensors"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not WEIGHTS.exists(), reason="the shipped model is not trained yet: no weights"),
+]
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    return CommandLine(monkeypatch, capsys)
+
+
+def test_a_noisy_scan_is_restored_by_default(cli, tmp_path):
+    clean, noisy = SAMPLES / "colin27_crop.nii.gz", SAMPLES / "colin27_crop_rician5.nii.gz"
+    out = tmp_path / "restored.nii.gz"
+    status, table, errors = cli("restore", noisy, "-o", out, "--reference", clean)
+    assert status == 0, errors
+    record = RunRecord.from_json((tmp_path / "restored.json").read_text())
+    assert record.model.name.endswith("/mr-denoise")
+    assert record.model.sha256 == sha256_file(WEIGHTS)
+    assert record.output["sha256"] == sha256_file(out)
+    assert record.noise["fraction"] == pytest.approx(0.05, rel=0.15)
+    before, after = record.metrics["input"], record.metrics["result"]
+    assert after["psnr"]["value"] > before["psnr"]["value"] + 5
+    assert after["ssim"]["value"] > before["ssim"]["value"]
+    # What was taken out is as strong as the noise, and neighbours in it know little of each other.
+    assert 0.8 < record.noise["std_over_sigma"] < 1.1
+    assert abs(record.noise["neighbour_correlation"]) < 0.2
+    assert f"-> {after['psnr']['value']:.2f}" in table
+
+    status, text, errors = cli("metrics", out, clean, "--json")
+    assert status == 0, errors
+    (volume,) = json.loads(text)["volumes"]
+    assert volume["psnr"]["value"] == pytest.approx(after["psnr"]["value"], abs=1e-3)
+
+
+def test_a_dicom_series_is_restored_by_default(cli, tmp_path):
+    series = SAMPLES / "dicom_rician5"
+    status, _, errors = cli("restore", series, "-o", tmp_path, "-q")
+    assert (status, errors) == (0, "")
+    out = tmp_path / "dicom_rician5_restored.nii.gz"
+    assert read(out).geometry.allclose(read(series).geometry)
+    record = RunRecord.from_json((tmp_path / "dicom_rician5_restored.json").read_text())
+    assert (record.input.format, record.settings["modality"]) == ("dicom", "MR")
+    assert not record.warnings

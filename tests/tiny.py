@@ -1,0 +1,89 @@
+"""What tests of the whole path share: a phantom, a model that takes no time, the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy import ndimage
+
+from medrestore.cli import main
+from medrestore.networks import build
+from medrestore.physics.noise import add_rician
+from medrestore.training.config import DataOptions, LoopOptions, NetworkOptions, TrainConfig
+from medrestore.training.export import TrainingFacts, export_model
+
+NETWORK = {"widths": [8, 8], "down": [1, 1], "up": [1]}
+MODEL = {
+    "name": "tiny",
+    "title": "A tiny network that nobody trained",
+    "task": "denoise",
+    "modalities": ["MR"],
+    "licence": "Apache-2.0",
+    "reference": "none",
+    "spacing_mm": [0.6, 1.5],
+    "noise": [0.01, 0.15],
+    "outputs": ["mean", "sample"],
+    "dtypes": ["float32"],
+}
+
+
+def phantom(size: int = 32, scale: float = 800.0) -> np.ndarray:
+    """An ellipsoidal head of three tissues in dark air, (size, size, size) float32, bright end at `scale`."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, size, dtype=np.float32),) * 3, indexing="ij")
+    radius = np.sqrt((x / 0.85) ** 2 + (y / 0.95) ** 2 + (z / 0.8) ** 2)
+    wave = 0.15 * np.sin(9 * x) * np.cos(7 * y + 2 * z)
+    tissue = np.select([radius < 0.35 + wave, radius < 0.75 + wave, radius < 1], [0.55, 1.0, 0.75], 0.0)
+    return (scale * ndimage.gaussian_filter(tissue, 0.6)).astype(np.float32)
+
+
+def noisy(clean: np.ndarray, level: float, seed: int = 0) -> np.ndarray:
+    """Rician noise of `level` times the 99th percentile."""
+    return add_rician(clean, level * float(np.percentile(clean, 99)), np.random.default_rng(seed))
+
+
+def save(path: Path, array: np.ndarray, spacing: float = 1.0) -> Path:
+    """Write a NIfTI file with isotropic voxels; a fourth axis makes a series."""
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = (-12.0, 7.0, 30.0)
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def model_folder(folder: Path, **changes: object) -> Path:
+    """Write a model folder of an untrained network whose branches are not zero, so that it does something."""
+    torch.manual_seed(0)
+    network = build("voxelnet", NETWORK)
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    config = TrainConfig(
+        data=DataOptions(roots=(".",), scans=()),
+        loop=LoopOptions(steps=1),
+        model={**MODEL, **changes},
+        network=NetworkOptions(options=NETWORK),
+    )
+    export_model(network, config, TrainingFacts(0, (), None), folder)
+    return folder
+
+
+class CommandLine:
+    """Runs `medrestore` in this process, as the console script would."""
+
+    def __init__(self, monkeypatch, capsys) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        """Return the exit status, stdout and stderr."""
+        self._monkeypatch.setattr("sys.argv", ["medrestore", *map(str, arguments)])
+        self._capsys.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        found = self._capsys.readouterr()
+        return status, found.out, found.err
