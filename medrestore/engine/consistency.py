@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from medrestore.engine.intensity import bright_level
+from medrestore.engine.noise import FOREGROUND
 from medrestore.types import RealArray
 
 
@@ -24,7 +26,7 @@ def residual_evidence(scan: RealArray, restored: RealArray, sigma: float) -> dic
         correlation with itself shifted by one voxel along an axis; None where there is nothing to measure.
     """
     smooth = ndimage.uniform_filter(np.asarray(restored, dtype=np.float32), 3)
-    tissue = smooth > 0.3 * np.percentile(smooth, 99)
+    tissue = smooth > FOREGROUND * bright_level(smooth)
     if sigma <= 0 or np.count_nonzero(tissue) < 100:
         return {"std_over_sigma": None, "mean_over_sigma": None, "neighbour_correlation": None}
     residual = np.asarray(scan - restored, dtype=np.float32)

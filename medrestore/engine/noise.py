@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pywt
 
+from medrestore.engine.intensity import bright_level
 from medrestore.errors import ConfigError
 from medrestore.types import RealArray
 
@@ -93,8 +94,8 @@ def estimate_noise(array: RealArray) -> float:
         return float(voxels.std())
     bands = pywt.dwtn(voxels, "db2", axes=axes)
     low = bands["a" * len(axes)] / 2 ** (len(axes) / 2)
-    tissue = low >= FOREGROUND * np.percentile(low, 99)
-    if not tissue.any():  # all voxels are negative: there is no dark background to leave out
+    tissue = low > FOREGROUND * bright_level(low)
+    if not tissue.any():  # nothing is positive: there is no dark background to leave out
         tissue = np.ones_like(tissue)
     detail = sum(np.abs(band) for name, band in bands.items() if name.count("d") == 1)
     smooth = tissue & (detail <= np.quantile(detail[tissue], SMOOTH))

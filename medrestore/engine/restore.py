@@ -14,6 +14,7 @@ from torch import Tensor
 from medrestore.diffusion import Condition, Denoiser, SamplerStep
 from medrestore.engine.consistency import residual_evidence
 from medrestore.engine.evidence import Restoration, as_json, check_reference, measure, peak_memory_mb
+from medrestore.engine.intensity import bright_level
 from medrestore.engine.model import LoadedModel, load_model, plugins
 from medrestore.engine.noise import NoiseLevel, noise_level
 from medrestore.engine.options import RestoreOptions
@@ -105,12 +106,12 @@ def restore(
         check_reference(volume, reference)
     model = model or load_model(options, volume.modality)
     warnings = check_scan(volume, model.spec, options.force)
-    percentile = float(np.percentile(volume.array, 99))
-    noise = noise_level(volume.array, options.noise, percentile if percentile > 0 else 1.0)
+    bright = bright_level(volume.array)
+    noise = noise_level(volume.array, options.noise, bright or 1.0)
     prepared = time.perf_counter()
-    if percentile > 0 and noise.fraction >= LEAST_NOISE:
+    if bright > 0 and noise.fraction >= LEAST_NOISE:
         warnings += check_noise(noise, model.spec)
-        restored, std = _run(volume, model, options, (percentile, noise), observers)
+        restored, std = _run(volume, model, options, (bright, noise), observers)
     else:
         warnings += (
             f"no noise to remove ({noise.sigma:.3g}, {noise.method}): the scan is returned as it came",
@@ -118,26 +119,34 @@ def restore(
         restored, std = volume, None
     finished = time.perf_counter()
     metrics = measure(volume, restored, reference)
-    record = RunRecord(
-        medrestore=metadata.version("medrestore"),
-        versions=software_versions(),
-        model=model.ref,
-        input=volume.source or Source("", "array"),
-        settings={**asdict(options), "device": model.device, "dtype": model.dtype},
-        seed=options.seed if sample_count(options) else None,
+    timings = {
+        "load_model": model.load_seconds,
+        "prepare": prepared - start,
+        "network": finished - prepared,
+        "measure": time.perf_counter() - finished,
+    }
+    record = replace(
+        _record(volume, model, options),
         noise={**asdict(noise), **residual_evidence(volume.array, restored.array, noise.sigma)},
-        timings={
-            "load_model": model.load_seconds,
-            "prepare": prepared - start,
-            "network": finished - prepared,
-            "measure": time.perf_counter() - finished,
-        },
+        timings=timings,
         peak_memory_mb=peak_memory_mb(),
         metrics=as_json(metrics),
         warnings=warnings,
     )
     plugins().case_finished(record)
     return Restoration(restored, std, metrics, record)
+
+
+def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunRecord:
+    """Return what can be said of a run before its result is there."""
+    return RunRecord(
+        medrestore=metadata.version("medrestore"),
+        versions=software_versions(),
+        model=model.ref,
+        input=volume.source or Source("", "array"),
+        settings={**asdict(options), "device": model.device, "dtype": model.dtype},
+        seed=options.seed if sample_count(options) else None,
+    )
 
 
 def check_scan(volume: Volume, spec: ModelSpec, force: bool) -> tuple[str, ...]:
@@ -182,9 +191,9 @@ def _run(
     levels: tuple[float, NoiseLevel],
     observers: Observers,
 ) -> tuple[Volume, Volume | None]:
-    """Run the model; `levels` are the 99th percentile and the noise, in the units of the scan."""
-    percentile, noise = levels
-    scale = percentile if model.spec.intensity is Intensity.P99 else 1.0
+    """Run the model; `levels` are the bright level and the noise, in the units of the scan."""
+    bright, noise = levels
+    scale = bright if model.spec.intensity is Intensity.P99 else 1.0
     step = Step(
         f"restore:{options.output}",
         {"model": model.ref.name, "sha256": model.ref.sha256, "sigma": noise.sigma, "seed": options.seed},

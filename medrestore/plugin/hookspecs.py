@@ -46,4 +46,4 @@ def medrestore_readers() -> Iterable[ReaderSpec]:
 
 @hookspec
 def medrestore_case_finished(record: RunRecord) -> None:
-    """Observe that a scan was restored and written. What is raised here is logged and stops nothing."""
+    """Observe that a scan was restored (not yet written). What is raised is logged and stops nothing."""
