@@ -59,7 +59,7 @@ class LoopOptions:
         ema: Decay of the weight average that is exported.
         clip: Largest norm of the gradient.
         mean: Fraction of a batch at an infinite state level, that is, for the posterior mean.
-        unconditional: Fraction of the rest with the scan left out.
+        unconditional: Fraction of a batch with the scan left out; `mean` applies to what remains.
         seed: Seed of everything random.
         checkpoint_minutes: Time between checkpoints.
         validate_steps: Updates between validations; 0 for none.
