@@ -79,11 +79,11 @@ def _ours(*, given: bool) -> Filter:
     return run
 
 
-def _nlm() -> Filter:
+def _nlm(patch: int, block: int) -> Filter:
     from dipy.denoise.nlmeans import nlmeans
 
     def run(scan: Scan) -> np.ndarray:
-        settings = {"patch_radius": NLM_PATCH, "block_radius": NLM_BLOCK, "method": "blockwise"}
+        settings = {"patch_radius": patch, "block_radius": block, "method": "blockwise"}
         return nlmeans(scan.voxels, scan.sigma, rician=scan.rician, num_threads=_threads(), **settings)
 
     return run
@@ -147,6 +147,12 @@ NLM_PATCH, NLM_BLOCK = 2, 2
 # Best of 0.5 to 1.6 times sigma at 3, 5 and 10 %; the default eps stops too early, at a loss of up to 1 dB.
 TV_WEIGHT, TV_EPS = 0.5, 1e-6
 
+
+def _nlm_method(title: str, patch: int, block: int) -> Method:
+    settings = f"true sigma, rician, blockwise, patch radius {patch}, block radius {block}"
+    return Method(title, "dipy", settings, lambda: _nlm(patch, block))
+
+
 _CORRECTED = "then sqrt(max(a^2 - sigma^2, 0))"
 METHODS: dict[str, Method] = {
     "noisy": Method("noisy input", "numpy", "no filter", _nothing),
@@ -154,12 +160,9 @@ METHODS: dict[str, Method] = {
         "medrestore", "medrestore", "noise level estimated from the scan", lambda: _ours(given=False)
     ),
     "ours": Method("medrestore, sigma given", "medrestore", "true sigma", lambda: _ours(given=True)),
-    "nlm": Method(
-        "DIPY NLM",
-        "dipy",
-        f"true sigma, rician, blockwise, patch radius {NLM_PATCH}, block radius {NLM_BLOCK}",
-        _nlm,
-    ),
+    "nlm": _nlm_method("DIPY NLM", NLM_PATCH, NLM_BLOCK),
+    "nlm-small": _nlm_method("DIPY NLM, radii 1 and 2", 1, 2),
+    "nlm-default": _nlm_method("DIPY NLM, its default radii", 1, 5),
     "tv": Method(
         "scikit-image TV",
         "scikit-image",
