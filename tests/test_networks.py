@@ -1,0 +1,60 @@
+"""The network: folding, starting point, and the same result with and without gradients."""
+
+import pytest
+import torch
+
+from medrestore.errors import ModelError
+from medrestore.networks import build
+from medrestore.networks.voxelnet import fold, unfold
+
+OPTIONS = {"widths": [8, 16], "down": [1, 1], "up": [1]}
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    network = build("voxelnet", OPTIONS)
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+def test_unfold_inverts_fold_and_a_block_becomes_the_channels_of_one_position():
+    x = torch.arange(2 * 3 * 4 * 6 * 8.0).reshape(2, 3, 4, 6, 8)
+    folded = fold(x)
+    assert folded.shape == (2, 24, 2, 3, 4)
+    assert torch.equal(unfold(folded), x)
+    assert torch.equal(folded[1, 8:16, 1, 2, 3], x[1, 1, 2:4, 4:6, 6:8].flatten())
+
+
+def test_an_untrained_network_predicts_no_noise():
+    untrained = build("voxelnet", OPTIONS)
+    out = untrained(torch.randn(1, 4, 8, 8, 8), torch.zeros(1, 2))
+    assert out.shape == (1, 1, 8, 8, 8)
+    assert not out.any()
+
+
+def test_work_in_place_changes_no_bit(network):
+    inputs, levels = torch.randn(2, 4, 16, 8, 8), torch.randn(2, 2)
+    before = inputs.clone()
+    with_gradient = network(inputs, levels).detach()
+    with torch.inference_mode():
+        without = network(inputs, levels)
+    assert with_gradient.std() > 0.01
+    assert torch.equal(with_gradient, without)
+    assert torch.equal(inputs, before)
+
+
+def test_every_parameter_gets_a_gradient(network):
+    network(torch.randn(2, 4, 8, 8, 8), torch.randn(2, 2)).square().mean().backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    # a bias before a normalisation over channels may have none; a kernel must not
+    assert [name for name in without if name.endswith("weight")] == []
+
+
+def test_what_cannot_be_built_is_named():
+    with pytest.raises(ModelError, match="unknown network 'unet'"):
+        build("unet", {})
+    with pytest.raises(ModelError, match="voxelnet"):
+        build("voxelnet", {"widths": [8], "down": [1, 1], "up": []})
