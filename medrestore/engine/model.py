@@ -76,8 +76,7 @@ def load_model(options: RestoreOptions, modality: Modality = Modality.UNKNOWN) -
     """
     start = time.perf_counter()
     ref, spec = find_model(options, modality)
-    needed = "mean" if options.output == "mean" else "sample"
-    if needed not in spec.outputs or (options.samples and "sample" not in spec.outputs):
+    if options.output not in spec.outputs or (options.samples and "sample" not in spec.outputs):
         raise ModelError(
             f"{ref.name} offers {', '.join(sorted(spec.outputs))}; asked for output {options.output!r} with "
             f"{options.samples} samples"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-import torch
 from safetensors.torch import save
 from torch import nn
 
@@ -97,10 +96,3 @@ def model_card(model: Mapping[str, Any], config: TrainConfig, facts: TrainingFac
 def _write(path: Path, data: bytes) -> None:
     with atomic_write(path, overwrite=True) as temporary:
         temporary.write_bytes(data)
-
-
-def load_average(checkpoint: Path, network: nn.Module) -> int:
-    """Fill a network with the averaged weights of a checkpoint; return the step it was made at."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network.load_state_dict(state["average"])
-    return int(state["step"])
