@@ -27,6 +27,9 @@ def train(
             "-o", "--out", metavar="WORK", help="Folder to work in, and go on in; runs/NAME by default."
         ),
     ] = None,
+    init: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Model to start from: its name, or its folder.")
+    ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Updates, instead of those in the configuration.")
@@ -54,7 +57,7 @@ def train(
     where = choose_device(device)
     with Meter(f"Training {name}", quiet=quiet) as meter:
         watch = follow(meter, settings.loop.batch)
-        spec = run(settings, config.resolve().parent, folder, device=where, progress=watch)
+        spec = run(settings, config.resolve().parent, folder, init=init, device=where, progress=watch)
     if not quiet:
         typer.echo(f"{spec.name}: {folder / 'model'}")
         typer.echo(f"medrestore restore IN -o OUT --model {folder / 'model'}")

@@ -27,6 +27,10 @@ class DataOptions:
         exclude: Glob patterns of what the patterns above find and must not be seen.
         validation: Scans for the validation score; never trained on.
         spacings_mm: Resolutions to which finer scans are also lowered, beside their own.
+        denoise_with: Model that scans with noise of their own are restored with before they are learnt from,
+            or None: a network keeps the noise that its targets have.
+        denoise_above: Noise from which that is done, as a fraction of the 99th percentile.
+        slices_mm: Slice thicknesses into which scans of thin slices are also averaged, along each axis.
     """
 
     roots: tuple[str, ...]
@@ -35,6 +39,9 @@ class DataOptions:
     exclude: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     spacings_mm: tuple[float, ...] = (1.0, 1.4)
+    slices_mm: tuple[float, ...] = ()
+    denoise_with: str | None = None
+    denoise_above: float = 0.01
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -84,20 +91,39 @@ class LoopOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class DegradationOptions:
-    """How clean patches are degraded; levels are fractions of the 99th percentile of the scan."""
+    """How clean patches are degraded.
+
+    Attributes:
+        noise: Lowest and highest level, as fractions of the 99th percentile of the scan.
+        rician: Probability of Rician rather than Gaussian noise.
+        varying: Probability of noise that varies over the patch, as parallel imaging makes it.
+        unmapped: Probability that a model is told nothing of how the noise varies.
+        estimate_error: Standard deviation of the logarithm of the level that the model is told; that of the
+            map of varying noise has four times as much.
+    """
 
     noise: tuple[float, float] = (0.007, 0.18)
     rician: float = 0.75
     varying: float = 0.15
+    unmapped: float = 0.2
     estimate_error: float = 0.03
 
 
 @dataclass(frozen=True, config=STRICT)
 class AugmentationOptions:
-    """Probabilities and ranges of what is done to a clean patch."""
+    """What is done to a clean patch.
+
+    Attributes:
+        tone_curve: Probability of another contrast.
+        bias_field: Probability of a smooth change of brightness.
+        blur: Probability of a loss of resolution, as averaging, motion and interpolation leave it.
+        scale: Standard deviation of the logarithm of the overall brightness.
+        synthetic: Probability of a patch from a label map, where there are label maps.
+    """
 
     tone_curve: float = 0.35
     bias_field: float = 0.3
+    blur: float = 0.0
     scale: float = 0.35
     synthetic: float = 0.2
 

@@ -43,6 +43,12 @@ def random_bias_field(shape: tuple[int, ...], rng: np.random.Generator, strength
     return np.asarray(np.exp(log), dtype=np.float32)
 
 
+def random_blur(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Lower the resolution by a Gaussian of 0.3 to 0.9 voxels, the same along all axes or one for each."""
+    widths = rng.uniform(0.3, 0.9, 1 if rng.random() < 0.5 else 3)
+    return np.asarray(ndimage.gaussian_filter(patch, np.broadcast_to(widths, 3), truncate=3))
+
+
 def synthesise(labels: RealArray, size: int, rng: np.random.Generator) -> FloatArray:
     """Make a scan of random contrast from a label map.
 

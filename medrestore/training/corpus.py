@@ -8,11 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
+from medrestore.engine import RestoreOptions, restore
+from medrestore.engine.intensity import bright_level
+from medrestore.engine.noise import noise_level
 from medrestore.errors import ConfigError
 from medrestore.io import read
 from medrestore.training.config import DataOptions
-from medrestore.training.patches import at_spacing, trim_air
+from medrestore.training.patches import at_spacing, in_slices, trim_air
 from medrestore.types import FloatArray, RealArray
+from medrestore.volume import Volume
+
+THIN = 1.5
+"""Largest voxel side, in mm, of scans that are averaged into thicker slices."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +78,32 @@ def load(options: DataOptions, base: Path) -> Corpus:
     scan_paths, label_paths, _ = find(options, base)
     scans = []
     for path in scan_paths:
-        volume = read(path)
+        volume = without_noise(read(path), options)
         scaled = trim_air(in_percentile_units(volume.array))
         spacing = volume.geometry.spacing
         scans.append(np.maximum(scaled, 0))
         for target in options.spacings_mm:
             if min(spacing) < 0.85 * target:
                 scans.append(at_spacing(scaled, tuple(spacing), target))
+        scans += [
+            in_slices(np.maximum(scaled, 0), tuple(spacing), thickness, axis)
+            for thickness in options.slices_mm
+            for axis in range(3)
+            if max(spacing) <= THIN
+        ]
     labels = [read(path).array.astype(np.uint8) for path in label_paths]
     return Corpus(scans, labels, tuple(_name(path, options, base) for path in scan_paths + label_paths))
+
+
+def without_noise(volume: Volume, options: DataOptions) -> Volume:
+    """Restore a scan that is too noisy to be a target, if the options name a model for it."""
+    if options.denoise_with is None:
+        return volume
+    bright = bright_level(volume.array)
+    if noise_level(volume.array, "auto", bright).fraction < options.denoise_above:
+        return volume
+    # Forced: a target may be rough where it is noise that is outside what the model was made for.
+    return restore(volume, RestoreOptions(model=options.denoise_with, force=True)).volume
 
 
 def _name(path: Path, options: DataOptions, base: Path) -> str:

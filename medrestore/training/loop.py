@@ -99,6 +99,11 @@ class Trainer:
         self.weights = LevelWeights()
         self.step = 0
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with the weights of a trained network rather than with random ones."""
+        self.network.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on as if there had been no break."""
         return {

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage, signal
 
-from medrestore.physics.noise import add_gaussian, add_rician
-from medrestore.training.config import AugmentationOptions, DegradationOptions
-from medrestore.training.contrast import random_bias_field, random_orientation, random_tone_curve, synthesise
+from medrestore.training.config import AugmentationOptions
+from medrestore.training.contrast import (
+    random_bias_field,
+    random_blur,
+    random_orientation,
+    random_tone_curve,
+    synthesise,
+)
+from medrestore.training.degrade import Degrade
 from medrestore.types import FloatArray, RealArray
 
 
@@ -32,7 +37,7 @@ class PatchSampler:
         labels: Label maps (X, Y, Z).
         patch: Side of the cubic patches in voxels.
         augmentation: What is done to the clean patch.
-        degradation: What is done to make the scan from it.
+        degrade: Makes the scan from it.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class PatchSampler:
         labels: list[RealArray],
         patch: int,
         augmentation: AugmentationOptions,
-        degradation: DegradationOptions,
+        degrade: Degrade,
     ) -> None:
         self.scans = [scan.astype(np.float16) for scan in scans]
         # Less than in proportion: large scans are seen more often, many small ones keep their variety.
@@ -50,13 +55,13 @@ class PatchSampler:
         self.labels = labels
         self.patch = patch
         self.augmentation = augmentation
-        self.degradation = degradation
+        self.degrade = degrade
 
     def batch(self, size: int, seed: tuple[int, ...]) -> Batch:
         """Draw `size` pairs."""
         rng = np.random.default_rng(seed)
         clean = [self._clean(rng) for _ in range(size)]
-        scan, gain, sigma = zip(*(self._degrade(patch, rng) for patch in clean), strict=True)
+        scan, gain, sigma = zip(*(self.degrade(patch, rng) for patch in clean), strict=True)
         clean_batch, scan_batch, gain_batch = (np.stack(part)[:, None] for part in (clean, scan, gain))
         return Batch(clean_batch, scan_batch, gain_batch, np.array(sigma, dtype=np.float32))
 
@@ -68,6 +73,8 @@ class PatchSampler:
             patch = self._crop(rng)
             if rng.random() < options.tone_curve:
                 patch = random_tone_curve(patch, rng)
+            if rng.random() < options.blur:
+                patch = random_blur(patch, rng)
         patch = random_orientation(patch, rng)
         if rng.random() < options.bias_field:
             patch = patch * random_bias_field(patch.shape, rng)
@@ -90,18 +97,6 @@ class PatchSampler:
         start = [int(rng.integers(0, max(n - self.patch, 0) + 1)) for n in scan.shape]
         return scan[tuple(slice(a, a + self.patch) for a in start)]
 
-    def _degrade(self, clean: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, float]:
-        options = self.degradation
-        low, high = np.log(options.noise)
-        sigma = float(np.exp(rng.uniform(low, high)))
-        gain = np.ones_like(clean)
-        if rng.random() < options.varying:
-            gain = random_bias_field(clean.shape, rng, strength=0.8).clip(0.3, 3)
-        add = add_rician if rng.random() < options.rician else add_gaussian
-        scan = add(clean, sigma * gain, rng)
-        # The level that the model is told is an estimate.
-        return scan, gain, sigma * math.exp(rng.normal(0, options.estimate_error))
-
 
 def at_spacing(volume: FloatArray, spacing: tuple[float, ...], target: float) -> FloatArray:
     """Lower the resolution of the axes that are finer than `target` mm by cropping their spectrum.
@@ -113,6 +108,15 @@ def at_spacing(volume: FloatArray, spacing: tuple[float, ...], target: float) ->
         if size < 0.97 * volume.shape[axis]:
             volume = np.asarray(signal.resample(volume, size, axis=axis), dtype=np.float32)
     return np.maximum(volume, 0)
+
+
+def in_slices(volume: FloatArray, spacing: tuple[float, ...], thickness: float, axis: int) -> FloatArray:
+    """Average neighbouring planes along an axis into slices of about `thickness` mm."""
+    count = round(thickness / spacing[axis])
+    planes = np.moveaxis(volume, axis, 0)
+    planes = planes[: len(planes) // count * count]
+    slices = planes.reshape(-1, count, *planes.shape[1:]).mean(axis=1)
+    return np.ascontiguousarray(np.moveaxis(slices, 0, axis))
 
 
 def trim_air(volume: FloatArray, margin: int = 8, threshold: float = 0.08) -> FloatArray:

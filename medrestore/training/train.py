@@ -7,13 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from medrestore.plugin import ModelSpec
+import torch
+from torch import Tensor, nn
+
+from medrestore.engine import RestoreOptions
+from medrestore.engine.model import find_model
+from medrestore.errors import ModelError
+from medrestore.networks import build
+from medrestore.plugin import LoadContext, ModelSpec
 from medrestore.training import corpus
 from medrestore.training.config import TrainConfig
+from medrestore.training.degrade import make_degrade
 from medrestore.training.export import TrainingFacts, export_model
 from medrestore.training.loop import Progress, Trainer, run
 from medrestore.training.patches import PatchSampler
 from medrestore.training.validate import make_cases, validator
+from medrestore.types import Modality
 
 
 def train(
@@ -21,6 +30,7 @@ def train(
     base: Path,
     work: Path,
     *,
+    init: str | None = None,
     device: str = "cpu",
     progress: Callable[[Progress], None] | None = None,
 ) -> ModelSpec:
@@ -31,6 +41,8 @@ def train(
         base: Folder that `config.data.roots` are relative to: that of the configuration file.
         work: Gets `checkpoint.pt`, `log.csv`, `loss.png` and, at the end, the folder `model`. A checkpoint
             in it is continued from; a kill loses the steps since.
+        init: Model to start from rather than from random weights: its name, or its folder. Without effect
+            where there is a checkpoint.
         device: A torch device.
         progress: Called after every step.
 
@@ -39,19 +51,46 @@ def train(
 
     Raises:
         ConfigError: The configuration finds no data or describes no model.
+        ModelError: There is no model `init`, or it is of another network.
         InputError: A scan cannot be read.
     """
     data = corpus.load(config.data, base)
     loop = config.loop
-    sampler = PatchSampler(data.scans, data.labels, loop.patch, config.augmentation, config.degradation)
+    sampler = PatchSampler(
+        data.scans, data.labels, loop.patch, config.augmentation, make_degrade(config.degradation)
+    )
     cases = make_cases(corpus.find(config.data, base)[2]) if loop.validate_steps else []
     trainer = Trainer(config, sampler, device)
+    if init is not None:
+        trainer.start_from(weights_of(init, config))
     with TemporaryDirectory() as rehearsal:  # a fault in the [model] table is found now, not after hours
         export_model(trainer.average, config, TrainingFacts(0, data.files, None), Path(rehearsal))
     run(trainer, work, validator(cases, loop.bfloat16) if cases else None, progress)
     plot_log(work / "log.csv", work / "loss.png")
     facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"))
     return export_model(trainer.average, config, facts, work / "model")
+
+
+def weights_of(model: str, config: TrainConfig) -> dict[str, Tensor]:
+    """Return the weights of a model, to start from.
+
+    Raises:
+        ModelError: There is no such model, or it is none of the network of the configuration.
+    """
+    ref, spec = find_model(RestoreOptions(model=model), Modality.UNKNOWN)
+    weights = getattr(spec.load(LoadContext()), "network", None)
+    expected = build(config.network.name, config.network.options)
+    if not isinstance(weights, type(expected)) or shapes(weights) != shapes(expected):
+        raise ModelError(
+            f"{ref.name} is of another network than {config.network.name} with "
+            f"{dict(config.network.options)}: start from a model whose model.toml has the same [network]"
+        )
+    return weights.state_dict()
+
+
+def shapes(network: nn.Module) -> dict[str, torch.Size]:
+    """Return the shape of every weight."""
+    return {name: weight.shape for name, weight in network.state_dict().items()}
 
 
 def last_validation(log: Path) -> float | None:
