@@ -159,7 +159,7 @@ def _up(size: int, multiple: int) -> int:
 
 def _unit(spec: ModelSpec) -> float:
     """Return what the 99th percentile of the tried scan is in the model's units."""
-    return 1.0 if spec.intensity is Intensity.P99 else 1000.0
+    return 1000.0 if spec.intensity is Intensity.RAW else 1.0
 
 
 def _close(spec: ModelSpec, a: Tensor, b: Tensor) -> bool:

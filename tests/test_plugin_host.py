@@ -331,5 +331,7 @@ def test_a_field_out_of_range_is_refused_by_name(make_spec, field, value):
 
 
 def test_a_fine_spec_is_taken(make_spec):
-    spec = make_spec(weights=Path("w"), sha256="0" * 64, intensity=Intensity.HU, multiple=8, noise=(0, 0))
+    spec = make_spec(
+        weights=Path("w"), sha256="0" * 64, intensity=Intensity.ATTENUATION, multiple=8, noise=(0, 0)
+    )
     assert (spec.api, spec.dtypes, spec.outputs) == (1, ("float32",), {"mean"})

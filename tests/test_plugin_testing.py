@@ -82,7 +82,7 @@ def batch_norm(x, sigma, condition):
     ("denoise", "changes"),
     [
         (mean_filter, {}),
-        (mean_filter, {"intensity": Intensity.HU, "noise": (0.0, 0.0)}),
+        (mean_filter, {"intensity": Intensity.ATTENUATION, "noise": (0.0, 0.0)}),
         (weighted, {"outputs": frozenset({"mean", "sample"})}),
         (weighted, {"outputs": frozenset({"sample"})}),
         (folded, {"multiple": 4, "halo": 4}),

@@ -17,11 +17,16 @@ class Condition:
         sigma: Reference standard deviation of its noise in model units; `math.inf` says that the scan is
             not to be used, which makes the denoiser an unconditional one.
         gain: (B, 1, X, Y, Z) map of the noise relative to `sigma`, or None where the noise is constant.
+        details: Further numbers that the model is told, in the order that its task defines. For
+            super-resolution: the binary logarithm of the distance of the slices in voxels, the width of a
+            slice over that distance, the softness of its profile from 0 (boxcar) to 1 (Gaussian), and the
+            natural logarithm of the noise of the slices in model units plus 0.002.
     """
 
     image: Tensor
     sigma: float
     gain: Tensor | None = None
+    details: tuple[float, ...] = ()
 
 
 class Denoiser(Protocol):

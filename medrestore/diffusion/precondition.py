@@ -38,7 +38,12 @@ def combine(x: Tensor, sigma: Tensor, image: Tensor, sigma_image: Tensor) -> tup
 
 
 def network_inputs(
-    x: Tensor, sigma: Tensor, image: Tensor, sigma_image: Tensor, gain: Tensor | None = None
+    x: Tensor,
+    sigma: Tensor,
+    image: Tensor,
+    sigma_image: Tensor,
+    gain: Tensor | None = None,
+    details: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Prepare one network evaluation.
 
@@ -48,9 +53,11 @@ def network_inputs(
         image: (B, 1, X, Y, Z) scan.
         sigma_image: (B,) reference level of the scan.
         gain: (B, 1, X, Y, Z) relative noise map of the scan, or None.
+        details: (B, D) further numbers that the network is told, or None.
 
     Returns:
-        m and k, which broadcast to (B, 1, X, Y, Z), and the network's arguments, (B, 4, X, Y, Z) and (B, 2).
+        m and k, which broadcast to (B, 1, X, Y, Z), and the network's arguments, (B, 4, X, Y, Z) and
+        (B, 2 + D).
     """
     sigma_map, image_map = (level[:, None, None, None, None] for level in (sigma, sigma_image))
     _, k_reference = combine(x[:, :, :1, :1, :1], sigma_map, image[:, :, :1, :1, :1], image_map)
@@ -61,14 +68,14 @@ def network_inputs(
     log_gain = torch.zeros_like(mean) if gain is None else gain.log()
     inputs = torch.cat([mean, mean / k, departure, log_gain], dim=1)
     levels = torch.stack([k_reference.flatten(), sigma_image], dim=1).clamp(*LEVEL_RANGE).log()
-    return mean, k, inputs, levels
+    return mean, k, inputs, levels if details is None else torch.cat([levels, details], dim=1)
 
 
 class TwoMeasurementDenoiser:
     """A network that predicts (x - m) / k, as a `Denoiser`.
 
     Args:
-        network: Called with (B, 4, X, Y, Z) and (B, 2), see `network_inputs`.
+        network: Called with (B, 4, X, Y, Z) and (B, 2 + D), see `network_inputs`.
         autocast: Type for the network's matrix work, or None for float32.
     """
 
@@ -82,8 +89,9 @@ class TwoMeasurementDenoiser:
         if math.isinf(sigma) and math.isinf(condition.sigma):
             raise ValueError("one of the state and the scan must carry information; both levels are infinite")
         batch = x.new_ones(x.shape[0])
+        details = x.new_tensor(condition.details).expand(len(x), -1) if condition.details else None
         mean, k, inputs, levels = network_inputs(
-            x, batch * sigma, condition.image, batch * condition.sigma, condition.gain
+            x, batch * sigma, condition.image, batch * condition.sigma, condition.gain, details
         )
         enabled = self.autocast is not None
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=enabled):

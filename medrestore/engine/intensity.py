@@ -1,10 +1,52 @@
-"""The brightness of a scan, which model units and noise fractions are relative to."""
+"""The brightness of a scan, and the units of a model, which noise fractions are relative to."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from medrestore.types import RealArray
+from medrestore.plugin import Intensity
+from medrestore.types import FloatArray, RealArray
+
+
+@dataclass(frozen=True)
+class Units:
+    """What a model means by 0 and 1, in the units of the scan.
+
+    Attributes:
+        zero: The voxel value that is 0 to the model.
+        one: How far above it is 1.
+        reference: The level that noise fractions are relative to.
+    """
+
+    zero: float
+    one: float
+    reference: float
+
+    def to_model(self, array: RealArray) -> FloatArray:
+        """Return voxels in the units of the model, a contiguous copy."""
+        scaled = np.array(array, dtype=np.float32, order="C")
+        scaled -= np.float32(self.zero)
+        scaled /= np.float32(self.one)
+        return scaled
+
+    def from_model(self, array: FloatArray) -> FloatArray:
+        """Return voxels in the units of the scan."""
+        return np.asarray(array * np.float32(self.one) + np.float32(self.zero), dtype=np.float32)
+
+
+def model_units(intensity: Intensity, array: RealArray) -> Units:
+    """Return the units in which a scan is given to a model.
+
+    Args:
+        intensity: What the model was made for.
+        array: (X, Y, Z) voxels of the scan.
+    """
+    if intensity is Intensity.ATTENUATION:
+        return Units(-1000.0, 1000.0, 1000.0)
+    bright = bright_level(array) or 1.0
+    return Units(0.0, bright if intensity is Intensity.P99 else 1.0, bright)
 
 
 def bright_level(array: RealArray) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor
 from medrestore.diffusion import Condition, Denoiser, SamplerStep
 from medrestore.engine.consistency import residual_evidence
 from medrestore.engine.evidence import Restoration, as_json, check_reference, measure, peak_memory_mb
-from medrestore.engine.intensity import bright_level
+from medrestore.engine.intensity import Units, model_units
 from medrestore.engine.model import LoadedModel, load_model, plugins
 from medrestore.engine.noise import NoiseLevel, noise_level
 from medrestore.engine.options import RestoreOptions
@@ -106,12 +106,12 @@ def restore(
         check_reference(volume, reference)
     model = model or load_model(options, volume.modality)
     warnings = check_scan(volume, model.spec, options.force)
-    bright = bright_level(volume.array)
-    noise = noise_level(volume.array, options.noise, bright or 1.0)
+    units = model_units(model.spec.intensity, volume.array)
+    noise = noise_level(volume.array - units.zero, options.noise, units.reference)
     prepared = time.perf_counter()
-    if bright > 0 and noise.fraction >= LEAST_NOISE:
+    if noise.fraction >= LEAST_NOISE:
         warnings += check_noise(noise, model.spec)
-        restored, std = _run(volume, model, options, (bright, noise), observers)
+        restored, std = _run(volume, model, options, (units, noise), observers)
     else:
         warnings += (
             f"no noise to remove ({noise.sigma:.3g}, {noise.method}): the scan is returned as it came",
@@ -188,26 +188,24 @@ def _run(
     volume: Volume,
     model: LoadedModel,
     options: RestoreOptions,
-    levels: tuple[float, NoiseLevel],
+    levels: tuple[Units, NoiseLevel],
     observers: Observers,
 ) -> tuple[Volume, Volume | None]:
-    """Run the model; `levels` are the bright level and the noise, in the units of the scan."""
-    bright, noise = levels
-    scale = bright if model.spec.intensity is Intensity.P99 else 1.0
+    """Run the model; `levels` are its units and the noise, in the units of the scan."""
+    units, noise = levels
     step = Step(
         f"restore:{options.output}",
         {"model": model.ref.name, "sha256": model.ref.sha256, "sigma": noise.sigma, "seed": options.seed},
     )
 
     def as_volume(tensor: Tensor, magnitude: bool = True) -> Volume:
-        array: RealArray = (tensor[0, 0] * scale).numpy()
+        array: RealArray = units.from_model(tensor[0, 0].numpy())
         if magnitude and model.spec.intensity is Intensity.P99 and volume.array.min() >= 0:
             array = np.maximum(array, 0)  # a magnitude image has no negative voxels
         return volume.with_array(array, step)
 
-    # A read-only array would make torch warn; the copy is contiguous, whatever the order of the file.
-    image = torch.from_numpy(np.array(volume.array, dtype=np.float32, order="C") / np.float32(scale))
-    condition = Condition(image[None, None], noise.sigma / scale)
+    image = torch.from_numpy(units.to_model(volume.array))
+    condition = Condition(image[None, None], noise.sigma / units.one)
     denoiser = tiled_denoiser(model, options, image.numel(), observers.progress)
     mean = posterior_mean(denoiser, condition)
 
@@ -218,16 +216,16 @@ def _run(
                     as_volume(at.state, magnitude=False),
                     as_volume(at.estimate, magnitude=False),
                 )
-                observers.step(TrajectoryPoint(index, at.index, at.sigma * scale, state, estimate))
+                observers.step(TrajectoryPoint(index, at.index, at.sigma * units.one, state, estimate))
 
         return posterior_sample(denoiser, condition, mean, options, (options.seed, index), on_step)
 
     sample, std = sample_statistics(draw, sample_count(options))
     chosen = mean if options.output == "mean" or sample is None else sample
-    deviation = None if std is None else as_volume(std)
-    if deviation is not None:
-        deviation = replace(deviation, history=(*volume.history, Step("restore:std", step.params)))
-    return as_volume(chosen), deviation
+    if std is None:
+        return as_volume(chosen), None
+    spread = Step("restore:std", step.params)
+    return as_volume(chosen), volume.with_array((std[0, 0] * units.one).numpy(), spread)
 
 
 def tiled_denoiser(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -101,7 +101,7 @@ class TiledDenoiser:
                 for volume in (x, image, gain)
             )
             assert part is not None and scan is not None
-            estimate = self.denoiser(part, sigma, Condition(scan, condition.sigma, local))
+            estimate = self.denoiser(part, sigma, replace(condition, image=scan, gain=local))
             result[(..., *tile.inner)] = estimate[(..., *tile.kept)].to(result.device)
             done += result[(0, 0, *tile.inner)].numel()
             if self.on_tile is not None:

@@ -96,16 +96,26 @@ class VoxelNet(nn.Module):
         down: Residual blocks at each level on the way down.
         up: Residual blocks at each level (but the coarsest) on the way up.
         embedding: Width of the noise-level embedding.
+        details: How many numbers the network is told beside the two levels.
     """
 
     def __init__(
-        self, widths: Sequence[int], down: Sequence[int], up: Sequence[int], embedding: int = 128
+        self,
+        widths: Sequence[int],
+        down: Sequence[int],
+        up: Sequence[int],
+        embedding: int = 128,
+        details: int = 0,
     ) -> None:
         super().__init__()
         if not len(widths) == len(down) == len(up) + 1:
             raise ValueError("widths and down need one entry a level, up one fewer")
+        self.numbers = 2 + details
         self.embed = nn.Sequential(
-            nn.Linear(4 * len(FREQUENCIES), embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
+            nn.Linear(2 * self.numbers * len(FREQUENCIES), embedding),
+            nn.SiLU(),
+            nn.Linear(embedding, embedding),
+            nn.SiLU(),
         )
         blocks = FOLD**3
         self.stem = nn.Linear(INPUTS * blocks, widths[0])
@@ -125,6 +135,20 @@ class VoxelNet(nn.Module):
         self.multiple = FOLD ** len(widths)
         self.halo = _halo(down, up)
 
+    def adopt(self, weights: dict[str, Tensor]) -> None:
+        """Load the weights of a network of the same kind that may be told fewer numbers.
+
+        The numbers that are new to it have no effect at first.
+
+        Raises:
+            RuntimeError: The weights are those of another network.
+        """
+        old = weights["embed.0.weight"]
+        old = old.reshape(len(old), 2, -1, len(FREQUENCIES))
+        wide = old.new_zeros(len(old), 2, max(self.numbers, old.shape[2]), len(FREQUENCIES))
+        wide[:, :, : old.shape[2]] = old
+        self.load_state_dict({**weights, "embed.0.weight": wide.flatten(1)})
+
     def forward(self, inputs: Tensor, levels: Tensor) -> Tensor:
         """Predict the noise.
 
@@ -132,7 +156,8 @@ class VoxelNet(nn.Module):
             inputs: (B, 4, X, Y, Z) float32, sizes multiples of `multiple`: the precision-weighted mean m of
                 both measurements, m / k, the scan's departure from m in its own standard deviations, and the
                 logarithm of the relative noise map.
-            levels: (B, 2) logarithms of the standard deviations of the noise in m and in the scan.
+            levels: (B, 2 + details) logarithms of the standard deviations of the noise in m and in the scan,
+                and the further numbers.
 
         Returns:
             (B, 1, X, Y, Z) float32 estimate of the noise in m, in units of its standard deviation k.

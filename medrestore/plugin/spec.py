@@ -30,8 +30,8 @@ class Intensity(StrEnum):
 
     P99 = "p99"
     """The voxels divided by the 99th percentile of the scan."""
-    HU = "hu"
-    """Hounsfield units."""
+    ATTENUATION = "attenuation"
+    """The attenuation relative to water, HU / 1000 + 1: air is 0, water 1."""
     RAW = "raw"
     """The numbers as they are in the file."""
 
@@ -108,7 +108,7 @@ class ModelSpec(Declaration):
         intensity: Units of the voxels that it is given.
         spacing_mm: Smallest and largest voxel size, in mm, that it was made for.
         noise: Lowest and highest standard deviation of the noise that it was made for, as fractions of the
-            99th percentile of the scan.
+            99th percentile of the scan, or of the attenuation of water.
         weights: Its file of weights, if it has one.
         sha256: Of that file, in hexadecimal.
         halo: Voxels around an output voxel that take part in its value, on every side. A tile with so much

@@ -110,6 +110,29 @@ class DegradationOptions:
 
 
 @dataclass(frozen=True, config=STRICT)
+class SliceOptions:
+    """How clean patches are measured in thick slices, for super-resolution.
+
+    Attributes:
+        factor: Smallest and largest distance of the slices, in planes of the fine grid.
+        width: Smallest and largest width of a slice, as fractions of that distance.
+        softness: Softness of the profiles to choose from, 0 a boxcar and 1 a Gaussian.
+        noisy: Probability of noise in the slices.
+        noise: Its lowest and highest level, as fractions of the 99th percentile of the scan.
+        rician: Probability of Rician rather than Gaussian noise.
+        estimate_error: Standard deviation of the logarithm of the level that the model is told.
+    """
+
+    factor: tuple[float, float] = (1.5, 6.0)
+    width: tuple[float, float] = (0.6, 1.2)
+    softness: tuple[float, ...] = (0.0, 0.0, 0.25, 0.5, 1.0)
+    noisy: float = 0.5
+    noise: tuple[float, float] = (0.003, 0.08)
+    rician: float = 0.75
+    estimate_error: float = 0.05
+
+
+@dataclass(frozen=True, config=STRICT)
 class AugmentationOptions:
     """What is done to a clean patch.
 
@@ -130,7 +153,17 @@ class AugmentationOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class TrainConfig:
-    """All that a training run needs. `model` holds the fields of the model folder's `model.toml`."""
+    """All that a training run needs.
+
+    Attributes:
+        data: What is trained on.
+        loop: How long and how fast.
+        model: The fields of the model folder's `model.toml`.
+        network: What is trained.
+        augmentation: What is done to clean patches.
+        degradation: The noise that the model is to remove.
+        slices: The slices that it is to resolve, instead; None for denoising.
+    """
 
     data: DataOptions
     loop: LoopOptions
@@ -138,6 +171,7 @@ class TrainConfig:
     network: NetworkOptions = NetworkOptions()
     augmentation: AugmentationOptions = AugmentationOptions()
     degradation: DegradationOptions = DegradationOptions()
+    slices: SliceOptions | None = None
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from medrestore.engine import RestoreOptions, restore
-from medrestore.engine.intensity import bright_level
+from medrestore.engine.intensity import bright_level, model_units
 from medrestore.engine.noise import noise_level
 from medrestore.errors import ConfigError
 from medrestore.io import read
+from medrestore.plugin import Intensity
 from medrestore.training.config import DataOptions
 from medrestore.training.patches import at_spacing, in_slices, trim_air
 from medrestore.types import FloatArray, RealArray
@@ -27,7 +28,7 @@ class Corpus:
     """What was read.
 
     Attributes:
-        scans: (X, Y, Z) float32 volumes in units of their 99th percentile, one for each resolution.
+        scans: (X, Y, Z) float32 volumes in the units of the model, one for each resolution.
         labels: (X, Y, Z) label maps.
         files: Path below the data roots of everything read, for the model card.
     """
@@ -68,8 +69,13 @@ def _matches(roots: list[Path], patterns: tuple[str, ...], exclude: tuple[str, .
     return list(dict.fromkeys(found))
 
 
-def load(options: DataOptions, base: Path) -> Corpus:
+def load(options: DataOptions, base: Path, intensity: Intensity = Intensity.P99) -> Corpus:
     """Read everything that a configuration names but the validation scans.
+
+    Args:
+        options: What to look for.
+        base: Folder of the configuration file.
+        intensity: Units of the volumes.
 
     Raises:
         ConfigError: A pattern matches nothing.
@@ -79,7 +85,7 @@ def load(options: DataOptions, base: Path) -> Corpus:
     scans = []
     for path in scan_paths:
         volume = without_noise(read(path), options)
-        scaled = trim_air(in_percentile_units(volume.array))
+        scaled = trim_air(model_units(intensity, volume.array).to_model(volume.array))
         spacing = volume.geometry.spacing
         scans.append(np.maximum(scaled, 0))
         for target in options.spacings_mm:
@@ -99,8 +105,8 @@ def without_noise(volume: Volume, options: DataOptions) -> Volume:
     """Restore a scan that is too noisy to be a target, if the options name a model for it."""
     if options.denoise_with is None:
         return volume
-    bright = bright_level(volume.array)
-    if noise_level(volume.array, "auto", bright).fraction < options.denoise_above:
+    reference = bright_level(volume.array)
+    if noise_level(volume.array, "auto", reference).fraction < options.denoise_above:
         return volume
     # Forced: a target may be rough where it is noise that is outside what the model was made for.
     return restore(volume, RestoreOptions(model=options.denoise_with, force=True)).volume
@@ -110,9 +116,3 @@ def _name(path: Path, options: DataOptions, base: Path) -> str:
     """Return the path below its root: what is above is nobody else's business."""
     roots = [(base / root).resolve() for root in options.roots]
     return next(path.relative_to(root).as_posix() for root in roots if path.is_relative_to(root))
-
-
-def in_percentile_units(array: RealArray) -> FloatArray:
-    """Divide by the 99th percentile of all voxels."""
-    scaled = np.asarray(array, dtype=np.float32) / np.float32(np.percentile(array, 99))
-    return np.asarray(scaled, dtype=np.float32)

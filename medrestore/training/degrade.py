@@ -1,28 +1,45 @@
-"""From a clean patch to the scan that the model is to undo: the noise of an MR image."""
+"""From a clean patch to the scan that the model is to undo: noise, or thick slices."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from medrestore.physics.noise import add_gaussian, add_rician
-from medrestore.training.config import DegradationOptions
+from medrestore.physics.slices import SliceStack, upsample
+from medrestore.training.config import DegradationOptions, SliceOptions
 from medrestore.training.contrast import random_bias_field
 from medrestore.types import FloatArray
 
-Degraded = tuple[FloatArray, FloatArray, float]
-"""The scan, and what the model is told of it: the map of its noise relative to the level, and the level."""
+
+@dataclass(frozen=True)
+class Degraded:
+    """A scan, and what the model is told of it.
+
+    Attributes:
+        scan: (X, Y, Z) on the grid of the clean patch.
+        gain: (X, Y, Z) map of its noise relative to `sigma`.
+        sigma: Level of its noise, or of its error.
+        details: See `Condition.details`.
+    """
+
+    scan: FloatArray
+    gain: FloatArray
+    sigma: float
+    details: tuple[float, ...] = ()
+
 
 Degrade = Callable[[FloatArray, np.random.Generator], Degraded]
 
 
-def make_degrade(options: DegradationOptions) -> Degrade:
-    """Return the degradation that the options describe, of (X, Y, Z) patches."""
+def make_degrade(noise: DegradationOptions, slices: SliceOptions | None = None) -> Degrade:
+    """Return what makes a scan of an (X, Y, Z) patch: thick slices where there are options for them."""
 
     def degrade(clean: FloatArray, rng: np.random.Generator) -> Degraded:
-        return with_mr_noise(clean, options, rng)
+        return with_mr_noise(clean, noise, rng) if slices is None else as_slices(clean, slices, rng)
 
     return degrade
 
@@ -41,4 +58,28 @@ def with_mr_noise(clean: FloatArray, options: DegradationOptions, rng: np.random
         gain = np.ones_like(clean)
     elif gain.min() < gain.max():
         gain = gain * random_bias_field(clean.shape, rng, strength=4 * options.estimate_error)
-    return scan, gain, sigma * math.exp(rng.normal(0, options.estimate_error))
+    return Degraded(scan, gain, sigma * math.exp(rng.normal(0, options.estimate_error)))
+
+
+def as_slices(clean: FloatArray, options: SliceOptions, rng: np.random.Generator) -> Degraded:
+    """Measure thick slices along the last axis, with noise or without, and put them back on the grid."""
+    planes = clean.shape[2]
+    factor = rng.uniform(*options.factor)
+    if rng.random() < 0.5 and round(factor) > 1:
+        factor = round(factor)
+    stack = SliceStack(
+        planes,
+        slices=int(planes // factor),
+        spacing=float(factor),
+        width=float(factor * (1 if rng.random() < 0.4 else rng.uniform(*options.width))),
+        softness=float(rng.choice(options.softness)),
+        first=float((factor - 1) / 2 + (0 if rng.random() < 0.5 else rng.uniform(-0.5, 0.5))),
+    )
+    sigma = 0.0
+    slices = stack.forward(clean)
+    if rng.random() < options.noisy:
+        sigma = float(np.exp(rng.uniform(*np.log(options.noise))))
+        slices = (add_rician if rng.random() < options.rician else add_gaussian)(slices, sigma, rng)
+        sigma *= math.exp(rng.normal(0, options.estimate_error))
+    told = upsample(slices, stack, sigma)
+    return Degraded(told.image, np.broadcast_to(told.gain, clean.shape), told.sigma, told.details)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from medrestore.diffusion.precondition import network_inputs
-from medrestore.errors import ConfigError
+from medrestore.errors import ConfigError, ModelError
 from medrestore.networks import build
 from medrestore.training.config import LoopOptions, TrainConfig
 from medrestore.training.optim import make_optimisers
@@ -99,10 +99,20 @@ class Trainer:
         self.weights = LevelWeights()
         self.step = 0
 
-    def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Begin with the weights of a trained network rather than with random ones."""
-        self.network.load_state_dict(weights)
-        self.average.load_state_dict(weights)
+    def start_from(self, weights: dict[str, Tensor], model: str) -> None:
+        """Begin with the weights of a trained model rather than with random ones.
+
+        Raises:
+            ModelError: They are those of another network.
+        """
+        try:
+            for network in (self.network, self.average):
+                network.adopt(weights)  # type: ignore[operator]
+        except (RuntimeError, KeyError) as error:
+            raise ModelError(
+                f"{model} is of another network than that of the configuration; start from a model whose "
+                "model.toml has the same [network]"
+            ) from error
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on as if there had been no break."""
@@ -144,14 +154,15 @@ class Trainer:
         self, batch: Batch, state: Tensor, scan: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return (B,) logarithms of k and (B,) mean squared errors in units of k^2."""
-        clean, image, gain = (
-            torch.from_numpy(part).to(self.device) for part in (batch.clean, batch.scan, batch.gain)
+        clean, image, gain, details = (
+            torch.from_numpy(part).to(self.device)
+            for part in (batch.clean, batch.scan, batch.gain, batch.details)
         )
         noise = torch.from_numpy(rng.standard_normal(batch.clean.shape, dtype=np.float32)).to(self.device)
         state, scan = state.to(self.device), scan.to(self.device)
         finite = torch.nan_to_num(state, posinf=0.0)[:, None, None, None, None]
         noisy = clean * (finite > 0) + finite * noise
-        mean, k, inputs, levels = network_inputs(noisy, state, image, scan, gain)
+        mean, k, inputs, levels = network_inputs(noisy, state, image, scan, gain, details)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
             predicted = self.network(inputs, levels)
         error = (predicted - (clean - mean) / k).square().mean(dim=(1, 2, 3, 4))

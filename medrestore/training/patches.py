@@ -21,12 +21,13 @@ from medrestore.types import FloatArray, RealArray
 
 @dataclass(frozen=True)
 class Batch:
-    """Training pairs, all (B, 1, X, Y, Z) float32 but `sigma`, (B,)."""
+    """Training pairs, all (B, 1, X, Y, Z) float32 but `sigma`, (B,), and `details`, (B, D)."""
 
     clean: FloatArray
     scan: FloatArray
     gain: FloatArray
     sigma: FloatArray
+    details: FloatArray
 
 
 class PatchSampler:
@@ -61,9 +62,14 @@ class PatchSampler:
         """Draw `size` pairs."""
         rng = np.random.default_rng(seed)
         clean = [self._clean(rng) for _ in range(size)]
-        scan, gain, sigma = zip(*(self.degrade(patch, rng) for patch in clean), strict=True)
-        clean_batch, scan_batch, gain_batch = (np.stack(part)[:, None] for part in (clean, scan, gain))
-        return Batch(clean_batch, scan_batch, gain_batch, np.array(sigma, dtype=np.float32))
+        made = [self.degrade(patch, rng) for patch in clean]
+        return Batch(
+            clean=np.stack(clean)[:, None],
+            scan=np.stack([d.scan for d in made])[:, None],
+            gain=np.stack([d.gain for d in made])[:, None],
+            sigma=np.array([d.sigma for d in made], dtype=np.float32),
+            details=np.array([d.details for d in made], dtype=np.float32),
+        )
 
     def _clean(self, rng: np.random.Generator) -> FloatArray:
         options = self.augmentation

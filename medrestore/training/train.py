@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
 from torch import Tensor, nn
 
 from medrestore.engine import RestoreOptions
 from medrestore.engine.model import find_model
 from medrestore.errors import ModelError
-from medrestore.networks import build
-from medrestore.plugin import LoadContext, ModelSpec
+from medrestore.plugin import Intensity, LoadContext, ModelSpec
 from medrestore.training import corpus
 from medrestore.training.config import TrainConfig
 from medrestore.training.degrade import make_degrade
@@ -54,15 +52,21 @@ def train(
         ModelError: There is no model `init`, or it is of another network.
         InputError: A scan cannot be read.
     """
-    data = corpus.load(config.data, base)
+    intensity = Intensity(config.model.get("intensity", Intensity.P99))
+    data = corpus.load(config.data, base, intensity)
     loop = config.loop
     sampler = PatchSampler(
-        data.scans, data.labels, loop.patch, config.augmentation, make_degrade(config.degradation)
+        data.scans,
+        data.labels,
+        loop.patch,
+        config.augmentation,
+        make_degrade(config.degradation, config.slices),
     )
-    cases = make_cases(corpus.find(config.data, base)[2]) if loop.validate_steps else []
+    scans = corpus.find(config.data, base)[2] if loop.validate_steps else []
+    cases = make_cases(scans, intensity, config.slices)
     trainer = Trainer(config, sampler, device)
     if init is not None:
-        trainer.start_from(weights_of(init, config))
+        trainer.start_from(weights_of(init), init)
     with TemporaryDirectory() as rehearsal:  # a fault in the [model] table is found now, not after hours
         export_model(trainer.average, config, TrainingFacts(0, data.files, None), Path(rehearsal))
     run(trainer, work, validator(cases, loop.bfloat16) if cases else None, progress)
@@ -71,26 +75,17 @@ def train(
     return export_model(trainer.average, config, facts, work / "model")
 
 
-def weights_of(model: str, config: TrainConfig) -> dict[str, Tensor]:
+def weights_of(model: str) -> dict[str, Tensor]:
     """Return the weights of a model, to start from.
 
     Raises:
-        ModelError: There is no such model, or it is none of the network of the configuration.
+        ModelError: There is no such model, or it is none that was trained here.
     """
     ref, spec = find_model(RestoreOptions(model=model), Modality.UNKNOWN)
-    weights = getattr(spec.load(LoadContext()), "network", None)
-    expected = build(config.network.name, config.network.options)
-    if not isinstance(weights, type(expected)) or shapes(weights) != shapes(expected):
-        raise ModelError(
-            f"{ref.name} is of another network than {config.network.name} with "
-            f"{dict(config.network.options)}: start from a model whose model.toml has the same [network]"
-        )
-    return weights.state_dict()
-
-
-def shapes(network: nn.Module) -> dict[str, torch.Size]:
-    """Return the shape of every weight."""
-    return {name: weight.shape for name, weight in network.state_dict().items()}
+    network = getattr(spec.load(LoadContext()), "network", None)
+    if not isinstance(network, nn.Module):
+        raise ModelError(f"{ref.name} has no network to start from; choose one that `medrestore train` made")
+    return network.state_dict()
 
 
 def last_validation(log: Path) -> float | None:

@@ -11,37 +11,58 @@ import torch
 from torch import nn
 
 from medrestore.diffusion import Condition, TwoMeasurementDenoiser
+from medrestore.engine.intensity import model_units
 from medrestore.engine.tiling import TiledDenoiser
 from medrestore.io import read
 from medrestore.metrics import head_mask, psnr, reference_range
 from medrestore.physics.noise import add_rician
-from medrestore.training.corpus import in_percentile_units
+from medrestore.physics.slices import SliceStack, upsample
+from medrestore.plugin import Intensity
+from medrestore.training.config import SliceOptions
+from medrestore.training.degrade import Degraded
 from medrestore.training.patches import trim_air
 from medrestore.types import FloatArray
 
 LEVELS = (0.03, 0.05, 0.10)
+FACTORS = (2, 4, 6)
 TILE = 256
 
 
 @dataclass(frozen=True)
 class Case:
-    """A clean scan with Rician noise added, both (X, Y, Z) in units of the 99th percentile."""
+    """A clean scan, (X, Y, Z) in model units, and what was made of it."""
 
     name: str
-    level: float
     clean: FloatArray
-    scan: FloatArray
+    degraded: Degraded
 
 
-def make_cases(paths: list[Path], levels: tuple[float, ...] = LEVELS) -> list[Case]:
-    """Read the validation scans and add noise that is the same in every run."""
+def make_cases(paths: list[Path], intensity: Intensity, slices: SliceOptions | None = None) -> list[Case]:
+    """Read the validation scans and degrade them, the same way in every run.
+
+    Denoising is judged at Rician noise of `LEVELS`, super-resolution at boxcar slices of `FACTORS` planes
+    along the last axis.
+    """
     cases = []
     for number, path in enumerate(paths):
-        clean = np.maximum(trim_air(in_percentile_units(read(path).array)), 0)
-        for level in levels:
+        array = read(path).array
+        clean = np.maximum(trim_air(model_units(intensity, array).to_model(array)), 0)
+        if slices is not None:
+            cases += [Case(path.name, clean, in_boxcar_slices(clean, factor)) for factor in FACTORS]
+            continue
+        for level in LEVELS:
             rng = np.random.default_rng((number, round(level * 1000)))
-            cases.append(Case(path.name, level, clean, add_rician(clean, level, rng)))
+            noisy = add_rician(clean, level, rng)
+            cases.append(Case(path.name, clean, Degraded(noisy, np.ones_like(clean), level)))
     return cases
+
+
+def in_boxcar_slices(clean: FloatArray, factor: int) -> Degraded:
+    """Measure slices of `factor` planes without a gap or noise, and put them back on the grid."""
+    planes = clean.shape[2]
+    stack = SliceStack(planes, planes // factor, factor, factor, first=(factor - 1) / 2)
+    told = upsample(stack.forward(clean), stack, noise=0.0)
+    return Degraded(told.image, np.broadcast_to(told.gain, clean.shape), told.sigma, told.details)
 
 
 def validator(cases: list[Case], bfloat16: bool) -> Callable[[nn.Module], float]:
@@ -59,7 +80,8 @@ def psnr_of(network: nn.Module, case: Case, bfloat16: bool) -> float:
     device = next(network.parameters()).device.type
     denoiser = TwoMeasurementDenoiser(network, torch.bfloat16 if bfloat16 else None)
     tiled = TiledDenoiser(denoiser, TILE, network.halo, network.multiple, device)  # type: ignore[arg-type]
-    image = torch.from_numpy(case.scan)[None, None]
-    estimate = tiled(image, float("inf"), Condition(image, case.level))[0, 0].numpy()
+    made = case.degraded
+    image, gain = (torch.from_numpy(np.array(part))[None, None] for part in (made.scan, made.gain))
+    estimate = tiled(image, float("inf"), Condition(image, made.sigma, gain, made.details))[0, 0].numpy()
     mask = head_mask(case.clean)
     return psnr(np.maximum(estimate, 0), case.clean, data_range=reference_range(case.clean), mask=mask)
