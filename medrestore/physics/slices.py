@@ -49,14 +49,14 @@ class SliceStack:
     @cached_property
     def centres(self) -> Float64Array:
         """(slices,) positions of the slice centres, in planes."""
-        return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
+        return self.first + self.spacing * np.arange(self.slices, dtype=np.float64)
 
     @cached_property
     def matrix(self) -> Float64Array:
         """(slices, planes) weights; each row sums to one, at the ends of the stack too."""
         edges = np.arange(self.planes + 1) - 0.5
         weights = np.diff(self._integral(edges - self.centres[:, None]), axis=1)
-        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
 
     def _integral(self, u: Float64Array) -> Float64Array:
         """Return the integral of the profile up to `u` planes from its centre."""
