@@ -7,16 +7,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from medrestore.diffusion import Condition, Denoiser, SamplerStep
+from medrestore.diffusion import Denoiser, SamplerStep
+from medrestore.engine.checks import check_noise, check_scan
 from medrestore.engine.consistency import residual_evidence
+from medrestore.engine.denoising import noisy_voxels
 from medrestore.engine.evidence import Restoration, as_json, check_reference, measure, peak_memory_mb
-from medrestore.engine.intensity import Units, model_units
+from medrestore.engine.measurement import Measurement
 from medrestore.engine.model import LoadedModel, load_model, plugins
-from medrestore.engine.noise import NoiseLevel, noise_level
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.posterior import (
     evaluations,
@@ -26,17 +25,15 @@ from medrestore.engine.posterior import (
     sample_statistics,
 )
 from medrestore.engine.tiling import TiledDenoiser
-from medrestore.errors import ModelError
-from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import RunRecord, Source, Step, software_versions
-from medrestore.types import Modality, RealArray
+from medrestore.types import Task
 from medrestore.volume import Volume
 
 WHOLE_VOXELS = 24_000_000
 """A volume of up to this many voxels is one tile by default; it takes about 3 GB with the shipped network."""
 
-LEAST_NOISE = 1e-4
-"""Noise below this fraction of the 99th percentile is none: the scan is returned as it came."""
+_MEASURE = {Task.DENOISE: noisy_voxels}
+"""How a scan becomes a problem for a denoiser, by task."""
 
 OnProgress = Callable[[int, int], None]
 OnStep = Callable[["TrajectoryPoint"], None]
@@ -106,19 +103,19 @@ def restore(
         check_reference(volume, reference)
     model = model or load_model(options, volume.modality)
     warnings = check_scan(volume, model.spec, options.force)
-    units = model_units(model.spec.intensity, volume.array)
-    noise = noise_level(volume.array - units.zero, options.noise, units.reference)
+    measurement = _MEASURE[model.spec.task](volume, model.spec, options)
+    warnings += measurement.warnings
     prepared = time.perf_counter()
-    if noise.fraction >= LEAST_NOISE:
-        warnings += check_noise(noise, model.spec)
-        restored, std = _run(volume, model, options, (units, noise), observers)
+    if measurement.idle is None:
+        warnings += check_noise(measurement.noise, model.spec)
+        restored, std = _run(measurement, model, options, observers)
     else:
-        warnings += (
-            f"no noise to remove ({noise.sigma:.3g}, {noise.method}): the scan is returned as it came",
-        )
-        restored, std = volume, None
+        warnings += (measurement.idle,)
+        restored, std = measurement.baseline, None
     finished = time.perf_counter()
-    metrics = measure(volume, restored, reference)
+    metrics = measure(measurement.baseline, restored, reference)
+    noise = measurement.noise
+    residual = residual_evidence(volume.array, measurement.remeasure(restored), noise.sigma)
     timings = {
         "load_model": model.load_seconds,
         "prepare": prepared - start,
@@ -127,7 +124,7 @@ def restore(
     }
     record = replace(
         _record(volume, model, options),
-        noise={**asdict(noise), **residual_evidence(volume.array, restored.array, noise.sigma)},
+        noise={**asdict(noise), **residual},
         timings=timings,
         peak_memory_mb=peak_memory_mb(),
         metrics=as_json(metrics),
@@ -149,83 +146,30 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
     )
 
 
-def check_scan(volume: Volume, spec: ModelSpec, force: bool) -> tuple[str, ...]:
-    """Refuse a scan that the model was not made for, or warn where that is forced.
-
-    Raises:
-        ModelError: Modality or voxel size are outside, and `force` is not set.
-    """
-    notes, problems = [], []
-    if volume.modality is Modality.UNKNOWN:
-        notes.append(f"the scan does not say its modality; taken for {spec.modalities[0]}")
-    elif volume.modality not in spec.modalities:
-        problems.append(f"the scan is {volume.modality}, {spec.name} is for {', '.join(spec.modalities)}")
-    low, high = spec.spacing_mm
-    spacing = [size for size, extent in zip(volume.spacing, volume.shape, strict=True) if extent > 1]
-    if any(not 0.99 * low <= size <= 1.01 * high for size in spacing):
-        sizes = " x ".join(f"{size:.3g}" for size in volume.spacing)
-        problems.append(f"voxels of {sizes} mm, {spec.name} is for {low:g} to {high:g} mm")
-    if problems and not force:
-        raise ModelError(
-            f"{'; '.join(problems)}: the result would be a guess; choose another model, or force it "
-            "(--force, or force=True) and look at the result with care"
-        )
-    return (*notes, *problems)
-
-
-def check_noise(noise: NoiseLevel, spec: ModelSpec) -> tuple[str, ...]:
-    """Warn where the noise is outside the levels that the model was made for."""
-    low, high = spec.noise
-    if low <= noise.fraction <= high:
-        return ()
-    return (
-        f"noise of {noise.fraction:.2%} of the 99th percentile is outside the {low:.2%} to {high:.2%} that "
-        f"{spec.name} was made for",
-    )
-
-
 def _run(
-    volume: Volume,
-    model: LoadedModel,
-    options: RestoreOptions,
-    levels: tuple[Units, NoiseLevel],
-    observers: Observers,
+    measurement: Measurement, model: LoadedModel, options: RestoreOptions, observers: Observers
 ) -> tuple[Volume, Volume | None]:
-    """Run the model; `levels` are its units and the noise, in the units of the scan."""
-    units, noise = levels
-    step = Step(
-        f"restore:{options.output}",
-        {"model": model.ref.name, "sha256": model.ref.sha256, "sigma": noise.sigma, "seed": options.seed},
-    )
-
-    def as_volume(tensor: Tensor, magnitude: bool = True) -> Volume:
-        array: RealArray = units.from_model(tensor[0, 0].numpy())
-        if magnitude and model.spec.intensity is Intensity.P99 and volume.array.min() >= 0:
-            array = np.maximum(array, 0)  # a magnitude image has no negative voxels
-        return volume.with_array(array, step)
-
-    image = torch.from_numpy(units.to_model(volume.array))
-    condition = Condition(image[None, None], noise.sigma / units.one)
-    denoiser = tiled_denoiser(model, options, image.numel(), observers.progress)
+    """Run the model; return the result, and the deviation of the samples where there are two or more."""
+    what = {"model": model.ref.name, "sha256": model.ref.sha256, "sigma": measurement.noise.sigma}
+    step = Step(f"restore:{options.output}", {**what, **measurement.facts, "seed": options.seed})
+    condition = measurement.condition
+    tiled = tiled_denoiser(model, options, condition.image.numel(), observers.progress)
+    denoiser = measurement.guide(tiled)
     mean = posterior_mean(denoiser, condition)
 
     def draw(index: int) -> Tensor:
         def on_step(at: SamplerStep) -> None:
             if observers.step is not None:
-                state, estimate = (
-                    as_volume(at.state, magnitude=False),
-                    as_volume(at.estimate, magnitude=False),
-                )
-                observers.step(TrajectoryPoint(index, at.index, at.sigma * units.one, state, estimate))
+                state, estimate = (measurement.state(seen, step) for seen in (at.state, at.estimate))
+                level = at.sigma * measurement.units.one
+                observers.step(TrajectoryPoint(index, at.index, level, state, estimate))
 
         return posterior_sample(denoiser, condition, mean, options, (options.seed, index), on_step)
 
     sample, std = sample_statistics(draw, sample_count(options))
     chosen = mean if options.output == "mean" or sample is None else sample
-    if std is None:
-        return as_volume(chosen), None
-    spread = Step("restore:std", step.params)
-    return as_volume(chosen), volume.with_array((std[0, 0] * units.one).numpy(), spread)
+    spread = None if std is None else measurement.spread(std, Step("restore:std", step.params))
+    return measurement.finish(chosen, step), spread
 
 
 def tiled_denoiser(

@@ -1,0 +1,44 @@
+"""Whether a scan is one that the model was made for."""
+
+from __future__ import annotations
+
+from medrestore.engine.noise import NoiseLevel
+from medrestore.errors import ModelError
+from medrestore.plugin import ModelSpec
+from medrestore.types import Modality
+from medrestore.volume import Volume
+
+
+def check_scan(volume: Volume, spec: ModelSpec, force: bool) -> tuple[str, ...]:
+    """Refuse a scan that the model was not made for, or warn where that is forced.
+
+    Raises:
+        ModelError: Modality or voxel size are outside, and `force` is not set.
+    """
+    notes, problems = [], []
+    if volume.modality is Modality.UNKNOWN:
+        notes.append(f"the scan does not say its modality; taken for {spec.modalities[0]}")
+    elif volume.modality not in spec.modalities:
+        problems.append(f"the scan is {volume.modality}, {spec.name} is for {', '.join(spec.modalities)}")
+    low, high = spec.spacing_mm
+    spacing = [size for size, extent in zip(volume.spacing, volume.shape, strict=True) if extent > 1]
+    if any(not 0.99 * low <= size <= 1.01 * high for size in spacing):
+        sizes = " x ".join(f"{size:.3g}" for size in volume.spacing)
+        problems.append(f"voxels of {sizes} mm, {spec.name} is for {low:g} to {high:g} mm")
+    if problems and not force:
+        raise ModelError(
+            f"{'; '.join(problems)}: the result would be a guess; choose another model, or force it "
+            "(--force, or force=True) and look at the result with care"
+        )
+    return (*notes, *problems)
+
+
+def check_noise(noise: NoiseLevel, spec: ModelSpec) -> tuple[str, ...]:
+    """Warn where the noise is outside the levels that the model was made for."""
+    low, high = spec.noise
+    if low <= noise.fraction <= high:
+        return ()
+    return (
+        f"noise of {noise.fraction:.2%} of the 99th percentile is outside the {low:.2%} to {high:.2%} that "
+        f"{spec.name} was made for",
+    )

@@ -1,0 +1,89 @@
+"""What a scan measured, as a problem for a denoiser: the one thing in which the tasks differ."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from medrestore.diffusion import Condition, Denoiser
+from medrestore.engine.intensity import Units
+from medrestore.engine.noise import NoiseLevel
+from medrestore.plugin import Intensity, ModelSpec
+from medrestore.provenance import JSON, Step
+from medrestore.types import FloatArray, RealArray
+from medrestore.volume import Volume
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measurement(ABC):
+    """A scan as the model is given it, and the way back.
+
+    Attributes:
+        scan: What was measured.
+        units: What the model means by 0 and 1.
+        noise: Of the scan.
+        condition: What the model is told; its image has the size of the result and may have its axes in
+            another order.
+        baseline: The scan on the grid of the result, as one would have it without the model.
+        magnitude: Whether the result has no negative voxels.
+        idle: Why there is nothing for the model to do, so that the baseline is the result; or None.
+        facts: What a record says of the measurement.
+        warnings: What a reader of the result should know.
+    """
+
+    scan: Volume
+    units: Units
+    noise: NoiseLevel
+    condition: Condition
+    baseline: Volume
+    magnitude: bool
+    idle: str | None = None
+    facts: Mapping[str, JSON] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def guide(self, denoiser: Denoiser) -> Denoiser:
+        """Return the denoiser held to what was measured; itself a denoiser of the whole volume."""
+        return denoiser
+
+    @abstractmethod
+    def place(self, array: FloatArray, step: Step) -> Volume:
+        """Put voxels on the grid of the result.
+
+        Args:
+            array: (X, Y, Z) as the image of the condition, in the units of the scan.
+            step: What was done, for the history.
+        """
+
+    @abstractmethod
+    def remeasure(self, result: Volume) -> RealArray:
+        """Return the scan, (X, Y, Z) on its own grid, that the result would have given without noise."""
+
+    def evidence(self, result: Volume) -> Mapping[str, JSON]:
+        """Return what the record says of the measurement and of how well the result agrees with it."""
+        del result
+        return self.facts
+
+    def physical(self, array: FloatArray) -> FloatArray:
+        """Return voxels that the scanner could have given: a magnitude image has no negative ones."""
+        return np.maximum(array, 0) if self.magnitude else array
+
+    def finish(self, tensor: Tensor, step: Step) -> Volume:
+        """Turn a (1, 1, X, Y, Z) result in model units into a volume."""
+        return self.place(self.physical(self.units.from_model(tensor[0, 0].numpy())), step)
+
+    def state(self, tensor: Tensor, step: Step) -> Volume:
+        """Turn a (1, 1, X, Y, Z) state of a sampler, noise and all, into a volume."""
+        return self.place(self.units.from_model(tensor[0, 0].numpy()), step)
+
+    def spread(self, tensor: Tensor, step: Step) -> Volume:
+        """Turn a (1, 1, X, Y, Z) standard deviation in model units into a volume."""
+        return self.place((tensor[0, 0] * self.units.one).numpy(), step)
+
+
+def is_magnitude(spec: ModelSpec, scan: Volume) -> bool:
+    """Tell whether the result of a model has no negative voxels, as the scan has none."""
+    return spec.intensity is Intensity.P99 and bool(scan.array.min() >= 0)
