@@ -133,6 +133,8 @@ class RunRecord:
         settings: Options of the run after defaults were filled in.
         seed: Seed of every random draw; None if nothing was drawn.
         noise: Noise level used and how it was found.
+        slices: For super-resolution, how the slices were taken to be, and how well the result agrees with
+            them; empty for denoising.
         timings: Seconds by phase.
         peak_memory_mb: Highest resident memory of the process, in MB; None if unknown.
         metrics: Values against a reference, or the reason why there are none.
@@ -147,6 +149,7 @@ class RunRecord:
     settings: Mapping[str, JSON] = field(default_factory=dict)
     seed: int | None = None
     noise: Mapping[str, JSON] = field(default_factory=dict)
+    slices: Mapping[str, JSON] = field(default_factory=dict)
     timings: Mapping[str, JSON] = field(default_factory=dict)
     peak_memory_mb: float | None = None
     metrics: Mapping[str, JSON] = field(default_factory=dict)
@@ -155,7 +158,7 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         """Detach every mapping from the caller's objects."""
-        for name in ("versions", "settings", "noise", "timings", "metrics", "output"):
+        for name in ("versions", "settings", "noise", "slices", "timings", "metrics", "output"):
             object.__setattr__(self, name, _plain_mapping(getattr(self, name), name))
         object.__setattr__(self, "warnings", tuple(str(text) for text in self.warnings))
 

@@ -83,7 +83,17 @@ class Volume:
         Raises:
             InputError: The array is not real and finite, or its shape is not the grid's.
         """
-        return replace(self, array=array, history=(*self.history, step))
+        return self.on_grid(array, self.geometry, step)
+
+    def on_grid(self, array: RealArray, geometry: Geometry, step: Step) -> Volume:
+        """Return the same scan on another grid, and `step` added to its history.
+
+        The patient stays where he is: a point in RAS+ mm shows the same tissue on either grid.
+
+        Raises:
+            InputError: The array is not real and finite, or its shape is not the grid's.
+        """
+        return replace(self, array=array, geometry=geometry, history=(*self.history, step))
 
     @classmethod
     def from_array(

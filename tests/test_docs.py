@@ -353,6 +353,16 @@ def test_the_page_of_the_sidecar_has_what_the_engine_writes():
     assert keys(found["noise"]) == written
 
 
+def test_the_page_of_the_sidecar_has_what_is_written_of_slices(tmp_path):
+    import numpy as np
+    from tiny import SUPERRES, model_folder, phantom
+
+    options = medrestore.RestoreOptions(model=str(model_folder(tmp_path / "tiny", **SUPERRES)), device="cpu")
+    scan = medrestore.Volume.from_array(phantom(16), np.diag([1, 1, 2, 1]), medrestore.Modality.MR)
+    record = medrestore.restore(scan, options).record
+    assert keys(tables(DOCS / "reference/sidecar.md")["slices"]) == list(record.slices)
+
+
 def test_the_page_of_the_metrics_has_every_metric():
     from medrestore.metrics import evaluate
 

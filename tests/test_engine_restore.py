@@ -149,10 +149,14 @@ def test_a_reference_gives_scores_before_and_after(scan, model):
 
 
 @pytest.mark.parametrize("change", [{"affine": np.diag([1, 1, 1.2, 1])}, {"array": phantom(25)}])
-def test_a_reference_on_another_grid_is_refused_before_anything_is_loaded(scan, change):
+def test_a_reference_on_another_grid_is_refused_before_anything_is_loaded(scan, folder, change, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(sys.modules["medrestore.engine.restore"], "load_model", refuse)
     reference = Volume.from_array(**{"array": phantom(24), **change})
     with pytest.raises(GeometryError, match=r"the reference is on another grid: shape .* resample"):
-        restore(scan, RestoreOptions(model="there-is-no-such-model"), reference=reference)
+        restore(scan, RestoreOptions(model=str(folder)), reference=reference)
 
 
 def test_another_modality_is_refused_unless_forced(model):

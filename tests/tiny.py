@@ -30,6 +30,10 @@ MODEL = {
 }
 
 
+SUPERRES = {"task": "superres", "name": "tiny-superres", "factor": [1.5, 6.0], "noise": [0.0, 0.08]}
+"""What turns `model_folder` into one for thick slices."""
+
+
 def phantom(size: int = 32, scale: float = 800.0) -> np.ndarray:
     """An ellipsoidal head of three tissues in dark air, (size, size, size) float32, bright end at `scale`."""
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, size, dtype=np.float32),) * 3, indexing="ij")
@@ -55,7 +59,8 @@ def save(path: Path, array: np.ndarray, spacing: float = 1.0) -> Path:
 def model_folder(folder: Path, **changes: object) -> Path:
     """Write a model folder of an untrained network whose branches are not zero, so that it does something."""
     torch.manual_seed(0)
-    network = build("voxelnet", NETWORK)
+    options = {**NETWORK, **({"details": 4} if changes.get("task") == "superres" else {})}
+    network = build("voxelnet", options)
     for parameter in network.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)
@@ -63,7 +68,7 @@ def model_folder(folder: Path, **changes: object) -> Path:
         data=DataOptions(roots=(".",), scans=()),
         loop=LoopOptions(steps=1),
         model={**MODEL, **changes},
-        network=NetworkOptions(options=NETWORK),
+        network=NetworkOptions(options=options),
     )
     export_model(network, config, TrainingFacts(0, (), None), folder)
     return folder

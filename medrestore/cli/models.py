@@ -60,6 +60,7 @@ def _record(name: str, spec: ModelSpec, short: str) -> dict[str, object]:
         "intensity": spec.intensity,
         "spacing_mm": spec.spacing_mm,
         "noise": spec.noise,
+        "factor": spec.factor,
         "weights": None if spec.weights is None else str(spec.weights),
         "sha256": spec.sha256,
         "halo": spec.halo,

@@ -19,6 +19,8 @@ from medrestore.cli.targets import Targets
 from medrestore.cli.trajectory import TrajectoryFolder
 from medrestore.engine import Observers, Restoration, RestoreOptions, TrajectoryPoint, load_model, restore
 from medrestore.engine.evidence import check_reference
+from medrestore.engine.model import find_model
+from medrestore.engine.slice_plan import target_grid
 from medrestore.errors import InputError
 from medrestore.io import WriteReport, atomic_write, read_series, write
 from medrestore.provenance import JSON, RunRecord, Step
@@ -90,8 +92,9 @@ def _references(job: Job, volumes: Sequence[Volume]) -> tuple[Volume | None, ...
             "many, or one"
         )
     references = found if len(found) == len(volumes) else found * len(volumes)
+    task = find_model(job.options, volumes[0].modality)[1].task
     for volume, reference in zip(volumes, references, strict=True):
-        check_reference(volume, reference)
+        check_reference(target_grid(volume, task, job.options), reference)
     return references
 
 

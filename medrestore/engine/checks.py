@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from medrestore.engine.noise import NoiseLevel
 from medrestore.errors import ModelError
+from medrestore.geometry import Geometry
 from medrestore.plugin import ModelSpec
 from medrestore.types import Modality
 from medrestore.volume import Volume
 
 
-def check_scan(volume: Volume, spec: ModelSpec, force: bool) -> tuple[str, ...]:
+def check_scan(volume: Volume, spec: ModelSpec, grid: Geometry, force: bool) -> tuple[str, ...]:
     """Refuse a scan that the model was not made for, or warn where that is forced.
 
+    Args:
+        volume: The scan.
+        spec: The model.
+        grid: Of the result.
+        force: Whether to warn only.
+
     Raises:
-        ModelError: Modality or voxel size are outside, and `force` is not set.
+        ModelError: Modality, voxel size or distance of the slices are outside, and `force` is not set.
     """
     notes, problems = [], []
     if volume.modality is Modality.UNKNOWN:
@@ -21,10 +28,17 @@ def check_scan(volume: Volume, spec: ModelSpec, force: bool) -> tuple[str, ...]:
     elif volume.modality not in spec.modalities:
         problems.append(f"the scan is {volume.modality}, {spec.name} is for {', '.join(spec.modalities)}")
     low, high = spec.spacing_mm
-    spacing = [size for size, extent in zip(volume.spacing, volume.shape, strict=True) if extent > 1]
+    spacing = [size for size, extent in zip(grid.spacing, grid.shape, strict=True) if extent > 1]
     if any(not 0.99 * low <= size <= 1.01 * high for size in spacing):
-        sizes = " x ".join(f"{size:.3g}" for size in volume.spacing)
+        sizes = " x ".join(f"{size:.3g}" for size in grid.spacing)
         problems.append(f"voxels of {sizes} mm, {spec.name} is for {low:g} to {high:g} mm")
+    if spec.factor is not None:
+        low, high = spec.factor
+        factor = max(old / new for old, new in zip(volume.spacing, grid.spacing, strict=True))
+        if not 0.99 * low <= factor <= 1.01 * high:
+            problems.append(
+                f"slices {factor:.3g} voxels of the result apart, {spec.name} is for {low:g} to {high:g}"
+            )
     if problems and not force:
         raise ModelError(
             f"{'; '.join(problems)}: the result would be a guess; choose another model, or force it "

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from medrestore.errors import GeometryError
+from medrestore.geometry import Geometry
 from medrestore.metrics import MetricValue, evaluate, head_mask, reference_range
 from medrestore.provenance import JSON, RunRecord
 from medrestore.volume import Volume
@@ -21,9 +22,11 @@ class Restoration:
     """The outcome of `restore`.
 
     Attributes:
-        volume: The restored scan, on the grid and in the units of the input.
+        volume: The restored scan, in the units of the input and on its grid; across the slices finer than
+            that after super-resolution.
         std: Standard deviation of the posterior samples, same grid and units; None with fewer than two.
-        metrics: Quality of the input and of the result against the reference; absent values say why.
+        metrics: Quality of the input and of the result against the reference; absent values say why. The
+            input of super-resolution is the cubic spline through the slices.
         record: How the result was made.
     """
 
@@ -33,27 +36,27 @@ class Restoration:
     record: RunRecord
 
 
-def measure(scan: Volume, result: Volume, reference: Volume | None) -> Metrics:
-    """Compare scan and result with a reference on their grid, inside its head."""
+def measure(baseline: Volume, result: Volume, reference: Volume | None) -> Metrics:
+    """Compare the result, and what there was without it, with a reference on their grid, inside its head."""
     if reference is None:
-        return {name: evaluate(scan.array, None, data_range=1.0) for name in ("input", "result")}
+        return {name: evaluate(baseline.array, None, data_range=1.0) for name in ("input", "result")}
     data_range, mask = reference_range(reference.array), head_mask(reference.array)
     return {
         name: evaluate(volume.array, reference.array, data_range=data_range, mask=mask)
-        for name, volume in (("input", scan), ("result", result))
+        for name, volume in (("input", baseline), ("result", result))
     }
 
 
-def check_reference(scan: Volume, reference: Volume) -> None:
-    """Refuse a reference on another grid.
+def check_reference(grid: Geometry, reference: Volume) -> None:
+    """Refuse a reference that is not on the grid of the result.
 
     Raises:
         GeometryError: Shape or place differ.
     """
-    if not scan.geometry.allclose(reference.geometry, tol_mm=1e-2):
+    if not grid.allclose(reference.geometry, tol_mm=1e-2):
         raise GeometryError(
             f"the reference is on another grid: shape {reference.shape}, voxels of {reference.spacing} mm; "
-            f"the scan has {scan.shape} and {scan.spacing} mm, or another place; resample one to the other"
+            f"the result has {grid.shape} and {grid.spacing} mm, or another place; resample one to the other"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,6 +12,8 @@ from medrestore.types import Task
 
 Output = Literal["mean", "sample"]
 Sampler = Literal["heun", "euler", "stochastic"]
+SliceAxis = Literal["i", "j", "k"]
+SliceProfile = Literal["boxcar", "slr", "gaussian"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -24,6 +27,13 @@ class RestoreOptions:
         task: What to do, where no model is named.
         noise: Standard deviation of the noise in the units of the voxels, or ``"auto"`` to estimate it, or
             a percentage of the 99th percentile of the scan, such as ``"5%"``.
+        spacing: Super-resolution: distance of the voxels of the result across the slices, in mm, or
+            ``"iso"`` for the mean of their sizes within the slices.
+        slice_axis: Super-resolution: array axis across the slices, ``"i"``, ``"j"`` or ``"k"``; None for the
+            one with the largest voxels.
+        slice_profile: Super-resolution: ``"boxcar"``, ``"slr"`` (a Shinnar-Le Roux pulse) or ``"gaussian"``.
+        slice_thickness: Super-resolution: full width of a slice at half maximum, in mm; less than the
+            distance of the slices where there is a gap. None for what the scan says, or else no gap.
         output: ``"mean"``, the posterior mean in one evaluation, or ``"sample"``, one posterior sample.
         samples: Posterior samples to draw; two or more give a map of their standard deviation.
         steps: Steps of the sampler for each sample.
@@ -42,6 +52,10 @@ class RestoreOptions:
     model: str | None = None
     task: Task = Task.DENOISE
     noise: float | str = "auto"
+    spacing: float | str = "iso"
+    slice_axis: SliceAxis | None = None
+    slice_profile: SliceProfile = "boxcar"
+    slice_thickness: float | None = None
     output: Output = "mean"
     samples: int = 0
     steps: int = 10
@@ -55,6 +69,12 @@ class RestoreOptions:
     def __post_init__(self) -> None:
         """Check what can be checked without a scan."""
         parse_noise(self.noise)
+        parse_spacing(self.spacing)
+        if self.slice_axis is not None:
+            _choice("slice_axis", self.slice_axis, get_args(SliceAxis))
+        _choice("slice_profile", self.slice_profile, get_args(SliceProfile))
+        if self.slice_thickness is not None and not 0 < self.slice_thickness < math.inf:
+            raise ConfigError(f"slice_thickness is {self.slice_thickness!r}; expected a length in mm")
         _choice("output", self.output, get_args(Output))
         _choice("sampler", self.sampler, get_args(Sampler))
         _choice("dtype", self.dtype, get_args(DType))
@@ -63,6 +83,23 @@ class RestoreOptions:
         _least("seed", self.seed, 0)
         if self.tile is not None:
             _least("tile", self.tile, 1)
+
+
+def parse_spacing(wish: float | str) -> float | None:
+    """Read a wish for a voxel size, such as 1, ``"1"`` or ``"1 mm"``; None for ``"iso"``.
+
+    Raises:
+        ConfigError: It is no length.
+    """
+    if wish == "iso":
+        return None
+    try:
+        length = float(str(wish).strip().removesuffix("mm"))
+    except ValueError:
+        length = -1.0
+    if not 0 < length < math.inf:
+        raise ConfigError(f"spacing is {wish!r}; expected 'iso', or a length in mm such as '1mm'")
+    return length
 
 
 def _choice(name: str, value: str, known: tuple[str, ...]) -> None:

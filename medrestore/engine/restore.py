@@ -15,7 +15,7 @@ from medrestore.engine.consistency import residual_evidence
 from medrestore.engine.denoising import noisy_voxels
 from medrestore.engine.evidence import Restoration, as_json, check_reference, measure, peak_memory_mb
 from medrestore.engine.measurement import Measurement
-from medrestore.engine.model import LoadedModel, load_model, plugins
+from medrestore.engine.model import LoadedModel, find_model, load_model, plugins
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.posterior import (
     evaluations,
@@ -24,6 +24,8 @@ from medrestore.engine.posterior import (
     sample_count,
     sample_statistics,
 )
+from medrestore.engine.slice_plan import target_grid
+from medrestore.engine.superres import thick_slices
 from medrestore.engine.tiling import TiledDenoiser
 from medrestore.provenance import RunRecord, Source, Step, software_versions
 from medrestore.types import Task
@@ -32,7 +34,7 @@ from medrestore.volume import Volume
 WHOLE_VOXELS = 24_000_000
 """A volume of up to this many voxels is one tile by default; it takes about 3 GB with the shipped network."""
 
-_MEASURE = {Task.DENOISE: noisy_voxels}
+_MEASURE = {Task.DENOISE: noisy_voxels, Task.SUPERRES: thick_slices}
 """How a scan becomes a problem for a denoiser, by task."""
 
 OnProgress = Callable[[int, int], None]
@@ -84,30 +86,33 @@ def restore(
     Args:
         volume: The scan, (X, Y, Z), any grid.
         options: What to do; None for the defaults.
-        reference: The truth, on the same grid, for PSNR and SSIM.
+        reference: The truth, on the grid of the result, for PSNR and SSIM.
         model: A model already loaded, to use it for many scans; None loads the one that `options` name.
         observers: Who is told while it runs.
 
     Returns:
-        The restored volume, on the grid and in the units of the scan, with its evidence.
+        The restored volume with its evidence, in the units of the scan and, but for super-resolution, on its
+        grid.
 
     Raises:
         ModelError: No model fits, or the scan is outside what the model was made for.
-        ConfigError: An option cannot be had on this machine.
-        GeometryError: The reference is on another grid.
+        ConfigError: An option cannot be had on this machine, or does not fit the scan.
+        GeometryError: The reference is not on the grid of the result, or there are no slices to resolve.
     """
     start = time.perf_counter()
     options = options or RestoreOptions()
     observers = observers or Observers()
+    spec = find_model(options, volume.modality)[1] if model is None else model.spec
+    grid = target_grid(volume, spec.task, options)
+    warnings = check_scan(volume, spec, grid, options.force)
     if reference is not None:
-        check_reference(volume, reference)
+        check_reference(grid, reference)
     model = model or load_model(options, volume.modality)
-    warnings = check_scan(volume, model.spec, options.force)
-    measurement = _MEASURE[model.spec.task](volume, model.spec, options)
+    measurement = _MEASURE[spec.task](volume, spec, options)
     warnings += measurement.warnings
     prepared = time.perf_counter()
     if measurement.idle is None:
-        warnings += check_noise(measurement.noise, model.spec)
+        warnings += check_noise(measurement.noise, spec)
         restored, std = _run(measurement, model, options, observers)
     else:
         warnings += (measurement.idle,)
@@ -125,6 +130,7 @@ def restore(
     record = replace(
         _record(volume, model, options),
         noise={**asdict(noise), **residual},
+        slices=measurement.evidence(restored),
         timings=timings,
         peak_memory_mb=peak_memory_mb(),
         metrics=as_json(metrics),

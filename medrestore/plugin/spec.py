@@ -109,6 +109,9 @@ class ModelSpec(Declaration):
         spacing_mm: Smallest and largest voxel size, in mm, that it was made for.
         noise: Lowest and highest standard deviation of the noise that it was made for, as fractions of the
             99th percentile of the scan, or of the attenuation of water.
+        factor: For super-resolution, smallest and largest distance of the slices, in voxels of the result,
+            that it was made for; None for any, and for denoising. `spacing_mm` speaks of the voxels of the
+            result.
         weights: Its file of weights, if it has one.
         sha256: Of that file, in hexadecimal.
         halo: Voxels around an output voxel that take part in its value, on every side. A tile with so much
@@ -128,6 +131,7 @@ class ModelSpec(Declaration):
     intensity: Intensity = Intensity.P99
     spacing_mm: tuple[float, float]
     noise: tuple[float, float]
+    factor: tuple[float, float] | None = None
     weights: Path | None = None
     sha256: str | None = None
     halo: int
@@ -152,6 +156,11 @@ class ModelSpec(Declaration):
             _is_range(self.spacing_mm, positive=True), "spacing_mm", "(low, high) in mm, 0 < low <= high"
         )
         self._require(_is_range(self.noise), "noise", "(low, high) fractions, 0 <= low <= high")
+        self._require(
+            self.factor is None or (self.task is Task.SUPERRES and _is_range(self.factor, positive=True)),
+            "factor",
+            "(low, high) voxels, 0 < low <= high, for the task superres, or None",
+        )
         self._require(_is_integer(self.halo, 0), "halo", "a whole number of voxels, 0 or more")
         self._require(_is_integer(self.multiple, 1), "multiple", "a whole number of voxels, 1 or more")
         self._require(_chosen(self.outputs, frozenset, OUTPUTS), "outputs", "a frozenset of 'mean', 'sample'")
