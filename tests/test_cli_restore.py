@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from rich.console import Console
-from tiny import CommandLine, model_folder, noisy, phantom, save
+from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
 
 import medrestore
 from medrestore.cli import progress as progress_module
@@ -322,3 +322,43 @@ def test_magnitude(number, text):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (75.4, "1:15"), (11100, "3:05:00")])
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+def test_thick_slices_are_resolved(cli, tmp_path):
+    folder = model_folder(tmp_path / "superres", **SUPERRES)
+    clean = phantom(24)
+    nib.save(
+        nib.Nifti1Image(clean.reshape(24, 24, 6, 4).mean(axis=3), np.diag([1, 1, 4, 1])), tmp_path / "s.nii"
+    )
+    truth = np.eye(4)
+    truth[2, 3] = -1.5
+    nib.save(nib.Nifti1Image(clean, truth), tmp_path / "truth.nii")
+    status, out, err = cli(
+        *("restore", tmp_path / "s.nii", "-o", tmp_path, "--model", folder, "--task", "superres"),
+        *("--spacing", "1mm", "--slice-axis", "k"),
+        *("--slice-profile", "slr", "--slice-thickness", 3.5, "--noise", 0, "--device", "cpu"),
+        *("--reference", tmp_path / "truth.nii", "--samples", 2, "--steps", 1, "--save-std"),
+    )
+    assert status == 0, err
+    for name in ("s_superres.nii.gz", "s_superres_std.nii.gz"):
+        image = nib.load(tmp_path / name)
+        assert image.shape == (24, 24, 24)
+        np.testing.assert_allclose(image.affine, truth, atol=1e-6)
+    record = RunRecord.from_json((tmp_path / "s_superres.json").read_text())
+    assert (record.slices["profile"], record.slices["thickness_mm"]) == ("slr", 3.5)
+    assert record.settings["spacing"] == "1mm"
+    assert "4 mm apart along k, 3.5 mm thick (slr); now 1 mm, 4 times finer" in " ".join(out.split())
+    assert "is not reproduced (RMS)" in " ".join(out.split())
+    assert "PSNR in the head (dB)" in out
+
+
+def test_a_reference_on_the_grid_of_the_slices_is_refused(cli, tmp_path):
+    folder = model_folder(tmp_path / "superres", **SUPERRES)
+    nib.save(nib.Nifti1Image(phantom(24)[:, :, ::4], np.diag([1, 1, 4, 1])), tmp_path / "s.nii")
+    status, _, err = cli(
+        *("restore", tmp_path / "s.nii", "-o", tmp_path / "o.nii", "--model", folder),
+        *("--reference", tmp_path / "s.nii"),
+    )
+    assert status == 2
+    assert "the result has (24, 24, 24)" in " ".join(err.split())
+    assert not (tmp_path / "o.nii").exists()

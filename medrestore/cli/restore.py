@@ -10,7 +10,7 @@ import typer
 from medrestore.cli.targets import DTYPES, Wish, plan_targets
 from medrestore.types import Modality, Task
 
-_MODEL, _RUN, _FILES = "Model", "Run", "Files"
+_MODEL, _SLICES, _RUN, _FILES = "Model", "Slices (--task superres)", "Run", "Files"
 
 
 def restore(
@@ -34,6 +34,25 @@ def restore(
         bool,
         typer.Option("--force", help="Run a model on what it was not made for.", rich_help_panel=_MODEL),
     ] = False,
+    spacing: Annotated[
+        str,
+        typer.Option(
+            metavar="MM|iso", help="Voxel size across the slices; iso: as within.", rich_help_panel=_SLICES
+        ),
+    ] = "iso",
+    slice_axis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="i|j|k", help="Array axis across the slices; else the coarsest.", rich_help_panel=_SLICES
+        ),
+    ] = None,
+    slice_profile: Annotated[
+        str, typer.Option(metavar="boxcar|slr|gaussian", help="Shape of a slice.", rich_help_panel=_SLICES)
+    ] = "boxcar",
+    slice_thickness: Annotated[
+        float | None,
+        typer.Option(metavar="MM", help="Where slices have gaps or overlap.", rich_help_panel=_SLICES),
+    ] = None,
     noise: Annotated[
         str,
         typer.Option(
@@ -88,6 +107,7 @@ def restore(
         overwrite=overwrite,
         dtype=out_dtype,
         samples=drawn,
+        suffix="superres" if task is Task.SUPERRES else "restored",
     )
     targets = plan_targets(scan, wish, [] if reference is None else [reference])
     from medrestore.cli.restoring import Job, run
@@ -96,8 +116,12 @@ def restore(
     options = RestoreOptions(
         model=model,
         task=task,
+        spacing=spacing,
+        slice_axis=slice_axis,  # type: ignore[arg-type]  # checked by RestoreOptions, as are others below
+        slice_profile=slice_profile,  # type: ignore[arg-type]
+        slice_thickness=slice_thickness,
         noise=noise,
-        output=output,  # type: ignore[arg-type]  # checked by RestoreOptions, as are the next two
+        output=output,  # type: ignore[arg-type]
         samples=samples,
         steps=steps,
         sampler=sampler,  # type: ignore[arg-type]

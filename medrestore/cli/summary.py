@@ -38,6 +38,7 @@ def _rows(records: Sequence[RunRecord]) -> list[Row]:
         rows += [
             ("noise", f"{noise}, {share} of the 99th percentile ({first.noise['method']})"),
             ("residual", f"{residual} of the noise, neighbours correlated {neighbours}"),
+            *_slices(first),
             *_quality(first),
         ]
     rows.append(("time", _times(records)))
@@ -68,6 +69,23 @@ def _volume_cells(record: RunRecord) -> tuple[str, ...]:
         _number(noise["neighbour_correlation"], "+.2f"),
         *(_change(record, name, digits) for name, digits in (("psnr", ".2f"), ("ssim", ".4f"))),
     )
+
+
+def _slices(record: RunRecord) -> list[Row]:
+    """Return how thick slices were resolved, if they were."""
+    told = cast("Mapping[str, Any]", record.slices)
+    if not told:
+        return []
+    thickness = "" if told["thickness_mm"] == told["spacing_mm"] else f", {told['thickness_mm']:.4g} mm thick"
+    share = f"{told['residual_rms_of_p99']:.3%} of the 99th percentile"
+    return [
+        (
+            "slices",
+            f"{told['spacing_mm']:.4g} mm apart along {told['axis']}{thickness} ({told['profile']}); now "
+            f"{told['target_mm']:.4g} mm, {told['factor']:.3g} times finer",
+        ),
+        ("of the slices", f"{share} is not reproduced (RMS), {told['residual_max']:.3g} at most"),
+    ]
 
 
 def _quality(record: RunRecord) -> list[Row]:

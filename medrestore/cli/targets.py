@@ -53,6 +53,7 @@ class Wish:
     overwrite: bool
     dtype: str
     samples: int
+    suffix: str = "restored"
 
 
 def plan_targets(scan: Path, wish: Wish, protected: Iterable[Path] = ()) -> Targets:
@@ -60,7 +61,8 @@ def plan_targets(scan: Path, wish: Wish, protected: Iterable[Path] = ()) -> Targ
 
     Args:
         scan: The input; names the output where that is a folder.
-        wish: What is asked for; `samples` counts those that will be drawn.
+        wish: What is asked for; `samples` counts those that will be drawn, `suffix` ends the name of the
+            image where `out` is a folder.
         protected: Files read that are never written, whatever `overwrite` says.
 
     Raises:
@@ -78,7 +80,7 @@ def plan_targets(scan: Path, wish: Wish, protected: Iterable[Path] = ()) -> Targ
             "--save-trajectory has nothing to save: the mean is made in one step; pass --samples 1, or "
             "--output sample"
         )
-    image = wish.out / f"{stem(scan.resolve())}_restored.nii.gz" if wish.out.is_dir() else wish.out
+    image = wish.out / f"{stem(scan.resolve())}_{wish.suffix}.nii.gz" if wish.out.is_dir() else wish.out
     if not image.name.lower().endswith(SUFFIXES):
         raise OutputError(f"{image}: the name of the output ends in .nii or .nii.gz, or is that of a folder")
     base = stem(image)
