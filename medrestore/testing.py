@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ from torch import Tensor
 
 from medrestore.diffusion.denoiser import Condition, Denoiser
 from medrestore.errors import PluginError
+from medrestore.physics.slices import SliceStack, upsample
 from medrestore.plugin.spec import Intensity, LoadContext, ModelSpec
+from medrestore.types import Task
 
 SIDE = 24
 """Voxels along each axis of the volume that is tried, rounded up to the model's `multiple`."""
@@ -35,7 +38,8 @@ def check_model(spec: ModelSpec) -> None:
 
     Tried are the shape, type and finiteness of the result on volumes of different sizes, that the input is
     left as it was, that the same input gives the same result, that the scans of a batch do not mix, that a
-    state of infinite noise is ignored, that the halo is as wide as declared, and every declared dtype.
+    state of infinite noise is ignored, that the halo is as wide as declared, and every declared dtype. A
+    model for super-resolution is given slices along the last axis, with `Condition.gain` and `details`.
 
     Raises:
         PluginError: Lists everything that does not hold.
@@ -95,7 +99,8 @@ def _check_repeatable(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
 
 def _check_batch(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     one, two = _condition(spec), _condition(spec, seed=5)
-    both = Condition(torch.cat([one.image, two.image]), one.sigma)
+    gain = None if one.gain is None or two.gain is None else torch.cat([one.gain, two.gain])
+    both = replace(one, image=torch.cat([one.image, two.image]), gain=gain)
     result = denoiser(_state(spec, both), _level(spec, both), both)
     alone = denoiser(_state(spec, both)[:1], _level(spec, one), one)
     if result.shape != both.image.shape or not _close(spec, result[:1], alone):
@@ -103,8 +108,8 @@ def _check_batch(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
 
 
 def _check_gain(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
-    plain = _condition(spec)
-    mapped = Condition(plain.image, plain.sigma, torch.ones_like(plain.image))
+    plain = replace(_condition(spec), gain=None)
+    mapped = replace(plain, gain=torch.ones_like(plain.image))
     state, level = _state(spec, plain), _level(spec, plain)
     if not _close(spec, denoiser(state, level, plain), denoiser(state, level, mapped)):
         yield "gives another result for a noise map that is 1 everywhere than for none"
@@ -139,7 +144,12 @@ def _check_halo(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
         shape = [side, side, side]
         shape[axis] = length
         whole = _condition(spec, (shape[0], shape[1], shape[2]))
-        tile = Condition(whole.image.narrow(axis + 2, m, length - m).contiguous(), whole.sigma)
+        image, gain = (
+            None if part is None else part.narrow(axis + 2, m, length - m).contiguous()
+            for part in (whole.image, whole.gain)
+        )
+        assert image is not None
+        tile = replace(whole, image=image, gain=gain)
         inner = length - m - spec.halo
         expected = denoiser(torch.zeros_like(whole.image), math.inf, whole).narrow(
             axis + 2, length - inner, inner
@@ -182,7 +192,23 @@ def _condition(spec: ModelSpec, shape: tuple[int, int, int] | None = None, seed:
     side = _up(SIDE, spec.multiple)
     shape = (side, side, side) if shape is None else shape
     sigma = _unit(spec) * max(sum(spec.noise) / 2, 1e-3)
+    if spec.task is Task.SUPERRES:
+        return _sliced(spec, shape, sigma, seed)
     return Condition(_clean(spec, shape) + sigma * _noise((1, 1, *shape), seed), sigma)
+
+
+def _sliced(spec: ModelSpec, shape: tuple[int, int, int], sigma: float, seed: int) -> Condition:
+    """Return thick slices along the last axis, put on the grid as the engine does it."""
+    low, high = spec.factor or (2.0, 2.0)
+    factor = min(max(2.0, low), high)
+    slices = max(int(shape[2] / factor), 2)
+    stack = SliceStack(shape[2], slices, factor, factor, first=(factor - 1) / 2)
+    measured = stack.forward(_clean(spec, shape).numpy())
+    measured += np.float32(sigma) * _noise(measured.shape, seed).numpy()
+    told = upsample(measured, stack, sigma)
+    image = torch.from_numpy(told.image)
+    gain = torch.from_numpy(told.gain).expand(image.shape).contiguous()
+    return Condition(image, told.sigma, gain, told.details)
 
 
 def _level(spec: ModelSpec, condition: Condition) -> float:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medrestore.errors import PluginError
-from medrestore.plugin import Intensity, ModelSpec
+from medrestore.plugin import Intensity, ModelSpec, read_model_folder
 from medrestore.testing import check_model
 from medrestore.types import Modality, Task
 
@@ -118,6 +118,45 @@ def test_a_break_is_named(denoise, changes, message):
     with pytest.raises(PluginError, match=message) as caught:
         check_model(spec(denoise, **changes))
     assert "model 'tried' breaks its contract" in str(caught.value)
+
+
+SLICES = {"task": Task.SUPERRES, "factor": (1.5, 6.0)}
+
+
+def told(x, sigma, condition):
+    """Without a gain: that of a slice's middle."""
+    gain = 1 if condition.gain is None else condition.gain
+    return condition.image / (1 + condition.sigma * gain + 0 * condition.details[3])
+
+
+@pytest.mark.parametrize("changes", [{}, {"factor": (3.0, 6.0), "noise": (0.0, 0.0)}, {"factor": None}])
+def test_a_model_for_slices_is_given_slices(changes):
+    check_model(spec(told, **{**SLICES, **changes}))
+
+
+def test_a_model_for_slices_is_held_to_its_halo():
+    with pytest.raises(PluginError, match=r"differs by .* along axis 2, 1 voxels"):
+        check_model(spec(lambda x, s, c: told(x, s, c) * blur(c.image, 5), **SLICES))
+
+
+def test_a_network_for_slices_passes(tmp_path):
+    from tiny import SUPERRES, model_folder
+
+    check_model(read_model_folder(model_folder(tmp_path / "tiny", **SUPERRES)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"factor": (1.5, 6.0)}, "factor is .*; expected .* for the task superres"),
+        ({"task": Task.SUPERRES, "factor": (6.0, 1.5)}, "factor is"),
+        ({"task": Task.SUPERRES, "factor": (0.0, 1.5)}, "factor is"),
+        ({"task": Task.SUPERRES, "intensity": Intensity.RAW}, "intensity is .*; expected p99 or attenuation"),
+    ],
+)
+def test_a_declaration_that_is_none_for_slices_is_refused(changes, message):
+    with pytest.raises(PluginError, match=message):
+        spec(told, **changes)
 
 
 def test_a_load_that_fails_and_a_dtype_that_does_not_work_are_named():

@@ -146,6 +146,8 @@ class ModelSpec(Declaration):
             self._require(isinstance(text, str) and bool(text.strip()), field, "some text")
         self._require(isinstance(self.task, Task), "task", "a medrestore.Task")
         self._require(isinstance(self.intensity, Intensity), "intensity", "a medrestore.Intensity")
+        unitless = self.task is not Task.SUPERRES or self.intensity is not Intensity.RAW
+        self._require(unitless, "intensity", "p99 or attenuation for the task superres")
         self._require(_all_are(self.modalities, Modality), "modalities", "a tuple of medrestore.Modality")
         self._require(callable(self.load), "load", "a function of a LoadContext")
         self._check_numbers()
