@@ -12,86 +12,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shlex
-import subprocess
 import sys
-import tempfile
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib import metadata
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tables
+from common import (
+    Truth,
+    add_common_arguments,
+    check_volumes,
+    describe_machine,
+    load_truth,
+    run_method,
+    score,
+)
 from methods import METHODS
 
-import medrestore
-from medrestore.metrics import head_mask, psnr, reference_range, ssim_map
 from medrestore.physics.noise import add_gaussian, add_rician
-from medrestore.provenance import sha256_file
-
-HERE = Path(__file__).resolve().parent
-CH2 = Path("/usr/share/mricron/templates/ch2.nii.gz")
-NO_CH2 = (
-    f"{CH2} is not there. It is Colin27 from Debian: `apt-get install mricron-data`, or without installing "
-    "`apt-get download mricron-data && dpkg -x mricron-data_*.deb mricron` and "
-    "`--volume mricron/usr/share/mricron/templates/ch2.nii.gz`"
-)
-QUICK = 64
-BORDER = 5  # voxels at the border that have no SSIM
-
-
-@dataclass
-class Truth:
-    """A clean volume with what every measurement on it needs."""
-
-    name: str
-    sha256: str
-    voxels: np.ndarray
-    affine: np.ndarray
-    head: np.ndarray
-    p99: float
-    data_range: float
-    crop: str
-
-    def describe(self) -> dict[str, Any]:
-        """All but the voxels, for the report."""
-        return {
-            "name": self.name,
-            "sha256": self.sha256,
-            "shape": list(self.voxels.shape),
-            "spacing_mm": [round(float(n), 4) for n in np.linalg.norm(self.affine[:3, :3], axis=0)],
-            "minimum": float(self.voxels.min()),
-            "maximum": float(self.voxels.max()),
-            "p99": self.p99,
-            "data_range": self.data_range,
-            "head_fraction": float(self.head.mean()),
-            "crop": self.crop,
-        }
-
-
-def load_truth(path: Path, *, quick: bool) -> Truth:
-    volume = medrestore.read(path)
-    voxels = np.ascontiguousarray(volume.array, dtype=np.float32)
-    affine, crop, head = volume.geometry.affine, "", head_mask(voxels)
-    if quick:
-        part = tuple(slice(max(0, (n - QUICK) // 2), max(0, (n - QUICK) // 2) + QUICK) for n in voxels.shape)
-        affine = volume.geometry.cropped(part).affine
-        voxels, head = np.ascontiguousarray(voxels[part]), head[part]
-        crop = f"only the middle {QUICK} voxels of each axis"
-    return Truth(
-        name=path.name,
-        sha256=sha256_file(path) if path.is_file() else volume.source.sha256,
-        voxels=voxels,
-        affine=np.asarray(affine),
-        head=head,
-        p99=float(np.percentile(voxels, 99)),
-        data_range=reference_range(voxels),
-        crop=crop,
-    )
 
 
 def add_noise(truth: Truth, level: float, noise: str, seed: int) -> tuple[np.ndarray, float]:
@@ -106,29 +46,8 @@ def run_filter(
     method: str, truth: Truth, noisy: np.ndarray, sigma: float, args: argparse.Namespace
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Run one filter in a fresh process; return its volume and what it measured of itself."""
-    scan = {"affine": truth.affine, "sigma": sigma, "rician": args.noise == "rician", "model": args.model}
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
-        np.savez(source, voxels=noisy, **scan)
-        command = [sys.executable, str(HERE / "worker.py"), method, str(source), str(target)]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode != 0:
-            last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-            raise RuntimeError(last[0])
-        with np.load(target) as data:
-            return data["voxels"], json.loads(str(data["measured"]))
-
-
-def score(image: np.ndarray, truth: Truth) -> dict[str, float]:
-    """PSNR and SSIM inside the head and overall; one SSIM map serves both."""
-    similarity = ssim_map(image, truth.voxels, data_range=truth.data_range)
-    inner = truth.head[(slice(BORDER, -BORDER),) * 3]
-    return {
-        "psnr_head": psnr(image, truth.voxels, data_range=truth.data_range, mask=truth.head),
-        "ssim_head": float(np.mean(similarity[inner], dtype=np.float64)),
-        "psnr_all": psnr(image, truth.voxels, data_range=truth.data_range),
-        "ssim_all": float(np.mean(similarity, dtype=np.float64)),
-    }
+    scan = {"voxels": noisy, "affine": truth.affine, "sigma": sigma, "model": args.model}
+    return run_method("denoise", method, {**scan, "rician": args.noise == "rician"})
 
 
 def measure(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -180,45 +99,19 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
                 *quick,
             ]
         ),
-        "date": datetime.now(UTC).date().isoformat(),
         "noise": args.noise,
         "seed": args.seed,
         "volumes": [truth.describe() for truth in truths],
         "methods": {name: {k: v for k, v in asdict(m).items() if k != "load"} for name, m in chosen.items()},
-        "packages": _versions({m.package for m in chosen.values()} | {"torch", "monai", "numpy", "scipy"}),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
+        **describe_machine({m.package for m in chosen.values()}),
     }
-
-
-def _versions(packages: set[str]) -> dict[str, str]:
-    found = {}
-    for package in sorted(packages):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = medrestore.__version__ if package == "medrestore" else "not installed"
-    return found
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
-    )
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--volume", type=Path, action="append", help=f"clean volume, repeatable (default: {CH2})"
-    )
+    add_common_arguments(parser)
     parser.add_argument(
         "--levels", default="3,5,10", help="sigma in %% of the 99th percentile (default: 3,5,10)"
     )
@@ -226,24 +119,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--methods", default=",".join(METHODS), help=f"of {', '.join(METHODS)} (default: all)"
     )
-    parser.add_argument(
-        "--model", default="", help="model of medrestore, a name or a folder (default: its own)"
-    )
-    parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "benchmarks")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help=f"crop to {QUICK} voxels cubed")
     args = parser.parse_args(argv)
     args.levels = [float(level) for level in args.levels.split(",")]
     args.methods = args.methods.split(",")
     unknown = [name for name in args.methods if name not in METHODS]
     if unknown:
         parser.error(f"unknown methods {', '.join(unknown)}; there are {', '.join(METHODS)}")
-    if not args.volume:
-        if not CH2.exists():
-            parser.error(NO_CH2)
-        args.volume = [CH2]
-    if len({path.name for path in args.volume}) < len(args.volume):
-        parser.error("two volumes have the same file name; tables are by name")
+    check_volumes(parser, args)
     return args
 
 

@@ -1,10 +1,11 @@
-"""Run one filter on one scan in a process of its own, and write what came out with its time and memory.
+"""Run one method on one scan in a process of its own, and write what came out with its time and memory.
 
-Called by denoise.py: ``python worker.py METHOD IN.npz OUT.npz``.
+Called by the benchmarks: ``python worker.py TASK METHOD IN.npz OUT.npz``; TASK is denoise or superres.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import sys
@@ -12,7 +13,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from methods import METHODS, Scan
+
+MODULES = {"denoise": "methods", "superres": "superres_methods"}
 
 
 def peak_mb() -> float:
@@ -26,13 +28,12 @@ def peak_mb() -> float:
 
 
 def main() -> None:
-    name, source, target = sys.argv[1:]
+    task, name, source, target = sys.argv[1:]
+    module = importlib.import_module(MODULES[task])
     with np.load(source) as data:
-        scan = Scan(
-            data["voxels"], data["affine"], float(data["sigma"]), bool(data["rician"]), str(data["model"])
-        )
+        scan = module.Scan(**{key: value if value.ndim else value.item() for key, value in data.items()})
     started = time.perf_counter()
-    run = METHODS[name].load()
+    run = module.METHODS[name].load()
     imported = time.perf_counter()
     before = peak_mb()
     result = np.asarray(run(scan), dtype=np.float32)

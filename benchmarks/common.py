@@ -1,0 +1,166 @@
+"""What the benchmarks share: the clean volume, a method in a process of its own, scores, the machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import medrestore
+from medrestore.metrics import head_mask, psnr, reference_range, ssim_map
+from medrestore.provenance import sha256_file
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent / "docs" / "benchmarks"
+CH2 = Path("/usr/share/mricron/templates/ch2.nii.gz")
+NO_CH2 = (
+    f"{CH2} is not there. It is Colin27 from Debian: `apt-get install mricron-data`, or without installing "
+    "`apt-get download mricron-data && dpkg -x mricron-data_*.deb mricron` and "
+    "`--volume mricron/usr/share/mricron/templates/ch2.nii.gz`"
+)
+QUICK = 64
+BORDER = 5  # voxels at the border that have no SSIM
+
+
+@dataclass
+class Truth:
+    """A clean volume with what every measurement on it needs."""
+
+    name: str
+    sha256: str
+    voxels: np.ndarray
+    affine: np.ndarray
+    head: np.ndarray
+    p99: float
+    data_range: float
+    crop: str
+
+    def describe(self) -> dict[str, Any]:
+        """All but the voxels, for the report."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "shape": list(self.voxels.shape),
+            "spacing_mm": [round(float(n), 4) for n in np.linalg.norm(self.affine[:3, :3], axis=0)],
+            "minimum": float(self.voxels.min()),
+            "maximum": float(self.voxels.max()),
+            "p99": self.p99,
+            "data_range": self.data_range,
+            "head_fraction": float(self.head.mean()),
+            "crop": self.crop,
+        }
+
+
+def load_truth(path: Path, *, quick: bool) -> Truth:
+    volume = medrestore.read(path)
+    voxels = np.ascontiguousarray(volume.array, dtype=np.float32)
+    affine, crop, head = volume.geometry.affine, "", head_mask(voxels)
+    if quick:
+        part = tuple(slice(max(0, (n - QUICK) // 2), max(0, (n - QUICK) // 2) + QUICK) for n in voxels.shape)
+        affine = volume.geometry.cropped(part).affine
+        voxels, head = np.ascontiguousarray(voxels[part]), head[part]
+        crop = f"only the middle {QUICK} voxels of each axis"
+    return Truth(
+        name=path.name,
+        sha256=sha256_file(path) if path.is_file() else volume.source.sha256,
+        voxels=voxels,
+        affine=np.asarray(affine),
+        head=head,
+        p99=float(np.percentile(voxels, 99)),
+        data_range=reference_range(voxels),
+        crop=crop,
+    )
+
+
+def run_method(task: str, method: str, scan: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Run one method in a fresh process; return its volume and what it measured of itself.
+
+    `scan` has the fields of the `Scan` that the methods of the task take.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
+        np.savez(source, **scan)
+        command = [sys.executable, str(HERE / "worker.py"), task, method, str(source), str(target)]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+            raise RuntimeError(last[0])
+        with np.load(target) as data:
+            return data["voxels"], json.loads(str(data["measured"]))
+
+
+def score(image: np.ndarray, truth: Truth) -> dict[str, float]:
+    """PSNR and SSIM inside the head and overall; one SSIM map serves both."""
+    similarity = ssim_map(image, truth.voxels, data_range=truth.data_range)
+    inner = truth.head[(slice(BORDER, -BORDER),) * 3]
+    return {
+        "psnr_head": psnr(image, truth.voxels, data_range=truth.data_range, mask=truth.head),
+        "ssim_head": float(np.mean(similarity[inner], dtype=np.float64)),
+        "psnr_all": psnr(image, truth.voxels, data_range=truth.data_range),
+        "ssim_all": float(np.mean(similarity, dtype=np.float64)),
+    }
+
+
+def describe_machine(packages: set[str]) -> dict[str, Any]:
+    """What a report says of where and when it was made."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "packages": _versions(packages | {"torch", "monai", "numpy", "scipy"}),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def _versions(packages: set[str]) -> dict[str, str]:
+    found = {}
+    for package in sorted(packages):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = medrestore.__version__ if package == "medrestore" else "not installed"
+    return found
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every benchmark has."""
+    parser.add_argument(
+        "--volume", type=Path, action="append", help=f"clean volume, repeatable (default: {CH2})"
+    )
+    parser.add_argument(
+        "--model", default="", help="model of medrestore, a name or a folder (default: its own)"
+    )
+    parser.add_argument("--out", type=Path, default=DOCS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help=f"crop to {QUICK} voxels cubed")
+
+
+def check_volumes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Take the default volume where none is given, and refuse two of one name."""
+    if not args.volume:
+        if not CH2.exists():
+            parser.error(NO_CH2)
+        args.volume = [CH2]
+    if len({path.name for path in args.volume}) < len(args.volume):
+        parser.error("two volumes have the same file name; tables are by name")
