@@ -1,6 +1,7 @@
 """Scans in and out: NIfTI files, and folders with one classic DICOM series.
 
-`read` and `read_series` return `Volume`; `write` makes NIfTI files, atomically.
+`read` and `read_series` return `Volume`; `write` makes NIfTI files and `write_dicom` derived DICOM series,
+atomically.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from pathlib import Path
 from medrestore.errors import InputError
 from medrestore.io.atomic import atomic_write
 from medrestore.io.dicom import is_dicom, read_dicom
+from medrestore.io.dicom_writer import SeriesReport, write_dicom
 from medrestore.io.nifti import read_nifti, read_nifti_series
 from medrestore.io.nifti_writer import WriteReport, write_nifti
 from medrestore.volume import Volume
 
-__all__ = ["WriteReport", "atomic_write", "read", "read_series", "write"]
+__all__ = ["SeriesReport", "WriteReport", "atomic_write", "read", "read_series", "write", "write_dicom"]
 
 
 def read(path: str | os.PathLike[str]) -> Volume:

@@ -1,10 +1,11 @@
-"""Files appear whole or not at all."""
+"""Files and folders appear whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,3 +104,66 @@ def _flush_folder(folder: Path) -> None:
         pass
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """Give the body an empty hidden folder beside `path`; rename it to `path` when the body is done.
+
+    Every file is flushed to disk before. No system replaces a folder that holds something in one step: with
+    `overwrite`, the old one is moved aside, and moved back if the new one cannot take its place.
+
+    Args:
+        path: The folder to make; its parent must exist.
+        overwrite: Replace a folder that is there already, with all that it holds.
+
+    Yields:
+        The hidden folder to write to.
+
+    Raises:
+        OutputError: `path` exists and `overwrite` is false, it is a file, its parent is missing, or the
+            system refuses. An OSError of the body becomes one as well.
+    """
+    path = Path(path)
+    _check_folder_target(path, overwrite)
+    hidden = path.with_name(f".{secrets.token_hex(4)}.{path.name[-100:]}")
+    try:
+        hidden.mkdir()
+        try:
+            yield hidden
+            for file in hidden.iterdir():
+                _flush(file)
+            _flush_folder(hidden)
+            _place_folder(hidden, path, overwrite)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+        _flush_folder(path.parent)
+    except FileExistsError as error:
+        raise _exists(path) from error
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _check_folder_target(path: Path, overwrite: bool) -> None:
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if os.path.lexists(path) and not path.is_dir():
+        raise OutputError(f"{path}: is a file, expected the name of a folder to make")
+    if not overwrite and path.is_dir():
+        raise _exists(path)
+
+
+def _place_folder(hidden: Path, path: Path, overwrite: bool) -> None:
+    if not path.is_dir():
+        hidden.rename(path)
+        return
+    if not overwrite:
+        raise FileExistsError(path)
+    old = path.with_name(f"{hidden.name}.old")
+    path.rename(old)
+    try:
+        hidden.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,142 @@
+"""Place, values and compression history in the header of one derived image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DSfloat
+
+from medrestore.io.dicom_writer_grid import Placement
+from medrestore.io.dicom_writer_source import SourceSlice
+from medrestore.io.dicom_writer_values import BITS, Encoding
+
+_METHODS = {
+    "1.2.840.10008.1.2.4.50": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.51": "ISO_10918_1",
+    "1.2.840.10008.1.2.4.81": "ISO_14495_1",
+    "1.2.840.10008.1.2.4.91": "ISO_15444_1",
+    "1.2.840.10008.1.2.4.203": "ISO_15444_15",
+}
+"""Name of the lossy method by transfer syntax (PS3.3 C.7.6.1.1.5.1). J2K and HTJ2K may be lossless too."""
+
+_ALWAYS_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
+# Facts of the acquired matrix, wrong on another grid.
+_OF_THE_GRID = ("SpatialResolution", "PixelSpacingCalibrationType", "PixelSpacingCalibrationDescription")
+
+
+@dataclass(frozen=True)
+class Lossy:
+    """That an image was compressed with loss on its way here, by how much and how; empty if not known."""
+
+    ratios: tuple[float, ...] = ()
+    methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Window:
+    """What to show as grey, in rescaled values."""
+
+    centre: float
+    width: float
+
+
+def lossy_history(sources: Sequence[SourceSlice]) -> Lossy | None:
+    """Return the compression with loss of a series; None where no image of it has lost anything.
+
+    One image with losses makes a lossy series: a restored voxel depends on the slices around it.
+    """
+    found = [history for source in sources if (history := _lossy(source)) is not None]
+    # The one that says most, and of those the worst: an average of ratios would be nobody's.
+    return max(found, key=lambda item: (len(item.ratios), item.ratios), default=None)
+
+
+def _lossy(source: SourceSlice) -> Lossy | None:
+    data = source.data
+    syntax = str(data.file_meta.get("TransferSyntaxUID", ""))
+    stated = str(data.get("LossyImageCompression") or "") == "01"
+    ratios = tuple(float(value) for value in _values(data, "LossyImageCompressionRatio"))
+    methods = tuple(str(value) for value in _values(data, "LossyImageCompressionMethod"))
+    if not stated and syntax not in _ALWAYS_LOSSY:
+        return None
+    if not ratios and syntax in _METHODS:
+        # Lossy, and the header does not say by how much: the file does, but for its header.
+        pixels = source.size[0] * source.size[1] * int(data.get("BitsAllocated", BITS)) // 8
+        ratios = (round(pixels / max(source.path.stat().st_size, 1), 2),)
+    if not methods and syntax in _METHODS:
+        methods = (_METHODS[syntax],)
+    return Lossy(ratios, methods)
+
+
+def _values(data: Dataset, name: str) -> list[Any]:
+    value = data.get(name)
+    if value is None or value == "":
+        return []
+    return [value] if isinstance(value, (str, int, float)) else list(value)
+
+
+def set_place(data: Dataset, place: Placement, source: SourceSlice, alone: bool) -> None:
+    """Write where the slice lies; `source` is the one that is nearest, `alone` a slice without others."""
+    data.Columns, data.Rows = place.size
+    data.ImagePositionPatient = [_ds(value) for value in place.position]
+    data.ImageOrientationPatient = [_ds(value) for value in place.axes.ravel()]
+    data.PixelSpacing = [_ds(place.spacing[1]), _ds(place.spacing[0])]
+    moved = float((place.position - source.position) @ source.normal)
+    if source.data.get("SliceLocation") is not None and not place.preserved:
+        data.SliceLocation = _ds(float(source.data.SliceLocation) + moved * _direction(source))
+    if not alone:
+        data.SpacingBetweenSlices = _ds(place.spacing[2])
+    if place.preserved:
+        return
+    data.SliceThickness = _ds(place.spacing[2])
+    for name in _OF_THE_GRID:
+        if name in data:
+            delattr(data, name)
+    if abs(float(place.normal @ source.normal)) < 1 - 1e-6:
+        for name in ("PatientOrientation", "GantryDetectorTilt"):
+            if name in data:
+                delattr(data, name)
+
+
+def _direction(source: SourceSlice) -> float:
+    """Return +1 or -1: whether the source counts its slice location along the normal or against it."""
+    here = float(source.position @ source.normal)
+    stated = float(source.data.SliceLocation)
+    return -1.0 if abs(stated + here) < abs(stated - here) else 1.0
+
+
+def set_values(data: Dataset, encoding: Encoding, window: Window | None, hounsfield: bool) -> None:
+    """Write what the stored values mean, and the window unless the source's is kept (None)."""
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated = data.BitsStored = BITS
+    data.HighBit, data.PixelRepresentation = BITS - 1, int(encoding.signed)
+    if hounsfield or not encoding.is_plain:
+        data.RescaleSlope, data.RescaleIntercept = _ds(encoding.slope), _ds(encoding.inter)
+        data.RescaleType = "HU" if hounsfield else "US"
+    if encoding.padding is not None:
+        data.add_new("PixelPaddingValue", "SS" if encoding.signed else "US", encoding.padding)
+    if window is not None:
+        for name in ("WindowCenterWidthExplanation", "VOILUTFunction"):
+            if name in data:
+                delattr(data, name)
+        data.WindowCenter, data.WindowWidth = _ds(window.centre), _ds(window.width)
+
+
+def set_lossy(data: Dataset, lossy: Lossy | None) -> None:
+    """Write that the image was once compressed with loss, if it was; the mark is never taken off."""
+    if lossy is None:
+        return
+    data.LossyImageCompression = "01"
+    if lossy.ratios:
+        data.LossyImageCompressionRatio = [_ds(value) for value in lossy.ratios]
+    if lossy.methods:
+        data.LossyImageCompressionMethod = list(lossy.methods)
+
+
+def _ds(value: float) -> DSfloat:
+    """Return a decimal string of at most 16 characters; -0 is 0, and noise of rounding is none."""
+    number = float(np.round(value, 12)) + 0.0
+    return DSfloat(number, auto_format=True)
