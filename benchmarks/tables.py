@@ -25,10 +25,10 @@ def markdown(report: dict[str, Any], picture: str) -> str:
     for volume in setup["volumes"]:
         parts += [
             f"## {volume['name']}",
-            _volume(volume),
+            volume_line(volume),
             _table([r for r in runs if r["volume"] == volume["name"]]),
         ]
-    parts += ["## Settings", _settings(setup["methods"], setup["packages"])]
+    parts += ["## Settings", settings(setup["methods"], setup["packages"])]
     failed = [run for run in runs if "error" in run]
     if failed:
         lines = [f"- {r['title']}, {r['volume']}, {r['level']:g} %: {r['error']}" for r in failed]
@@ -53,7 +53,8 @@ def _setup(setup: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _volume(volume: dict[str, Any]) -> str:
+def volume_line(volume: dict[str, Any]) -> str:
+    """A sentence on a clean volume."""
     shape = " x ".join(str(n) for n in volume["shape"])
     spacing = " x ".join(f"{length:g}" for length in volume["spacing_mm"])
     return (
@@ -92,15 +93,17 @@ def _row(run: Run, best: float | None) -> str:
     )
 
 
-def _settings(methods: dict[str, Any], packages: dict[str, str]) -> str:
+def settings(methods: dict[str, Any], packages: dict[str, str]) -> str:
+    """A table of what each method was told."""
     lines = ["| filter | package | settings |", "|---|---|---|"]
     for method in methods.values():
         version = packages.get(method["package"], "not installed")
         lines.append(f"| {method['title']} | {method['package']} {version} | {method['settings']} |")
-    lines.append("")
-    lines.append(
-        "BM4D is licensed for non-commercial use only: a peer in this benchmark, no dependency of medrestore."
-    )
+    if any(method["package"] == "bm4d" for method in methods.values()):
+        lines += [
+            "",
+            "BM4D is licensed for non-commercial use only: a peer here, no dependency of medrestore.",
+        ]
     return "\n".join(lines)
 
 
@@ -119,7 +122,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
         _curves(row[1], here, "ssim_head", colours)
         row[1].set(ylabel="SSIM in the head")
         row[1].legend(fontsize="small", frameon=False)
-        _times(row[2], here, colours)
+        times(row[2], here, colours, "time, mean over the levels (s)")
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
@@ -144,7 +147,8 @@ def _curves(axes: Any, runs: list[Run], key: str, colours: dict[str, str]) -> No
     axes.grid(alpha=0.25)
 
 
-def _times(axes: Any, runs: list[Run], colours: dict[str, str]) -> None:
+def times(axes: Any, runs: list[Run], colours: dict[str, str], label: str) -> None:
+    """Bars of the mean time of each method."""
     entries = []
     for method, colour in colours.items():
         mine = [run for run in runs if run["method"] == method]
@@ -158,6 +162,6 @@ def _times(axes: Any, runs: list[Run], colours: dict[str, str]) -> None:
     titles, seconds, shades = zip(*entries, strict=True)
     bars = axes.barh(titles, seconds, color=shades)
     axes.bar_label(bars, [f"{value:.1f} s" for value in seconds], padding=3, fontsize="small")
-    axes.set(xscale="log", xlabel="time, mean over the levels (s)")
+    axes.set(xscale="log", xlabel=label)
     axes.margins(x=0.2)
     axes.spines[["top", "right"]].set_visible(False)
