@@ -21,7 +21,7 @@ help:
 	@echo "make test        ruff, mypy and every test (PYTEST_ARGS='-k name' narrows)"
 	@echo "make quick       the tests that are not marked slow"
 	@echo "make lint        ruff and mypy"
-	@echo "make benchmarks  measure against other denoisers and rewrite docs/benchmarks/"
+	@echo "make benchmarks  measure against other methods and rewrite docs/benchmarks/"
 	@echo "make docs        build the documentation into site/"
 	@echo "make clean       remove what was built, and $(VENV)"
 
@@ -40,6 +40,8 @@ lint: $(STAMPS)/dev
 
 benchmarks: $(STAMPS)/bench
 	$(BIN)/python benchmarks/denoise.py
+	$(BIN)/python benchmarks/superres.py
+	$(BIN)/python benchmarks/uncertainty.py
 
 docs: $(STAMPS)/docs
 	$(BIN)/mkdocs build --strict

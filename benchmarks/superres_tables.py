@@ -29,7 +29,7 @@ def markdown(report: dict[str, Any], stem: str) -> str:
         f"![PSNR and SSIM by case, and time by method]({stem}.png)",
         f"![The middle of a coronal plane, truth and results]({stem}-slices.png)",
         f"The middle of a plane through the slices, {setup['pictured']}: voxels above, error below; white "
-        "is 10 % of the data range.",
+        "is 25 % of the data range.",
     ]
     for volume in setup["volumes"]:
         mine = [run for run in runs if run["volume"] == volume["name"]]
@@ -144,7 +144,7 @@ def picture(pictures: list[tuple[Truth, dict[str, np.ndarray]]], axis: int, path
             above.set_title(title, fontsize="small")
             if title != "truth":
                 error = np.abs(_middle(image, plane, axis) - _middle(reference, plane, axis))
-                below.imshow(error, cmap="gray", vmin=0, vmax=0.1 * truth.data_range)
+                below.imshow(error, cmap="gray", vmin=0, vmax=0.25 * truth.data_range)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
