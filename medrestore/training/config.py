@@ -133,6 +133,36 @@ class SliceOptions:
 
 
 @dataclass(frozen=True, config=STRICT)
+class CtOptions:
+    """How clean patches of CT are degraded: by the noise of a low dose.
+
+    Attributes:
+        noise: Lowest and highest level in soft tissue, as fractions of the attenuation of water.
+        kernels: Names of reconstruction kernels in `medrestore.physics.ct.KERNELS`.
+        photons: Fewest and most photons of a ray in air: fewer make streaks.
+        electronic: Standard deviation of the electronic noise, in photons.
+        single: Probability of the noise of one kernel rather than of a mixture.
+        helical: Largest deviation of the kernel that correlates neighbouring slices, in slices.
+        smoothed: Probability of noise that was blurred after its reconstruction.
+        clipped: Probability of a scan that is cut off at -1024 HU.
+        estimate_error: Standard deviation of the logarithm of the level that the model is told.
+        phantoms: How many volumes of computed anatomy are made; their share of the patches is
+            `augmentation.synthetic`.
+    """
+
+    noise: tuple[float, float] = (0.006, 0.16)
+    kernels: tuple[str, ...] = ("soft", "standard", "sharp")
+    photons: tuple[float, float] = (2e4, 4e5)
+    electronic: float = 8.0
+    single: float = 0.6
+    helical: float = 0.8
+    smoothed: float = 0.25
+    clipped: float = 0.5
+    estimate_error: float = 0.1
+    phantoms: int = 6
+
+
+@dataclass(frozen=True, config=STRICT)
 class AugmentationOptions:
     """What is done to a clean patch.
 
@@ -163,6 +193,7 @@ class TrainConfig:
         augmentation: What is done to clean patches.
         degradation: The noise that the model is to remove.
         slices: The slices that it is to resolve, instead; None for denoising.
+        ct: The noise of CT, instead of that of `degradation`; None for MR.
     """
 
     data: DataOptions
@@ -172,6 +203,7 @@ class TrainConfig:
     augmentation: AugmentationOptions = AugmentationOptions()
     degradation: DegradationOptions = DegradationOptions()
     slices: SliceOptions | None = None
+    ct: CtOptions | None = None
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
 
 from medrestore.types import FloatArray, RealArray
 
 
-def random_orientation(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Apply one of the 48 flips and axis permutations of the cube."""
-    patch = patch.transpose(rng.permutation(3))
-    return patch[tuple(slice(None, None, int(rng.choice((-1, 1)))) for _ in range(3))]
+@dataclass(frozen=True)
+class Orientation:
+    """A permutation of the axes, then flips.
+
+    Attributes:
+        order: Of the axes.
+        signs: -1 for the axes that are flipped.
+    """
+
+    order: tuple[int, ...] = (0, 1, 2)
+    signs: tuple[int, ...] = (1, 1, 1)
+
+    def __call__(self, patch: FloatArray) -> FloatArray:
+        """Turn an (X, Y, Z) patch."""
+        return patch.transpose(self.order)[tuple(slice(None, None, sign) for sign in self.signs)]
+
+
+def random_orientation(rng: np.random.Generator, in_plane: bool = False) -> Orientation:
+    """Draw one of the 48 flips and axis permutations of the cube.
+
+    Args:
+        rng: Source of randomness.
+        in_plane: Leave the last axis the last: the noise of CT differs along it.
+    """
+    order = (*rng.permutation(2), 2) if in_plane else rng.permutation(3)
+    return Orientation(tuple(map(int, order)), tuple(int(rng.choice((-1, 1))) for _ in range(3)))
 
 
 def random_tone_curve(patch: FloatArray, rng: np.random.Generator) -> FloatArray:

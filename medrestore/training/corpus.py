@@ -15,8 +15,8 @@ from medrestore.errors import ConfigError
 from medrestore.io import read
 from medrestore.plugin import Intensity
 from medrestore.training.config import DataOptions
-from medrestore.training.patches import at_spacing, in_slices, trim_air
-from medrestore.types import FloatArray, RealArray
+from medrestore.training.grids import at_spacing, in_slices, trim_air
+from medrestore.types import Float64Array, FloatArray, RealArray
 from medrestore.volume import Volume
 
 THIN = 1.5
@@ -28,14 +28,29 @@ class Corpus:
     """What was read.
 
     Attributes:
-        scans: (X, Y, Z) float32 volumes in the units of the model, one for each resolution.
+        scans: (X, Y, Z) volumes in the units of the model, one for each resolution; float16 saves memory
+            where its rounding is far below the noise.
         labels: (X, Y, Z) label maps.
         files: Path below the data roots of everything read, for the model card.
+        phantoms: How many of the scans, the last, are computed ones; their share is that of `synthetic`.
+        in_plane: Whether the last axis is special, so that patches are turned in the plane of the others.
     """
 
     scans: list[FloatArray]
     labels: list[RealArray]
     files: tuple[str, ...]
+    phantoms: int = 0
+    in_plane: bool = False
+
+    def weights(self, synthetic: float) -> Float64Array:
+        """Return (scans,) probabilities of a patch from each scan, if it is from none of the label maps."""
+        # Less than in proportion: large scans are seen more often, many small ones keep their variety.
+        weight = np.array([scan.size for scan in self.scans]) ** 0.75
+        if self.phantoms:
+            real, made = weight[: -self.phantoms], weight[-self.phantoms :]
+            real *= (1 - synthetic) / max(real.sum(), 1e-9)
+            made *= synthetic / made.sum()
+        return np.asarray(weight / weight.sum(), dtype=np.float64)
 
 
 def find(options: DataOptions, base: Path) -> tuple[list[Path], list[Path], list[Path]]:
@@ -90,7 +105,7 @@ def load(options: DataOptions, base: Path, intensity: Intensity = Intensity.P99)
         scans.append(np.maximum(scaled, 0))
         for target in options.spacings_mm:
             if min(spacing) < 0.85 * target:
-                scans.append(at_spacing(scaled, tuple(spacing), target))
+                scans.append(np.maximum(at_spacing(scaled, tuple(spacing), target), 0))
         scans += [
             in_slices(np.maximum(scaled, 0), tuple(spacing), thickness, axis)
             for thickness in options.slices_mm
@@ -98,7 +113,8 @@ def load(options: DataOptions, base: Path, intensity: Intensity = Intensity.P99)
             if max(spacing) <= THIN
         ]
     labels = [read(path).array.astype(np.uint8) for path in label_paths]
-    return Corpus(scans, labels, tuple(_name(path, options, base) for path in scan_paths + label_paths))
+    scans = [scan.astype(np.float16) for scan in scans]
+    return Corpus(scans, labels, names(scan_paths + label_paths, options, base))
 
 
 def without_noise(volume: Volume, options: DataOptions) -> Volume:
@@ -112,7 +128,10 @@ def without_noise(volume: Volume, options: DataOptions) -> Volume:
     return restore(volume, RestoreOptions(model=options.denoise_with, force=True)).volume
 
 
-def _name(path: Path, options: DataOptions, base: Path) -> str:
-    """Return the path below its root: what is above is nobody else's business."""
+def names(paths: list[Path], options: DataOptions, base: Path) -> tuple[str, ...]:
+    """Return each path below its root: what is above is nobody else's business."""
     roots = [(base / root).resolve() for root in options.roots]
-    return next(path.relative_to(root).as_posix() for root in roots if path.is_relative_to(root))
+    return tuple(
+        next(path.relative_to(root).as_posix() for root in roots if path.is_relative_to(root))
+        for path in paths
+    )

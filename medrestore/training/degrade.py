@@ -12,6 +12,7 @@ from medrestore.physics.noise import add_gaussian, add_rician
 from medrestore.physics.slices import SliceStack, upsample
 from medrestore.training.config import DegradationOptions, SliceOptions
 from medrestore.training.contrast import random_bias_field
+from medrestore.training.place import Place
 from medrestore.types import FloatArray
 
 
@@ -32,13 +33,14 @@ class Degraded:
     details: tuple[float, ...] = ()
 
 
-Degrade = Callable[[FloatArray, np.random.Generator], Degraded]
+Degrade = Callable[[FloatArray, Place, np.random.Generator], Degraded]
+"""From a clean patch (X, Y, Z), and where it is from, to the scan."""
 
 
 def make_degrade(noise: DegradationOptions, slices: SliceOptions | None = None) -> Degrade:
     """Return what makes a scan of an (X, Y, Z) patch: thick slices where there are options for them."""
 
-    def degrade(clean: FloatArray, rng: np.random.Generator) -> Degraded:
+    def degrade(clean: FloatArray, place: Place, rng: np.random.Generator) -> Degraded:
         return with_mr_noise(clean, noise, rng) if slices is None else as_slices(clean, slices, rng)
 
     return degrade

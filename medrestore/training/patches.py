@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import ndimage, signal
 
 from medrestore.training.config import AugmentationOptions
 from medrestore.training.contrast import (
@@ -15,7 +14,9 @@ from medrestore.training.contrast import (
     random_tone_curve,
     synthesise,
 )
+from medrestore.training.corpus import Corpus
 from medrestore.training.degrade import Degrade
+from medrestore.training.place import Place
 from medrestore.types import FloatArray, RealArray
 
 
@@ -34,26 +35,17 @@ class PatchSampler:
     """Draws batches from volumes in memory; a batch is a function of its seed alone.
 
     Args:
-        scans: Clean volumes (X, Y, Z) in units of their 99th percentile.
-        labels: Label maps (X, Y, Z).
+        data: Clean volumes and label maps.
         patch: Side of the cubic patches in voxels.
         augmentation: What is done to the clean patch.
         degrade: Makes the scan from it.
     """
 
-    def __init__(
-        self,
-        scans: list[FloatArray],
-        labels: list[RealArray],
-        patch: int,
-        augmentation: AugmentationOptions,
-        degrade: Degrade,
-    ) -> None:
-        self.scans = [scan.astype(np.float16) for scan in scans]
-        # Less than in proportion: large scans are seen more often, many small ones keep their variety.
-        weight = np.array([scan.size for scan in scans]) ** 0.75
-        self.weight = weight / weight.sum()
-        self.labels = labels
+    def __init__(self, data: Corpus, patch: int, augmentation: AugmentationOptions, degrade: Degrade) -> None:
+        self.scans = data.scans
+        self.weight = data.weights(augmentation.synthetic)
+        self.labels = data.labels
+        self.in_plane = data.in_plane
         self.patch = patch
         self.augmentation = augmentation
         self.degrade = degrade
@@ -61,8 +53,9 @@ class PatchSampler:
     def batch(self, size: int, seed: tuple[int, ...]) -> Batch:
         """Draw `size` pairs."""
         rng = np.random.default_rng(seed)
-        clean = [self._clean(rng) for _ in range(size)]
-        made = [self.degrade(patch, rng) for patch in clean]
+        drawn = [self._clean(rng) for _ in range(size)]
+        clean = [patch for patch, _ in drawn]
+        made = [self.degrade(patch, place, rng) for patch, place in drawn]
         return Batch(
             clean=np.stack(clean)[:, None],
             scan=np.stack([d.scan for d in made])[:, None],
@@ -71,64 +64,39 @@ class PatchSampler:
             details=np.array([d.details for d in made], dtype=np.float32),
         )
 
-    def _clean(self, rng: np.random.Generator) -> FloatArray:
+    def _clean(self, rng: np.random.Generator) -> tuple[FloatArray, Place]:
         options = self.augmentation
+        place = Place(0, (0, 0, 0))
         if self.labels and rng.random() < options.synthetic:
             patch = synthesise(self.labels[rng.integers(len(self.labels))], self.patch, rng)
         else:
-            patch = self._crop(rng)
+            patch, place = self._crop(rng)
             if rng.random() < options.tone_curve:
                 patch = random_tone_curve(patch, rng)
             if rng.random() < options.blur:
                 patch = random_blur(patch, rng)
-        patch = random_orientation(patch, rng)
+        turn = random_orientation(rng, self.in_plane)
+        patch = turn(patch)
         if rng.random() < options.bias_field:
             patch = patch * random_bias_field(patch.shape, rng)
-        return np.ascontiguousarray(patch * np.float32(np.exp(rng.normal(0, options.scale))))
+        patch = np.ascontiguousarray(patch * np.float32(np.exp(rng.normal(0, options.scale))))
+        return patch, replace(place, turn=turn)
 
-    def _crop(self, rng: np.random.Generator) -> FloatArray:
+    def _crop(self, rng: np.random.Generator) -> tuple[FloatArray, Place]:
         """Cut a patch that is mostly head: air teaches little and there is much of it."""
-        scan = self.scans[rng.choice(len(self.scans), p=self.weight)]
-        patch = self._window(scan, rng)
+        index = int(rng.choice(len(self.scans), p=self.weight))
+        scan = self.scans[index]
+        patch, start = self._window(scan, rng)
         for _ in range(3):
             if np.mean(patch[::4, ::4, ::4] > 0.12) > 0.25:
                 break
-            patch = self._window(scan, rng)
+            patch, start = self._window(scan, rng)
         padding = [(0, self.patch - n) for n in patch.shape]
         if any(after for _, after in padding):
             patch = np.pad(patch, padding, mode="symmetric")
-        return patch.astype(np.float32)
+        return patch.astype(np.float32), Place(index, start)
 
-    def _window(self, scan: RealArray, rng: np.random.Generator) -> RealArray:
-        start = [int(rng.integers(0, max(n - self.patch, 0) + 1)) for n in scan.shape]
-        return scan[tuple(slice(a, a + self.patch) for a in start)]
-
-
-def at_spacing(volume: FloatArray, spacing: tuple[float, ...], target: float) -> FloatArray:
-    """Lower the resolution of the axes that are finer than `target` mm by cropping their spectrum.
-
-    This is what a scanner with a coarser matrix would have measured, and it keeps the noise white.
-    """
-    for axis, step in enumerate(spacing):
-        size = round(volume.shape[axis] * step / target)
-        if size < 0.97 * volume.shape[axis]:
-            volume = np.asarray(signal.resample(volume, size, axis=axis), dtype=np.float32)
-    return np.maximum(volume, 0)
-
-
-def in_slices(volume: FloatArray, spacing: tuple[float, ...], thickness: float, axis: int) -> FloatArray:
-    """Average neighbouring planes along an axis into slices of about `thickness` mm."""
-    count = round(thickness / spacing[axis])
-    planes = np.moveaxis(volume, axis, 0)
-    planes = planes[: len(planes) // count * count]
-    slices = planes.reshape(-1, count, *planes.shape[1:]).mean(axis=1)
-    return np.ascontiguousarray(np.moveaxis(slices, 0, axis))
-
-
-def trim_air(volume: FloatArray, margin: int = 8, threshold: float = 0.08) -> FloatArray:
-    """Cut the volume to the box of what is brighter than `threshold`, plus a margin in voxels."""
-    inside = ndimage.binary_opening(volume > threshold, iterations=2)
-    if not inside.any():
-        return volume
-    box = ndimage.find_objects(inside.astype(np.uint8))[0]
-    return volume[tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in box)]
+    def _window(self, scan: RealArray, rng: np.random.Generator) -> tuple[RealArray, tuple[int, int, int]]:
+        x, y, z = (int(rng.integers(0, max(n - self.patch, 0) + 1)) for n in scan.shape)
+        side = self.patch
+        return scan[x : x + side, y : y + side, z : z + side], (x, y, z)

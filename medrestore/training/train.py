@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from torch import Tensor, nn
 
 from medrestore.engine import RestoreOptions
@@ -15,12 +16,15 @@ from medrestore.errors import ModelError
 from medrestore.plugin import Intensity, LoadContext, ModelSpec
 from medrestore.training import corpus
 from medrestore.training.config import TrainConfig
-from medrestore.training.degrade import make_degrade
+from medrestore.training.ct_corpus import load_ct
+from medrestore.training.ct_noise import with_ct_noise
+from medrestore.training.degrade import Degrade, Degraded, make_degrade
 from medrestore.training.export import TrainingFacts, export_model
 from medrestore.training.loop import Progress, Trainer, run
 from medrestore.training.patches import PatchSampler
-from medrestore.training.validate import make_cases, validator
-from medrestore.types import Modality
+from medrestore.training.place import Place
+from medrestore.training.validate import make_cases, make_ct_cases, validator
+from medrestore.types import FloatArray, Modality
 
 
 def train(
@@ -53,17 +57,14 @@ def train(
         InputError: A scan cannot be read.
     """
     intensity = Intensity(config.model.get("intensity", Intensity.P99))
-    data = corpus.load(config.data, base, intensity)
     loop = config.loop
-    sampler = PatchSampler(
-        data.scans,
-        data.labels,
-        loop.patch,
-        config.augmentation,
-        make_degrade(config.degradation, config.slices),
-    )
+    data, degrade = prepare(config, base, work, intensity)
+    sampler = PatchSampler(data, loop.patch, config.augmentation, degrade)
     scans = corpus.find(config.data, base)[2] if loop.validate_steps else []
-    cases = make_cases(scans, intensity, config.slices)
+    if config.ct is not None:
+        cases = make_ct_cases(scans) if loop.validate_steps else []
+    else:
+        cases = make_cases(scans, intensity, config.slices)
     trainer = Trainer(config, sampler, device)
     if init is not None:
         trainer.start_from(weights_of(init), init)
@@ -73,6 +74,22 @@ def train(
     plot_log(work / "log.csv", work / "loss.png")
     facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"))
     return export_model(trainer.average, config, facts, work / "model")
+
+
+def prepare(
+    config: TrainConfig, base: Path, work: Path, intensity: Intensity
+) -> tuple[corpus.Corpus, Degrade]:
+    """Read what is trained on, and return it with what degrades its patches."""
+    if config.ct is None:
+        data = corpus.load(config.data, base, intensity)
+        return data, make_degrade(config.degradation, config.slices)
+    options = config.ct
+    data, bank = load_ct(config, options, base, work)
+
+    def degrade(clean: FloatArray, place: Place, rng: np.random.Generator) -> Degraded:
+        return with_ct_noise(clean, place, bank, options, rng)
+
+    return data, degrade
 
 
 def weights_of(model: str) -> dict[str, Tensor]:
