@@ -296,6 +296,19 @@ def test_an_option_out_of_range_is_refused_at_once(options, message):
         RestoreOptions(**options)
 
 
+def test_slices_of_ct_are_resolved_in_hounsfield_units(tmp_path):
+    changes = {"modalities": ["CT"], "intensity": "attenuation"}
+    model = load_model(RestoreOptions(model=str(model_folder(tmp_path / "ct", **{**SUPERRES, **changes}))))
+    flat = thick(1.4 * phantom(24) - 1000, 4)
+    scan = Volume.from_array(flat.array, flat.geometry.affine, Modality.CT)
+    result = restore(scan, RestoreOptions(noise=0.0), model=model)
+    assert result.volume.units == "HU"
+    assert result.volume.array.min() < -500
+    assert result.record.slices["residual_max"] < 2
+    rms = result.record.slices["residual_rms"]
+    assert result.record.slices["residual_rms_of_p99"] == pytest.approx(rms / 1000)
+
+
 def test_the_slice_axis_may_be_named(model):
     scan = Volume.from_array(phantom(16), np.diag([2.0, 1, 1.5, 1]), Modality.MR)
     result = restore(scan, RestoreOptions(slice_axis="k", spacing=1, noise=0.0, force=True), model=model)
