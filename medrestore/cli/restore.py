@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medrestore.cli.targets import DTYPES, Wish, plan_targets
+from medrestore.cli.targets import DTYPES, Form, Wish, plan_targets
 from medrestore.types import Modality, Task
 
 _MODEL, _SLICES, _RUN, _FILES = "Model", "Slices (--task superres)", "Run", "Files"
@@ -87,6 +87,10 @@ def restore(
     save_trajectory: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write every step.", rich_help_panel=_FILES)
     ] = None,
+    form: Annotated[
+        Form | None,
+        typer.Option("--format", help="DICOM in, DICOM out, or as OUT ends.", rich_help_panel=_FILES),
+    ] = None,
     out_dtype: Annotated[
         str, typer.Option(metavar="TYPE", help=f"{', '.join(DTYPES)}.", rich_help_panel=_FILES)
     ] = "float32",
@@ -108,6 +112,7 @@ def restore(
         dtype=out_dtype,
         samples=drawn,
         suffix="superres" if task is Task.SUPERRES else "restored",
+        form=form,
     )
     targets = plan_targets(scan, wish, [] if reference is None else [reference])
     from medrestore.cli.restoring import Job, run

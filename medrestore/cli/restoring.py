@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from medrestore.cli.progress import Meter, Pace
+from medrestore.cli.series import check_series, write_series
 from medrestore.cli.summary import print_summary
 from medrestore.cli.targets import Targets
 from medrestore.cli.trajectory import TrajectoryFolder
@@ -22,7 +23,7 @@ from medrestore.engine.evidence import check_reference
 from medrestore.engine.model import find_model
 from medrestore.engine.slice_plan import target_grid
 from medrestore.errors import InputError
-from medrestore.io import WriteReport, atomic_write, read_series, write
+from medrestore.io import WriteReport, atomic_folder, atomic_write, read_series, write
 from medrestore.provenance import JSON, RunRecord, Step
 from medrestore.types import Modality
 from medrestore.volume import UNITS, Volume
@@ -48,6 +49,11 @@ class Job:
     targets: Targets
     dtype: str
 
+    @property
+    def has_std(self) -> bool:
+        """Whether the standard deviation is written."""
+        return self.targets.std is not None or self.targets.series_std is not None
+
 
 def run(job: Job, *, quiet: bool = False) -> tuple[RunRecord, ...]:
     """Read, restore, write, and print what was done; return a record for each volume.
@@ -57,6 +63,8 @@ def run(job: Job, *, quiet: bool = False) -> tuple[RunRecord, ...]:
     """
     start = time.perf_counter()
     volumes, notes = _read(job)
+    if job.targets.series is not None:
+        check_series(volumes)
     references = _references(job, volumes)
     read_seconds = time.perf_counter() - start
     with ExitStack() as stack:
@@ -133,20 +141,22 @@ def _write(
     held = {
         path: stack.enter_context(atomic_write(path, targets.overwrite)) for path in targets.files()[::-1]
     }
-    report = write([r.volume for r in results], held[targets.image], dtype=job.dtype, overwrite=True)
-    output: dict[str, JSON] = {
-        **_entry(targets.image, report),
-        "dtype": _voxel_type(report.path),
-        "clipped_voxels": report.clipped_voxels,
-    }
+    series = [stack.enter_context(atomic_folder(path, targets.overwrite)) for path in targets.folders()]
+    output: dict[str, JSON] = {}
+    deviations = [_no_deviation(r) if r.std is None else r.std for r in results] if job.has_std else []
+    read_seconds, notes = facts
+    if series:
+        entries, said = write_series(targets, series, results, deviations)
+        output, notes = {**output, **entries}, notes + said
+    if targets.image is not None:
+        report = write([r.volume for r in results], held[targets.image], dtype=job.dtype, overwrite=True)
+        output |= _image_entry(targets.image, report)
+        if report.clipped_voxels:
+            notes += (f"{report.clipped_voxels} voxels did not fit into {output['dtype']} and were clipped",)
     if targets.std is not None:
-        deviations = [_no_deviation(r) if r.std is None else r.std for r in results]
         output["std"] = _entry(targets.std, write(deviations, held[targets.std], overwrite=True))
     if targets.trajectory is not None:
         output["trajectory"] = targets.trajectory.name
-    read_seconds, notes = facts
-    if report.clipped_voxels:
-        notes += (f"{report.clipped_voxels} voxels did not fit into {output['dtype']} and were clipped",)
     seconds = {"read": read_seconds, "write": time.perf_counter() - start}
     records = tuple(
         replace(
@@ -169,6 +179,14 @@ def sidecar(records: Sequence[RunRecord]) -> str:
     return (
         json.dumps([json.loads(record.to_json()) for record in records], indent=2, ensure_ascii=False) + "\n"
     )
+
+
+def _image_entry(path: Path, report: WriteReport) -> dict[str, JSON]:
+    return {
+        **_entry(path, report),
+        "dtype": _voxel_type(report.path),
+        "clipped_voxels": report.clipped_voxels,
+    }
 
 
 def _entry(path: Path, report: WriteReport) -> dict[str, JSON]:

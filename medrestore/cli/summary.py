@@ -21,7 +21,7 @@ def print_summary(records: Sequence[RunRecord], targets: Targets) -> None:
             ("volume", "noise", "of p99", "residual / noise", "neighbours", "PSNR (dB)", "SSIM"),
             [(str(number), *_volume_cells(record)) for number, record in enumerate(records)],
         )
-    print_table(("restored", str(targets.image)), _rows(records))
+    print_table(("restored", str(targets.main)), _rows(records))
     for warning in dict.fromkeys(text for record in records for text in record.warnings):
         typer.echo(f"Warning: {warning}", err=True)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatch
 from pathlib import Path
 
 from medrestore.errors import ConfigError, OutputError
@@ -14,10 +16,21 @@ INDEX = "index.json"
 TRAJECTORY_FILES = (INDEX, "*sample*_step*.nii.gz")
 """What a folder of trajectories holds, and so what `--overwrite` may remove from one."""
 
+SERIES_FILES = "IM*.dcm"
+"""What a folder of a DICOM series holds, and so what `--overwrite` may remove from one."""
+
 DTYPES = (
     *("float32", "input", "float64"),
     *("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
 )
+
+
+class Form(StrEnum):
+    """What a result is written as."""
+
+    NIFTI = "nifti"
+    DICOM = "dicom"
+    BOTH = "both"
 
 
 @dataclass(frozen=True)
@@ -25,22 +38,35 @@ class Targets:
     """What a restoration writes.
 
     Attributes:
-        image: The restored scan.
+        image: The restored scan as NIfTI, if that is asked for.
         sidecar: The record beside it.
-        std: The standard deviation, if it is asked for.
+        std: The standard deviation as NIfTI, if it is asked for.
         trajectory: The folder of the sampler's steps, if they are asked for.
         overwrite: Whether what is there is replaced.
+        series: The folder of the restored scan as DICOM, if that is asked for.
+        series_std: The folder of the standard deviation as DICOM.
     """
 
-    image: Path
+    image: Path | None
     sidecar: Path
     std: Path | None
     trajectory: Path | None
     overwrite: bool
+    series: Path | None = None
+    series_std: Path | None = None
+
+    @property
+    def main(self) -> Path:
+        """What the sidecar lies beside."""
+        return next(path for path in (self.image, self.series) if path is not None)
 
     def files(self) -> list[Path]:
         """Return the files, the image last."""
-        return [self.sidecar, *([self.std] if self.std else []), self.image]
+        return [path for path in (self.sidecar, self.std, self.image) if path is not None]
+
+    def folders(self) -> list[Path]:
+        """Return the folders of DICOM series, the restored scan last."""
+        return [path for path in (self.series_std, self.series) if path is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +80,7 @@ class Wish:
     dtype: str
     samples: int
     suffix: str = "restored"
+    form: Form | None = None
 
 
 def plan_targets(scan: Path, wish: Wish, protected: Iterable[Path] = ()) -> Targets:
@@ -62,7 +89,8 @@ def plan_targets(scan: Path, wish: Wish, protected: Iterable[Path] = ()) -> Targ
     Args:
         scan: The input; names the output where that is a folder.
         wish: What is asked for; `samples` counts those that will be drawn, `suffix` ends the name of the
-            image where `out` is a folder.
+            image where `out` is a folder, `form` is None for DICOM where the scan is DICOM and `out` no
+            NIfTI file.
         protected: Files read that are never written, whatever `overwrite` says.
 
     Raises:
@@ -80,18 +108,84 @@ def plan_targets(scan: Path, wish: Wish, protected: Iterable[Path] = ()) -> Targ
             "--save-trajectory has nothing to save: the mean is made in one step; pass --samples 1, or "
             "--output sample"
         )
-    image = wish.out / f"{stem(scan.resolve())}_{wish.suffix}.nii.gz" if wish.out.is_dir() else wish.out
-    if not image.name.lower().endswith(SUFFIXES):
-        raise OutputError(f"{image}: the name of the output ends in .nii or .nii.gz, or is that of a folder")
-    base = stem(image)
-    std = image.with_name(f"{base}_std.nii.gz") if wish.save_std else None
-    trajectory = None if wish.trajectory is None else wish.trajectory.resolve()
-    targets = Targets(image, image.with_name(f"{base}.json"), std, trajectory, wish.overwrite)
+    targets = _named(scan, wish)
+    reads = {scan.resolve(), *(read.resolve() for read in protected)}
     for path in targets.files():
-        _check_file(path, wish.overwrite, {scan.resolve(), *(read.resolve() for read in protected)})
-    if trajectory is not None:
-        _check_folder(trajectory, wish.overwrite)
+        _check_file(path, wish.overwrite, reads)
+    for path in targets.folders():
+        _check_series(path, wish.overwrite, reads)
+    if targets.trajectory is not None:
+        _check_folder(targets.trajectory, wish.overwrite)
     return targets
+
+
+def _named(scan: Path, wish: Wish) -> Targets:
+    """Return every name that the wish comes to."""
+    form, out = choose_form(scan, wish.out, wish.form), wish.out
+    if form is Form.DICOM and wish.dtype != "float32":
+        raise ConfigError(f"--out-dtype is {wish.dtype}, and DICOM stores 16 bits; leave it out")
+    if out.is_dir() and (form is Form.NIFTI or not _is_earlier_series(out)):
+        out = out / f"{stem(scan.resolve())}_{wish.suffix}"
+        image = out.with_name(f"{out.name}.nii.gz")
+    elif out.name.lower().endswith(SUFFIXES):
+        image, out = out, out.with_name(stem(out))
+    elif form is Form.NIFTI:
+        raise OutputError(f"{out}: the name of the output ends in .nii or .nii.gz, or is that of a folder")
+    else:
+        image = out.with_name(f"{out.name}.nii.gz")
+    nifti, dicom, std = form is not Form.DICOM, form is not Form.NIFTI, wish.save_std
+    return Targets(
+        image=image if nifti else None,
+        sidecar=out.with_name(f"{out.name}.json"),
+        std=out.with_name(f"{out.name}_std.nii.gz") if nifti and std else None,
+        trajectory=None if wish.trajectory is None else wish.trajectory.resolve(),
+        overwrite=wish.overwrite,
+        series=out if dicom else None,
+        series_std=out.with_name(f"{out.name}_std") if dicom and std else None,
+    )
+
+
+def choose_form(scan: Path, out: Path, form: Form | None) -> Form:
+    """Return what is written: as asked, else NIfTI for a NIfTI name, else what the scan is.
+
+    Raises:
+        ConfigError: DICOM is asked for of a scan that is none.
+        OutputError: DICOM is asked for under the name of a NIfTI file, or the name is that of no format.
+    """
+    named = out.name.lower().endswith(SUFFIXES)
+    dicom = _is_dicom(scan)
+    if form is None:
+        if dicom and not named and out.suffix and not out.is_dir():
+            raise OutputError(
+                f"{out}: the name of the output ends in .nii or .nii.gz, or is that of a folder for DICOM "
+                f"files; pass --format dicom if it is to be called {out.name}"
+            )
+        return Form.DICOM if dicom and not named else Form.NIFTI
+    if form is not Form.NIFTI and scan.exists() and not dicom:
+        raise ConfigError(
+            f"--format is {form}, and {scan} is no DICOM; a derived series takes patient, study and place "
+            "from what it was made of"
+        )
+    if form is Form.DICOM and named:
+        raise OutputError(f"{out}: is the name of a NIfTI file, and with --format dicom OUT is a folder")
+    return form
+
+
+def _is_dicom(scan: Path) -> bool:
+    if not scan.is_file():
+        return scan.is_dir()
+    # pydicom takes a while to import, which --help must not pay.
+    from medrestore.io.dicom import is_dicom
+
+    return is_dicom(scan)
+
+
+def _is_earlier_series(folder: Path) -> bool:
+    """Whether a folder is what an earlier run made, and not one that results go into."""
+    if not folder.with_name(f"{folder.name}.json").is_file():
+        return False
+    names = [path.name for path in folder.iterdir()]
+    return bool(names) and all(fnmatch(name, SERIES_FILES) for name in names)
 
 
 def stem(path: Path) -> str:
@@ -114,6 +208,26 @@ def _check_file(path: Path, overwrite: bool, protected: set[Path]) -> None:
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, and a file of that name would be written")
     if os.path.lexists(path) and not overwrite:
+        raise OutputError(f"{path}: exists already; pass --overwrite to replace it, or choose another name")
+
+
+def _check_series(path: Path, overwrite: bool, reads: set[Path]) -> None:
+    _check_parent(path)
+    place = path.resolve()
+    for read in reads:
+        if read == place or (read.is_dir() and read in place.parents) or place in read.parents:
+            raise OutputError(
+                f"{path}: overlaps with {read}, which is read in this run; the next run would take the "
+                "result for a part of the scan, choose a folder elsewhere"
+            )
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise OutputError(f"{path}: is a file, and a folder of that name is to hold the series")
+    strangers = sorted(item.name for item in path.iterdir() if not fnmatch(item.name, SERIES_FILES))
+    if strangers:
+        raise OutputError(f"{path}: holds {strangers[0]}, which is no part of a series; choose a new folder")
+    if not overwrite:
         raise OutputError(f"{path}: exists already; pass --overwrite to replace it, or choose another name")
 
 

@@ -11,14 +11,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medrestore.errors import InputError
-from medrestore.io.atomic import atomic_write
+from medrestore.io.atomic import atomic_folder, atomic_write
 from medrestore.io.dicom import is_dicom, read_dicom
-from medrestore.io.dicom_writer import SeriesReport, write_dicom
+from medrestore.io.dicom_writer import SeriesReport, check_derivable, write_dicom
 from medrestore.io.nifti import read_nifti, read_nifti_series
 from medrestore.io.nifti_writer import WriteReport, write_nifti
 from medrestore.volume import Volume
 
-__all__ = ["SeriesReport", "WriteReport", "atomic_write", "read", "read_series", "write", "write_dicom"]
+__all__ = [
+    "SeriesReport",
+    "WriteReport",
+    "atomic_folder",
+    "atomic_write",
+    "check_derivable",
+    "read",
+    "read_series",
+    "write",
+    "write_dicom",
+]
 
 
 def read(path: str | os.PathLike[str]) -> Volume:

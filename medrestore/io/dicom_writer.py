@@ -23,6 +23,7 @@ from medrestore.io.dicom_writer_header import (
     derived_header,
     make_uid,
     source_item,
+    storage_class,
 )
 from medrestore.io.dicom_writer_image import Lossy, Window, lossy_history, set_lossy, set_place, set_values
 from medrestore.io.dicom_writer_source import SourceSlice, source_slices
@@ -58,6 +59,7 @@ class SeriesReport:
         sha256: Of the sorted hashes of the files, joined as hexadecimal text.
         slope: Rescale slope.
         inter: Rescale intercept.
+        dtype: Type of the stored values.
         notes: What a reader of the series should know.
     """
 
@@ -68,6 +70,7 @@ class SeriesReport:
     sha256: str
     slope: float
     inter: float
+    dtype: str
     notes: tuple[str, ...] = ()
 
 
@@ -127,8 +130,19 @@ def write_dicom(
         sha256=hashlib.sha256("".join(sorted(digests)).encode()).hexdigest(),
         slope=series.encoding.slope,
         inter=series.encoding.inter,
+        dtype="int16" if series.encoding.signed else "uint16",
         notes=_notes(series),
     )
+
+
+def check_derivable(volume: Volume) -> None:
+    """Check that a derived series can be made from what a volume was read from, before hours of work.
+
+    Raises:
+        OutputError: The volume does not come from MR or CT images in DICOM, or their headers do not suffice.
+    """
+    for source in source_slices(volume):
+        storage_class(source)
 
 
 def _plan(volume: Volume, record: RunRecord, quantity: Quantity) -> _Series:

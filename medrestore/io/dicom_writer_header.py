@@ -105,7 +105,7 @@ def derived_header(source: SourceSlice, what: Derivation) -> Dataset:
         OutputError: The source is neither MR nor CT.
     """
     data = _kept(source.data)
-    data.SOPClassUID = _storage(source)
+    data.SOPClassUID = storage_class(source)
     for name in _EMPTY:
         if name not in data:
             setattr(data, name, "")
@@ -136,7 +136,12 @@ def _kept(source: Dataset) -> Dataset:
     return data
 
 
-def _storage(source: SourceSlice) -> UID:
+def storage_class(source: SourceSlice) -> UID:
+    """Return the class of the images that are made from one.
+
+    Raises:
+        OutputError: The source is neither MR nor CT.
+    """
     kinds = {"MR": MRImageStorage, "CT": CTImageStorage}
     modality = str(source.data.get("Modality"))
     if modality not in kinds:
