@@ -12,6 +12,7 @@ from torch import Tensor
 from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.intensity import Units
 from medrestore.engine.noise import NoiseLevel
+from medrestore.engine.posterior import START
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON, Step
 from medrestore.types import FloatArray, RealArray
@@ -30,6 +31,8 @@ class Measurement(ABC):
             another order.
         baseline: The scan on the grid of the result, as one would have it without the model.
         magnitude: Whether the result has no negative voxels.
+        start: First level of a sampler, in units of the condition's: what the mean leaves open must be small
+            beside it.
         idle: Why there is nothing for the model to do, so that the baseline is the result; or None.
         facts: What a record says of the measurement.
         warnings: What a reader of the result should know.
@@ -41,6 +44,7 @@ class Measurement(ABC):
     condition: Condition
     baseline: Volume
     magnitude: bool
+    start: float = START
     idle: str | None = None
     facts: Mapping[str, JSON] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -61,6 +65,10 @@ class Measurement(ABC):
     @abstractmethod
     def remeasure(self, result: Volume) -> RealArray:
         """Return the scan, (X, Y, Z) on its own grid, that the result would have given without noise."""
+
+    def local_sigma(self) -> float | RealArray:
+        """Return the noise of the scan in its units: one level, or (X, Y, Z) one for each of its voxels."""
+        return self.noise.sigma
 
     def evidence(self, result: Volume) -> Mapping[str, JSON]:
         """Return what the record says of the measurement and of how well the result agrees with it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from medrestore.diffusion import (
     stochastic,
     volume_noise,
 )
-from medrestore.engine.options import RestoreOptions
+from medrestore.engine.options import RestoreOptions, Sampler
 
 START = 2.0
 """First level of a sampler, in units of the scan's noise.
@@ -49,36 +49,37 @@ def posterior_mean(denoiser: Denoiser, condition: Condition) -> Tensor:
     return denoiser(condition.image, math.inf, condition)
 
 
+def sampling_levels(sigma: float, steps: int, start: float = START) -> tuple[float, ...]:
+    """Return the levels of a sampler for a scan of noise or error `sigma`; `start` is in units of that."""
+    return karras_levels(steps, start * sigma, END * sigma)
+
+
 def posterior_sample(
-    denoiser: Denoiser,
-    condition: Condition,
+    denoise: Callable[[Tensor, float], Tensor],
     mean: Tensor,
-    options: RestoreOptions,
+    levels: Sequence[float],
+    sampler: Sampler,
     key: tuple[int, ...],
     on_step: Callable[[SamplerStep], None] | None = None,
 ) -> Tensor:
     """Draw one sample.
 
     Args:
-        denoiser: Of the whole volume.
-        condition: The scan, with a finite level.
-        mean: Its posterior mean.
-        options: `steps` and `sampler`.
+        denoise: Expected clean volume given a state, its level and the scan.
+        mean: That given the scan alone.
+        levels: See `sampling_levels`.
+        sampler: How to draw.
         key: Names the draw: the seed, then the sample.
         on_step: Called after every step.
     """
 
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        return denoiser(x, sigma, condition)
-
     def draw(step: int) -> Tensor:
         return volume_noise(mean.shape, (*key, 1 + step)).to(mean.device)
 
-    levels = karras_levels(options.steps, START * condition.sigma, END * condition.sigma)
     x = mean + levels[0] * volume_noise(mean.shape, (*key, 0)).to(mean.device)
-    if options.sampler == "stochastic":
+    if sampler == "stochastic":
         return stochastic(denoise, x, levels, draw, on_step)
-    return (heun if options.sampler == "heun" else euler)(denoise, x, levels, on_step)
+    return (heun if sampler == "heun" else euler)(denoise, x, levels, on_step)
 
 
 def sample_statistics(draw: Callable[[int], Tensor], count: int) -> tuple[Tensor | None, Tensor | None]:

@@ -23,6 +23,7 @@ from medrestore.engine.posterior import (
     posterior_sample,
     sample_count,
     sample_statistics,
+    sampling_levels,
 )
 from medrestore.engine.slice_plan import target_grid
 from medrestore.engine.superres import thick_slices
@@ -120,7 +121,7 @@ def restore(
     finished = time.perf_counter()
     metrics = measure(measurement.baseline, restored, reference)
     noise = measurement.noise
-    residual = residual_evidence(volume.array, measurement.remeasure(restored), noise.sigma)
+    residual = residual_evidence(volume.array, measurement.remeasure(restored), measurement.local_sigma())
     timings = {
         "load_model": model.load_seconds,
         "prepare": prepared - start,
@@ -162,6 +163,10 @@ def _run(
     tiled = tiled_denoiser(model, options, condition.image.numel(), observers.progress)
     denoiser = measurement.guide(tiled)
     mean = posterior_mean(denoiser, condition)
+    levels = sampling_levels(condition.sigma, options.steps, measurement.start)
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        return denoiser(x, sigma, condition)
 
     def draw(index: int) -> Tensor:
         def on_step(at: SamplerStep) -> None:
@@ -170,7 +175,7 @@ def _run(
                 level = at.sigma * measurement.units.one
                 observers.step(TrajectoryPoint(index, at.index, level, state, estimate))
 
-        return posterior_sample(denoiser, condition, mean, options, (options.seed, index), on_step)
+        return posterior_sample(denoise, mean, levels, options.sampler, (options.seed, index), on_step)
 
     sample, std = sample_statistics(draw, sample_count(options))
     chosen = mean if options.output == "mean" or sample is None else sample
