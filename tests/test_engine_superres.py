@@ -309,6 +309,15 @@ def test_slices_of_ct_are_resolved_in_hounsfield_units(tmp_path):
     assert result.record.slices["residual_rms_of_p99"] == pytest.approx(rms / 1000)
 
 
+def test_options_for_slices_are_refused_where_nothing_is_resolved(tmp_path):
+    denoiser = load_model(RestoreOptions(model=str(model_folder(tmp_path / "tiny")), device="cpu"))
+    scan = Volume.from_array(phantom(16), modality=Modality.MR)
+    with pytest.raises(
+        ConfigError, match=r"spacing, slice_axis given, and the task is denoise.*--task superres"
+    ):
+        restore(scan, RestoreOptions(spacing="1mm", slice_axis="k"), model=denoiser)
+
+
 def test_the_slice_axis_may_be_named(model):
     scan = Volume.from_array(phantom(16), np.diag([2.0, 1, 1.5, 1]), Modality.MR)
     result = restore(scan, RestoreOptions(slice_axis="k", spacing=1, noise=0.0, force=True), model=model)

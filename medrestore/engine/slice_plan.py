@@ -17,6 +17,9 @@ from medrestore.volume import Volume
 
 AXES = "ijk"
 
+SLICE_OPTIONS = ("spacing", "slice_axis", "slice_profile", "slice_thickness")
+"""Fields of `RestoreOptions` that mean nothing to denoising."""
+
 LEAST_FACTOR = 1.2
 """Slices closer than this many voxels of the result are as good as voxels."""
 
@@ -112,9 +115,18 @@ def target_grid(scan: Volume, task: Task, options: RestoreOptions) -> Geometry:
     """Return the grid that the result of a task will have.
 
     Raises:
-        GeometryError, ConfigError: See `plan_slices`.
+        GeometryError, ConfigError: See `plan_slices`; options for slices where none are to be resolved.
     """
-    return plan_slices(scan, options).geometry if task is Task.SUPERRES else scan.geometry
+    if task is Task.SUPERRES:
+        return plan_slices(scan, options).geometry
+    defaults = RestoreOptions()
+    given = [name for name in SLICE_OPTIONS if getattr(options, name) != getattr(defaults, name)]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)} given, and the task is {task}: they are for super-resolution; leave them "
+            "out, or choose a model for it (--task superres)"
+        )
+    return scan.geometry
 
 
 def _slice_axis(scan: Volume, options: RestoreOptions) -> int:
