@@ -59,6 +59,12 @@ def restore(
             metavar="auto|VALUE|P%", help="Level in voxel units or in % of p99.", rich_help_panel=_RUN
         ),
     ] = "auto",
+    noise_map: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|constant", help="Whether noise may vary over the scan.", rich_help_panel=_RUN
+        ),
+    ] = "auto",
     output: Annotated[
         str, typer.Option(metavar="mean|sample", help="Posterior mean, or a sample.", rich_help_panel=_RUN)
     ] = "mean",
@@ -126,6 +132,7 @@ def restore(
         slice_profile=slice_profile,  # type: ignore[arg-type]
         slice_thickness=slice_thickness,
         noise=noise,
+        noise_map=noise_map,  # type: ignore[arg-type]  # checked by RestoreOptions
         output=output,  # type: ignore[arg-type]
         samples=samples,
         steps=steps,

@@ -10,7 +10,9 @@ from medrestore.engine.noise import FOREGROUND
 from medrestore.types import RealArray
 
 
-def residual_evidence(scan: RealArray, restored: RealArray, sigma: float) -> dict[str, float | None]:
+def residual_evidence(
+    scan: RealArray, restored: RealArray, sigma: float | RealArray
+) -> dict[str, float | None]:
     """Describe the residual, scan minus result, in tissue.
 
     Removed noise has a deviation close to that of the noise and neighbours that know nothing of each other;
@@ -19,7 +21,7 @@ def residual_evidence(scan: RealArray, restored: RealArray, sigma: float) -> dic
     Args:
         scan: (X, Y, Z) voxels before.
         restored: (X, Y, Z) voxels after.
-        sigma: Noise level in the units of the voxels.
+        sigma: Noise level in the units of the voxels, or (X, Y, Z) one for each voxel.
 
     Returns:
         ``std_over_sigma`` and ``mean_over_sigma`` of the residual, and ``neighbour_correlation``, its largest
@@ -27,14 +29,14 @@ def residual_evidence(scan: RealArray, restored: RealArray, sigma: float) -> dic
     """
     smooth = ndimage.uniform_filter(np.asarray(restored, dtype=np.float32), 3)
     tissue = smooth > FOREGROUND * bright_level(smooth)
-    if sigma <= 0 or np.count_nonzero(tissue) < 100:
+    if np.min(sigma) <= 0 or np.count_nonzero(tissue) < 100:
         return {"std_over_sigma": None, "mean_over_sigma": None, "neighbour_correlation": None}
-    residual = np.asarray(scan - restored, dtype=np.float32)
+    residual = np.asarray((scan - restored) / sigma, dtype=np.float32)
     inside = residual[tissue]
     correlations = [_lag_one(residual, tissue, axis) for axis in range(3)]
     return {
-        "std_over_sigma": float(inside.std() / sigma),
-        "mean_over_sigma": float(inside.mean() / sigma),
+        "std_over_sigma": float(inside.std()),
+        "mean_over_sigma": float(inside.mean()),
         "neighbour_correlation": max((c for c in correlations if c is not None), key=abs, default=None),
     }
 

@@ -8,7 +8,9 @@ import numpy as np
 import pywt
 
 from medrestore.engine.intensity import bright_level
+from medrestore.engine.noise_ct import AIR, estimate_ct_noise
 from medrestore.errors import ConfigError
+from medrestore.plugin import Intensity
 from medrestore.types import RealArray
 
 FOREGROUND = 0.3
@@ -19,6 +21,23 @@ SMOOTH = 0.2
 
 
 @dataclass(frozen=True)
+class NoiseRange:
+    """How far the noise varies over a scan, relative to its level.
+
+    Attributes:
+        p5: 5th percentile over tissue.
+        median: Median, which the level is that of.
+        p95: 95th percentile.
+        method: Name of the estimator.
+    """
+
+    p5: float
+    median: float
+    p95: float
+    method: str
+
+
+@dataclass(frozen=True)
 class NoiseLevel:
     """A noise level and how it was found.
 
@@ -26,25 +45,33 @@ class NoiseLevel:
         sigma: Standard deviation in the units of the voxels.
         fraction: The same as a fraction of the 99th percentile of the scan.
         method: ``"given"`` or the name of the estimator.
+        map: How it varies over the scan; None where it was taken to be constant.
     """
 
     sigma: float
     fraction: float
     method: str
+    map: NoiseRange | None = None
 
 
-def noise_level(array: RealArray, wish: float | str, percentile: float) -> NoiseLevel:
+def noise_level(
+    array: RealArray, wish: float | str, percentile: float, intensity: Intensity = Intensity.P99
+) -> NoiseLevel:
     """Find the noise level that a scan is to be restored with.
 
     Args:
-        array: (X, Y, Z) voxels.
+        array: (X, Y, Z) voxels, 0 in air.
         wish: A number in the units of the voxels, a percentage of the 99th percentile, or ``"auto"``.
-        percentile: The 99th percentile of the scan.
+        percentile: The 99th percentile of the scan; in CT, the attenuation of water.
+        intensity: Units of the model; those of attenuation say that the scan is one of CT.
 
     Raises:
         ConfigError: The wish is neither.
     """
     given = parse_noise(wish)
+    if given is None and intensity is Intensity.ATTENUATION:
+        sigma = estimate_ct_noise(array + np.float32(AIR))
+        return NoiseLevel(sigma, sigma / percentile, "local deviation in soft tissue")
     if given is None:
         sigma = estimate_noise(array)
         return NoiseLevel(sigma, sigma / percentile, "wavelet MAD in smooth tissue")

@@ -14,6 +14,7 @@ Output = Literal["mean", "sample"]
 Sampler = Literal["heun", "euler", "stochastic"]
 SliceAxis = Literal["i", "j", "k"]
 SliceProfile = Literal["boxcar", "slr", "gaussian"]
+NoiseMapChoice = Literal["auto", "constant"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -34,6 +35,8 @@ class RestoreOptions:
         slice_profile: Super-resolution: ``"boxcar"``, ``"slr"`` (a Shinnar-Le Roux pulse) or ``"gaussian"``.
         slice_thickness: Super-resolution: full width of a slice at half maximum, in mm; less than the
             distance of the slices where there is a gap. None for what the scan says, or else no gap.
+        noise_map: ``"auto"`` to look whether the noise of an MR scan varies over it, and to tell the model if
+            so; ``"constant"`` to take it for the same everywhere.
         output: ``"mean"``, the posterior mean in one evaluation, or ``"sample"``, one posterior sample.
         samples: Posterior samples to draw; two or more give a map of their standard deviation.
         steps: Steps of the sampler for each sample.
@@ -52,6 +55,7 @@ class RestoreOptions:
     model: str | None = None
     task: Task = Task.DENOISE
     noise: float | str = "auto"
+    noise_map: NoiseMapChoice = "auto"
     spacing: float | str = "iso"
     slice_axis: SliceAxis | None = None
     slice_profile: SliceProfile = "boxcar"
@@ -75,6 +79,7 @@ class RestoreOptions:
         _choice("slice_profile", self.slice_profile, get_args(SliceProfile))
         if self.slice_thickness is not None and not 0 < self.slice_thickness < math.inf:
             raise ConfigError(f"slice_thickness is {self.slice_thickness!r}; expected a length in mm")
+        _choice("noise_map", self.noise_map, get_args(NoiseMapChoice))
         _choice("output", self.output, get_args(Output))
         _choice("sampler", self.sampler, get_args(Sampler))
         _choice("dtype", self.dtype, get_args(DType))
