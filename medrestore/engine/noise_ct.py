@@ -19,10 +19,16 @@ WINDOW = 7
 TISSUE = (0.0, 120.0)
 """Soft tissue in HU, contrast-enhanced or not."""
 
-FEWEST = 400
+FEWEST = 200
 """Windows of tissue without which any other windows will do."""
 
-MAX_SLICES = 64
+CALM = 0.2
+"""Fraction of the windows that are calm in any scan."""
+
+LEAST = 0.01
+"""A deviation below this is none."""
+
+MAX_SLICES = 24
 """Slices that are looked at, evenly spread."""
 
 AIR = -1000.0
@@ -51,9 +57,11 @@ def estimate_ct_noise(array: RealArray) -> float:
     deviation = local_deviation(voxels)
     measured = ndimage.minimum_filter(voxels, (WINDOW, WINDOW, 1)) > PADDED
     for chosen in (soft_tissue(voxels), voxels > AIR / 2, measured):
-        windows = deviation[chosen & measured & (deviation > 0)]
+        windows = deviation[chosen & measured]
         if windows.size >= FEWEST:
-            return commonest(windows)
+            # Where edges are the rule, as in a small or coarse scan, the calmest windows are what there is.
+            mode, calm = commonest(windows), float(np.quantile(windows, CALM))
+            return mode if mode < 2 * calm else calm
     return float(voxels[voxels > PADDED].std()) if (voxels > PADDED).any() else 0.0
 
 
@@ -74,16 +82,21 @@ def soft_tissue(voxels: FloatArray) -> BoolArray:
     """Tell where a window is soft tissue all through, whatever the noise: (X, Y, Z)."""
     smooth = ndimage.uniform_filter(voxels, (WINDOW, WINDOW, 1))
     inside = (smooth > TISSUE[0]) & (smooth < TISSUE[1])
-    return np.asarray(ndimage.minimum_filter(inside, (WINDOW // 2 + 1, WINDOW // 2 + 1, 1)), dtype=bool)
+    return np.asarray(ndimage.minimum_filter(inside, (WINDOW, WINDOW, 1)), dtype=bool)
 
 
 def commonest(values: FloatArray) -> float:
-    """Return the mode of positive values, from a smoothed histogram of their logarithms."""
+    """Return the lowest mode of non-negative values, from a smoothed histogram of their logarithms.
+
+    Edges of organs make modes of their own, at larger values.
+    """
     width = 0.02
-    logs = np.log(values)
+    logs = np.log(np.maximum(values, LEAST))
     low, high = np.quantile(logs, (0.001, 0.999))
-    bins = max(int(np.ceil((high - low) / width)), 1)
-    counts, edges = np.histogram(logs, bins, (low, low + bins * width))
-    smooth = ndimage.gaussian_filter1d(counts.astype(float), 4, mode="constant")
-    at = int(smooth.argmax())
-    return float(np.exp((edges[at] + edges[at + 1]) / 2))
+    bins = max(int(np.ceil((high - low) / width)), 1) + 2
+    counts, edges = np.histogram(logs, bins, (low - width, low + (bins - 1) * width))
+    smooth = np.pad(ndimage.gaussian_filter1d(counts.astype(float), 4, mode="constant"), 1)
+    peaks = (smooth[1:-1] >= smooth[:-2]) & (smooth[1:-1] >= smooth[2:])
+    at = int(np.flatnonzero(peaks & (smooth[1:-1] >= smooth.max() / 2))[0])
+    mode = float(np.exp((edges[at] + edges[at + 1]) / 2))
+    return mode if mode > 2 * LEAST else 0.0

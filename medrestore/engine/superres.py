@@ -148,7 +148,7 @@ def thick_slices(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     """
     plan = plan_slices(scan, options)
     units = model_units(spec.intensity, scan.array)
-    noise = _noise(noise_level(scan.array - units.zero, options.noise, units.reference))
+    noise = _noise(noise_level(scan.array - units.zero, options.noise, units.reference, spec.intensity))
     slices = units.to_model(plan.to_stack(scan.array))
     told = upsample(slices, plan.stack, noise.sigma / units.one)
     image = torch.from_numpy(told.image)[None, None]
