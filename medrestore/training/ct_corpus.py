@@ -47,7 +47,7 @@ def load_ct(config: TrainConfig, options: CtOptions, base: Path, work: Path) -> 
     """
     scan_paths, label_paths, _ = find(config.data, base)
     kept = work / "ct-corpus.npz"
-    key = _key(config, scan_paths + label_paths)
+    key = _key(config, options, scan_paths + label_paths)
     arrays = _read(kept, key)
     if arrays is None:
         scans = [scan for path in scan_paths for scan in resolutions(read(path), config.data)]
@@ -69,9 +69,9 @@ def load_ct(config: TrainConfig, options: CtOptions, base: Path, work: Path) -> 
     return corpus, NoiseBank([arrays[f"noise{i}"] for i in range(count)])
 
 
-def _key(config: TrainConfig, paths: list[Path]) -> str:
+def _key(config: TrainConfig, options: CtOptions, paths: list[Path]) -> str:
     """Return what tells whether a corpus that was kept is that of a configuration."""
-    made_of = (config.data, config.ct, config.loop.seed, [str(path) for path in paths])
+    made_of = (config.data, options, config.loop.seed, [str(path) for path in paths])
     return hashlib.sha256(repr(made_of).encode()).hexdigest()
 
 

@@ -28,11 +28,13 @@ class TrainingFacts:
         steps: Updates made.
         files: Scans and label maps seen, below the data roots.
         validation_psnr: Last score in dB, if there was one.
+        origin: Model whose weights the run began with, or None for random ones.
     """
 
     steps: int
     files: tuple[str, ...]
     validation_psnr: float | None
+    origin: str | None = None
 
 
 def export_model(network: nn.Module, config: TrainConfig, facts: TrainingFacts, folder: Path) -> ModelSpec:
@@ -75,22 +77,41 @@ def export_model(network: nn.Module, config: TrainConfig, facts: TrainingFacts, 
 def model_card(model: Mapping[str, Any], config: TrainConfig, facts: TrainingFacts) -> str:
     """Return the text of a model card that says what is known without a person's judgement."""
     loop = config.loop
-    score = "not measured" if facts.validation_psnr is None else f"{facts.validation_psnr:.2f} dB"
-    levels = " to ".join(f"{100 * level:g} %" for level in config.degradation.noise)
+    degraded, judged = what_was_done(config)
+    score = "not measured" if facts.validation_psnr is None else f"mean PSNR {facts.validation_psnr:.2f} dB"
+    validation = f" over `{', '.join(config.data.validation)}`" if config.data.validation else ""
     files = "\n".join(f"- `{name}`" for name in facts.files)
     return f"""# {model.get("name", "model")}
 
 {model.get("title", "")}
 
-- Trained for {facts.steps} steps of {loop.batch} patches of {loop.patch} voxels cubed, seed {loop.seed}.
-- Noise in training: {levels} of the 99th percentile, Rician in {config.degradation.rician:.0%} of patches.
-- Validation: mean PSNR {score} over `{", ".join(config.data.validation)}` with Rician noise of 3, 5 and 10 %.
+- Trained for {facts.steps} steps of {loop.batch} patches of {loop.patch} voxels cubed, seed {loop.seed}, from
+  {"random weights" if facts.origin is None else f"the weights of {facts.origin}"}.
+- In training: {degraded}.
+- Validation: {score}{validation}, {judged}.
 - Not for diagnosis. Nothing is known of its behaviour on scans unlike those below.
 
 ## Scans and label maps that the weights saw
 
 {files}
 """
+
+
+def what_was_done(config: TrainConfig) -> tuple[str, str]:
+    """Return what training and what validation did to clean scans, in words."""
+
+    def per_cent(ends: tuple[float, float]) -> str:
+        return " to ".join(f"{100 * end:g} %" for end in ends)
+
+    if config.ct is not None:
+        noise = f"noise of {per_cent(config.ct.noise)} of the attenuation of water"
+        return f"{noise}, simulated in projections", "simulated low doses, in the window of soft tissue"
+    if config.slices is not None:
+        low, high = config.slices.factor
+        noise = f"noise of {per_cent(config.slices.noise)} in {config.slices.noisy:.0%} of patches"
+        return f"slices of {low:g} to {high:g} planes, {noise}", "boxcar slices of 2, 4 and 6 planes"
+    noise = f"noise of {per_cent(config.degradation.noise)} of the 99th percentile"
+    return f"{noise}, Rician in {config.degradation.rician:.0%} of patches", "Rician noise of 3, 5 and 10 %"
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -66,13 +66,15 @@ def train(
     else:
         cases = make_cases(scans, intensity, config.slices)
     trainer = Trainer(config, sampler, device)
+    origin = None
     if init is not None:
-        trainer.start_from(weights_of(init), init)
+        origin, weights = weights_of(init)
+        trainer.start_from(weights, init)
     with TemporaryDirectory() as rehearsal:  # a fault in the [model] table is found now, not after hours
-        export_model(trainer.average, config, TrainingFacts(0, data.files, None), Path(rehearsal))
+        export_model(trainer.average, config, TrainingFacts(0, data.files, None, origin), Path(rehearsal))
     run(trainer, work, validator(cases, loop.bfloat16) if cases else None, progress)
     plot_log(work / "log.csv", work / "loss.png")
-    facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"))
+    facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"), origin)
     return export_model(trainer.average, config, facts, work / "model")
 
 
@@ -92,8 +94,8 @@ def prepare(
     return data, degrade
 
 
-def weights_of(model: str) -> dict[str, Tensor]:
-    """Return the weights of a model, to start from.
+def weights_of(model: str) -> tuple[str, dict[str, Tensor]]:
+    """Return what a model is called, with the start of its sha256, and its weights to start from.
 
     Raises:
         ModelError: There is no such model, or it is none that was trained here.
@@ -102,7 +104,8 @@ def weights_of(model: str) -> dict[str, Tensor]:
     network = getattr(spec.load(LoadContext()), "network", None)
     if not isinstance(network, nn.Module):
         raise ModelError(f"{ref.name} has no network to start from; choose one that `medrestore train` made")
-    return network.state_dict()
+    digest = "" if spec.sha256 is None else f" (sha256 {spec.sha256[:12]}...)"
+    return spec.name + digest, network.state_dict()
 
 
 def last_validation(log: Path) -> float | None:
