@@ -110,7 +110,7 @@ def tissue_level(noise: FloatArray, scan: FloatArray) -> float:
     """Return the commonest local deviation of (X, Y, Z) noise in the soft tissue of a scan."""
     some = slice(EVERY // 2 if scan.shape[2] > EVERY else 0, None, EVERY)
     hounsfield = scan[:, :, some] * 1000 + np.float32(AIR)
-    deviation = local_deviation(noise[:, :, some])
+    deviation = local_deviation(1000 * noise[:, :, some])
     tissue = soft_tissue(hounsfield)
     chosen = deviation[tissue if tissue.sum() > 100 else hounsfield > AIR / 2]
-    return commonest(chosen if chosen.size else deviation.ravel())
+    return commonest(chosen if chosen.size else deviation.ravel()) / 1000
