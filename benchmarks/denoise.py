@@ -3,9 +3,10 @@
     python benchmarks/denoise.py                            # Colin27 of Debian's mricron-data, 3, 5, 10 %
     python benchmarks/denoise.py --volume scan.nii.gz --levels 5 --methods ours,nlm
     python benchmarks/denoise.py --quick                    # 64 voxels cubed from the middle: minutes
+    python benchmarks/denoise.py --gain middle,ramp,field   # noise that varies over the scan
 
-Each filter runs in a process of its own. Writes denoise.md, denoise.json and denoise.png (with -quick in the
-name for --quick) to the folder given with --out.
+Each filter runs in a process of its own. Writes denoise.md, denoise.json and denoise.png (with -varying in
+the name for --gain, and -quick for --quick) to the folder given with --out.
 """
 
 from __future__ import annotations
@@ -32,45 +33,80 @@ from common import (
 from methods import METHODS
 
 from medrestore.physics.noise import add_gaussian, add_rician
+from medrestore.training.contrast import random_bias_field
+
+GAINS = {
+    "middle": "1 + 1.5 exp(-r^2 / 0.25), r from 0 in the middle to 1 in the middle of a face: a g-factor",
+    "ramp": "from 0.5 to 2, linear along the first axis",
+    "field": "a random field as in training (seed 1), 0.3 to 3",
+}
 
 
-def add_noise(truth: Truth, level: float, noise: str, seed: int) -> tuple[np.ndarray, float]:
+ONLY_VARYING = ["ours-constant", "ours-told"]
+VARYING = ["noisy", "ours-auto", *ONLY_VARYING, "nlm", "bm4d"]
+
+
+def make_gain(kind: str, truth: Truth) -> np.ndarray:
+    """A map of relative noise on the grid of a volume, 1 in the median over the head."""
+    shape = truth.voxels.shape
+    axes = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True)
+    if kind == "middle":
+        gain = 1 + 1.5 * np.exp(-sum(axis**2 for axis in axes) / 0.25)
+    elif kind == "ramp":
+        gain = np.broadcast_to(1.25 + 0.75 * axes[0], shape)
+    else:
+        gain = random_bias_field(shape, np.random.default_rng(1), strength=0.8).clip(0.3, 3)
+    return np.asarray(gain / np.median(gain[truth.head]), dtype=np.float32)
+
+
+def add_noise(
+    truth: Truth, level: float, noise: str, seed: int, gain: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
     """The noisy volume and its sigma; the draw depends on seed and level, not on what else is measured."""
     sigma = level / 100 * truth.p99
+    local = sigma if gain is None else np.float32(sigma) * gain
     rng = np.random.default_rng([seed, round(1000 * level)])
     add = add_rician if noise == "rician" else add_gaussian
-    return add(truth.voxels, sigma, rng), sigma
+    return add(truth.voxels, local, rng), sigma
 
 
 def run_filter(
-    method: str, truth: Truth, noisy: np.ndarray, sigma: float, args: argparse.Namespace
+    method: str, truth: Truth, noisy: np.ndarray, noise: dict[str, Any], args: argparse.Namespace
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Run one filter in a fresh process; return its volume and what it measured of itself."""
-    scan = {"voxels": noisy, "affine": truth.affine, "sigma": sigma, "model": args.model}
+    scan = {"voxels": noisy, "affine": truth.affine, "model": args.model, **noise}
     return run_method("denoise", method, {**scan, "rician": args.noise == "rician"})
 
 
-def measure(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(truth: Truth, args: argparse.Namespace, kind: str = "") -> list[dict[str, Any]]:
     """Every filter at every level on one volume; a filter that fails leaves its reason and stops nothing."""
     runs = []
+    gain = make_gain(kind, truth) if kind else None
+    name = titled(truth.name, kind)
     for level in args.levels:
-        noisy, sigma = add_noise(truth, level, args.noise, args.seed)
+        noisy, sigma = add_noise(truth, level, args.noise, args.seed, gain)
+        noise = {"sigma": sigma} if gain is None else {"sigma": sigma, "gain": gain}
         for method in args.methods:
-            run: dict[str, Any] = {"volume": truth.name, "level": level, "sigma": sigma, "method": method}
+            run: dict[str, Any] = {"volume": name, "level": level, "sigma": sigma, "method": method}
             run["title"] = METHODS[method].title
             try:
-                image, measured = run_filter(method, truth, noisy, sigma, args)
+                image, measured = run_filter(method, truth, noisy, noise, args)
                 run |= measured | score(image, truth)
                 print(
-                    f"{truth.name} {level:g} % {run['title']}: {run['psnr_head']:.2f} dB, SSIM "
+                    f"{name} {level:g} % {run['title']}: {run['psnr_head']:.2f} dB, SSIM "
                     f"{run['ssim_head']:.4f} in the head, {run['filter_s']:.1f} s, {run['peak_mb']:.0f} MB",
                     flush=True,
                 )
             except Exception as error:  # noqa: BLE001  a peer may fail in any way; the others go on
                 run["error"] = str(error)
-                print(f"{truth.name} {level:g} % {run['title']}: {error}", file=sys.stderr, flush=True)
+                print(f"{name} {level:g} % {run['title']}: {error}", file=sys.stderr, flush=True)
             runs.append(run)
     return runs
+
+
+def titled(name: str, kind: str) -> str:
+    """Name of a volume with one kind of noise in the tables."""
+    return f"{name}, {kind}" if kind else name
 
 
 def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, Any]:
@@ -85,6 +121,7 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
         str(args.seed),
     ]
     quick = ["--quick"] if args.quick else []
+    quick += ["--gain", ",".join(args.gain)] if args.gain[0] else []
     quick += ["--model", Path(args.model).name] if args.model else []
     volumes = [part for name in names for part in ("--volume", name)]
     return {
@@ -101,7 +138,10 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
         ),
         "noise": args.noise,
         "seed": args.seed,
-        "volumes": [truth.describe() for truth in truths],
+        "gains": {kind: GAINS[kind] for kind in args.gain if kind},
+        "volumes": [
+            {**truth.describe(), "name": titled(truth.name, kind)} for truth in truths for kind in args.gain
+        ],
         "methods": {name: {k: v for k, v in asdict(m).items() if k != "load"} for name, m in chosen.items()},
         **describe_machine({m.package for m in chosen.values()}),
     }
@@ -117,11 +157,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--noise", choices=["rician", "gaussian"], default="rician")
     parser.add_argument(
-        "--methods", default=",".join(METHODS), help=f"of {', '.join(METHODS)} (default: all)"
+        "--methods", default="", help=f"of {', '.join(METHODS)} (default: those that the noise is for)"
+    )
+    parser.add_argument(
+        "--gain", default="", help=f"let the noise vary over the scan, by any of {', '.join(GAINS)}"
     )
     args = parser.parse_args(argv)
+    args.gain = args.gain.split(",")
+    if any(kind not in {"", *GAINS} for kind in args.gain):
+        parser.error(f"unknown kind of gain in {', '.join(args.gain)}; there are {', '.join(GAINS)}")
     args.levels = [float(level) for level in args.levels.split(",")]
-    args.methods = args.methods.split(",")
+    usual = VARYING if args.gain[0] else [name for name in METHODS if name not in ONLY_VARYING]
+    args.methods = args.methods.split(",") if args.methods else usual
     unknown = [name for name in args.methods if name not in METHODS]
     if unknown:
         parser.error(f"unknown methods {', '.join(unknown)}; there are {', '.join(METHODS)}")
@@ -134,10 +181,10 @@ def main(argv: list[str] | None = None) -> None:
     truths = [load_truth(path, quick=args.quick) for path in args.volume]
     report = {
         "setup": describe_setup(args, truths),
-        "runs": [run for t in truths for run in measure(t, args)],
+        "runs": [run for t in truths for kind in args.gain for run in measure(t, args, kind)],
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    stem = "denoise-quick" if args.quick else "denoise"
+    stem = "denoise" + ("-varying" if args.gain[0] else "") + ("-quick" if args.quick else "")
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     tables.plot(report, args.out / f"{stem}.png")
     (args.out / f"{stem}.md").write_text(tables.markdown(report, f"{stem}.png"))

@@ -21,6 +21,7 @@ class Scan:
         sigma: True noise level, in the unit of the voxels.
         rician: Rician noise; otherwise Gaussian.
         model: Name or folder of the model that medrestore runs; empty for its default.
+        gain: (X, Y, Z) true map of the noise relative to `sigma`; None where it is constant.
         notes: A filter may leave facts about its run here.
     """
 
@@ -29,6 +30,7 @@ class Scan:
     sigma: float
     rician: bool
     model: str = ""
+    gain: np.ndarray | None = None
     notes: dict[str, float | str] = field(default_factory=dict)
 
 
@@ -57,7 +59,7 @@ def _nothing() -> Filter:
     return lambda scan: scan.voxels
 
 
-def _ours(*, given: bool) -> Filter:
+def _ours(*, given: bool, noise_map: str = "auto") -> Filter:
     import medrestore
     from medrestore.geometry import Geometry
 
@@ -67,7 +69,9 @@ def _ours(*, given: bool) -> Filter:
         volume = medrestore.Volume(
             scan.voxels, Geometry(scan.voxels.shape, scan.affine), medrestore.Modality.MR
         )
-        options = medrestore.RestoreOptions(model=scan.model or None, noise=scan.sigma if given else "auto")
+        options = medrestore.RestoreOptions(
+            model=scan.model or None, noise=scan.sigma if given else "auto", noise_map=noise_map
+        )
         result = restore(volume, options)
         for phase, seconds in result.record.timings.items():
             scan.notes[f"timing {phase}"] = seconds
@@ -75,6 +79,29 @@ def _ours(*, given: bool) -> Filter:
             scan.notes[f"noise {key}"] = value if isinstance(value, int | float) else str(value)
         scan.notes["model"] = result.record.model.name
         return result.volume.array
+
+    return run
+
+
+def _ours_told() -> Filter:
+    import torch
+
+    from medrestore.diffusion import Condition
+    from medrestore.engine import RestoreOptions, load_model
+    from medrestore.engine.posterior import posterior_mean
+    from medrestore.engine.restore import tiled_denoiser
+    from medrestore.types import Modality
+
+    def run(scan: Scan) -> np.ndarray:
+        options = RestoreOptions(model=scan.model or None)
+        model = load_model(options, Modality.MR)
+        bright = np.float32(np.percentile(scan.voxels, 99))
+        image = torch.from_numpy(scan.voxels / bright)[None, None]
+        gain = None if scan.gain is None else torch.from_numpy(scan.gain)[None, None]
+        condition = Condition(image, float(scan.sigma / bright), gain)
+        mean = posterior_mean(tiled_denoiser(model, options, image.numel()), condition)
+        scan.notes["model"] = model.ref.name
+        return np.maximum(mean[0, 0].numpy() * bright, 0)
 
     return run
 
@@ -160,6 +187,15 @@ METHODS: dict[str, Method] = {
         "medrestore", "medrestore", "noise level estimated from the scan", lambda: _ours(given=False)
     ),
     "ours": Method("medrestore, sigma given", "medrestore", "true sigma", lambda: _ours(given=True)),
+    "ours-constant": Method(
+        "medrestore, no map",
+        "medrestore",
+        "noise level estimated from the scan, taken to be constant",
+        lambda: _ours(given=False, noise_map="constant"),
+    ),
+    "ours-told": Method(
+        "medrestore, told the map", "medrestore", "true sigma and true map of the noise", _ours_told
+    ),
     "nlm": _nlm_method("DIPY NLM", NLM_PATCH, NLM_BLOCK),
     "nlm-small": _nlm_method("DIPY NLM, radii 1 and 2", 1, 2),
     "nlm-default": _nlm_method("DIPY NLM, its default radii", 1, 5),

@@ -50,6 +50,9 @@ def _setup(setup: dict[str, Any]) -> str:
         f"- Machine: {setup['cpu']}, {setup['cores']} cores, threads per filter: {setup['threads']};",
         f"  {setup['system']}, Python {setup['python']}.",
     ]
+    if setup.get("gains"):
+        lines.append("- The noise varies over the scan: sigma is its median inside the head, times a map.")
+        lines += [f"    - {kind}: {what}." for kind, what in setup["gains"].items()]
     return "\n".join(lines)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medrestore.diffusion import Condition
 from medrestore.engine.intensity import model_units
 from medrestore.engine.measurement import Measurement, is_magnitude
-from medrestore.engine.noise import noise_level
+from medrestore.engine.noise import NoiseLevel, noise_level
 from medrestore.engine.noise_map import NoiseMap, estimate_noise_map
 from medrestore.engine.options import RestoreOptions
 from medrestore.plugin import Intensity, ModelSpec
@@ -22,8 +23,29 @@ LEAST_NOISE = 1e-4
 """Noise below this fraction of the 99th percentile is none: the scan is returned as it came."""
 
 
+FAINT = 0.25
+"""Estimated noise below this fraction of the least that a model was made for is left alone."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class NoisyVoxels(Measurement):
-    """Every voxel of the result, plus noise; see `Measurement`."""
+    """Every voxel of the result, plus noise; see `Measurement`.
+
+    Attributes:
+        share: How much of what the model takes out is taken out, from 0 to 1.
+    """
+
+    share: float = 1.0
+
+    def finish(self, tensor: Tensor, step: Step) -> Volume:
+        """See `Measurement.finish`."""
+        if self.share < 1:
+            tensor = torch.lerp(self.condition.image, tensor, self.share)
+        return super().finish(tensor, step)
+
+    def spread(self, tensor: Tensor, step: Step) -> Volume:
+        """See `Measurement.spread`."""
+        return super().spread(self.share * tensor, step)
 
     def place(self, array: FloatArray, step: Step) -> Volume:
         """See `Measurement.place`: the result has the grid of the scan."""
@@ -54,11 +76,12 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     gain = None
     if varying is not None:
         # Over the map, the noise has one level.
-        level = noise_level(scan.array / varying.gain, options.noise, units.reference)
+        level = noise_level(scan.array / varying.gain, options.noise, units.reference, spec.intensity)
         noise = replace(level, map=varying.range)
         gain = torch.from_numpy(varying.gain)[None, None]
     idle = None
-    if noise.fraction < LEAST_NOISE:
+    share, warnings = share_taken(noise, spec)
+    if noise.fraction < LEAST_NOISE or share == 0:
         idle = f"no noise to remove ({noise.sigma:.3g}, {noise.method}): the scan is returned as it came"
     image = torch.from_numpy(units.to_model(scan.array))[None, None]
     return NoisyVoxels(
@@ -70,6 +93,26 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
         baseline=scan,
         magnitude=is_magnitude(spec, scan),
         idle=idle,
+        warnings=warnings,
+        share=share,
+    )
+
+
+def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[str, ...]]:
+    """Return how much of what a model takes out is to be taken out, and a warning where that is not all.
+
+    Below the noise that a model was made for, an estimate is fine texture in the main, and so is what the
+    model would take out.
+    """
+    part = noise.fraction / spec.noise[0] if spec.noise[0] > 0 else 1.0
+    share = min(max((part - FAINT) / (1 - FAINT), 0.0), 1.0)
+    if noise.method == "given" or share == 1:
+        return 1.0, ()
+    if share == 0:
+        return share, ()
+    return share, (
+        f"the noise is too weak to be told from fine texture: {share:.0%} of what {spec.name} would take out "
+        "was taken out; pass the level of the noise to have all of it",
     )
 
 
