@@ -83,7 +83,7 @@ def test_variance_follows_the_dose_and_the_noise_that_is_there():
     np.testing.assert_allclose(
         projection_variance(paths, beam, 0.25), 1 / (0.25 * detected) + (10 / (0.25 * detected)) ** 2
     )
-    # Zeng et al. (2015), eq. 9, as it is written there.
+    # Zeng et al. (2015), as it is written there.
     a = 0.25
     written = (1 - a) / a / detected * (1 + (1 + a) / a * beam.electronic**2 / detected)
     np.testing.assert_allclose(projection_variance(paths, beam, a, of=1.0), written)

@@ -7,7 +7,7 @@ what a scanner reconstructs from after it has rebinned its fan. Detector blur, c
 the correlation that rebinning brings are left out.
 
 Sources: Zeng et al., A simple low-dose x-ray CT simulation from high-dose scan, IEEE Trans Nucl Sci 62
-(2015), eq. 9; Yu et al., Development and validation of a practical lower-dose-simulation tool for optimizing
+(2015); Yu et al., Development and validation of a practical lower-dose-simulation tool for optimizing
 computed tomography scan protocols, J Comput Assist Tomogr 36 (2012); Kak and Slaney, Principles of
 Computerized Tomographic Imaging (1988), section 3.3, for the filter.
 
@@ -192,7 +192,7 @@ def _interpolate(values: Float64Array, at: Float64Array, axis: int) -> Float64Ar
 def projection_variance(integrals: Float64Array, beam: Beam, dose: float, of: float = 0.0) -> Float64Array:
     """Return the variance of the noise in the logarithm of the projections.
 
-    Zeng et al. (2015), eq. 9: with N photons detected at full dose, 1 / (a N) + s^2 / (a N)^2 at the fraction
+    Zeng et al. (2015): with N photons detected at full dose, 1 / (a N) + s^2 / (a N)^2 at the fraction
     a of it, and what is added to a scan of the dose `of` is the difference of both.
 
     Args:

@@ -62,7 +62,7 @@ def load_ct(config: TrainConfig, options: CtOptions, base: Path, work: Path) -> 
     corpus = Corpus(
         [arrays[f"scan{i}"] for i in range(count)],
         [],
-        names(scan_paths + label_paths, config.data, base),
+        names(scan_paths + label_paths[: options.phantoms // 2], config.data, base),
         phantoms=options.phantoms,
         in_plane=True,
     )
