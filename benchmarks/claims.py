@@ -271,7 +271,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"Machine: {setup['cpu']}, {setup['cores']} cores, threads: {setup['threads']}.",
         "## Clean scans",
         "Rician noise of this level (per cent of the 99th percentile) added to the scan, the level "
-        "estimated; change of the voxels inside the head, in per cent of the range (maximum - minimum) of the scan.",
+        "estimated; change of the voxels inside the head, in per cent of its range (maximum - minimum).",
         _table(HARM, report["harm"]),
         "## Nothing in the scan",
         f"{SIZE} voxels cubed, noise of standard deviation sigma = 5, the constant is 100. All but voxels in "
@@ -280,9 +280,9 @@ def markdown(report: dict[str, Any]) -> str:
         _table(NOTHING, report["nothing"]),
         "## Small spheres",
         "Bright and dark spheres in tissue, before the noise; contrast = CNR x sigma. Kept: the mean over "
-        "the core of a sphere (voxels wholly inside) of the result minus the result of the same scan and noise "
-        "without spheres, over the contrast. Level given. Mean over spheres, and the 10th percentile: a "
-        "tenth kept less.",
+        "the core of a sphere (voxels wholly inside) of the result minus the result of the same scan and "
+        "noise without spheres, over the contrast. Level given. Mean over spheres, and the 10th "
+        "percentile: a tenth kept less.",
         _table(SPHERES, report["spheres"]),
         "## Speed",
         "Voxels a second in one evaluation, and everything from loading the model; NLM is DIPY's at radii 2 "

@@ -1,0 +1,150 @@
+"""`medrestore train --init`: training starts from a trained model, or says why it cannot."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import MODEL, NETWORK, CommandLine, model_folder, phantom, save
+
+from medrestore.errors import ModelError
+from medrestore.networks import build
+from medrestore.training import load_config, train
+from medrestore.training.train import weights_of
+
+CONFIG = """
+[data]
+roots = ["."]
+scans = ["scan.nii"]
+spacings_mm = []
+
+[network]
+name = "voxelnet"
+options = {{ widths = {widths}, down = [1, 1], up = [1] }}
+
+[loop]
+steps = {steps}
+batch = 1
+patch = 16
+rate = {rate}
+warmup = 1
+validate_steps = 0
+bfloat16 = false
+
+[model]
+{model}
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    return model_folder(tmp_path / "start")
+
+
+@pytest.fixture
+def configured(tmp_path):
+    """Return a function that writes a configuration and reads it."""
+    save(tmp_path / "scan.nii", phantom(24))
+    path = tmp_path / "train.toml"
+
+    def configure(*, steps: int = 1, rate: float = 0.0, widths: tuple[int, ...] = (8, 8)):
+        model = "\n".join(f"{key} = {value!r}" for key, value in MODEL.items())
+        path.write_text(CONFIG.format(steps=steps, rate=rate, widths=list(widths), model=model))
+        return path, load_config(path)
+
+    return configure
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def distance(left, right) -> float:
+    assert left.keys() == right.keys()
+    return max(float((left[key].float() - right[key].float()).abs().max()) for key in left)
+
+
+def test_training_that_does_not_learn_gives_the_model_that_it_began_with(configured, start, tmp_path):
+    _, config = configured(rate=0.0)
+    train(config, tmp_path, tmp_path / "work", init=str(start))
+    assert distance(weights(tmp_path / "work" / "model"), weights(start)) == 0
+    train(config, tmp_path, tmp_path / "fresh")
+    assert distance(weights(tmp_path / "fresh" / "model"), weights(start)) > 0.01
+
+
+def test_training_goes_on_from_the_model(configured, start, tmp_path):
+    _, config = configured(steps=3, rate=1e-4)
+    train(config, tmp_path, tmp_path / "work", init=str(start))
+    moved = distance(weights(tmp_path / "work" / "model"), weights(start))
+    assert 0 < moved < 0.01
+
+
+def test_a_checkpoint_comes_before_the_model(configured, start, tmp_path):
+    _, config = configured(rate=0.0)
+    train(config, tmp_path, tmp_path / "work")
+    before = weights(tmp_path / "work" / "model")
+    _, longer = configured(steps=2, rate=0.0)
+    train(longer, tmp_path, tmp_path / "work", init=str(start))
+    assert distance(weights(tmp_path / "work" / "model"), before) == 0
+
+
+def test_the_command_line_takes_a_folder(configured, start, tmp_path, monkeypatch, capsys):
+    path, _ = configured(rate=0.0)
+    cli = CommandLine(monkeypatch, capsys)
+    status, out, err = cli("train", path, "-o", tmp_path / "work", "--init", start, "--device", "cpu")
+    assert status == 0, err
+    assert str(tmp_path / "work" / "model") in out
+    assert distance(weights(tmp_path / "work" / "model"), weights(start)) == 0
+
+
+def test_another_network_is_refused_before_anything_is_written(configured, start, tmp_path):
+    _, config = configured(widths=(8, 16))
+    with pytest.raises(ModelError, match=r"another network.*\[network\]"):
+        train(config, tmp_path, tmp_path / "work", init=str(start))
+    assert not (tmp_path / "work" / "checkpoint.pt").exists()
+
+
+def test_there_has_to_be_such_a_model(configured, tmp_path):
+    _, config = configured()
+    with pytest.raises(ModelError, match="nowhere"):
+        train(config, tmp_path, tmp_path / "work", init=str(tmp_path / "nowhere"))
+
+
+def test_a_model_without_a_network_is_refused(monkeypatch):
+    class Spec:
+        def load(self, context):
+            return lambda x, sigma, condition: x
+
+    class Ref:
+        name = "plugin/filter"
+        sha256 = None
+
+    module = sys.modules[weights_of.__module__]  # the package has a function of the same name
+    monkeypatch.setattr(module, "find_model", lambda options, modality: (Ref, Spec()))
+    with pytest.raises(ModelError, match="plugin/filter has no network"):
+        weights_of("plugin/filter")
+
+
+def test_details_that_are_new_to_a_network_have_no_effect_at_first(start):
+    torch.manual_seed(1)
+    old = build("voxelnet", NETWORK).eval()
+    old.adopt(weights_of(str(start))[1])
+    wide = build("voxelnet", {**NETWORK, "details": 3}).eval()
+    wide.adopt(weights_of(str(start))[1])
+    inputs, levels = torch.randn(2, 4, 16, 16, 16), torch.randn(2, 2)
+    with torch.no_grad():
+        expected = old(inputs, levels)
+        assert expected.std() > 0
+        for details in (torch.zeros(2, 3), torch.randn(2, 3)):
+            torch.testing.assert_close(wide(inputs, torch.cat([levels, details], dim=1)), expected)
+
+
+def test_details_learn(start):
+    wide = build("voxelnet", {**NETWORK, "details": 3})
+    wide.adopt(weights_of(str(start))[1])
+    levels = torch.randn(2, 5)
+    wide(torch.randn(2, 4, 16, 16, 16), levels).square().mean().backward()
+    gradient = wide.embed[0].weight.grad.unflatten(1, (2, 5, -1))
+    assert gradient[:, :, 2:].abs().max() > 0
