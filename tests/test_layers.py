@@ -22,6 +22,7 @@ ROWS = (
     {"engine", "builtin", "testing"},
     {"training", "report"},
     {"batch"},
+    {"node"},
     {"cli"},
 )
 ROW_OF = {room: number for number, rooms in enumerate(ROWS) for room in rooms}

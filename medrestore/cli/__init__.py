@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from medrestore import __version__
+from medrestore.cli.archive import pull, push
 from medrestore.cli.metrics import metrics
 from medrestore.cli.models import models
+from medrestore.cli.node import node
 from medrestore.cli.plugins import plugins
 from medrestore.cli.restore import restore
 from medrestore.cli.train import train
@@ -25,6 +27,9 @@ app = typer.Typer(
 app.command()(restore)
 app.command()(metrics)
 app.command()(train)
+app.command()(node)
+app.command()(push)
+app.command()(pull)
 app.command()(models)
 app.command()(plugins)
 

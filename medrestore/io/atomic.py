@@ -131,9 +131,8 @@ def atomic_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
         hidden.mkdir()
         try:
             yield hidden
-            for file in hidden.iterdir():
-                _flush(file)
-            _flush_folder(hidden)
+            for entry in [*hidden.rglob("*"), hidden]:
+                _flush_folder(entry) if entry.is_dir() else _flush(entry)
             _place_folder(hidden, path, overwrite)
         finally:
             shutil.rmtree(hidden, ignore_errors=True)

@@ -1,0 +1,223 @@
+"""What a node does with whom: options, and the routes of a TOML file, read strictly."""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeVar
+
+from medrestore.engine import RestoreOptions
+from medrestore.errors import ConfigError
+
+_AE_TITLE = 16
+_Table = TypeVar("_Table")
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """How a node listens and waits.
+
+    Attributes:
+        ae_title: Its name among DICOM nodes, 1 to 16 characters.
+        port: Where it listens; 0 for any free port.
+        host: Address that it listens on.
+        spool: Folder for files, results and ledger.
+        quota: Largest size of the spool in bytes; beyond it, images are refused.
+        rest: Seconds without an image after which a series is complete.
+        patience: Seconds after which that also holds for one whose transfer was cut off.
+        retry: Seconds before a result is sent again; doubled each time, up to an hour.
+        attempts: How often it is sent before the node gives up until it is started again.
+        tls: Certificate, key and the authority that peers must have theirs from; None for no TLS.
+    """
+
+    ae_title: str = "MEDRESTORE"
+    port: int = 11112
+    host: str = "0.0.0.0"
+    spool: Path = Path("spool")
+    quota: int = 20 << 30
+    rest: float = 10.0
+    patience: float = 900.0
+    retry: float = 10.0
+    attempts: int = 20
+    tls: tuple[Path, Path, Path] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what DICOM and sockets bound."""
+        check_ae_title(self.ae_title)
+        if not 0 <= self.port < 1 << 16:
+            raise ConfigError(f"port {self.port}, expected 0 to 65535")
+        if min(self.quota, self.rest, self.patience, self.retry, self.attempts) <= 0:
+            raise ConfigError("quota, rest, patience, retry and attempts of a node are positive numbers")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who may send: a calling AE title, and the address or network that it calls from."""
+
+    ae_title: str
+    address: str
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        check_ae_title(self.ae_title)
+        try:
+            ipaddress.ip_network(self.address)
+        except ValueError as error:
+            raise ConfigError(f"peer {self.ae_title}: address {self.address!r} ({error})") from error
+
+    def is_caller(self, ae_title: str, address: str) -> bool:
+        """Whether a caller is this peer."""
+        try:
+            caller = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(caller, ipaddress.IPv6Address) and caller.ipv4_mapped is not None:
+            caller = caller.ipv4_mapped
+        return ae_title == self.ae_title and caller in ipaddress.ip_network(self.address)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where results go: a DICOM node (`host`, `port`, `ae_title`) by C-STORE, or a DICOMweb `url` by STOW.
+
+    Attributes:
+        host: Name or address.
+        port: Port.
+        ae_title: AE title that is called.
+        url: Root of a DICOMweb service, instead of the three above.
+        tls: Whether C-STORE goes over TLS, with the certificate of the node.
+    """
+
+    host: str = ""
+    port: int = 0
+    ae_title: str = ""
+    url: str = ""
+    tls: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that it is one of the two."""
+        if self.url:
+            if self.host or self.port or self.ae_title or self.tls:
+                raise ConfigError(f"destination {self.url}: has a url, and so no host, port, ae_title or tls")
+            if not self.url.startswith(("http://", "https://")):
+                raise ConfigError(f"destination {self.url}: expected a url of http or https")
+            return
+        check_ae_title(self.ae_title)
+        if not self.host or not 0 < self.port < 1 << 16:
+            raise ConfigError(
+                f"destination {self.ae_title}: host {self.host!r}, port {self.port}; expected both, or a url"
+            )
+
+
+@dataclass(frozen=True)
+class Route:
+    """Which series are restored, how, and where the result goes.
+
+    Attributes:
+        destination: Name of a destination.
+        modality: Modality of the series.
+        description: Pattern (``*`` and ``?``, capitals matter not) for the series description.
+        model: Name of a model; None for the one that fits.
+        options: Further fields of `RestoreOptions`.
+    """
+
+    destination: str
+    modality: str
+    description: str = "*"
+    model: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the options now, and not when the first series is there."""
+        self.restore_options()
+
+    def fits(self, modality: str, description: str) -> bool:
+        """Whether a series takes this route."""
+        return modality == self.modality and fnmatchcase(description.lower(), self.description.lower())
+
+    def restore_options(self) -> RestoreOptions:
+        """Return how to restore.
+
+        Raises:
+            ConfigError: An option is unknown or out of range.
+        """
+        unknown = set(self.options) - ({item.name for item in fields(RestoreOptions)} - {"model"})
+        if unknown:
+            raise ConfigError(f"route to {self.destination}: unknown option {', '.join(sorted(unknown))}")
+        return RestoreOptions(model=self.model, **self.options)
+
+
+@dataclass(frozen=True)
+class Routes:
+    """A routes file: who may send, what is done, where it goes."""
+
+    peers: tuple[Peer, ...]
+    destinations: Mapping[str, Destination]
+    routes: tuple[Route, ...]
+
+    def __post_init__(self) -> None:
+        """Check that there is somebody to hear, and that every route leads somewhere."""
+        if not self.peers:
+            raise ConfigError(
+                "no [[peer]]: a node takes images only from AE titles and addresses that are named"
+            )
+        for route in self.routes:
+            if route.destination not in self.destinations:
+                raise ConfigError(
+                    f"route to {route.destination!r}: no [destination.{route.destination}]; there are "
+                    f"{', '.join(self.destinations) or 'none'}"
+                )
+
+    def find(self, modality: str, description: str) -> Route | None:
+        """Return the first route that a series takes."""
+        return next((route for route in self.routes if route.fits(modality, description)), None)
+
+
+def load_routes(path: Path) -> Routes:
+    """Read a routes file.
+
+    Raises:
+        ConfigError: It is missing, no TOML, or has an unknown or a missing key.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML ({error})") from error
+    if unknown := set(data) - {"peer", "destination", "route"}:
+        raise ConfigError(f"{path}: unknown table {', '.join(sorted(unknown))}; peer, destination, route are")
+    destinations = data.get("destination", {})
+    return Routes(
+        tuple(_table(Peer, item, f"{path}: [[peer]]") for item in data.get("peer", ())),
+        {
+            name: _table(Destination, item, f"{path}: [destination.{name}]")
+            for name, item in destinations.items()
+        },
+        tuple(_table(Route, item, f"{path}: [[route]]") for item in data.get("route", ())),
+    )
+
+
+def check_ae_title(title: str) -> None:
+    """Check a title.
+
+    Raises:
+        ConfigError: It is not one.
+    """
+    if not 0 < len(title) <= _AE_TITLE or title != title.strip() or "\\" in title or not title.isprintable():
+        raise ConfigError(f"AE title {title!r}, expected 1 to {_AE_TITLE} characters without a backslash")
+
+
+def _table(kind: type[_Table], data: Any, where: str) -> _Table:
+    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(data, dict) or (unknown := set(data) - names):
+        raise ConfigError(
+            f"{where}: {sorted(unknown) if isinstance(data, dict) else data!r} unknown; "
+            f"known: {', '.join(sorted(names))}"
+        )
+    try:
+        return kind(**data)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error

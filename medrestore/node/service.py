@@ -1,0 +1,75 @@
+"""A node as a whole: listener, worker, spool and ledger."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from types import TracebackType
+
+from medrestore.node.config import NodeOptions, Routes
+from medrestore.node.ledger import Ledger, State
+from medrestore.node.listener import Listener, client_context
+from medrestore.node.spool import Spool
+from medrestore.node.transfer import send
+from medrestore.node.worker import Worker
+
+_NAP = 0.5
+
+
+class Node:
+    """A running node; a context manager.
+
+    Args:
+        options: How it listens and waits.
+        routes: What it does.
+
+    Raises:
+        OutputError: The spool or the port cannot be had.
+    """
+
+    def __init__(self, options: NodeOptions, routes: Routes) -> None:
+        self.spool = Spool(options.spool, options.quota)
+        self.ledger = Ledger(options.spool / "ledger.sqlite")
+        self.ledger.recover()
+        done = [item.uid for item in self.ledger.all() if item.state in (State.SENT, State.IGNORED)]
+        self.spool.forget(*done)
+        self._listener = Listener(options, routes, self.spool, self.ledger)
+        sender = partial(send, ae_title=options.ae_title, context=client_context(options))
+        self._worker = Worker(options, routes, self.spool, self.ledger, send=sender)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="worker")
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._listener.port
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker is; an error that nobody foresaw ends it, and the node with it."""
+        return self._thread.is_alive()
+
+    def __enter__(self) -> Node:
+        """Listen and work."""
+        self._listener.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop at once; what is under way is taken up at the next start."""
+        self._listener.stop()
+        self._stop.set()
+        self._worker.stop()
+        self._thread.join()
+        self.ledger.close()
+
+    def wait(self, seconds: float) -> None:
+        """Let it work for so long, or until it ends."""
+        self._thread.join(seconds)
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            if not self._worker.step():
+                self._stop.wait(_NAP)

@@ -1,0 +1,118 @@
+"""The folder in which a node keeps what came in and what goes out."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import threading
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+
+from medrestore.errors import OutputError
+from medrestore.io import atomic_write
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UID_LENGTH = 64
+_TAGS = (
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "SeriesDescription",
+    "ContributingEquipmentSequence",
+)
+
+
+class Spool:
+    """Files by series: ``incoming/SERIES/SOP.dcm``, and results in ``results/SERIES/``.
+
+    Args:
+        root: The folder; made if it is not there.
+        quota: Largest size in bytes.
+    """
+
+    def __init__(self, root: Path, quota: int) -> None:
+        self.root = root
+        self.quota = quota
+        self._lock = threading.Lock()
+        try:
+            for folder in (self.root, self.root / "incoming", self.root / "results"):
+                folder.mkdir(parents=folder == self.root, exist_ok=True)
+            for leftover in [*self.root.glob("*/.*"), *self.root.glob("incoming/*/.*")]:
+                _remove(leftover)
+            self._used = _size(root)
+        except OSError as error:
+            raise OutputError(f"{root}: cannot be the spool ({error.strerror or error})") from error
+
+    def incoming(self, series: str) -> Path:
+        """Return the folder of a series that came in."""
+        return self.root / "incoming" / checked_uid(series)
+
+    def result(self, series: str) -> Path:
+        """Return the folder of its result."""
+        return self.root / "results" / checked_uid(series)
+
+    def store(self, series: str, sop: str, content: bytes) -> bool:
+        """Keep an image, flushed to disk; False if it would go beyond the quota."""
+        with self._lock:
+            if self._used + len(content) > self.quota:
+                return False
+            self._used += len(content)
+        folder = self.incoming(series)
+        folder.mkdir(exist_ok=True)
+        with atomic_write(folder / f"{checked_uid(sop)}.dcm", overwrite=True) as temporary:
+            temporary.write_bytes(content)
+        return True
+
+    def forget(self, *series: str) -> None:
+        """Remove the files of series and of their results, and count again."""
+        for uid in series:
+            _remove(self.incoming(uid))
+            _remove(self.result(uid))
+        with self._lock:
+            self._used = _size(self.root)
+
+
+def _size(root: Path) -> int:
+    total = 0
+    for path in root.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a temporary file that has got its name meanwhile
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def checked_uid(uid: str) -> str:
+    """Return a UID that may be the name of a file.
+
+    Raises:
+        ValueError: It is no UID.
+    """
+    if len(uid) > _UID_LENGTH or not _UID.fullmatch(uid):
+        raise ValueError(f"{uid[:80]!r} is no UID")
+    return uid
+
+
+def facts_of(content: bytes) -> tuple[str, str, str, str, bool]:
+    """Return UIDs of image and series, modality, description, and whether an image is our own work.
+
+    Raises:
+        ValueError: It has no UIDs.
+    """
+    data = pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=list(_TAGS))
+    makers = data.get("ContributingEquipmentSequence") or []
+    return (
+        checked_uid(str(data.get("SOPInstanceUID", ""))),
+        checked_uid(str(data.get("SeriesInstanceUID", ""))),
+        str(data.get("Modality") or ""),
+        str(data.get("SeriesDescription") or ""),
+        any(item.get("Manufacturer") == "medrestore" for item in makers),
+    )

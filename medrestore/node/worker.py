@@ -1,0 +1,152 @@
+"""Takes series from one state to the next: at rest, restored, sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+from medrestore.node.config import Destination, NodeOptions, Route, Routes
+from medrestore.node.ledger import Ledger, Series, State
+from medrestore.node.spool import Spool
+
+_log = logging.getLogger(__name__)
+
+# A series that took the node down with it so often is not tried again.
+_LIVES = 3
+_HOUR = 3600.0
+
+Sender = Callable[[Destination, list[str]], str]
+"""Sends files; returns what went wrong, empty if nothing did."""
+
+
+class Worker:
+    """One thing after another; all it knows is in the ledger and the spool.
+
+    Args:
+        options: How long to wait, how often to try.
+        routes: What to do.
+        spool: Where files are.
+        ledger: What was done.
+        send: How to send.
+    """
+
+    def __init__(
+        self, options: NodeOptions, routes: Routes, spool: Spool, ledger: Ledger, *, send: Sender
+    ) -> None:
+        self._options = options
+        self._routes = routes
+        self._spool = spool
+        self._ledger = ledger
+        self._send = send
+        self._child: subprocess.Popen[str] | None = None
+        self._stopping = threading.Event()
+
+    def step(self) -> bool:
+        """Do what is due; return whether anything was."""
+        busy = False
+        for series in self._ledger.rested(self._options.rest, self._options.patience):
+            self._assign(series)
+            busy = True
+        for state, act in ((State.RESTORED, self._deliver), (State.QUEUED, self._restore)):
+            for series in self._ledger.due(state)[:1]:
+                if not self._stopping.is_set():
+                    act(series)
+                    busy = True
+        return busy
+
+    def stop(self) -> None:
+        """End what is under way; it is taken up again at the next start."""
+        self._stopping.set()
+        if (child := self._child) is not None:
+            child.terminate()
+
+    def _route(self, series: Series) -> Route | None:
+        return self._routes.find(series.modality, series.description)
+
+    def _assign(self, series: Series) -> None:
+        if series.own:
+            self._ignore(series, "a result of medrestore that came back")
+        elif self._route(series) is None:
+            self._ignore(series, f"no route for modality {series.modality!r}, {series.description!r}")
+        else:
+            self._ledger.move(series.uid, State.QUEUED)
+
+    def _ignore(self, series: Series, reason: str) -> None:
+        _log.info("%s: ignored, %s", series.uid, reason)
+        self._spool.forget(series.uid)
+        self._ledger.move(series.uid, State.IGNORED, reason)
+
+    def _restore(self, series: Series) -> None:
+        route = self._route(series)
+        if route is None:
+            self._ignore(series, "its route is gone")
+            return
+        if series.attempts >= _LIVES:
+            self._fail(series, f"restoring it ended the node {_LIVES} times")
+            return
+        # Before, and not after: an attempt that takes the node down has to count.
+        self._ledger.tried(series.uid)
+        error = self._run_child(series, route)
+        if self._stopping.is_set():
+            return
+        if error:
+            self._fail(series, error)
+        else:
+            _log.info("%s: restored", series.uid)
+            self._ledger.move(series.uid, State.RESTORED)
+
+    def _run_child(self, series: Series, route: Route) -> str:
+        """Restore a series in a child; return what went wrong, empty if nothing did."""
+        job = {
+            "source": str(self._spool.incoming(series.uid)),
+            "target": str(self._spool.result(series.uid)),
+            "options": {"model": route.model, **route.options},
+        }
+        child = subprocess.Popen(
+            [sys.executable, "-m", "medrestore.node.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._child = child
+        if self._stopping.is_set():
+            child.terminate()
+        _, said = child.communicate(json.dumps(job))
+        self._child = None
+        if child.returncode == 0:
+            return ""
+        lines = [line for line in said.splitlines() if line.strip()]
+        _log.debug("%s: %s", series.uid, said)
+        return lines[-1] if lines and child.returncode > 0 else f"the process ended with {child.returncode}"
+
+    def _fail(self, series: Series, reason: str) -> None:
+        _log.error("%s: failed, %s", series.uid, reason)
+        self._ledger.move(series.uid, State.FAILED, reason)
+
+    def _deliver(self, series: Series) -> None:
+        route = self._route(series)
+        if route is None:
+            self._ignore(series, "its route is gone")
+            return
+        files = sorted(str(path) for path in self._spool.result(series.uid).glob("*.dcm"))
+        if not files:
+            # The ledger says restored, the spool has nothing: do it again rather than send nothing.
+            self._ledger.move(series.uid, State.QUEUED)
+            return
+        error = self._send(self._routes.destinations[route.destination], files)
+        if not error:
+            _log.info("%s: sent to %s", series.uid, route.destination)
+            self._ledger.move(series.uid, State.SENT)
+            self._spool.forget(series.uid)
+            return
+        wait = min(self._options.retry * 2.0**series.attempts, _HOUR)
+        if series.attempts + 1 >= self._options.attempts:
+            # Not lost: it is tried again when the node is started the next time.
+            wait = float("inf")
+        _log.warning("%s: not sent to %s (%s)", series.uid, route.destination, error)
+        self._ledger.tried(series.uid, wait, error)

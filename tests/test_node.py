@@ -1,0 +1,368 @@
+"""The node: who may send, when a series is whole, what happens to it, and that nothing happens twice."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from dataclasses import replace
+
+import numpy as np
+import pydicom
+import pytest
+from dicom_series import SERIES, write_series
+from pydicom.uid import MRImageStorage
+from tiny import model_folder
+
+pytest.importorskip("pynetdicom")
+from pynetdicom import AE, evt
+
+from medrestore.errors import ConfigError, OutputError
+from medrestore.io import read
+from medrestore.node import Destination, Ledger, Node, NodeOptions, Peer, Route, Routes, State, load_routes
+from medrestore.node import worker as worker_module
+from medrestore.node.ledger import Series
+from medrestore.node.transfer import send
+
+PEER = Peer("SENDER", "127.0.0.1")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return model_folder(tmp_path_factory.mktemp("model") / "tiny", spacing_mm=[0.5, 3])
+
+
+class Archive:
+    """A node that keeps what it is sent; it can be told to refuse."""
+
+    def __init__(self) -> None:
+        self.images, self.refuse = [], 0
+        entity = AE(ae_title="ARCHIVE")
+        entity.add_supported_context(MRImageStorage)
+        self._server = entity.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+        )
+        self.destination = Destination("127.0.0.1", self._server.socket.getsockname()[1], "ARCHIVE")
+
+    def _store(self, event):
+        if self.refuse:
+            self.refuse -= 1
+            return 0xA700
+        data = event.dataset
+        data.file_meta = event.file_meta
+        self.images.append(data)
+        return 0x0000
+
+    def close(self):
+        self._server.ae.shutdown()
+
+
+@pytest.fixture
+def archive():
+    made = Archive()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def options(tmp_path):
+    return NodeOptions(port=0, host="127.0.0.1", spool=tmp_path / "spool", rest=0.5, patience=600, retry=0.1)
+
+
+@pytest.fixture
+def routes(archive, model):
+    route = Route("archive", "MR", "head*", str(model), {"force": True, "device": "cpu"})
+    return Routes((PEER,), {"archive": archive.destination}, (route,))
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A series big enough to be restored."""
+
+    def change(index, data):
+        rng = np.random.default_rng(index)
+        data.Rows = data.Columns = 16
+        data.add_new("PixelData", "OW", (500 + 30 * rng.standard_normal((16, 16))).astype("<i2").tobytes())
+
+    write_series(tmp_path / "scan", change=change)
+    return tmp_path / "scan"
+
+
+def store(node: Node, folder, files=None, title="SENDER", abort=False) -> str:
+    """Send the files of a folder; return what went wrong."""
+    files = sorted(str(path) for path in folder.iterdir()) if files is None else list(map(str, files))
+    if not abort:
+        return send(Destination("127.0.0.1", node.port, "MEDRESTORE"), files, title)
+    entity = AE(ae_title=title)
+    entity.add_requested_context(MRImageStorage)
+    association = entity.associate("127.0.0.1", node.port, ae_title="MEDRESTORE")
+    for file in files:
+        assert association.send_c_store(file).Status == 0
+    association.abort()
+    return ""
+
+
+def until(node: Node, *states: State, seconds: float = 120, uid: str = SERIES):
+    """Wait until a series has come so far."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = node.ledger.get(uid)
+        if found is not None and found.state in states:
+            return found
+        assert node.is_alive
+        time.sleep(0.2)
+    raise AssertionError(f"still {node.ledger.all()}")
+
+
+@pytest.fixture
+def instant(monkeypatch, scan):
+    """Restoring is a copy that is counted, for tests of everything around it."""
+    calls = []
+
+    def run(self, series, route):
+        calls.append(sorted(path.name for path in self._spool.incoming(series.uid).iterdir()))
+        shutil.copytree(self._spool.incoming(series.uid), self._spool.result(series.uid), dirs_exist_ok=True)
+        return ""
+
+    monkeypatch.setattr(worker_module.Worker, "_run_child", run)
+    return calls
+
+
+@pytest.mark.slow
+def test_a_series_comes_in_is_restored_and_is_stored(options, routes, archive, scan, tmp_path):
+    with Node(options, routes) as node:
+        assert store(node, scan) == ""
+        assert until(node, State.SENT, State.FAILED).reason == ""
+    assert len(archive.images) == 6
+    (tmp_path / "back").mkdir()
+    for data in archive.images:
+        path = tmp_path / "back" / f"{data.InstanceNumber}.dcm"
+        pydicom.dcmwrite(path, data, enforce_file_format=True)
+    before, after = read(scan), read(tmp_path / "back")
+    assert after.geometry.allclose(before.geometry)
+    assert not np.array_equal(after.array, before.array)
+    assert {data.ImageType[0] for data in archive.images} == {"DERIVED"}
+    assert not list((options.spool / "incoming").iterdir())
+    assert not list((options.spool / "results").iterdir())
+
+
+def test_a_resent_series_is_restored_once(options, routes, archive, scan, instant):
+    with Node(options, routes) as node:
+        store(node, scan)
+        until(node, State.SENT)
+        assert store(node, scan) == ""
+        time.sleep(1.5)
+        assert node.ledger.get(SERIES).state is State.SENT
+    assert len(instant) == 1
+    assert len(archive.images) == 6
+
+
+def test_a_transfer_that_was_cut_off_waits_for_the_rest(options, routes, scan, instant):
+    files = sorted(scan.iterdir())
+    with Node(options, routes) as node:
+        store(node, scan, files[:3], abort=True)
+        time.sleep(1.5)
+        assert node.ledger.get(SERIES).state is State.RECEIVING
+        assert instant == []
+        store(node, scan)
+        until(node, State.SENT)
+    assert [len(names) for names in instant] == [6]
+
+
+def test_patience_ends(options, routes, scan, instant):
+    with Node(replace(options, patience=1.0), routes) as node:
+        store(node, scan, abort=True)
+        until(node, State.SENT)
+    assert len(instant) == 1
+
+
+def test_a_node_that_was_stopped_goes_on(options, routes, archive, scan, instant, monkeypatch):
+    with Node(replace(options, rest=600), routes) as node:
+        store(node, scan)
+    with Node(options, routes) as node:
+        until(node, State.SENT)
+    assert len(instant) == 1
+    assert len(archive.images) == 6
+
+
+def test_what_was_restored_is_sent_until_it_is_taken(options, routes, archive, scan, instant):
+    archive.refuse = 3
+    with Node(options, routes) as node:
+        store(node, scan)
+        until(node, State.SENT)
+    assert len(instant) == 1
+    assert len({data.SOPInstanceUID for data in archive.images}) == 6
+
+
+def test_an_archive_that_is_away_loses_nothing(options, routes, archive, scan, instant):
+    archive.close()
+    with Node(options, routes) as node:
+        store(node, scan)
+        until(node, State.RESTORED)
+    again = Archive()
+    with Node(options, Routes((PEER,), {"archive": again.destination}, routes.routes)) as node:
+        until(node, State.SENT)
+    again.close()
+    assert (len(instant), len(again.images)) == (1, 6)
+
+
+@pytest.mark.parametrize(
+    ("title", "peer"),
+    [("STRANGER", PEER), ("SENDER", Peer("SENDER", "10.1.0.0/16"))],
+    ids=["title", "address"],
+)
+def test_strangers_are_refused(options, routes, scan, title, peer):
+    with Node(options, Routes((peer,), routes.destinations, routes.routes)) as node:
+        assert "does not take the association" in store(node, scan, title=title)
+        assert node.ledger.all() == []
+
+
+def test_a_full_spool_refuses(options, routes, scan):
+    size = sum(path.stat().st_size for path in scan.iterdir())
+    with Node(options, routes) as node:
+        node.spool.quota = node.spool._used + size // 2
+        assert "status 0xA700" in store(node, scan)
+
+
+def test_what_has_no_route_and_our_own_results_are_not_restored(options, routes, scan, instant, tmp_path):
+    def own(_, data):
+        maker = pydicom.Dataset()
+        maker.Manufacturer = "medrestore"
+        data.ContributingEquipmentSequence = [maker]
+
+    def other(_, data):
+        data.SeriesDescription, data.SeriesInstanceUID = "Knee", "1.2.3"
+        data.SOPInstanceUID += ".7"
+
+    with Node(options, routes) as node:
+        write_series(tmp_path / "own", change=own)
+        store(node, tmp_path / "own")
+        assert "came back" in until(node, State.IGNORED).reason
+        write_series(tmp_path / "other", change=other)
+        store(node, tmp_path / "other")
+        assert "no route" in until(node, State.IGNORED, uid="1.2.3").reason
+        assert not list((options.spool / "incoming").iterdir())
+    assert instant == []
+
+
+@pytest.mark.slow
+def test_what_cannot_be_restored_fails_alone_and_may_come_again(options, routes, archive, scan):
+    files = sorted(scan.iterdir(), key=lambda path: pydicom.dcmread(path).InstanceNumber)
+    with Node(options, routes) as node:
+        store(node, scan, [*files[:2], *files[3:]])
+        assert "1 slice(s) missing" in until(node, State.FAILED).reason
+        assert archive.images == []
+        store(node, scan, files[2:3])
+        until(node, State.SENT)
+    assert len(archive.images) == 6
+
+
+def test_images_that_come_after_the_result_are_refused(options, routes, scan, instant):
+    files = sorted(scan.iterdir())
+    with Node(options, routes) as node:
+        store(node, scan, files[:5])
+        until(node, State.SENT)
+        assert "status 0xC001" in store(node, scan, files[5:])
+
+
+def test_a_series_that_kills_the_node_is_given_up(options, routes, scan, monkeypatch):
+    with Node(replace(options, rest=600), routes) as node:
+        store(node, scan)
+        node.ledger.move(SERIES, State.QUEUED)
+        for _ in range(3):
+            node.ledger.tried(SERIES)
+    with Node(options, routes) as node:
+        assert "ended the node 3 times" in until(node, State.FAILED).reason
+
+
+def test_uids_are_no_paths(options, routes, tmp_path):
+    def change(_, data):
+        data.SeriesInstanceUID = "../../evil"
+
+    with pytest.warns(UserWarning, match="Invalid value for VR UI"):
+        write_series(tmp_path / "evil", change=change)
+    with Node(options, routes) as node:
+        assert "0xC000" in store(node, tmp_path / "evil")
+    kept = {path.name for path in options.spool.rglob("*")}
+    assert kept == {"incoming", "results", "ledger.sqlite"}
+
+
+def test_the_ledger_survives(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.stored("1.1", Series("1", State.RECEIVING, "MR", "d", False, 0, 0, 0, ""), "a")
+    assert ledger.rested(0, 600) == []  # under way
+    ledger.close()
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.recover()
+    assert ledger.rested(0, 600) == []  # cut off
+    ledger.again("1", "b")
+    ledger.released("b")
+    assert [series.uid for series in ledger.rested(0, 600)] == ["1"]
+    ledger.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        ledger.all()
+
+
+ROUTES = """
+[[peer]]
+ae_title = "SCANNER"
+address = "10.0.0.0/24"
+
+[destination.pacs]
+ae_title = "PACS"
+host = "pacs.example"
+port = 104
+
+[destination.web]
+url = "https://pacs.example/dicom-web"
+
+[[route]]
+modality = "MR"
+description = "*t1*"
+model = "mr-denoise"
+destination = "pacs"
+options = { samples = 4 }
+
+[[route]]
+modality = "MR"
+destination = "web"
+"""
+
+
+def test_routes(tmp_path):
+    (tmp_path / "r.toml").write_text(ROUTES)
+    routes = load_routes(tmp_path / "r.toml")
+    assert routes.find("MR", "Sag T1 MPRAGE").restore_options().samples == 4
+    assert routes.find("MR", "T2").destination == "web"
+    assert routes.find("CT", "T1") is None
+    (peer,) = routes.peers
+    assert peer.is_caller("SCANNER", "10.0.0.7")
+    assert peer.is_caller("SCANNER", "::ffff:10.0.0.7")
+    assert not peer.is_caller("SCANNER", "10.0.1.7")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[[peer]]", "[[pear]]", "unknown table pear"),
+        ('ae_title = "SCANNER"', 'ae_titel = "SCANNER"', "unknown"),
+        ('address = "10.0.0.0/24"', 'address = "10.0.0.0/33"', "does not appear to be"),
+        ('destination = "web"', 'destination = "wob"', "no \\[destination.wob\\]"),
+        ("port = 104", "port = 0", "expected both"),
+        ("samples = 4", "sample = 4", "unknown option sample"),
+        ("samples = 4", "steps = 0", "steps"),
+        ('modality = "MR"\ndescription', "description", "modality"),
+        ('"PACS"', '"A title that is too long"', "1 to 16"),
+    ],
+)
+def test_routes_are_read_strictly(tmp_path, old, new, message):
+    (tmp_path / "r.toml").write_text(ROUTES.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=message):
+        load_routes(tmp_path / "r.toml")
+
+
+def test_a_port_that_is_taken_is_said(options, routes):
+    with Node(options, routes) as node:
+        other = replace(options, port=node.port, spool=options.spool.with_name("other"))
+        with pytest.raises(OutputError, match="cannot be listened on"), Node(other, routes):
+            pass

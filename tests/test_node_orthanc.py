@@ -1,0 +1,275 @@
+"""The node beside a real archive: Orthanc on the loopback interface."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_series import STUDY, tool, write_series
+from tiny import CommandLine, model_folder
+
+pytest.importorskip("pynetdicom")
+from medrestore.io import read
+from medrestore.node import Ledger, State
+
+pytestmark = pytest.mark.slow
+
+DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+ROUTES = """
+[[peer]]
+ae_title = "ORTHANC"
+address = "127.0.0.1"
+
+[destination.pacs]
+{destination}
+
+[[route]]
+modality = "MR"
+model = "{model}"
+destination = "pacs"
+options = {{ force = true, device = "cpu" }}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Orthanc:
+    """An Orthanc with a storage of its own; may be killed and started again."""
+
+    def __init__(self, folder: Path, program: str, node_port: int) -> None:
+        self.dicom, self.http = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.http}"
+        folder.mkdir()
+        settings = {
+            "Name": "test",
+            "StorageDirectory": str(folder / "db"),
+            "IndexDirectory": str(folder / "db"),
+            "DicomPort": self.dicom,
+            "HttpPort": self.http,
+            "DicomAet": "ORTHANC",
+            "AuthenticationEnabled": False,
+            "RemoteAccessAllowed": False,
+            "DicomModalities": {"node": ["MEDRESTORE", "127.0.0.1", node_port]},
+            "Plugins": [str(DICOMWEB)] if DICOMWEB.exists() else [],
+            "DicomWeb": {"Enable": True},
+            "OverwriteInstances": False,
+            "StableAge": 1,
+        }
+        (folder / "orthanc.json").write_text(json.dumps(settings))
+        self._command = [program, str(folder / "orthanc.json")]
+        self._log = (folder / "log").open("w")
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+        for _ in range(240):
+            try:
+                self.get("/system")
+                return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.25)
+        raise AssertionError("Orthanc does not answer")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def get(self, path: str):
+        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, body) -> object:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, method="POST")
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.load(answer)
+
+    def series(self) -> list[dict]:
+        return self.get("/series?expand")
+
+    def derived(self) -> list[dict]:
+        return [
+            item
+            for item in self.series()
+            if item["MainDicomTags"]["SeriesDescription"].startswith("Restored")
+        ]
+
+
+class Program:
+    """`medrestore node` in a process of its own."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.spool = folder / "spool"
+        self._command = [sys.executable, "-c", "from medrestore.cli import main; main()", "node"]
+        self._command += ["--route", folder / "routes.toml", "--port", port, "--spool", self.spool]
+        self._command += ["--host", "127.0.0.1", "--rest", 1, "--patience", 600]
+        self._log = (folder / "node.log").open("w")
+        self._port = port
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            list(map(str, self._command)), stdout=self._log, stderr=self._log, start_new_session=True
+        )
+        for _ in range(240):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                    return
+            assert self.process.poll() is None, Path(self._log.name).read_text()
+            time.sleep(0.25)
+        raise AssertionError("the node does not listen")
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def states(self) -> list[State]:
+        ledger = Ledger(self.spool / "ledger.sqlite")
+        try:
+            return [series.state for series in ledger.all()]
+        finally:
+            ledger.close()
+
+
+def until(what, seconds: float = 180) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return model_folder(tmp_path_factory.mktemp("model") / "tiny", spacing_mm=[0.5, 3])
+
+
+@pytest.fixture
+def scan(tmp_path):
+    def change(index, data):
+        rng = np.random.default_rng(index)
+        data.Rows = data.Columns = 16
+        data.add_new("PixelData", "OW", (500 + 30 * rng.standard_normal((16, 16))).astype("<i2").tobytes())
+
+    write_series(tmp_path / "scan", change=change)
+    return tmp_path / "scan"
+
+
+@pytest.fixture
+def place(tmp_path, model, request):
+    """An Orthanc, and a node that sends its results there."""
+    program = tool("Orthanc")
+    port = free_port()
+    orthanc = Orthanc(tmp_path / "orthanc", program, port)
+    web = getattr(request, "param", "dimse") == "web"
+    if web and not DICOMWEB.exists():
+        orthanc.kill()
+        pytest.skip("needs orthanc-dicomweb (.ci/run installs it)")
+    address = f'ae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = {orthanc.dicom}'
+    destination = f'url = "{orthanc.url}/dicom-web"' if web else address
+    (tmp_path / "routes.toml").write_text(ROUTES.format(destination=destination, model=model))
+    node = Program(tmp_path, port)
+    node.start()
+    yield orthanc, node
+    for thing in (node, orthanc):
+        if thing.process.poll() is None:
+            thing.kill()
+
+
+def upload(orthanc: Orthanc, scan: Path) -> None:
+    for path in sorted(scan.iterdir()):
+        orthanc.post("/instances", path.read_bytes())
+
+
+def to_node(orthanc: Orthanc) -> None:
+    (source,) = [item["ID"] for item in orthanc.series() if item not in orthanc.derived()]
+    orthanc.post("/modalities/node/store", {"Resources": [source], "Synchronous": True})
+
+
+def downloaded(orthanc: Orthanc, folder: Path) -> Path:
+    (series,) = orthanc.derived()
+    folder.mkdir()
+    for instance in series["Instances"]:
+        with urllib.request.urlopen(f"{orthanc.url}/instances/{instance}/file") as answer:
+            (folder / f"{instance}.dcm").write_bytes(answer.read())
+    return folder
+
+
+@pytest.mark.parametrize("place", ["dimse", "web"], indirect=True)
+def test_from_the_archive_through_the_node_and_back(place, scan, tmp_path):
+    orthanc, node = place
+    orthanc.post("/modalities/node/echo", {})
+    upload(orthanc, scan)
+    to_node(orthanc)
+    until(lambda: orthanc.derived() and len(orthanc.derived()[0]["Instances"]) == 6)
+    until(lambda: node.states() == [State.SENT])
+    before, after = read(scan), read(downloaded(orthanc, tmp_path / "back"))
+    assert after.geometry.allclose(before.geometry)
+    assert not np.array_equal(after.array, before.array)
+    assert len(orthanc.get("/studies")) == 1  # it is in the same study
+    to_node(orthanc)
+    time.sleep(3)
+    assert len(orthanc.derived()) == 1
+    assert orthanc.get("/statistics")["CountInstances"] == 12
+
+
+def test_a_node_killed_while_it_restores_gives_one_result(place, scan):
+    orthanc, node = place
+    upload(orthanc, scan)
+    to_node(orthanc)
+    until(lambda: State.QUEUED in node.states())
+    time.sleep(1)
+    node.kill()
+    assert orthanc.derived() == []
+    node.start()
+    to_node(orthanc)  # the sender does not know either, and sends it again
+    until(lambda: node.states() == [State.SENT])
+    assert [len(item["Instances"]) for item in orthanc.derived()] == [6]
+    assert orthanc.get("/statistics")["CountInstances"] == 12
+
+
+def test_an_archive_killed_meanwhile_gets_one_result(place, scan):
+    orthanc, node = place
+    upload(orthanc, scan)
+    to_node(orthanc)
+    orthanc.kill()
+    until(lambda: node.states() == [State.RESTORED])
+    orthanc.start()
+    until(lambda: node.states() == [State.SENT])
+    assert [len(item["Instances"]) for item in orthanc.derived()] == [6]
+    assert orthanc.get("/statistics")["CountInstances"] == 12
+
+
+def test_push_and_pull(place, scan, tmp_path, monkeypatch, capsys):
+    orthanc, _ = place
+    if not DICOMWEB.exists():
+        pytest.skip("needs orthanc-dicomweb (.ci/run installs it)")
+    cli = CommandLine(monkeypatch, capsys)
+    web = f"{orthanc.url}/dicom-web"
+    assert cli("push", scan, "--to", web)[0] == 0
+    assert orthanc.get("/statistics")["CountInstances"] == 6
+    status, _, errors = cli("pull", "--from", web, "--study", STUDY, "-o", tmp_path / "pulled")
+    assert status == 0, errors
+    (series,) = (tmp_path / "pulled").iterdir()
+    before, after = read(scan), read(series)
+    np.testing.assert_array_equal(after.array, before.array)
+    assert after.geometry.allclose(before.geometry)
+    status, _, errors = cli("pull", "--from", web, "--study", "1.2.3.4", "-o", tmp_path / "none")
+    assert status == 2
+    assert not (tmp_path / "none").exists()
+    assert cli("push", scan, "--to", f"ORTHANC@127.0.0.1:{orthanc.dicom}")[0] == 0
+    status, _, errors = cli("push", scan, "--to", "ORTHANC@127.0.0.1:1")
+    assert status == 2
+    assert "does not take the association" in errors
