@@ -62,9 +62,15 @@ class Truth:
         }
 
 
-def load_truth(path: Path, *, quick: bool) -> Truth:
+CT_WINDOW = (-1000, 1000)  # HU; what is outside, padding and metal, would set the data range
+
+
+def load_truth(path: Path, *, quick: bool, modality: str = "MR") -> Truth:
+    """Read a clean volume; CT is given in HU + 1000, so that air is 0 as it is in MR."""
     volume = medrestore.read(path)
     voxels = np.ascontiguousarray(volume.array, dtype=np.float32)
+    if modality == "CT":
+        voxels = voxels.clip(*CT_WINDOW) - CT_WINDOW[0]
     affine, crop, head = volume.geometry.affine, "", head_mask(voxels)
     if quick:
         part = tuple(slice(max(0, (n - QUICK) // 2), max(0, (n - QUICK) // 2) + QUICK) for n in voxels.shape)

@@ -1,12 +1,13 @@
 """Measure ways to resolve thick slices, made of a clean volume: PSNR, SSIM, time and memory of each.
 
     python benchmarks/superres.py                           # Colin27 of Debian's mricron-data
+    python benchmarks/superres.py --modality CT --volume ct.nii.gz
     python benchmarks/superres.py --volume scan.nii.gz --axis j --cases x4,x4-gap --methods cubic,ours
     python benchmarks/superres.py --quick --model FOLDER    # 64 voxels cubed from the middle: minutes
 
 A case is xN, slices of N planes, and after a dash what is special about them. Each method runs in a process
-of its own. Writes superres.md, superres.json, superres.png and superres-slices.png (with -quick in the name
-for --quick) to the folder given with --out.
+of its own. Writes superres.md, superres.json, superres.png and superres-slices.png (with -ct in the name
+for CT and -quick for --quick) to the folder given with --out.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def make_slices(truth: Truth, axis: int, case: Case, args: argparse.Namespace) -
         profile=case.profile,
         sigma=sigma,
         model=args.model,
+        modality=args.modality,
     )
 
 
@@ -146,12 +148,14 @@ def measure(truth: Truth, args: argparse.Namespace) -> tuple[list[dict[str, Any]
 def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, Any]:
     chosen = {name: METHODS[name] for name in args.methods}
     words = [part for path in args.volume for part in ("--volume", path.name)]
+    words += ["--modality", args.modality] if args.modality != "MR" else []
     words += ["--axis", args.axis, "--cases", ",".join(case.name for case in args.cases)]
     words += ["--methods", ",".join(args.methods), *(["--quick"] if args.quick else [])]
     words += ["--model", Path(args.model).name] if args.model else []
     return {
         "command": shlex.join(["python", "benchmarks/superres.py", *words]),
         "axis": args.axis,
+        "modality": args.modality,
         "gap": GAP,
         "noise": NOISE,
         "pictured": args.pictured,
@@ -169,6 +173,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--axis", choices="ijk", default="k", help="array axis across the slices (default: k)"
     )
+    parser.add_argument("--modality", choices=("MR", "CT"), default="MR", help="of the volumes (default: MR)")
     parser.add_argument("--cases", default=CASES, help=f"(default: {CASES})")
     parser.add_argument(
         "--methods",
@@ -192,7 +197,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    truths = [load_truth(path, quick=args.quick) for path in args.volume]
+    truths = [load_truth(path, quick=args.quick, modality=args.modality) for path in args.volume]
     runs: list[dict[str, Any]] = []
     pictures: list[tuple[Truth, dict[str, np.ndarray]]] = []
     for truth in truths:
@@ -201,7 +206,7 @@ def main(argv: list[str] | None = None) -> None:
         pictures.append((truth, images))
     report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
-    stem = "superres-quick" if args.quick else "superres"
+    stem = "superres" + ("-ct" if args.modality == "CT" else "") + ("-quick" if args.quick else "")
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     superres_tables.plot(report, args.out / f"{stem}.png")
     superres_tables.picture(pictures, "ijk".index(args.axis), args.out / f"{stem}-slices.png")

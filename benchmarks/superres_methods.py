@@ -34,6 +34,7 @@ class Scan:
         profile: ``"boxcar"``, ``"slr"`` or ``"gaussian"``.
         sigma: True noise level, in the unit of the voxels.
         model: Name or folder of the model that medrestore runs; empty for its default.
+        modality: ``"MR"`` or ``"CT"``; the voxels of CT are HU + 1000.
         notes: A method may leave facts about its run here.
     """
 
@@ -46,6 +47,7 @@ class Scan:
     profile: str
     sigma: float
     model: str = ""
+    modality: str = "MR"
     notes: dict[str, float | str] = field(default_factory=dict)
 
     @property
@@ -114,7 +116,8 @@ def _ours(*, sample: bool) -> Resolve:
 
     def run(scan: Scan) -> np.ndarray:
         grid = Geometry(scan.voxels.shape, scan.affine)
-        volume = medrestore.Volume(scan.voxels, grid, medrestore.Modality.MR)
+        zero = 1000 if scan.modality == "CT" else 0
+        volume = medrestore.Volume(scan.voxels - zero, grid, medrestore.Modality(scan.modality))
         options = medrestore.RestoreOptions(
             model=scan.model or None,
             task=medrestore.Task.SUPERRES,
@@ -129,7 +132,7 @@ def _ours(*, sample: bool) -> Resolve:
         scan.notes |= {f"timing {phase}": seconds for phase, seconds in record.timings.items()}
         scan.notes |= {key: record.noise[key] for key in ("sigma", "fraction", "method")}
         scan.notes["model"] = record.model.name
-        return result.volume.array
+        return result.volume.array + zero
 
     return run
 
