@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import dicom_errors, write_series
-from tiny import CommandLine, model_folder, noisy, phantom, save
+from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
 
 from medrestore.cli import restoring
 from medrestore.io import read
@@ -103,6 +103,22 @@ def test_nifti_is_written_where_its_name_or_the_format_says_so(cli, scan, result
     assert cli("restore", scan, "-o", results / "x.nii", "--model", model, "-q")[0] == 0
     assert cli("restore", scan, "-o", results, "--format", "nifti", "--model", model, "-q")[0] == 0
     assert left_in(results) == ["head_restored.json", "head_restored.nii.gz", "x.json", "x.nii"]
+
+
+def test_thick_slices_become_thin_ones(cli, scan, results, tmp_path):
+    model = model_folder(tmp_path / "superres", **{**SUPERRES, "spacing_mm": [0.5, 3]})
+    command = ("--task", "superres", "--spacing", 1.25, "--model", model, "--force", "--format", "both")
+    status, _, errors = cli("restore", scan, "-o", results, *command)
+    assert status == 0, errors
+    folder, nifti = results / "head_superres", read(results / "head_superres.nii.gz")
+    back = read(folder)
+    assert back.shape == (16, 16, 12)
+    assert back.geometry.allclose(nifti.geometry, 1e-3)
+    for path in folder.iterdir():
+        assert dicom_errors(path) == []
+        data = pydicom.dcmread(path)
+        assert (data.SliceThickness, data.SpacingBetweenSlices) == (1.25, 1.25)
+        assert data.DerivationCodeSequence[0].CodeMeaning == "Spatial resampling"
 
 
 def test_one_file_of_a_series(cli, scan, results, tmp_path):

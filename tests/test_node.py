@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
 import time
 from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import SERIES, write_series
+from dicom_series import SERIES, tool, write_series
 from pydicom.uid import MRImageStorage
 from tiny import model_folder
 
@@ -22,6 +23,7 @@ from medrestore.io import read
 from medrestore.node import Destination, Ledger, Node, NodeOptions, Peer, Route, Routes, State, load_routes
 from medrestore.node import worker as worker_module
 from medrestore.node.ledger import Series
+from medrestore.node.listener import client_context
 from medrestore.node.transfer import send
 
 PEER = Peer("SENDER", "127.0.0.1")
@@ -366,3 +368,50 @@ def test_a_port_that_is_taken_is_said(options, routes):
         other = replace(options, port=node.port, spool=options.spool.with_name("other"))
         with pytest.raises(OutputError, match="cannot be listened on"), Node(other, routes):
             pass
+
+
+@pytest.fixture
+def certificates(tmp_path):
+    """An authority, and certificate and key for the loopback interface by it and by nobody."""
+    program = tool("openssl")
+    made = tmp_path / "tls"
+    made.mkdir()
+
+    def run(*arguments: object) -> None:
+        subprocess.run([program, *map(str, arguments)], check=True, capture_output=True, cwd=made)
+
+    new = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2)
+    run(*new, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
+    extra = ("-addext", "subjectAltName=IP:127.0.0.1")
+    run(
+        *new,
+        "-subj",
+        "/CN=node",
+        *extra,
+        "-keyout",
+        "a.key",
+        "-out",
+        "a.pem",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+    )
+    run(*new, "-subj", "/CN=stranger", *extra, "-keyout", "b.key", "-out", "b.pem")
+    return made
+
+
+@pytest.mark.slow
+def test_tls_takes_those_of_the_authority_alone(options, routes, scan, certificates):
+    folder = certificates
+    own = (folder / "a.pem", folder / "a.key", folder / "ca.pem")
+    stranger = (folder / "b.pem", folder / "b.key", folder / "ca.pem")
+    files = sorted(str(path) for path in scan.iterdir())
+    with Node(replace(options, tls=own), routes) as node:
+        secure = Destination("127.0.0.1", node.port, "MEDRESTORE", tls=True)
+        plain = replace(secure, tls=False)
+        assert send(plain, files, "SENDER") != ""
+        assert send(secure, files, "SENDER", client_context(replace(options, tls=stranger))) != ""
+        assert node.ledger.all() == []
+        assert send(secure, files, "SENDER", client_context(replace(options, tls=own))) == ""
+        assert [series.uid for series in node.ledger.all()] == [SERIES]
