@@ -67,7 +67,7 @@ def _ct(setup: dict[str, Any]) -> list[str]:
     if setup.get("modality", "MR") != "CT":
         return []
     return [
-        "- The voxels are HU + 1000 between 0 and 2000: air is 0, water 1000; so is the 99th percentile meant",
+        "- The voxels are HU + 1000 between 0 and 2000, air 0 and water 1000, and so is the 99th percentile",
         "  that noise and residual are relative to. The head is the body here, and the noise is Rician.",
     ]
 

@@ -23,7 +23,7 @@ import uncertainty
 from common import Truth, run_method
 from superres_methods import METHODS
 
-ARGS = argparse.Namespace(seed=0, model="")
+ARGS = argparse.Namespace(seed=0, modality="MR", model="")
 AFFINE = np.array([[-0.9, 0, 0, 40], [0, 0, 1.1, -20], [0, 1, 0, 5], [0, 0, 0, 1.0]])
 
 
