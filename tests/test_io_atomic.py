@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from medrestore.errors import OutputError
-from medrestore.io import atomic_write
+from medrestore.io import atomic_folder, atomic_write
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 
@@ -112,3 +112,45 @@ def test_long_names_leave_room_for_the_temporary_one(tmp_path):
     with atomic_write(target) as temporary:
         temporary.write_bytes(b"x")
     assert target.exists()
+
+
+def test_a_folder_appears_with_all_that_is_in_it_or_not_at_all(tmp_path):
+    target = tmp_path / "series"
+    with pytest.raises(ZeroDivisionError), atomic_folder(target) as hidden:
+        (hidden / "a").write_text(str(1 / 0))
+    assert list(tmp_path.iterdir()) == []
+    with atomic_folder(target) as hidden:
+        (hidden / "inner").mkdir()
+        (hidden / "inner" / "a").write_text("whole")
+        assert not target.exists()
+    assert (target / "inner" / "a").read_text() == "whole"
+    with pytest.raises(OutputError, match="exists already"), atomic_folder(target):
+        pass
+    with pytest.raises(ZeroDivisionError), atomic_folder(target, overwrite=True):
+        raise ZeroDivisionError
+    assert (target / "inner" / "a").read_text() == "whole"
+    with atomic_folder(target, overwrite=True) as hidden:
+        (hidden / "b").write_text("new")
+    assert [path.name for path in target.iterdir()] == ["b"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_appears_meanwhile_is_left_alone(tmp_path):
+    target = tmp_path / "series"
+
+    def another_run_ends(hidden):
+        (hidden / "a").write_text("ours")
+        target.mkdir()
+        (target / "a").write_text("theirs")
+
+    with pytest.raises(OutputError, match="exists already"), atomic_folder(target) as hidden:
+        another_run_ends(hidden)
+    assert (target / "a").read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_file_is_no_folder_to_replace(tmp_path):
+    (tmp_path / "series").write_text("precious")
+    with pytest.raises(OutputError, match="is a file"), atomic_folder(tmp_path / "series", overwrite=True):
+        pass
+    assert (tmp_path / "series").read_text() == "precious"
