@@ -40,6 +40,8 @@ lint: $(STAMPS)/dev
 
 benchmarks: $(STAMPS)/bench
 	$(BIN)/python benchmarks/denoise.py
+	$(BIN)/python benchmarks/denoise.py --gain middle,ramp
+	$(BIN)/python benchmarks/claims.py --speed
 	$(BIN)/python benchmarks/superres.py
 	$(BIN)/python benchmarks/uncertainty.py
 
