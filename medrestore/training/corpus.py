@@ -101,13 +101,14 @@ def load(options: DataOptions, base: Path, intensity: Intensity = Intensity.P99)
     for path in scan_paths:
         volume = without_noise(read(path), options)
         scaled = trim_air(model_units(intensity, volume.array).to_model(volume.array))
+        scaled = np.maximum(scaled, 0)  # before it is resampled: the padding of CT would ring
         spacing = volume.geometry.spacing
-        scans.append(np.maximum(scaled, 0))
+        scans.append(scaled)
         for target in options.spacings_mm:
             if min(spacing) < 0.85 * target:
                 scans.append(np.maximum(at_spacing(scaled, tuple(spacing), target), 0))
         scans += [
-            in_slices(np.maximum(scaled, 0), tuple(spacing), thickness, axis)
+            in_slices(scaled, tuple(spacing), thickness, axis)
             for thickness in options.slices_mm
             for axis in range(3)
             if max(spacing) <= THIN
