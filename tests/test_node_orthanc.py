@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from tiny import CommandLine, model_folder
 
 pytest.importorskip("pynetdicom")
 from medrestore.io import read
-from medrestore.node import Ledger, State
+from medrestore.node import State
 
 pytestmark = pytest.mark.slow
 
@@ -41,17 +43,20 @@ options = {{ force = true, device = "cpu" }}
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_ports(count: int) -> list[int]:
+    """Ports that differ: all are held before any is given back."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 class Orthanc:
     """An Orthanc with a storage of its own; may be killed and started again."""
 
-    def __init__(self, folder: Path, program: str, node_port: int) -> None:
-        self.dicom, self.http = free_port(), free_port()
+    def __init__(self, folder: Path, program: str, ports: list[int]) -> None:
+        node_port, self.dicom, self.http = ports
         self.url = f"http://127.0.0.1:{self.http}"
         folder.mkdir()
         settings = {
@@ -137,11 +142,11 @@ class Program:
         self.process.wait()
 
     def states(self) -> list[State]:
-        ledger = Ledger(self.spool / "ledger.sqlite")
+        base = sqlite3.connect(f"file:{self.spool}/ledger.sqlite?mode=ro", uri=True, timeout=60)
         try:
-            return [series.state for series in ledger.all()]
+            return [State(state) for (state,) in base.execute("select state from series")]
         finally:
-            ledger.close()
+            base.close()
 
 
 def until(what, seconds: float = 180) -> None:
@@ -171,8 +176,8 @@ def scan(tmp_path):
 def place(tmp_path, model, request):
     """An Orthanc, and a node that sends its results there."""
     program = tool("Orthanc")
-    port = free_port()
-    orthanc = Orthanc(tmp_path / "orthanc", program, port)
+    ports = free_ports(3)
+    orthanc = Orthanc(tmp_path / "orthanc", program, ports)
     web = getattr(request, "param", "dimse") == "web"
     if web and not DICOMWEB.exists():
         orthanc.kill()
@@ -180,7 +185,7 @@ def place(tmp_path, model, request):
     address = f'ae_title = "ORTHANC"\nhost = "127.0.0.1"\nport = {orthanc.dicom}'
     destination = f'url = "{orthanc.url}/dicom-web"' if web else address
     (tmp_path / "routes.toml").write_text(ROUTES.format(destination=destination, model=model))
-    node = Program(tmp_path, port)
+    node = Program(tmp_path, ports[0])
     node.start()
     yield orthanc, node
     for thing in (node, orthanc):
