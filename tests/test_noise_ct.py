@@ -61,7 +61,7 @@ def test_the_level_in_soft_tissue_is_found(kind, kernel, level):
 
 
 def test_without_wide_soft_tissue_the_estimate_is_of_the_right_order():
-    scan, noise = simulated("chest", "soft", 20.0)
+    scan, _ = simulated("chest", "soft", 20.0)
     scan[42:50, 33:53] -= 2 * 60  # fat where the heart was: all that is left is a thin wall
     assert 10 < estimate_ct_noise(scan) < 60
 
