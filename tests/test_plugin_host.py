@@ -246,9 +246,7 @@ def test_a_wrong_name_says_what_to_pass(registry, name, message):
 
 
 def test_the_default_is_the_only_one_that_fits(registry):
-    assert registry.default_name(Task.SUPERRES, Modality.MR) == "two/grow"
     assert registry.default_name(Task.DENOISE, Modality.CT) == "one/sharp"
-    assert registry.default_name(Task.SUPERRES, Modality.UNKNOWN) == "two/grow"
     with pytest.raises(
         ModelError, match=r"for the task superres on a scan of modality CT; installed: .*one/smooth"
     ):
