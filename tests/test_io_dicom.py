@@ -256,31 +256,34 @@ def shift(index, data):
         (move(lambda n: n + 0.3 * (n > 4)), GeometryError, "unevenly spaced"),
         (move(lambda n: n * (1 + 0.003 * n)), GeometryError, "unevenly spaced|even line"),
         (move(lambda n: min(n, 5)), GeometryError, "1 slices lie where another one does"),
-        (move(lambda n: n // 2), GeometryError, "echoes"),
+        (
+            move(lambda n: n // 2),
+            GeometryError,
+            "3 slices lie where another one does.*nothing tells volumes apart",
+        ),
         (tilt, GeometryError, r"9\.09 degrees off their normal \(tilted gantry\)"),
         (shift, GeometryError, r"lies 1\.\d+ mm from its place"),
         (
             edit(s3={"ImageOrientationPatient": [1, 0, 0, 0, 0.98, 0.199]}),
-            GeometryError,
-            "differ in orientation",
+            InputError,
+            "2 DICOM series.*differ in orientation",
         ),
-        (edit(s3={"PixelSpacing": [0.8, 0.7]}), GeometryError, "differ in pixel spacing"),
+        (edit(s3={"PixelSpacing": [0.8, 0.7]}), InputError, "differ in pixel spacing"),
         (
             edit(s3={"SeriesInstanceUID": "9.9"}),
             InputError,
-            r"2 DICOM series.*1\.2\.3 \(6 files.*9\.9 \(1 files",
+            r"2 DICOM series.*1 = 1\.2\.3 .*6 files.*2 = 9\.9 .*1 files",
         ),
-        (edit(s3={"FrameOfReferenceUID": "9.9"}), InputError, "differ in FrameOfReferenceUID"),
-        (edit(s3={"Modality": "PT"}), InputError, "differ in Modality"),
-        (edit(s3={"PixelRepresentation": 0}), InputError, "differ in PixelRepresentation"),
-        (edit(s3={"Rows": 4, "PixelData": bytes(48)}), InputError, r"differ in size: \(., 6\) and \(., 6\)"),
+        (edit(s3={"FrameOfReferenceUID": "9.9"}), InputError, "differ in frame of reference"),
+        (edit(s3={"Modality": "PT"}), InputError, "differ in modality"),
+        (edit(s3={"Rows": 4, "PixelData": bytes(48)}), InputError, "differ in rows and columns"),
         (edit(s3={"PhotometricInterpretation": "RGB"}), InputError, "RGB, expected greyscale"),
         (edit(s3={"PhotometricInterpretation": "MONOCHROME1"}), InputError, "MONOCHROME1"),
         (edit(s3={"NumberOfFrames": 2}), InputError, "with 2 frames"),
         (edit(s3={"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}), InputError, "mosaic"),
         (edit(s3={"HighBit": 13}), InputError, "lowest bits"),
         (edit(s3={"RescaleSlope": 0}), InputError, "slope other than 0"),
-        (edit(s3={"Rows": 30000}), InputError, r"declares 30000 x 6 pixels .* truncated"),
+        (edit(s3={"Rows": 30000}), InputError, r"declares 1 x 30000 x 6 pixels .* truncated"),
         (edit(s3={"Rows": 0}), InputError, "without pixels"),
         (edit(every={"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}), GeometryError, "perpendicular"),
         (edit(every={"PixelSpacing": [0, 1]}), GeometryError, "two positive lengths"),
@@ -341,9 +344,7 @@ def test_damaged_pixels_name_their_transfer_syntax(tmp_path):
 def test_folder_without_dicom_is_refused(tmp_path):
     (tmp_path / "series_1").mkdir()
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(
-        InputError, match=r"no DICOM file among 1 files; subfolders are not entered.*series_1"
-    ):
+    with pytest.raises(InputError, match=r"no DICOM file among 1 files"):
         read(tmp_path)
 
 

@@ -1,128 +1,179 @@
-"""A folder with one classic DICOM series to a volume."""
+"""A folder with a DICOM series to volumes, by the plan of it."""
 
 from __future__ import annotations
 
 import hashlib
-import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pydicom
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medrestore.errors import InputError
-from medrestore.io.dicom_head import READ_ERRORS, Head, is_dicom, read_head
-from medrestore.io.dicom_series import SeriesPlan, plan_series
-from medrestore.provenance import JSON, Source
+from medrestore.io.dicom_head import Head, is_dicom
+from medrestore.io.dicom_layout import resample, step_of
+from medrestore.io.dicom_pixels import Pixels
+from medrestore.io.dicom_plan import PlannedSeries, PlannedVolume, plan_dicom
+from medrestore.io.dicom_policy import ReadPolicy
+from medrestore.io.dicom_values import apply_scaling
+from medrestore.provenance import JSON, History, Source, sha256_file
 from medrestore.types import FloatArray, Modality
 from medrestore.volume import Volume
 
-__all__ = ["is_dicom", "read_dicom"]
+__all__ = ["is_dicom", "read_dicom", "read_dicom_series"]
 
 _MODALITIES = {"MR": Modality.MR, "CT": Modality.CT}
+AIR_HU = -1000.0
 
 
-def read_dicom(path: Path) -> Volume:
-    """Read a folder with one classic single-frame series, or one file of it as a single slice.
+@dataclass
+class _Slices:
+    """The voxels of one volume while they are read, (place, row, column); NaN where there is padding."""
 
-    Files are told by content and ordered by position; files that are no DICOM are passed over, subfolders are
-    not entered. Voxels are float32, axes (column, row, slice along the normal), rescaled: HU for CT.
+    stack: FloatArray
+    padded: int = 0
+    padding: set[float] = field(default_factory=set)
+
+
+def read_dicom(path: Path, policy: ReadPolicy | None = None, series: str | None = None) -> Volume:
+    """Read the one volume of a folder; see `read_dicom_series`.
 
     Raises:
-        InputError: No DICOM file, a damaged one, or files that are not one series of greyscale images.
-        GeometryError: The slices make no regular grid: missing, doubled, uneven, tilted, of different
-            orientations.
+        InputError: As there, or there are several volumes.
+        GeometryError: As there.
     """
-    files = _dicom_files(path) if path.is_dir() else [path]
-    heads = [head for head in map(read_head, files) if head is not None]
-    if not heads:
+    volumes = read_dicom_series(path, policy, series)
+    if len(volumes) > 1:
         raise InputError(
-            f"{path}: holds a DICOM directory (DICOMDIR) only, expected the images of one series"
+            f"{path}: a series of {len(volumes)} volumes, expected one; read them with read_series"
         )
-    plan = plan_series(heads, path)
-    array, digests = _voxels(plan, path)
-    digest = (
-        digests[0] if not path.is_dir() else hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
-    )
-    modality = _MODALITIES.get(str(heads[0].same["Modality"]), Modality.UNKNOWN)
-    source = Source(str(path), "dicom", digest, _details(plan))
-    return Volume(array, plan.geometry, modality, _units(modality, heads[0]), source)
+    return volumes[0]
 
 
-def _dicom_files(folder: Path) -> list[Path]:
+def read_dicom_series(
+    path: Path, policy: ReadPolicy | None = None, series: str | None = None
+) -> tuple[Volume, ...]:
+    """Read the volumes of the one series below a folder, or of one file.
+
+    Files are told by content and ordered by position. Voxels are float32, axes (column, row, slice along the
+    normal), rescaled: HU for CT. Padding becomes air (-1000 HU, else the smallest value measured).
+
+    Args:
+        path: Folder or file.
+        policy: What is done with series that are no regular grid.
+        series: Number in the plan, or series UID, where there are several.
+
+    Raises:
+        InputError: No series or several, a damaged file, or one that cannot be decoded.
+        GeometryError: The slices make no regular grid, and the policy does not say what to do.
+    """
+    policy = policy or ReadPolicy()
+    chosen = plan_dicom(path, policy).choose(series)
+    slices = [_allocate(volume, path) for volume in chosen.volumes]
+    digests = _fill(chosen, slices, policy)
+    digest = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest() if path.is_dir() else digests[0]
+    facts: dict[str, JSON] = {"series": series, "policy": policy.to_json(), "volumes": len(chosen.volumes)}
+    volumes = []
+    for index, (volume, read) in enumerate(zip(chosen.volumes, slices, strict=True)):
+        air = _remove_padding(read, _modality(chosen))
+        details = {**_details(chosen, volume, read, policy), **facts, "volume": index}
+        source = Source(str(path), "dicom", digest, details)
+        volumes.append(_on_grid(chosen, volume, read, source, air))
+    return tuple(volumes)
+
+
+def _allocate(volume: PlannedVolume, path: Path) -> _Slices:
+    rows, columns = volume.stack.places[0][0].size
+    shape = len(volume.stack.places), rows, columns
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-        files = [entry for entry in entries if entry.is_file()]
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({error.strerror or error})") from error
-    found = [file for file in files if is_dicom(file)]
-    if not found:
-        folders = [entry.name for entry in entries if entry.is_dir()]
-        hint = f"; subfolders are not entered, name one of them ({', '.join(folders[:4])})" if folders else ""
-        raise InputError(f"{folder}: no DICOM file among {len(files)} files{hint}")
-    return found
-
-
-def _units(modality: Modality, head: Head) -> str:
-    stated = str(head.same["RescaleType"] or "")
-    if modality is Modality.CT:
-        # "US" is DICOM's word for unspecified; CT without a stated type is in HU by the standard.
-        return "HU" if stated in ("", "HU", "US") else stated
-    return "arbitrary"
-
-
-def _details(plan: SeriesPlan) -> dict[str, JSON]:
-    """Return what a writer needs; scanner coordinates are what DICOM positions are in."""
-    facts: dict[str, JSON] = {"slices": len(plan.heads), "sform_code": 1, "qform_code": 1}
-    scales = {head.scale for head in plan.heads}
-    if len(scales) > 1:
-        # Slices with scales of their own (PET, some MR) have no common integer type.
-        return facts | {"dtype": "float32", "slope": 1.0, "inter": 0.0}
-    ((slope, inter),) = scales
-    return facts | {"dtype": plan.heads[0].dtype.name, "slope": slope, "inter": inter}
-
-
-def _voxels(plan: SeriesPlan, path: Path) -> tuple[FloatArray, list[str]]:
-    """Return the voxels, (column, row, slice) with columns fastest in memory, and the hash of each file."""
-    columns, rows, slices = plan.geometry.shape
-    try:
-        stack: FloatArray = np.empty((slices, rows, columns), dtype=np.float32)
+        return _Slices(np.zeros(shape, dtype=np.float32))
     except MemoryError as error:
         raise InputError(
-            f"{path}: {4 * slices * rows * columns} bytes of voxels do not fit into memory"
+            f"{path}: {4 * int(np.prod(shape))} bytes of voxels do not fit into memory"
         ) from error
+
+
+def _fill(chosen: PlannedSeries, slices: Sequence[_Slices], policy: ReadPolicy) -> list[str]:
+    """Decode every file once, put its slices where they belong, and return the hash of each file."""
+    files: dict[Path, list[tuple[Head, int, int]]] = {}
+    for index, volume in enumerate(chosen.volumes):
+        for place, heads in enumerate(volume.stack.places):
+            for head in heads:
+                files.setdefault(head.path, []).append((head, index, place))
     digests = []
-    for index, head in enumerate(plan.heads):
-        try:
-            content = head.path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{head.path}: cannot be read ({error.strerror or error})") from error
-        digests.append(hashlib.sha256(content).hexdigest())
-        _decode(head, content, stack[index])
-    return stack.transpose(2, 1, 0), digests
+    with Pixels() as pixels:
+        for path, wanted in files.items():
+            digests.append(sha256_file(path))
+            images = pixels.read([head for head, _, _ in wanted])
+            for stored, (head, index, place) in zip(images, wanted, strict=True):
+                values, padded = apply_scaling(stored, head.scaling, policy.values)
+                # Images that share a place are averaged.
+                count = len(chosen.volumes[index].stack.places[place])
+                slices[index].stack[place] += values if count == 1 else values / np.float64(count)
+                if padded is not None and padded.any():
+                    slices[index].padding |= set(np.unique(values[padded])[:8].tolist())
+                    slices[index].stack[place][padded] = np.nan
+    return digests
 
 
-def _decode(head: Head, content: bytes, target: FloatArray) -> None:
-    """Decode one slice into `target`, (row, column), rescaled."""
-    try:
-        data = pydicom.dcmread(io.BytesIO(content), force=True)
-        if "TransferSyntaxUID" not in data.file_meta:
-            implicit = data.original_encoding[0]
-            data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-        stored = data.pixel_array
-    except READ_ERRORS as error:
-        syntax = head.syntax.name or "no transfer syntax"
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(
-            f"{head.path}: pixels cannot be decoded ({syntax}): {reason}; the file is damaged, or compressed "
-            "in a way that needs the extra medrestore[dicom-extra]"
-        ) from error
-    if stored.shape != target.shape:
-        raise InputError(f"{head.path}: {stored.shape} pixels decoded, the header declares {target.shape}")
-    unused = head.unused_bits
-    if unused and stored.dtype.itemsize == head.dtype.itemsize:
-        # Scanners have kept overlays and garbage above the stored bits; shifting there and back drops it
-        # and carries the sign.
-        stored = (stored << unused) >> unused
-    slope, inter = head.scale
-    target[...] = stored if head.scale == (1.0, 0.0) else stored.astype(np.float64) * slope + inter
+def _modality(chosen: PlannedSeries) -> Modality:
+    return _MODALITIES.get(chosen.head.modality, Modality.UNKNOWN)
+
+
+def _on_grid(
+    chosen: PlannedSeries, volume: PlannedVolume, read: _Slices, source: Source, air: float
+) -> Volume:
+    """Return the volume on the grid that was planned."""
+    layout = chosen.layout
+    assert layout is not None
+    array: FloatArray = read.stack
+    history: History = ()
+    if layout.mended:
+        array = resample(array, volume.stack, layout, air)
+        history = (step_of(volume.stack, layout),)
+    units = str(source.details.get("units", chosen.units))
+    return Volume(array.transpose(2, 1, 0), layout.geometry, _modality(chosen), units, source, history)
+
+
+def _remove_padding(read: _Slices, modality: Modality) -> float:
+    """Give padding the value of air, in place; return that value."""
+    least = np.inf
+    for image in read.stack:
+        padded = np.isnan(image)
+        read.padded += int(padded.sum())
+        if not padded.all():
+            least = min(least, float(image[~padded].min()))
+    least = least if np.isfinite(least) else 0.0
+    air = AIR_HU if modality is Modality.CT else least
+    if modality is not Modality.CT and read.padding and 0 <= min(read.padding) <= least:
+        # Darkness that is called padding stays what it is.
+        air = min(read.padding)
+    if read.padded:
+        np.nan_to_num(read.stack, copy=False, nan=air)
+    return air
+
+
+def _details(
+    chosen: PlannedSeries, volume: PlannedVolume, read: _Slices, policy: ReadPolicy
+) -> dict[str, JSON]:
+    """Return what a writer needs; scanner coordinates are what DICOM positions are in."""
+    heads = volume.stack.heads
+    facts: dict[str, JSON] = {"slices": len(heads), "sform_code": 1, "qform_code": 1}
+    linear = {head.scaling.chosen(policy.values) for head in heads}
+    types = {head.dtype.name for head in heads}
+    tables = policy.values == "rescaled" and any(head.scaling.table for head in heads)
+    (first, *others) = linear
+    if others or len(types) > 1 or tables or first is None:
+        # Slices with scales of their own (PET, some MR) have no common integer type.
+        facts |= {"dtype": "float32", "slope": 1.0, "inter": 0.0}
+    else:
+        facts |= {"dtype": next(iter(types)), "slope": first.slope, "inter": first.inter}
+    if policy.values == "real-world" and first is not None and first.units:
+        facts["units"] = first.units
+    if volume.label:
+        facts["label"] = {name: value for name, value in volume.label if name != "file"}
+    if read.padded:
+        facts["padding"] = {"voxels": read.padded, "values": sorted(read.padding)}
+    if chosen.notes:
+        facts["notes"] = chosen.notes
+    return facts

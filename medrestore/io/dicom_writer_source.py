@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
 
-from medrestore.errors import OutputError
-from medrestore.io.dicom_head import READ_ERRORS, Head, is_dicom, read_head
-from medrestore.io.dicom_series import plan_series
+from medrestore.errors import InputError, OutputError
+from medrestore.io.dicom_head import READ_ERRORS, Head
+from medrestore.io.dicom_plan import planned_slices
 from medrestore.types import Float64Array
 from medrestore.volume import Volume
 
@@ -98,22 +98,22 @@ def source_slices(volume: Volume) -> tuple[SourceSlice, ...]:
             f"{origin}: is no DICOM, and a derived series takes patient, study and place from one; "
             "write NIfTI"
         )
-    slices = tuple(_source_slice(head) for head in _heads(Path(source.path)))
+    try:
+        heads = planned_slices(volume)
+    except InputError as error:
+        raise OutputError(f"{source.path}: cannot be planned a second time ({error})") from error
+    if any(head.frames > 1 for head in heads):
+        raise OutputError(
+            f"{source.path}: an enhanced multi-frame series, and derived series are written of classic "
+            "images alone; write NIfTI"
+        )
+    slices = tuple(_source_slice(head) for head in heads)
     if len(slices) != source.details.get("slices", len(slices)):
         raise OutputError(
             f"{source.path}: {len(slices)} images, where {source.details['slices']} were read; the folder "
             "changed meanwhile"
         )
     return slices
-
-
-def _heads(path: Path) -> tuple[Head, ...]:
-    try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be listed ({error.strerror or error})") from error
-    found = [file for file in files if file.is_file() and not file.name.startswith(".") and is_dicom(file)]
-    return plan_series([head for head in map(read_head, found) if head is not None], path).heads
 
 
 def _source_slice(head: Head) -> SourceSlice:

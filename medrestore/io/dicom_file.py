@@ -1,0 +1,114 @@
+"""DICOM files in a tree: told by content, opened within bounds, and never looked for outside."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from medrestore.errors import InputError
+
+READ_ERRORS = (
+    InvalidDicomError,
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom and its decoders raise on damaged or unsupported files; nesting bombs are a RuntimeError."""
+
+_PREAMBLE = 128
+# How a file without the 128-byte preamble begins: a short element of group 0008.
+_BARE = tuple(b"\x08\x00" + bytes([element]) + b"\x00" for element in (0x00, 0x01, 0x05, 0x08, 0x12, 0x16))
+_DEFLATED = DeflatedExplicitVRLittleEndian.encode()
+# File meta information is a few hundred bytes; what says "deflated" lies within these.
+_META = 4096
+# No scan deflates to a thousandth; what does is a bomb.
+_INFLATED_SHARE, _INFLATED_FLOOR = 200, 1 << 24
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file's first bytes are those of a DICOM file; its name does not matter."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_PREAMBLE + 4)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return start[_PREAMBLE:] == b"DICM" or start.startswith(_BARE)
+
+
+def walk(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield every file of a tree, in the order of names, and whether it is a link that leads out of it.
+
+    Hidden files and folders, pipes and devices are passed over, and no link to a folder is followed.
+
+    Raises:
+        InputError: A folder cannot be listed.
+    """
+    root = folder.resolve()
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be listed ({error.strerror or error})") from error
+
+    for here, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(here) / name
+            if name.startswith("."):
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                yield path, True
+            elif path.is_file():
+                yield path, False
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a file for pydicom; a deflated one is inflated here, and only as far as a scan may go.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It inflates to more than any scan does.
+    """
+    stream = path.open("rb")
+    start = stream.read(_META)
+    stream.seek(0)
+    if _DEFLATED not in start:
+        return cast(BinaryIO, stream)
+    with stream:
+        meta = read_file_meta_info(path)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            stream.seek(0)
+            return io.BytesIO(stream.read())
+        return _inflated(path, stream)
+
+
+def _inflated(path: Path, stream: BinaryIO) -> BinaryIO:
+    """Return the file with its data set inflated, and a transfer syntax that says so."""
+    content = stream.read()
+    # Group 2 ends where its length says; the element of that length is the first after the prefix.
+    (length,) = struct.unpack_from("<I", content, _PREAMBLE + 12)
+    end = _PREAMBLE + 16 + length
+    limit = max(_INFLATED_FLOOR, _INFLATED_SHARE * len(content))
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    data = inflater.decompress(content[end:], limit)
+    if inflater.unconsumed_tail:
+        raise ValueError(f"{len(content)} bytes inflate to more than {limit}, which no scan does")
+    meta = content[:end].replace(_DEFLATED, b"1.2.840.10008.1.2.1\0\0\0")
+    return io.BytesIO(meta + data)

@@ -1,0 +1,170 @@
+"""What stored pixels mean: rescaling, lookup tables, padding, and the scales that are used on request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from medrestore.errors import InputError
+from medrestore.types import BoolArray, Float64Array, RealArray
+
+Get = Callable[[Any], Any]
+"""Looks an attribute of a slice up, by keyword or tag; None where there is none."""
+
+Values = Literal["rescaled", "philips", "real-world"]
+"""Which scale is applied: the modality's, Philips' floating-point one, or the real world value mapping."""
+
+PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE = 0x20050010, 0x2005100D, 0x2005100E
+HOUNSFIELD = ("", "HU", "US")
+"""Rescale types of CT in HU; "US" is DICOM's word for unspecified."""
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear scale, ``value = stored * slope + inter``, in `units`."""
+
+    slope: float = 1.0
+    inter: float = 0.0
+    units: str = ""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How the stored values of a slice become values.
+
+    Attributes:
+        rescale: The modality's rescaling; its units are the rescale type.
+        table: Modality lookup table and the stored value that its first entry is for; None where there is
+            none.
+        padding: Smallest and largest stored value that means "nothing here"; None where there is none.
+        philips: Philips' floating-point scale.
+        real_world: Real world value mapping.
+    """
+
+    rescale: Linear = Linear()
+    table: tuple[int, tuple[float, ...]] | None = None
+    padding: tuple[int, int] | None = None
+    philips: Linear | None = None
+    real_world: Linear | None = None
+
+    def chosen(self, values: Values) -> Linear | None:
+        """Return the linear scale that is asked for; None where the slice has none."""
+        return {"rescaled": self.rescale, "philips": self.philips, "real-world": self.real_world}[values]
+
+
+def read_scaling(get: Get, where: str) -> Scaling:
+    """Read the scales of a slice.
+
+    Raises:
+        InputError: A scale of zero or without a finite number, or CT that is not in HU.
+    """
+    table = _table(get, where)
+    slope, inter = get("RescaleSlope"), get("RescaleIntercept")
+    kind = str(get("RescaleType") or "").strip().upper()
+    if get("Modality") == "CT":
+        if table is None and (slope is None or inter is None):
+            raise InputError(
+                f"{where}: a CT image without rescale slope and intercept; its values are not in HU"
+            )
+        if kind not in HOUNSFIELD:
+            raise InputError(f"{where}: a CT image with rescale type {kind}; its values are not in HU")
+    rescale = _linear(1.0 if slope is None else slope, 0.0 if inter is None else inter, kind, where)
+    return Scaling(rescale, table, _padding(get), _philips(get, rescale, where), _real_world(get, where))
+
+
+def apply_scaling(stored: RealArray, scaling: Scaling, values: Values) -> tuple[RealArray, BoolArray | None]:
+    """Return the values of a slice, and where it is padding (None where no value means that).
+
+    Args:
+        stored: Stored values, any shape.
+        scaling: How they become values.
+        values: Which of the scales; the slice must have it.
+    """
+    padded = None
+    if scaling.padding is not None:
+        low, high = scaling.padding
+        padded = (stored >= low) & (stored <= high)
+    if values == "rescaled" and scaling.table is not None:
+        first, entries = scaling.table
+        table = np.asarray(entries)
+        return table[np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)], padded
+    linear = scaling.chosen(values)
+    assert linear is not None
+    if (linear.slope, linear.inter) == (1.0, 0.0):
+        return stored, padded
+    scaled: Float64Array = stored.astype(np.float64) * linear.slope + linear.inter
+    return scaled, padded
+
+
+def _linear(slope: Any, inter: Any, units: str, where: str) -> Linear:
+    pair = float(slope), float(inter)
+    if not np.isfinite(pair).all() or pair[0] == 0:
+        raise InputError(
+            f"{where}: rescale slope and intercept {pair}, expected finite numbers and a slope other than 0"
+        )
+    return Linear(*pair, units)
+
+
+def _table(get: Get, where: str) -> tuple[int, tuple[float, ...]] | None:
+    sequence = get("ModalityLUTSequence")
+    if not sequence:
+        return None
+    item = sequence[0]
+    count, first, bits = (int(value) for value in item.LUTDescriptor)
+    entries = item.LUTData
+    if isinstance(entries, bytes):
+        entries = np.frombuffer(entries, dtype=np.uint8 if bits <= 8 else np.uint16)
+    if get("PixelRepresentation") and first >= 1 << 15:
+        first -= 1 << 16
+    numbers = tuple(float(value) for value in np.atleast_1d(entries)[: count or 1 << 16])
+    if not numbers or (count and len(numbers) < count):
+        raise InputError(f"{where}: a modality lookup table with {len(numbers)} of {count} entries")
+    return first, numbers
+
+
+def _padding(get: Get) -> tuple[int, int] | None:
+    first, limit = get("PixelPaddingValue"), get("PixelPaddingRangeLimit")
+    if first is None or first == "":
+        return None
+    ends = sorted(_as_stored(int(end), get) for end in (first, first if limit in {None, ""} else limit))
+    return ends[0], ends[1]
+
+
+def _as_stored(value: int, get: Get) -> int:
+    """Return a padding value as the pixels have it: some headers state a signed one without its sign."""
+    bits = int(get("BitsAllocated") or 16)
+    if get("PixelRepresentation") and value >= 1 << (bits - 1):
+        return value - (1 << bits)
+    if not get("PixelRepresentation") and value < 0:
+        return value + (1 << bits)
+    return value
+
+
+def _philips(get: Get, rescale: Linear, where: str) -> Linear | None:
+    """Return Philips' scale (Chenevert et al. 2014): FP = (stored * RS + RI) / (RS * SS)."""
+    scale = _private_float(get(PHILIPS_SLOPE))
+    if not str(get(PHILIPS_CREATOR) or "").startswith("Philips") or not scale:
+        return None
+    return _linear(1 / scale, rescale.inter / (rescale.slope * scale), "", where)
+
+
+def _private_float(value: Any) -> float | None:
+    if isinstance(value, bytes):
+        return float(np.frombuffer(value[:4], "<f4")[0]) if len(value) >= 4 else None
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _real_world(get: Get, where: str) -> Linear | None:
+    sequence = get("RealWorldValueMappingSequence")
+    if not sequence or sequence[0].get("RealWorldValueSlope") is None:
+        return None
+    item = sequence[0]
+    codes = item.get("MeasurementUnitsCodeSequence")
+    units = str(codes[0].get("CodeValue", "")) if codes else ""
+    return _linear(item.RealWorldValueSlope, item.get("RealWorldValueIntercept", 0.0), units, where)
