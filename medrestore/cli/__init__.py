@@ -14,6 +14,7 @@ from medrestore.cli.models import models
 from medrestore.cli.node import node
 from medrestore.cli.plugins import plugins
 from medrestore.cli.restore import restore
+from medrestore.cli.scan import scan
 from medrestore.cli.train import train
 from medrestore.errors import MedrestoreError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(restore)
+app.command()(scan)
 app.command()(metrics)
 app.command()(train)
 app.command()(node)

@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+from medrestore.cli.reading import (
+    OnDuplicate,
+    OnFlaw,
+    OnGap,
+    OnNonuniform,
+    OnTilt,
+    Scale,
+    SeriesName,
+    ValueScale,
+    read_policy,
+)
 from medrestore.cli.targets import DTYPES, Form, Wish, plan_targets
 from medrestore.types import Modality, Task
 
@@ -14,7 +25,7 @@ _MODEL, _SLICES, _RUN, _FILES = "Model", "Slices (--task superres)", "Run", "Fil
 
 
 def restore(
-    scan: Annotated[Path, typer.Argument(metavar="IN", help="NIfTI file, or folder of one DICOM series.")],
+    scan: Annotated[Path, typer.Argument(metavar="IN", help="NIfTI file, or folder of DICOM files.")],
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="OUT", help="File ending in .nii or .nii.gz, or a folder.")
     ],
@@ -103,6 +114,12 @@ def restore(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there.", rich_help_panel=_FILES)
     ] = False,
+    series: SeriesName = None,
+    on_gap: OnGap = OnFlaw.FAIL,
+    on_duplicate: OnDuplicate = OnFlaw.FAIL,
+    on_tilt: OnTilt = OnFlaw.FAIL,
+    on_nonuniform: OnNonuniform = OnFlaw.FAIL,
+    values: Scale = ValueScale.RESCALED,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
 ) -> None:
     """Restore a scan; writes the image and, beside it, a JSON record of how it was made.
@@ -143,4 +160,5 @@ def restore(
         tile=tile,
         force=force,
     )
-    run(Job(scan, reference, modality, options, targets, out_dtype), quiet=quiet)
+    policy = read_policy(on_gap, on_duplicate, on_tilt, on_nonuniform, values)
+    run(Job(scan, reference, modality, options, targets, out_dtype, policy, series), quiet=quiet)

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -23,7 +23,15 @@ from medrestore.engine.evidence import check_reference
 from medrestore.engine.model import find_model
 from medrestore.engine.slice_plan import target_grid
 from medrestore.errors import InputError
-from medrestore.io import WriteReport, atomic_folder, atomic_write, read_series, write
+from medrestore.io import (
+    ReadPolicy,
+    WriteReport,
+    atomic_folder,
+    atomic_write,
+    read_series,
+    reading_notes,
+    write,
+)
 from medrestore.provenance import JSON, RunRecord, Step
 from medrestore.types import Modality
 from medrestore.volume import UNITS, Volume
@@ -40,6 +48,8 @@ class Job:
         options: How to restore it.
         targets: What to write.
         dtype: Type of the voxels in the file.
+        policy: How DICOM series are read.
+        series: Which of several DICOM series; None where there is one.
     """
 
     scan: Path
@@ -48,6 +58,8 @@ class Job:
     options: RestoreOptions
     targets: Targets
     dtype: str
+    policy: ReadPolicy = field(default_factory=ReadPolicy)
+    series: str | None = None
 
     @property
     def has_std(self) -> bool:
@@ -80,11 +92,12 @@ def run(job: Job, *, quiet: bool = False) -> tuple[RunRecord, ...]:
 
 def _read(job: Job) -> tuple[tuple[Volume, ...], tuple[str, ...]]:
     """Return the volumes of the scan, and what is odd about them."""
-    volumes = read_series(job.scan)
-    said = volumes[0].modality
+    volumes = read_series(job.scan, policy=job.policy, series=job.series)
+    said, notes = volumes[0].modality, reading_notes(volumes[0])
     if job.modality is None or job.modality is said:
-        return volumes, ()
-    notes = () if said is Modality.UNKNOWN else (f"the scan says {said}, --modality says {job.modality}",)
+        return volumes, notes
+    if said is not Modality.UNKNOWN:
+        notes += (f"the scan says {said}, --modality says {job.modality}",)
     units = UNITS[job.modality]
     return tuple(replace(volume, modality=job.modality, units=units) for volume in volumes), notes
 
@@ -93,7 +106,7 @@ def _references(job: Job, volumes: Sequence[Volume]) -> tuple[Volume | None, ...
     """Return the truth of each volume; one may serve a whole series."""
     if job.reference is None:
         return (None,) * len(volumes)
-    found = read_series(job.reference)
+    found = read_series(job.reference, policy=job.policy)
     if len(found) not in {1, len(volumes)}:
         raise InputError(
             f"{job.reference}: a series of {len(found)} volumes, the scan has {len(volumes)}; expected as "

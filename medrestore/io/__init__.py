@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from medrestore.errors import InputError
 from medrestore.io.atomic import atomic_folder, atomic_write
-from medrestore.io.dicom import is_dicom, read_dicom, read_dicom_series
+from medrestore.io.dicom import is_dicom, read_dicom, read_dicom_series, reading_notes
 from medrestore.io.dicom_plan import Plan, PlannedSeries, plan_dicom
 from medrestore.io.dicom_policy import ReadPolicy
 from medrestore.io.dicom_writer import SeriesReport, check_derivable, write_dicom
@@ -34,6 +34,7 @@ __all__ = [
     "plan_dicom",
     "read",
     "read_series",
+    "reading_notes",
     "write",
     "write_dicom",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from medrestore.provenance import JSON, History, Source, sha256_file
 from medrestore.types import FloatArray, Modality
 from medrestore.volume import Volume
 
-__all__ = ["is_dicom", "read_dicom", "read_dicom_series"]
+__all__ = ["is_dicom", "read_dicom", "read_dicom_series", "reading_notes"]
 
 _MODALITIES = {"MR": Modality.MR, "CT": Modality.CT}
 AIR_HU = -1000.0
@@ -80,6 +80,19 @@ def read_dicom_series(
         source = Source(str(path), "dicom", digest, details)
         volumes.append(_on_grid(chosen, volume, read, source, air))
     return tuple(volumes)
+
+
+def reading_notes(volume: Volume) -> tuple[str, ...]:
+    """Return what a reader of a result should know of how its scan was read; empty where all was plain."""
+    details = {} if volume.source is None else volume.source.details
+    notes = details.get("notes", ())
+    words = [str(note) for note in notes] if isinstance(notes, tuple) else []
+    done = details.get("resampled")
+    if isinstance(done, Mapping):
+        mended = done["mended"]
+        named = ", ".join(map(str, mended)) if isinstance(mended, tuple) else ""
+        words.append(f"the scan was resampled when it was read, as it was no regular grid: {named}")
+    return tuple(words)
 
 
 def _allocate(volume: PlannedVolume, path: Path) -> _Slices:
@@ -172,6 +185,8 @@ def _details(
         facts["units"] = first.units
     if volume.label:
         facts["label"] = {name: value for name, value in volume.label if name != "file"}
+    if chosen.layout is not None and chosen.layout.mended:
+        facts["resampled"] = step_of(volume.stack, chosen.layout).params
     if read.padded:
         facts["padding"] = {"voxels": read.padded, "values": sorted(read.padding)}
     if chosen.notes:

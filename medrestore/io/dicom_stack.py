@@ -21,6 +21,8 @@ SAME_PLACE_MM = 0.01
 _UNEVEN_MM, _UNEVEN_SHARE = 0.02, 0.02
 # A gap this near to a multiple of the usual one is taken for missing slices.
 _MISSING = 0.05
+# What lies across more missing slices than this is not in the scan any more.
+_LONGEST_RUN = 3
 _TILT_DEGREES = 0.1
 
 
@@ -163,7 +165,8 @@ def _uneven(
     steps = np.rint(times[uneven])
     if np.all(steps > 1) and np.all(np.abs(times[uneven] - steps) < _MISSING):
         missing = int((steps - 1).sum())
-        return (Finding(Flaw.GAP, missing, f"{missing} slice(s) missing: {where}"),)
+        mendable = missing < len(places) and steps.max() - 1 <= _LONGEST_RUN
+        return (Finding(Flaw.GAP, missing, f"{missing} slice(s) missing: {where}", mendable),)
     return (Finding(Flaw.NONUNIFORM, 0, f"slices are unevenly spaced: {where}"),)
 
 

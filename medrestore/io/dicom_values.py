@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from medrestore.errors import InputError
-from medrestore.types import BoolArray, Float64Array, RealArray
+from medrestore.types import BoolArray, RealArray
 
 Get = Callable[[Any], Any]
 """Looks an attribute of a slice up, by keyword or tag; None where there is none."""
@@ -20,6 +20,9 @@ Values = Literal["rescaled", "philips", "real-world"]
 PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE = 0x20050010, 0x2005100D, 0x2005100E
 HOUNSFIELD = ("", "HU", "US")
 """Rescale types of CT in HU; "US" is DICOM's word for unspecified."""
+
+OUTSIDE_CT = (-2000.0, -3024.0)
+"""What GE stores outside the reconstruction circle, in HU; not every image says so by its padding value."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Scaling:
         table: Modality lookup table and the stored value that its first entry is for; None where there is
             none.
         padding: Smallest and largest stored value that means "nothing here"; None where there is none.
+        outside: Rescaled values that mean the same.
         philips: Philips' floating-point scale.
         real_world: Real world value mapping.
     """
@@ -47,6 +51,7 @@ class Scaling:
     rescale: Linear = Linear()
     table: tuple[int, tuple[float, ...]] | None = None
     padding: tuple[int, int] | None = None
+    outside: tuple[float, ...] = ()
     philips: Linear | None = None
     real_world: Linear | None = None
 
@@ -72,7 +77,10 @@ def read_scaling(get: Get, where: str) -> Scaling:
         if kind not in HOUNSFIELD:
             raise InputError(f"{where}: a CT image with rescale type {kind}; its values are not in HU")
     rescale = _linear(1.0 if slope is None else slope, 0.0 if inter is None else inter, kind, where)
-    return Scaling(rescale, table, _padding(get), _philips(get, rescale, where), _real_world(get, where))
+    outside = OUTSIDE_CT if get("Modality") == "CT" else ()
+    return Scaling(
+        rescale, table, _padding(get), outside, _philips(get, rescale, where), _real_world(get, where)
+    )
 
 
 def apply_scaling(stored: RealArray, scaling: Scaling, values: Values) -> tuple[RealArray, BoolArray | None]:
@@ -87,16 +95,23 @@ def apply_scaling(stored: RealArray, scaling: Scaling, values: Values) -> tuple[
     if scaling.padding is not None:
         low, high = scaling.padding
         padded = (stored >= low) & (stored <= high)
+    scaled = _scaled(stored, scaling, values)
+    if values == "rescaled" and scaling.outside:
+        outside = np.isin(scaled, scaling.outside)
+        padded = outside if padded is None else padded | outside
+    return scaled, padded
+
+
+def _scaled(stored: RealArray, scaling: Scaling, values: Values) -> RealArray:
     if values == "rescaled" and scaling.table is not None:
         first, entries = scaling.table
         table = np.asarray(entries)
-        return table[np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)], padded
+        return np.asarray(table[np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)])
     linear = scaling.chosen(values)
     assert linear is not None
     if (linear.slope, linear.inter) == (1.0, 0.0):
-        return stored, padded
-    scaled: Float64Array = stored.astype(np.float64) * linear.slope + linear.inter
-    return scaled, padded
+        return stored
+    return np.asarray(stored.astype(np.float64) * linear.slope + linear.inter)
 
 
 def _linear(slope: Any, inter: Any, units: str, where: str) -> Linear:

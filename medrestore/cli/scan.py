@@ -1,0 +1,152 @@
+"""`medrestore scan`: what a folder of DICOM files holds, and what would be done with it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medrestore.cli.reading import (
+    OnDuplicate,
+    OnFlaw,
+    OnGap,
+    OnNonuniform,
+    OnTilt,
+    Scale,
+    ValueScale,
+    read_policy,
+)
+from medrestore.errors import InputError
+
+if TYPE_CHECKING:
+    from medrestore.io import Plan, PlannedSeries
+
+
+def scan(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Looked through with its subfolders.")],
+    on_gap: OnGap = OnFlaw.FAIL,
+    on_duplicate: OnDuplicate = OnFlaw.FAIL,
+    on_tilt: OnTilt = OnFlaw.FAIL,
+    on_nonuniform: OnNonuniform = OnFlaw.FAIL,
+    values: Scale = ValueScale.RESCALED,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every file.")] = False,
+) -> None:
+    """List the DICOM series below a folder: class, grid, what would be done, what is left out and why.
+
+    Headers alone are read.
+    """
+    if not folder.exists():
+        raise InputError(f"{folder}: no such file or folder; expected a folder of DICOM files")
+    from medrestore.io import plan_dicom
+
+    policy = read_policy(on_gap, on_duplicate, on_tilt, on_nonuniform, values)
+    plan = plan_dicom(folder, policy)
+    if as_json:
+        typer.echo(json.dumps(_record(plan), indent=2, ensure_ascii=False))
+    else:
+        _print(plan)
+
+
+def _print(plan: Plan) -> None:
+    from medrestore.cli.table import print_table
+
+    if plan.series:
+        print_table(
+            ("#", "series", "class", "shape", "spacing (mm)", "plane", "units", "files", "what is done"),
+            [_cells(item) for item in plan.series],
+        )
+    else:
+        typer.echo(f"No series to read below {plan.path}.")
+    counts = Counter((item.why, item.number, item.description) for item in plan.left_out)
+    if counts:
+        typer.echo("\nLeft out:")
+    for (why, number, description), count in counts.most_common():
+        name = "" if number is None and not description else f" of {_name(number, description)}"
+        sample = next(
+            item
+            for item in plan.left_out
+            if (item.why, item.number, item.description) == (why, number, description)
+        )
+        typer.echo(f"  {count} {why}{name}, such as {sample.text}")
+    if plan.others:
+        typer.echo(f"\n{plan.others} files are no DICOM.")
+
+
+def _name(number: int | None, description: str) -> str:
+    return " ".join(filter(None, ["" if number is None else str(number), description])) or "-"
+
+
+def _cells(item: PlannedSeries) -> tuple[str, ...]:
+    head = item.head
+    return (
+        str(item.number),
+        f"{_name(head.number, head.description)} ({head.modality}, {' '.join(head.image_type[2:4]).lower()})",
+        item.kind,
+        " x ".join(map(str, item.shape)),
+        " x ".join(f"{size:.4g}" for size in item.spacing),
+        item.plane,
+        item.units,
+        str(len({one.path for one in item.heads})),
+        "; ".join(filter(None, [f"{item.action}", item.reason, *item.notes])),
+    )
+
+
+def _record(plan: Plan) -> dict[str, object]:
+    return {
+        "path": str(plan.path),
+        "series": [_series(item) for item in plan.series],
+        "left_out": [
+            {
+                "file": str(item.path),
+                "why": item.why,
+                "text": item.text,
+                "series_uid": item.series,
+                "series_number": item.number,
+                "description": item.description,
+            }
+            for item in plan.left_out
+        ],
+        "not_dicom": plan.others,
+    }
+
+
+def _series(item: PlannedSeries) -> dict[str, object]:
+    head, geometry = item.head, item.geometry
+    return {
+        "number": item.number,
+        "series_uid": head.series,
+        "series_number": head.number,
+        "description": head.description,
+        "modality": head.modality,
+        "image_type": head.image_type,
+        "class": item.kind,
+        "findings": [
+            {"flaw": finding.flaw, "amount": finding.amount, "text": finding.text}
+            for finding in item.findings
+        ],
+        "shape": item.shape,
+        "spacing_mm": item.spacing,
+        "plane": item.plane,
+        "units": item.units,
+        "transfer_syntaxes": sorted({one.syntax.name for one in item.heads}),
+        "action": item.action,
+        "reason": item.reason,
+        "notes": item.notes,
+        "read_as": None
+        if geometry is None
+        else {"shape": geometry.shape, "affine": geometry.affine.tolist()},
+        "volumes": [
+            {
+                "label": dict(volume.label),
+                "slices": [
+                    {"file": str(one.path), "frame": one.frame}
+                    for place in volume.stack.places
+                    for one in place
+                ],
+            }
+            for volume in item.volumes
+        ],
+    }
