@@ -32,7 +32,7 @@ class _Slices:
 
     stack: FloatArray
     padded: int = 0
-    padding: set[float] = field(default_factory=set)
+    padding: list[float] = field(default_factory=list)
 
 
 def read_dicom(path: Path, policy: ReadPolicy | None = None, series: str | None = None) -> Volume:
@@ -76,7 +76,10 @@ def read_dicom_series(
     volumes = []
     for index, (volume, read) in enumerate(zip(chosen.volumes, slices, strict=True)):
         air = _remove_padding(read, _modality(chosen))
-        details = {**_details(chosen, volume, read, policy), **facts, "volume": index}
+        details = {**_details(chosen, volume, policy), **facts, "volume": index}
+        if read.padded:
+            ends = [min(read.padding), max(read.padding)]
+            details["padding"] = {"voxels": read.padded, "values": ends, "became": air}
         source = Source(str(path), "dicom", digest, details)
         volumes.append(_on_grid(chosen, volume, read, source, air))
     return tuple(volumes)
@@ -124,7 +127,7 @@ def _fill(chosen: PlannedSeries, slices: Sequence[_Slices], policy: ReadPolicy) 
                 count = len(chosen.volumes[index].stack.places[place])
                 slices[index].stack[place] += values if count == 1 else values / np.float64(count)
                 if padded is not None and padded.any():
-                    slices[index].padding |= set(np.unique(values[padded])[:8].tolist())
+                    slices[index].padding += float(values[padded].min()), float(values[padded].max())
                     slices[index].stack[place][padded] = np.nan
     return digests
 
@@ -166,9 +169,7 @@ def _remove_padding(read: _Slices, modality: Modality) -> float:
     return air
 
 
-def _details(
-    chosen: PlannedSeries, volume: PlannedVolume, read: _Slices, policy: ReadPolicy
-) -> dict[str, JSON]:
+def _details(chosen: PlannedSeries, volume: PlannedVolume, policy: ReadPolicy) -> dict[str, JSON]:
     """Return what a writer needs; scanner coordinates are what DICOM positions are in."""
     heads = volume.stack.heads
     facts: dict[str, JSON] = {"slices": len(heads), "sform_code": 1, "qform_code": 1}
@@ -187,8 +188,6 @@ def _details(
         facts["label"] = {name: value for name, value in volume.label if name != "file"}
     if chosen.layout is not None and chosen.layout.mended:
         facts["resampled"] = step_of(volume.stack, chosen.layout).params
-    if read.padded:
-        facts["padding"] = {"voxels": read.padded, "values": sorted(read.padding)}
     if chosen.notes:
         facts["notes"] = chosen.notes
     return facts

@@ -21,8 +21,12 @@ PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE = 0x20050010, 0x2005100D, 0x200510
 HOUNSFIELD = ("", "HU", "US")
 """Rescale types of CT in HU; "US" is DICOM's word for unspecified."""
 
-OUTSIDE_CT = (-2000.0, -3024.0)
-"""What GE stores outside the reconstruction circle, in HU; not every image says so by its padding value."""
+LEAST_HU = -1800.0
+"""Less than this is no attenuation, as nothing attenuates less than vacuum (-1000) and noise is weaker.
+
+Scanners store -2000, -3024 or -8192 HU outside the reconstruction circle. Not every image says so by its
+padding value, and lossy compression leaves such values near to it.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Scaling:
         table: Modality lookup table and the stored value that its first entry is for; None where there is
             none.
         padding: Smallest and largest stored value that means "nothing here"; None where there is none.
-        outside: Rescaled values that mean the same.
+        least: Rescaled values below this mean the same.
         philips: Philips' floating-point scale.
         real_world: Real world value mapping.
     """
@@ -51,7 +55,7 @@ class Scaling:
     rescale: Linear = Linear()
     table: tuple[int, tuple[float, ...]] | None = None
     padding: tuple[int, int] | None = None
-    outside: tuple[float, ...] = ()
+    least: float | None = None
     philips: Linear | None = None
     real_world: Linear | None = None
 
@@ -77,9 +81,9 @@ def read_scaling(get: Get, where: str) -> Scaling:
         if kind not in HOUNSFIELD:
             raise InputError(f"{where}: a CT image with rescale type {kind}; its values are not in HU")
     rescale = _linear(1.0 if slope is None else slope, 0.0 if inter is None else inter, kind, where)
-    outside = OUTSIDE_CT if get("Modality") == "CT" else ()
+    least = LEAST_HU if get("Modality") == "CT" else None
     return Scaling(
-        rescale, table, _padding(get), outside, _philips(get, rescale, where), _real_world(get, where)
+        rescale, table, _padding(get), least, _philips(get, rescale, where), _real_world(get, where)
     )
 
 
@@ -96,8 +100,8 @@ def apply_scaling(stored: RealArray, scaling: Scaling, values: Values) -> tuple[
         low, high = scaling.padding
         padded = (stored >= low) & (stored <= high)
     scaled = _scaled(stored, scaling, values)
-    if values == "rescaled" and scaling.outside:
-        outside = np.isin(scaled, scaling.outside)
+    if values == "rescaled" and scaling.least is not None:
+        outside = scaled < scaling.least
         padded = outside if padded is None else padded | outside
     return scaled, padded
 
