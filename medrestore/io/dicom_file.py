@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import dcmread, read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medrestore.errors import InputError
@@ -97,6 +98,17 @@ def opened(path: Path) -> BinaryIO:
             stream.seek(0)
             return io.BytesIO(stream.read())
         return _inflated(path, stream)
+
+
+def sha256_pixels(path: Path) -> str:
+    """Return the SHA-256 of the pixel data of a file, as they are stored.
+
+    Raises:
+        READ_ERRORS: They cannot be read.
+    """
+    with opened(path) as stream:
+        data = dcmread(stream, force=True, specific_tags=["PixelData"])
+    return hashlib.sha256(data.PixelData).hexdigest()
 
 
 def _inflated(path: Path, stream: BinaryIO) -> BinaryIO:

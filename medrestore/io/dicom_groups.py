@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medrestore.errors import InputError
+from medrestore.io.dicom_file import READ_ERRORS, sha256_pixels
 from medrestore.io.dicom_head import Head
 from medrestore.io.dicom_stack import SAME_PLACE_MM, heights_of
 from medrestore.io.dicom_traits import Trait
-from medrestore.provenance import sha256_file
 
 _DIRECTION = 2e-4
 _PIXEL_MM = 1e-4
@@ -39,12 +39,19 @@ def group_slices(heads: Sequence[Head]) -> list[list[Head]]:
 
 
 def without_copies(heads: Sequence[Head]) -> tuple[list[Head], list[Head]]:
-    """Return the slices without those of files that are equal byte for byte, and those left out."""
-    files: dict[tuple[str, str], dict[Path, None]] = {}
+    """Return the slices without copies, and the copies.
+
+    A copy is a file with the same pixels as another one, byte for byte, whose slices have the same place and
+    say the same of themselves; instance UID and name may differ.
+    """
+    files: dict[Path, list[Head]] = {}
     for head in heads:
-        files.setdefault((head.series, head.instance), {})[head.path] = None
+        files.setdefault(head.path, []).append(head)
+    alike: dict[tuple[Head, ...], list[Path]] = {}
+    for path, slices in files.items():
+        alike.setdefault(tuple(_anonymous(head) for head in slices), []).append(path)
     copies: set[Path] = set()
-    for paths in files.values():
+    for paths in alike.values():
         seen: set[str] = set()
         for path in sorted(paths) if len(paths) > 1 else ():
             digest = _digest(path)
@@ -55,10 +62,16 @@ def without_copies(heads: Sequence[Head]) -> tuple[list[Head], list[Head]]:
     return kept, [head for head in heads if head.path in copies]
 
 
+def _anonymous(head: Head) -> Head:
+    """Return what a slice says of itself, without what names its file."""
+    hints = tuple((name, value) for name, value in head.hints if name != "file")
+    return replace(head, path=Path(), instance="", hints=hints)
+
+
 def _digest(path: Path) -> str:
     try:
-        return sha256_file(path)
-    except InputError:
+        return sha256_pixels(path)
+    except READ_ERRORS:
         # Files that cannot be compared are not called equal; reading them says why.
         return str(path)
 

@@ -67,8 +67,7 @@ class Plan:
     def _check_complete(self, series: PlannedSeries) -> None:
         """Refuse a series of which a file is unusable: without it, slices may be missing at the end."""
         for item in self.left_out:
-            unknown = not item.series and item.why in {Why.DAMAGED, Why.LINK}
-            if item.why.blocking and (unknown or item.series == series.head.series):
+            if item.why.blocking and item.series in {"", series.head.series}:
                 raise _error(item)
 
     def _several(self, found: Sequence[PlannedSeries]) -> str:
@@ -157,7 +156,7 @@ def _copied(copies: Sequence[Head]) -> tuple[str, ...]:
     if not copies:
         return ()
     such = copies[0].name
-    return (f"{len(copies)} copies of images were passed over, such as {such}: equal byte for byte",)
+    return (f"{len(copies)} copies of images were passed over, such as {such}: same place, same pixels",)
 
 
 def _on_one_grid(group: Sequence[Head]) -> list[list[PlannedVolume]]:

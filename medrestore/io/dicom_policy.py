@@ -22,7 +22,7 @@ class ReadPolicy:
     Attributes:
         on_gap: Missing slices; ``"resample"`` interpolates them from their neighbours.
         on_duplicate: Several different images in one place, which nothing tells apart; ``"resample"`` takes
-            their mean. Copies that are equal byte for byte are always taken once.
+            their mean. Copies with the same pixels are always taken once.
         on_tilt: A tilted gantry; ``"resample"`` shifts slices within their planes onto a rectangular grid.
         on_nonuniform: Slices at uneven distances, or out of line; ``"resample"`` interpolates.
         values: ``"rescaled"`` as every viewer shows them (HU for CT), ``"philips"`` for Philips'
