@@ -114,6 +114,18 @@ def missing_places(heads: Sequence[Head], others: Sequence[Head]) -> int:
     return int((~near.any(axis=0)).sum()) if near.any(axis=1).all() else 0
 
 
+def missing_parts(heads: Sequence[Head]) -> dict[str, int]:
+    """Return how many parts are known to be absent, of each concatenation that slices come from."""
+    parts: dict[str, set[int]] = {}
+    totals: dict[str, int] = {}
+    for head in heads:
+        if head.concatenation is not None:
+            uid, part, total = head.concatenation
+            parts.setdefault(uid, set()).add(part)
+            totals[uid] = max(totals.get(uid, 0), total, part)
+    return {uid: totals[uid] - len(found) for uid, found in parts.items()}
+
+
 def _ordered(heads: Sequence[Head]) -> list[Head]:
     return [heads[n] for n in np.argsort(heights_of(heads), kind="stable")]
 

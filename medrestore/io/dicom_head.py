@@ -40,6 +40,7 @@ _TAGS: list[Any] = [
     *("PixelRepresentation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "RealWorldValueMappingSequence"),
     *("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"),
+    *("ConcatenationUID", "InConcatenationNumber", "InConcatenationTotalNumber"),
     *(PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE),
     *TRAIT_TAGS,
     *HINT_TAGS,
@@ -76,6 +77,8 @@ class Head:
         bits: How many bits of a stored value are in use, the lowest ones.
         scaling: What stored values mean.
         syntax: Transfer syntax.
+        concatenation: UID of the concatenation that the file is a part of, number of the part from 1, and how
+            many there are (0 where that is not stated); None where it is none.
     """
 
     path: Path
@@ -99,6 +102,7 @@ class Head:
     bits: int
     scaling: Scaling
     syntax: UID
+    concatenation: tuple[str, int, int] | None = None
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -209,7 +213,17 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         bits=bits,
         scaling=read_scaling(get, where),
         syntax=UID(str(data.file_meta.get("TransferSyntaxUID", ""))),
+        concatenation=_concatenation(data),
     )
+
+
+def _concatenation(data: pydicom.Dataset) -> tuple[str, int, int] | None:
+    if not data.get("ConcatenationUID"):
+        return None
+    part, total = (
+        int(data.get(name) or 0) for name in ("InConcatenationNumber", "InConcatenationTotalNumber")
+    )
+    return str(data.ConcatenationUID), part, total
 
 
 def _type(where: str, get: Get) -> tuple[np.dtype[Any], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from medrestore.io.dicom_file import is_dicom, walk
 from medrestore.io.dicom_groups import (
     Label,
     group_slices,
+    missing_parts,
     missing_places,
     same_places,
     split_volumes,
@@ -139,9 +140,10 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
 
 def _plan_series(heads: Sequence[Head], policy: ReadPolicy) -> tuple[PlannedSeries, ...]:
     kept, copies = without_copies(heads)
+    absent = missing_parts(kept)
     planned = []
     for group in group_slices(kept):
-        planned += [_planned(volumes, policy) for volumes in _on_one_grid(group)]
+        planned += [_planned(volumes, policy, absent) for volumes in _on_one_grid(group)]
     planned.sort(
         key=lambda item: (item.head.number or 0, item.head.series, str(item.head.path), item.head.frame)
     )
@@ -180,11 +182,15 @@ def _on_one_grid(group: Sequence[Head]) -> list[list[PlannedVolume]]:
     return volumes
 
 
-def _planned(volumes: list[PlannedVolume], policy: ReadPolicy) -> PlannedSeries:
+def _planned(volumes: list[PlannedVolume], policy: ReadPolicy, absent: Mapping[str, int]) -> PlannedSeries:
     findings: dict[str, Finding] = {}
     for volume in volumes:
         for finding in volume.stack.findings:
             findings.setdefault(finding.text, finding)
+    for uid in {head.concatenation[0] for head in volumes[0].stack.heads if head.concatenation}:
+        if absent[uid]:
+            text = f"{absent[uid]} part(s) of a concatenation of multi-frame files missing"
+            findings[text] = Finding(Flaw.GAP, 0, text, mendable=False)
     plain = PlannedSeries(0, tuple(volumes), tuple(findings.values()), None, "read")
     if policy.values != "rescaled" and any(
         head.scaling.chosen(policy.values) is None for head in plain.heads
