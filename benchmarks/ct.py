@@ -155,8 +155,8 @@ def low_dose(truth: Truth, dose: float, kernel: str, full: float) -> tuple[np.nd
 
 
 def spectrum(noise: np.ndarray) -> np.ndarray:
-    """Power of noise that is independent from slice to slice: (X, Y, Z), sums to voxels times variance."""
-    plane = np.mean(np.abs(np.fft.fft2(noise, axes=(0, 1))) ** 2, axis=2)
+    """Power of noise that is independent from slice to slice, (X, Y, Z), mean voxels times variance."""
+    plane = np.sum(np.abs(np.fft.fft2(noise, axes=(0, 1))) ** 2, axis=2)
     return np.repeat(ndimage.uniform_filter(plane, 5, mode="wrap")[:, :, None], noise.shape[2], axis=2)
 
 
