@@ -128,6 +128,18 @@ class Volume:
         source = Source("", "array", details=details)
         return cls(voxels, geometry, modality, UNITS[modality] if units is None else units, source)
 
+    def as_modality(self, modality: Modality | str) -> Volume:
+        """Return the same voxels as those of another modality, in its units: for files that do not say it.
+
+        Raises:
+            InputError: No modality has that name.
+        """
+        try:
+            modality = Modality(modality)
+        except ValueError:
+            raise InputError(f"modality is {modality!r}; expected one of {', '.join(Modality)}") from None
+        return replace(self, modality=modality, units=UNITS[modality])
+
 
 def _check_kind(array: npt.NDArray[Any], name: str) -> None:
     if array.dtype.kind not in "biuf":

@@ -54,7 +54,7 @@ def to_ras(volume: medrestore.Volume) -> np.ndarray:
 
 def restore(scan: str, path: Path, out: Path) -> tuple[Row, Row]:
     """Read, restore and write one scan with nothing but the public API; return before and after."""
-    noisy = medrestore.read(path)
+    noisy = medrestore.read(path).as_modality("MR")  # the NIfTI file does not say it
     started = time.perf_counter()
     result = medrestore.restore(noisy)
     seconds = time.perf_counter() - started

@@ -226,7 +226,7 @@ def test_a_modality_may_be_given(cli, out, model, tmp_path):
         (("-o", "{out}", "--output", "median"), "output is 'median'"),
         (("-o", "{out}", "--device", "cuda:77"), "device 'cuda:77' is not available"),
         (("-o", "{out}", "--model", "nonesuch"), "no model is named 'nonesuch'"),
-        (("-o", "{out}", "--task", "superres", "--modality", "CT"), "no model is for the task superres"),
+        (("-o", "{out}", "--task", "superres", "--modality", "unknown"), "several models are for the task"),
         (("-o", "{out}", "--reference", "{scan.parent}/none.nii"), "none.nii: no such file"),
     ],
 )

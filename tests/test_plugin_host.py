@@ -245,14 +245,6 @@ def test_a_wrong_name_says_what_to_pass(registry, name, message):
         registry.get(name)
 
 
-def test_the_default_is_the_only_one_that_fits(registry):
-    assert registry.default_name(Task.DENOISE, Modality.CT) == "one/sharp"
-    with pytest.raises(
-        ModelError, match=r"for the task superres on a scan of modality CT; installed: .*one/smooth"
-    ):
-        registry.default(Task.SUPERRES, Modality.CT)
-
-
 class _Fixed:
     plugins = ()
 
@@ -261,6 +253,15 @@ class _Fixed:
 
     def declared(self, kind):
         return self._models
+
+
+def test_the_default_is_the_only_one_that_fits(make_spec):
+    mr, ct = ("one/a", make_spec(name="a")), ("two/b", make_spec(name="b", modalities=(Modality.CT,)))
+    assert Registry(_Fixed(mr, ct)).default_name(Task.DENOISE, Modality.CT) == "two/b"
+    with pytest.raises(ModelError, match=r"for the task superres on a scan of modality CT; installed: one/a"):
+        Registry(_Fixed(mr, ct)).default(Task.SUPERRES, Modality.CT)
+    with pytest.raises(ModelError, match=r"unknown modality: one/a, two/b; .*--modality"):
+        Registry(_Fixed(mr, ct)).default(Task.DENOISE)
 
 
 def test_the_builtin_model_is_the_default_unless_two_fit(make_spec):

@@ -119,3 +119,11 @@ def test_volume_survives_pickling_read_only():
     assert np.array_equal(again.array, volume.array)
     assert (again.geometry, again.history, again.modality) == (GRID, volume.history, Modality.MR)
     assert not again.array.flags.writeable
+
+
+def test_a_file_that_does_not_say_its_modality_can_be_told():
+    volume = Volume.from_array(np.zeros((2, 2, 2)))
+    told = volume.as_modality("CT")
+    assert (told.modality, told.units, volume.modality) == (Modality.CT, "HU", Modality.UNKNOWN)
+    with pytest.raises(InputError, match="modality is 'MRT'; expected one of MR, CT, unknown"):
+        volume.as_modality("MRT")

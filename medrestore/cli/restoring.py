@@ -34,7 +34,7 @@ from medrestore.io import (
 )
 from medrestore.provenance import JSON, RunRecord, Step
 from medrestore.types import Modality
-from medrestore.volume import UNITS, Volume
+from medrestore.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,7 @@ def _read(job: Job) -> tuple[tuple[Volume, ...], tuple[str, ...]]:
         return volumes, notes
     if said is not Modality.UNKNOWN:
         notes += (f"the scan says {said}, --modality says {job.modality}",)
-    units = UNITS[job.modality]
-    return tuple(replace(volume, modality=job.modality, units=units) for volume in volumes), notes
+    return tuple(volume.as_modality(job.modality) for volume in volumes), notes
 
 
 def _references(job: Job, volumes: Sequence[Volume]) -> tuple[Volume | None, ...]:

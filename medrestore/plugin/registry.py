@@ -80,7 +80,8 @@ class Registry:
             raise ModelError(f"no model is for the task {task} on {scan}; {others}; see `medrestore models`")
         raise ModelError(
             f"several models are for the task {task} on {scan}: {_listed(choice)}; "
-            "name one with --model, or model=... in Python"
+            "name one with --model (model=... in Python)"
+            + ("" if modality is not Modality.UNKNOWN else ", or say what the scan is with --modality")
         )
 
     def default(self, task: Task, modality: Modality = Modality.UNKNOWN) -> ModelSpec:
