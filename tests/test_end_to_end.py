@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny import CommandLine
 
@@ -29,7 +30,7 @@ def cli(monkeypatch, capsys):
 def test_a_noisy_scan_is_restored_by_default(cli, tmp_path):
     clean, noisy = SAMPLES / "colin27_crop.nii.gz", SAMPLES / "colin27_crop_rician5.nii.gz"
     out = tmp_path / "restored.nii.gz"
-    status, table, errors = cli("restore", noisy, "-o", out, "--reference", clean)
+    status, table, errors = cli("restore", noisy, "-o", out, "--modality", "MR", "--reference", clean)
     assert status == 0, errors
     record = RunRecord.from_json((tmp_path / "restored.json").read_text())
     assert record.model.name.endswith("/mr-denoise")
@@ -54,8 +55,13 @@ def test_a_dicom_series_is_restored_by_default(cli, tmp_path):
     series = SAMPLES / "dicom_rician5"
     status, _, errors = cli("restore", series, "-o", tmp_path, "-q")
     assert (status, errors) == (0, "")
-    out = tmp_path / "dicom_rician5_restored.nii.gz"
-    assert read(out).geometry.allclose(read(series).geometry)
+    out = tmp_path / "dicom_rician5_restored"
+    before, after = read(series), read(out)
+    assert len(list(out.glob("*.dcm"))) == after.shape[2] == before.shape[2]
+    assert after.geometry.allclose(before.geometry)
     record = RunRecord.from_json((tmp_path / "dicom_rician5_restored.json").read_text())
     assert (record.input.format, record.settings["modality"]) == ("dicom", "MR")
+    assert record.output["series"]["sha256"] == after.source.sha256
+    removed = np.std(before.array - after.array) / record.noise["sigma"]
+    assert 0.8 < removed < 1.1
     assert not record.warnings

@@ -131,7 +131,7 @@ def _reproduced(planes: FloatArray, slices: FloatArray, stack: SliceStack, tiny:
     seen = weight > 1e-3  # planes in a gap stay
     planes = np.maximum(planes, least)
     for _ in range(ROUNDS):
-        ratio = slices / np.maximum(stack.forward(planes), least)
+        ratio = np.asarray(slices / np.maximum(stack.forward(planes), least), dtype=np.float32)
         planes = planes * np.where(seen, stack.adjoint(ratio) / np.where(seen, weight, 1), 1)
     return np.where(planes > 2 * least, planes, np.float32(0))
 
