@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from medrestore.diffusion import Condition, TwoMeasurementDenoiser, volume_noise
-from medrestore.engine.tiling import TiledDenoiser, pad_mirrored, plan_tiles
+from medrestore.engine.tiling import SLAB, StreamedDenoiser, TiledDenoiser, cut_mirrored, plan_tiles
 from medrestore.networks import build
 
 
@@ -39,7 +39,9 @@ def test_mirrored_padding_is_numpys(axis, size):
     missing = [0, 0, 0]
     missing[axis] = 11
     want = np.pad(volume[0, 0].numpy(), [(0, m) for m in missing], mode="symmetric")
-    assert np.array_equal(pad_mirrored(volume, missing)[0, 0].numpy(), want)
+    box = tuple(slice(1, n + m) for n, m in zip(shape, missing, strict=True)) if size > 1 else ()
+    box = box or tuple(slice(0, n + m) for n, m in zip(shape, missing, strict=True))
+    assert np.array_equal(cut_mirrored(volume, box)[0, 0].numpy(), want[box])
 
 
 def tiny_denoiser():
@@ -65,6 +67,25 @@ def test_tiled_is_whole(sigma):
     assert whole.shape == x.shape
     assert (whole - x).std() > 0.01
     assert torch.allclose(whole, tiled, atol=1e-5)
+
+
+@pytest.mark.parametrize("tile", [128, "least"])
+@pytest.mark.parametrize("length", [8, SLAB, 70, 5 * SLAB])
+def test_streamed_is_whole(length, tile):
+    network, denoiser = tiny_denoiser()
+    shape = (1, 1, length, 70, 21)
+    x, scan = volume_noise(shape, (0,)), volume_noise(shape, (1,))
+    gain = torch.rand(shape) + 0.5
+    condition = Condition(scan, 0.1, gain)
+    side = 2 * network.halo + 8 if tile == "least" else tile
+    assert len(plan_tiles((8, 72, 24), side, network.halo, network.multiple)) > 1 or tile == 128
+    seen = []
+    args = (network.halo, network.multiple)
+    whole = TiledDenoiser(denoiser, 128, *args)(x, 0.2, condition)
+    streamed = StreamedDenoiser(denoiser, side, *args, on_tile=lambda *p: seen.append(p))(x, 0.2, condition)
+    assert torch.allclose(whole, streamed, atol=1e-5)
+    assert seen[-1][0] == seen[-1][1]
+    assert len(seen) >= length // SLAB
 
 
 def test_the_halo_is_needed():

@@ -1,6 +1,6 @@
 """Diffusion: forward noise, schedules, preconditioning and samplers, as functions over a callable."""
 
-from medrestore.diffusion.denoiser import Condition, Denoiser
+from medrestore.diffusion.denoiser import Condition, Denoiser, StreamingDenoiser
 from medrestore.diffusion.noise import add_noise, volume_noise
 from medrestore.diffusion.precondition import TwoMeasurementDenoiser
 from medrestore.diffusion.samplers import SamplerStep, euler, heun, one_step_mean, stochastic
@@ -10,6 +10,7 @@ __all__ = [
     "Condition",
     "Denoiser",
     "SamplerStep",
+    "StreamingDenoiser",
     "TwoMeasurementDenoiser",
     "add_noise",
     "euler",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,5 +44,27 @@ class Denoiser(Protocol):
 
         Returns:
             (B, 1, X, Y, Z) estimate in model units.
+        """
+        ...
+
+
+class StreamingDenoiser(Denoiser, Protocol):
+    """A denoiser that can also take a volume slab by slab, in the memory of some planes."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether it can after all; a wrapper may not know before."""
+        ...
+
+    def stream(self, parts: Iterable[tuple[Tensor, Condition]], sigma: float, total: int) -> Iterator[Tensor]:
+        """Estimate the clean volume.
+
+        Args:
+            parts: State and scan, cut along X into pieces of even thickness, in order.
+            sigma: As for the denoiser.
+            total: Size of the volume along X.
+
+        Yields:
+            For each part, what the denoiser returns there for the whole volume, but for rounding.
         """
         ...

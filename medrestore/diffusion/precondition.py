@@ -18,6 +18,10 @@ evaluation is the posterior mean given the scan; where sigma_y is infinite m is 
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -83,18 +87,49 @@ class TwoMeasurementDenoiser:
         self.network = network
         self.autocast = autocast
 
+    @property
+    def streams(self) -> bool:
+        """Whether `stream` works: whether the network has one."""
+        return hasattr(self.network, "stream")
+
     @torch.inference_mode()
     def __call__(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
         """See `Denoiser`."""
+        mean, k, inputs, levels = self._inputs(x, sigma, condition)
+        with self._precision(x):
+            noise = self.network(inputs, levels)
+        restored: Tensor = mean + k * noise.float()
+        return restored
+
+    @torch.inference_mode()
+    def stream(self, parts: Iterable[tuple[Tensor, Condition]], sigma: float, total: int) -> Iterator[Tensor]:
+        """See `StreamingDenoiser`."""
+        parts = iter(parts)
+        first = next(parts)
+        levels = self._inputs(first[0], sigma, first[1])[3]
+        waiting: deque[tuple[Tensor, Tensor]] = deque()
+
+        def inputs(part: tuple[Tensor, Condition]) -> Tensor:
+            mean, k, inputs, _ = self._inputs(part[0], sigma, part[1])
+            waiting.append((mean, k))
+            return inputs
+
+        predicted = cast(Any, self.network).stream(map(inputs, chain([first], parts)), levels, total)
+        while True:
+            with self._precision(levels):  # entered anew for each slab: it must not reach the caller
+                noise = next(predicted, None)
+            if noise is None:
+                return
+            mean, k = waiting.popleft()
+            yield mean + k * noise.float()
+
+    def _inputs(self, x: Tensor, sigma: float, condition: Condition) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if math.isinf(sigma) and math.isinf(condition.sigma):
             raise ValueError("one of the state and the scan must carry information; both levels are infinite")
         batch = x.new_ones(x.shape[0])
         details = x.new_tensor(condition.details).expand(len(x), -1) if condition.details else None
-        mean, k, inputs, levels = network_inputs(
-            x, batch * sigma, condition.image, batch * condition.sigma, condition.gain, details
-        )
-        enabled = self.autocast is not None
-        with torch.autocast(x.device.type, dtype=self.autocast, enabled=enabled):
-            noise = self.network(inputs, levels)
-        restored: Tensor = mean + k * noise.float()
-        return restored
+        levels = batch * sigma, batch * condition.sigma
+        return network_inputs(x, levels[0], condition.image, levels[1], condition.gain, details)
+
+    def _precision(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None)

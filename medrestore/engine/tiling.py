@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from medrestore.diffusion import Condition, Denoiser
+from medrestore.diffusion import Condition, Denoiser, StreamingDenoiser
 
 Box = tuple[slice, slice, slice]
 OnTile = Callable[[int, int], None]
+
+SLAB = 16
+"""Voxels along X that a stream is given at a time."""
 
 
 @dataclass(frozen=True)
@@ -90,34 +93,62 @@ class TiledDenoiser:
 
     def __call__(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
         """See `Denoiser`. Sizes that are no multiple are padded by reflection and cut again."""
-        size = x.shape[2:]
-        x, image = self._pad(x), self._pad(condition.image)
-        gain = None if condition.gain is None else self._pad(condition.gain)
         result = torch.empty_like(x)
-        done, total = 0, x[0, 0].numel()
-        for tile in plan_tiles(tuple(x.shape[2:]), self.tile, self.halo, self.multiple):
-            part, scan, local = (
-                None if volume is None else volume[(..., *tile.outer)].to(self.device)
-                for volume in (x, image, gain)
-            )
-            assert part is not None and scan is not None
-            estimate = self.denoiser(part, sigma, replace(condition, image=scan, gain=local))
-            result[(..., *tile.inner)] = estimate[(..., *tile.kept)].to(result.device)
-            done += result[(0, 0, *tile.inner)].numel()
+        shape = tuple(extent + -extent % self.multiple for extent in x.shape[2:])
+        done, total = 0, math.prod(shape)
+        for box, estimate in self._estimates(shape, x, sigma, condition):
+            target = result[(..., *box)]
+            x_size, y_size, z_size = target.shape[2:]
+            target[...] = estimate[..., :x_size, :y_size, :z_size]
+            done += estimate[0, 0].numel()
             if self.on_tile is not None:
                 self.on_tile(done, total)
-        return result[..., : size[0], : size[1], : size[2]]
+        return result
 
-    def _pad(self, volume: Tensor) -> Tensor:
-        missing = [-extent % self.multiple for extent in volume.shape[2:]]
-        return pad_mirrored(volume, missing) if any(missing) else volume
+    def _estimates(
+        self, shape: tuple[int, ...], x: Tensor, sigma: float, condition: Condition
+    ) -> Iterator[tuple[Box, Tensor]]:
+        """Yield boxes that cover the padded volume once, each with what the denoiser makes of it."""
+        for tile in plan_tiles(shape, self.tile, self.halo, self.multiple):
+            part, local = self._cut(tile.outer, x, condition)
+            yield tile.inner, self.denoiser(part, sigma, local)[(..., *tile.kept)]
+
+    def _cut(self, box: Box, x: Tensor, condition: Condition) -> tuple[Tensor, Condition]:
+        part = cut_mirrored(x, box).to(self.device)
+        # The state of the posterior mean is the scan itself.
+        image = part if x is condition.image else cut_mirrored(condition.image, box).to(self.device)
+        gain = None if condition.gain is None else cut_mirrored(condition.gain, box).to(self.device)
+        return part, replace(condition, image=image, gain=gain)
 
 
-def pad_mirrored(volume: Tensor, missing: list[int]) -> Tensor:
-    """Extend a (B, 1, X, Y, Z) volume at the far end of each axis by its mirror image, however thin it is."""
-    for axis, count in enumerate(missing, start=2):
+class StreamedDenoiser(TiledDenoiser):
+    """Runs a denoiser over columns through the whole volume along X, slab by slab.
+
+    There are no halos along X to spend time on, and none at all where a column is as wide as the volume. The
+    arguments are those of `TiledDenoiser`; the denoiser is a `StreamingDenoiser`.
+    """
+
+    denoiser: StreamingDenoiser
+
+    def _estimates(
+        self, shape: tuple[int, ...], x: Tensor, sigma: float, condition: Condition
+    ) -> Iterator[tuple[Box, Tensor]]:
+        starts = range(0, shape[0], SLAB)
+        for column in plan_tiles((0, *shape[1:]), self.tile, self.halo, self.multiple):
+            slabs = [slice(start, min(start + SLAB, shape[0])) for start in starts]
+            parts = (self._cut((slab, *column.outer[1:]), x, condition) for slab in slabs)
+            estimates = self.denoiser.stream(parts, sigma, shape[0])
+            for slab, estimate in zip(slabs, estimates, strict=True):
+                yield (slab, *column.inner[1:]), estimate[(..., *column.kept[1:])]
+
+
+def cut_mirrored(volume: Tensor, box: Box) -> Tensor:
+    """Cut a box out of a (B, 1, X, Y, Z) volume that goes on as its mirror image, however thin it is."""
+    for axis, span in enumerate(box, start=2):
         extent = volume.shape[axis]
-        period = torch.cat([torch.arange(extent), torch.arange(extent - 1, -1, -1)])
-        index = period[torch.arange(extent + count) % (2 * extent)]
-        volume = volume.index_select(axis, index.to(volume.device))
+        if span.stop <= extent:
+            volume = volume.narrow(axis, span.start, span.stop - span.start)
+        else:
+            index = torch.arange(span.start, span.stop, device=volume.device) % (2 * extent)
+            volume = volume.index_select(axis, torch.minimum(index, 2 * extent - 1 - index))
     return volume

@@ -9,13 +9,20 @@ voxel is a function of its receptive field alone and a tile with a halo that wid
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medrestore.networks.rows import Rows, Slabs, convolve, halve, thin, through
+
 FOLD = 2
+ROWS = 16
+"""Voxels along X that a stream takes up again at a time on its way up."""
+
 INPUTS = 4
 FREQUENCIES = tuple(2.0 ** (i / 2) for i in range(-6, 2))
 
@@ -53,15 +60,26 @@ class Block(nn.Module):
         start_at_zero(self.film, self.conv_out)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        hidden = self.conv_in(self.norm(x))
+        hidden = self._activate(self.conv_in(self.norm(x)), embedding)
+        out: Tensor = self.conv_out(hidden).add_(x)
+        return out
+
+    def stream(self, slabs: Slabs, embedding: Tensor, total: int) -> Slabs:
+        """Do the same to a volume of `total` rows that arrives slab by slab."""
+        waiting = Rows()
+        normed = through(lambda slab: self.norm(waiting.put(slab)), slabs)
+        hidden = through(lambda rows: self._activate(rows, embedding), convolve(self.conv_in, normed, total))
+        return through(
+            lambda out: out.add_(waiting.take(out.shape[2])), convolve(self.conv_out, hidden, total)
+        )
+
+    def _activate(self, hidden: Tensor, embedding: Tensor) -> Tensor:
         film = self.film(embedding)[:, :, None, None, None].to(hidden.dtype)
         scale, shift = film.chunk(2, dim=1)
         if torch.is_grad_enabled():
-            hidden = F.silu(torch.addcmul(shift, hidden, 1 + scale))
-        else:  # fresh memory for every result would cost a tenth to a fifth of an evaluation
-            hidden = F.silu(torch.addcmul(shift, hidden, 1 + scale, out=hidden), inplace=True)
-        out: Tensor = self.conv_out(hidden).add_(x)
-        return out
+            return F.silu(torch.addcmul(shift, hidden, 1 + scale))
+        # Fresh memory for every result would cost a tenth to a fifth of an evaluation.
+        return F.silu(torch.addcmul(shift, hidden, 1 + scale, out=hidden), inplace=True)
 
 
 class Blocks(nn.ModuleList):
@@ -71,6 +89,12 @@ class Blocks(nn.ModuleList):
         for block in self:
             x = block(x, embedding)
         return x
+
+    def stream(self, slabs: Slabs, embedding: Tensor, total: int) -> Slabs:
+        """Do the same to a volume of `total` rows that arrives slab by slab."""
+        for block in self:
+            slabs = cast(Block, block).stream(slabs, embedding, total)
+        return slabs
 
 
 def fold(x: Tensor) -> Tensor:
@@ -174,6 +198,44 @@ class VoxelNet(nn.Module):
             x = skips[level] + F.interpolate(self.grow[level](x), scale_factor=2)
             x = self.up[level](x, embedding)
         return unfold(self.head(F.silu(self.head_norm(x))).float())
+
+    def stream(self, slabs: Slabs, levels: Tensor, total: int) -> Slabs:
+        """Predict the noise of a volume that arrives slab by slab, in the memory of some planes.
+
+        Args:
+            slabs: As the inputs of `forward`, cut along X into pieces of even thickness.
+            levels: As in `forward`.
+            total: Size of the volume along X, a multiple of `multiple`.
+
+        Yields:
+            (B, 1, rows, Y, Z) float32: for each slab what `forward` returns there for the whole volume, but
+            for rounding.
+        """
+        embedding, given, done = self.embed(_fourier(levels)), deque[int](), Rows()
+
+        def start(slab: Tensor) -> Tensor:
+            given.append(slab.shape[2])
+            return self._stem(slab, embedding)
+
+        mixed = self._descend(through(start, slabs), embedding, total // FOLD, 0)
+        bright = through(lambda rows: F.silu(self.head_norm(rows)), mixed)
+        for out in convolve(self.head, bright, total // FOLD):
+            done.put(unfold(out.float()))
+            while given and done.count >= given[0]:
+                yield done.take(given.popleft())
+
+    def _descend(self, slabs: Slabs, embedding: Tensor, total: int, level: int) -> Slabs:
+        """Run a level and all below it."""
+        down, up = (cast(Sequence[Blocks], levels) for levels in (self.down, self.up))
+        slabs = down[level].stream(slabs, embedding, total)
+        if level == len(self.shrink):
+            return slabs
+        skip = Rows()
+        halves = halve(cast(nn.Conv3d, self.shrink[level]), through(skip.put, slabs))
+        coarse = thin(self._descend(halves, embedding, total // 2, level + 1), ROWS >> (level + 2) or 1)
+        grown = through(lambda rows: F.interpolate(self.grow[level](rows), scale_factor=2), coarse)
+        joined = through(lambda rows: skip.take(rows.shape[2]) + rows, grown)
+        return up[level].stream(joined, embedding, total)
 
     def _stem(self, inputs: Tensor, embedding: Tensor) -> Tensor:
         """Fold and mix the inputs in float32: at 1 % noise bfloat16 would round away a fifth of the noise."""

@@ -1,0 +1,105 @@
+"""Layers over a volume that arrives slab by slab: the whole volume's result in the memory of some planes.
+
+A slab is a run of rows, planes across the first spatial axis of a (B, C, X, Y, Z) tensor. Slabs come in order
+and without gaps, of any thickness. What a convolution needs of its neighbours it keeps, so no row is computed
+twice and, unlike tiles with a halo, nothing is computed that is thrown away.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Slabs = Iterator[Tensor]
+
+
+class Rows:
+    """Rows that wait for those of another branch: put in by the slab, taken out by the number."""
+
+    def __init__(self) -> None:
+        self._slabs: deque[Tensor] = deque()
+        self.count = 0
+
+    def put(self, slab: Tensor) -> Tensor:
+        """Keep a slab behind those that wait, and return it."""
+        self._slabs.append(slab)
+        self.count += slab.shape[2]
+        return slab
+
+    def take(self, count: int) -> Tensor:
+        """Remove the first `count` rows and return them."""
+        self.count -= count
+        parts = []
+        while count:
+            slab = self._slabs.popleft()
+            if slab.shape[2] > count:
+                self._slabs.appendleft(slab[:, :, count:])
+                slab = slab[:, :, :count]
+            parts.append(slab)
+            count -= slab.shape[2]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def through(layer: Callable[[Tensor], Tensor], slabs: Slabs) -> Slabs:
+    """Run a layer that looks at one row at a time.
+
+    Not a generator, which would keep its last slab alive while the next stage works on the result.
+    """
+    return map(layer, slabs)
+
+
+def thin(slabs: Iterable[Tensor], most: int) -> Slabs:
+    """Cut slabs into ones of at most so many rows: what waited on the way comes out at once at the end."""
+    for slab in slabs:
+        yield from torch.split(slab, most, dim=2)
+
+
+def convolve(conv: nn.Conv3d, slabs: Slabs, total: int) -> Slabs:
+    """Run a 3x3x3 convolution that pads by one zero on every side.
+
+    Args:
+        conv: The convolution.
+        slabs: Its input.
+        total: Rows in all: behind the last comes the padding.
+    """
+    return _present(map(_Convolution(conv, total), slabs))
+
+
+def halve(conv: nn.Conv3d, slabs: Slabs) -> Slabs:
+    """Run a 2x2x2 convolution of stride 2."""
+    waiting = Rows()
+
+    def even(slab: Tensor) -> Tensor | None:
+        waiting.put(slab)
+        count = waiting.count // 2 * 2
+        return conv(waiting.take(count)) if count else None
+
+    return _present(map(even, slabs))
+
+
+class _Convolution:
+    """A convolution that keeps the last two rows; see `convolve`."""
+
+    def __init__(self, conv: nn.Conv3d, total: int) -> None:
+        self._conv = conv
+        self._left = total
+        self._edge: Tensor | None = None
+
+    def __call__(self, slab: Tensor) -> Tensor | None:
+        self._left -= slab.shape[2]
+        zeros = torch.zeros_like(slab[:, :, :1])
+        before = zeros if self._edge is None else self._edge
+        rows = torch.cat([before, slab] if self._left else [before, slab, zeros], dim=2)
+        self._edge = rows[:, :, -2:].clone(memory_format=torch.channels_last_3d)
+        if rows.shape[2] < 3:
+            return None
+        return F.conv3d(rows, self._conv.weight, self._conv.bias, padding=(0, 1, 1))
+
+
+def _present(slabs: Iterator[Tensor | None]) -> Slabs:
+    return cast(Slabs, filter(lambda slab: slab is not None, slabs))
