@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy import ndimage
 
 from medrestore.engine.intensity import bright_level
 from medrestore.engine.noise import FOREGROUND
-from medrestore.types import RealArray
+from medrestore.types import BoolArray, Float64Array, FloatArray, RealArray
+
+FEWEST = 100
+"""Voxels, or pairs of them, without which nothing is said."""
+
+_SLAB = 1 << 22
+"""Voxels looked at together: the residual of a large scan is never there as a whole."""
 
 
 def residual_evidence(
@@ -27,25 +35,81 @@ def residual_evidence(
         ``std_over_sigma`` and ``mean_over_sigma`` of the residual, and ``neighbour_correlation``, its largest
         correlation with itself shifted by one voxel along an axis; None where there is nothing to measure.
     """
-    smooth = ndimage.uniform_filter(np.asarray(restored, dtype=np.float32), 3)
-    tissue = smooth > FOREGROUND * bright_level(smooth)
-    if np.min(sigma) <= 0 or np.count_nonzero(tissue) < 100:
-        return {"std_over_sigma": None, "mean_over_sigma": None, "neighbour_correlation": None}
-    residual = np.asarray((scan - restored) / sigma, dtype=np.float32)
-    inside = residual[tissue]
-    correlations = [_lag_one(residual, tissue, axis) for axis in range(3)]
+    inside, lags = _Moments(), [_Moments() for _ in range(3)]
+    if np.min(sigma) > 0:
+        for residual, tissue, new in _slabs(scan, restored, sigma):
+            values = residual[new][tissue[new]]
+            inside.add(values, values)
+            for axis, lag in enumerate(lags):
+                part = slice(None) if axis == 0 else new
+                lag.add(*_neighbours(residual[part], tissue[part], axis))
+    enough = inside.count >= FEWEST
     return {
-        "std_over_sigma": float(inside.std()),
-        "mean_over_sigma": float(inside.mean()),
-        "neighbour_correlation": max((c for c in correlations if c is not None), key=abs, default=None),
+        "std_over_sigma": float(inside.covariance[0, 0]) ** 0.5 if enough else None,
+        "mean_over_sigma": float(inside.mean[0]) if enough else None,
+        "neighbour_correlation": max(
+            (c for c in (lag.correlation for lag in lags) if c is not None and enough), key=abs, default=None
+        ),
     }
 
 
-def _lag_one(residual: RealArray, mask: RealArray, axis: int) -> float | None:
+def _slabs(
+    scan: RealArray, restored: RealArray, sigma: float | RealArray
+) -> Iterator[tuple[FloatArray, BoolArray, slice]]:
+    """Yield residual and tissue slab by slab along X, each with the last row of the one before.
+
+    Yields:
+        The residual over the noise, where tissue is, and which rows are new.
+    """
+    smooth = ndimage.uniform_filter(np.asarray(restored, dtype=np.float32), 3)
+    least = FOREGROUND * bright_level(smooth)
+    thickness = max(_SLAB // max(scan[0].size, 1), 1)
+    for start in range(0, len(scan), thickness):
+        rows = slice(max(start - 1, 0), start + thickness)
+        level = sigma if np.ndim(sigma) == 0 else np.asarray(sigma)[rows]
+        residual = np.asarray((scan[rows] - restored[rows]) / level, dtype=np.float32)
+        yield residual, smooth[rows] > least, slice(start - rows.start, None)
+
+
+def _neighbours(residual: FloatArray, tissue: BoolArray, axis: int) -> tuple[RealArray, RealArray]:
+    """Return the values of all pairs of neighbours in tissue along an axis."""
     near, far = [slice(None)] * 3, [slice(None)] * 3
     near[axis], far[axis] = slice(None, -1), slice(1, None)
-    both = mask[tuple(near)] & mask[tuple(far)]
-    a, b = residual[tuple(near)][both], residual[tuple(far)][both]
-    if a.size < 100 or not a.std() * b.std() > 0:
-        return None
-    return float(np.corrcoef(a, b)[0, 1])
+    both = tissue[tuple(near)] & tissue[tuple(far)]
+    return residual[tuple(near)][both], residual[tuple(far)][both]
+
+
+class _Moments:
+    """Means and covariance of pairs of values that come in parts; float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._origin = 0.0  # the first value, so that a constant has a variance of exactly zero
+        self._sums: Float64Array = np.zeros(2)
+        self._products: Float64Array = np.zeros((2, 2))
+
+    def add(self, a: RealArray, b: RealArray) -> None:
+        if not a.size:
+            return
+        self._origin = self._origin if self.count else float(a[0])
+        pairs = np.stack([a, b]).astype(np.float64) - self._origin
+        self.count += a.size
+        self._sums += pairs.sum(axis=1)
+        self._products += pairs @ pairs.T
+
+    @property
+    def mean(self) -> Float64Array:
+        return np.asarray(self._sums / self.count + self._origin)
+
+    @property
+    def covariance(self) -> Float64Array:
+        mean = self._sums / self.count
+        return np.asarray(self._products / self.count - np.outer(mean, mean))
+
+    @property
+    def correlation(self) -> float | None:
+        """None where there are too few pairs, or nothing varies."""
+        if self.count < FEWEST:
+            return None
+        (a, both), (_, b) = self.covariance
+        return float(both / np.sqrt(a * b)) if a > 0 and b > 0 else None

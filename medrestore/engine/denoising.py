@@ -40,7 +40,7 @@ class NoisyVoxels(Measurement):
     def finish(self, tensor: Tensor, step: Step) -> Volume:
         """See `Measurement.finish`."""
         if self.share < 1:
-            tensor = torch.lerp(self.condition.image, tensor, self.share)
+            torch.lerp(self.condition.image, tensor, self.share, out=tensor)
         return super().finish(tensor, step)
 
     def spread(self, tensor: Tensor, step: Step) -> Volume:
@@ -70,7 +70,7 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
         options: `noise` and `noise_map`.
     """
     units = model_units(spec.intensity, scan.array)
-    noise = noise_level(scan.array - units.zero, options.noise, units.reference, spec.intensity)
+    noise = noise_level(scan.array, options.noise, units.reference, spec.intensity, units.zero)
     # Weaker noise than the model was made for cannot be told from fine anatomy, let alone its variation.
     varying = noise_map(scan, spec, options) if noise.fraction >= spec.noise[0] else None
     gain = None

@@ -31,9 +31,11 @@ class Units:
         scaled /= np.float32(self.one)
         return scaled
 
-    def from_model(self, array: FloatArray) -> FloatArray:
-        """Return voxels in the units of the scan."""
-        return np.asarray(array * np.float32(self.one) + np.float32(self.zero), dtype=np.float32)
+    def from_model(self, array: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """Return voxels in the units of the scan, in fresh memory or in `out`, which may be `array`."""
+        scaled = np.multiply(array, np.float32(self.one), out=out)
+        scaled += np.float32(self.zero)
+        return scaled
 
 
 def model_units(intensity: Intensity, array: RealArray) -> Units:
@@ -61,7 +63,8 @@ def bright_level(array: RealArray) -> float:
     Returns:
         A positive level in the units of the voxels, or 0 where no voxel is positive.
     """
-    level = float(np.percentile(array, 99))
+    # In the order of memory, in which flattening is no copy.
+    level = float(np.percentile(array.ravel(order="K"), 99))
     if level > 0:
         return level
     positive = array[array > 0]

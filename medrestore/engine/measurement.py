@@ -76,12 +76,16 @@ class Measurement(ABC):
         return self.facts
 
     def physical(self, array: FloatArray) -> FloatArray:
-        """Return voxels that the scanner could have given: a magnitude image has no negative ones."""
-        return np.maximum(array, 0) if self.magnitude else array
+        """Return voxels that the scanner could have given: a magnitude image has no negative ones.
+
+        The array may be changed.
+        """
+        return np.maximum(array, 0, out=array) if self.magnitude else array
 
     def finish(self, tensor: Tensor, step: Step) -> Volume:
-        """Turn a (1, 1, X, Y, Z) result in model units into a volume."""
-        return self.place(self.physical(self.units.from_model(tensor[0, 0].numpy())), step)
+        """Turn a (1, 1, X, Y, Z) result in model units into a volume, in the memory of the tensor."""
+        array = tensor[0, 0].numpy()
+        return self.place(self.physical(self.units.from_model(array, out=array)), step)
 
     def state(self, tensor: Tensor, step: Step) -> Volume:
         """Turn a (1, 1, X, Y, Z) state of a sampler, noise and all, into a volume."""

@@ -8,7 +8,7 @@ import numpy as np
 import pywt
 
 from medrestore.engine.intensity import bright_level
-from medrestore.engine.noise_ct import AIR, estimate_ct_noise
+from medrestore.engine.noise_ct import AIR, estimate_ct_noise, sampled
 from medrestore.errors import ConfigError
 from medrestore.plugin import Intensity
 from medrestore.types import RealArray
@@ -55,22 +55,27 @@ class NoiseLevel:
 
 
 def noise_level(
-    array: RealArray, wish: float | str, percentile: float, intensity: Intensity = Intensity.P99
+    array: RealArray,
+    wish: float | str,
+    percentile: float,
+    intensity: Intensity = Intensity.P99,
+    air: float = 0.0,
 ) -> NoiseLevel:
     """Find the noise level that a scan is to be restored with.
 
     Args:
-        array: (X, Y, Z) voxels, 0 in air.
+        array: (X, Y, Z) voxels.
         wish: A number in the units of the voxels, a percentage of the 99th percentile, or ``"auto"``.
         percentile: The 99th percentile of the scan; in CT, the attenuation of water.
         intensity: Units of the model; those of attenuation say that the scan is one of CT.
+        air: In CT, the voxel value of air.
 
     Raises:
         ConfigError: The wish is neither.
     """
     given = parse_noise(wish)
     if given is None and intensity is Intensity.ATTENUATION:
-        sigma = estimate_ct_noise(array + np.float32(AIR))
+        sigma = estimate_ct_noise(sampled(array) - air + np.float32(AIR))
         return NoiseLevel(sigma, sigma / percentile, "local deviation in soft tissue")
     if given is None:
         sigma = estimate_noise(array)

@@ -43,6 +43,11 @@ def without_padding(array: RealArray) -> FloatArray:
     return voxels
 
 
+def sampled(array: RealArray) -> RealArray:
+    """Return the slices that the noise is estimated in, (X, Y, Z) and no copy."""
+    return array[:, :, :: -(-array.shape[2] // MAX_SLICES)]
+
+
 def estimate_ct_noise(array: RealArray) -> float:
     """Estimate the standard deviation of the noise in soft tissue.
 
@@ -52,8 +57,7 @@ def estimate_ct_noise(array: RealArray) -> float:
     Returns:
         Standard deviation in HU; 0 where nothing varies.
     """
-    step = -(-array.shape[2] // MAX_SLICES)
-    voxels = without_padding(array[:, :, ::step])
+    voxels = without_padding(sampled(array))
     deviation = local_deviation(voxels)
     measured = ndimage.minimum_filter(voxels, (WINDOW, WINDOW, 1)) > PADDED
     for chosen in (soft_tissue(voxels), voxels > AIR / 2, measured):

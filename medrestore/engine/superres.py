@@ -149,7 +149,7 @@ def thick_slices(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     """
     plan = plan_slices(scan, options)
     units = model_units(spec.intensity, scan.array)
-    noise = _noise(noise_level(scan.array - units.zero, options.noise, units.reference, spec.intensity))
+    noise = _noise(noise_level(scan.array, options.noise, units.reference, spec.intensity, units.zero))
     slices = units.to_model(plan.to_stack(scan.array))
     told = upsample(slices, plan.stack, noise.sigma / units.one)
     image = torch.from_numpy(told.image)[None, None]
