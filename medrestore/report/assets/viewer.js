@@ -1,0 +1,95 @@
+"use strict";
+// Two linked panes and the residual, drawn by NiiVue from the volumes that the page holds.
+(async () => {
+  const settings = JSON.parse(document.getElementById("settings").textContent);
+  const names = ["before", "after", "residual"].filter((name) => document.getElementById(`volume-${name}`));
+  const panes = {};
+  const input = (id) => document.getElementById(id);
+
+  // Blue below 0, near white at 0, red above: as in the pictures of the residual.
+  const diverging = { R: [33, 246, 178], G: [102, 246, 24], B: [172, 246, 43], A: [255, 255, 255], I: [0, 128, 255] };
+
+  async function open(name) {
+    const pane = new niivue.Niivue({
+      backColor: [0, 0, 0, 1],
+      crosshairColor: [0.35, 0.75, 1, 0.7],
+      crosshairWidth: 1,
+      fontColor: [0.75, 0.75, 0.75, 1],
+      dragAndDropEnabled: false,
+      isNearestInterpolation: true,
+      isSliceMM: false,
+      multiplanarShowRender: 0,
+      multiplanarLayout: 2,
+      loadingText: "",
+      logLevel: "error",
+    });
+    await pane.attachToCanvas(input(`canvas-${name}`));
+    if (name === "residual") pane.addColormap("diverging", diverging);
+    const volume = await niivue.NVImage.loadFromBase64({
+      base64: input(`volume-${name}`).textContent,
+      name: `${name}.nii.gz`,
+      colormap: name === "residual" ? "diverging" : "gray",
+      trustCalMinMax: false,
+    });
+    pane.addVolume(volume);
+    panes[name] = pane;
+  }
+
+  function apply() {
+    for (const name of names) {
+      const volume = panes[name].volumes[0];
+      const limit = Math.abs(Number(input("limit").value)) || settings.residual;
+      volume.cal_min = name === "residual" ? -limit : Number(input("low").value);
+      volume.cal_max = name === "residual" ? limit : Number(input("high").value);
+      panes[name].updateGLVolume();
+    }
+  }
+
+  function look() {
+    const kinds = { axial: 0, coronal: 1, sagittal: 2, all: 3 };
+    for (const name of names) {
+      panes[name].setInterpolation(!input("smooth").checked);
+      panes[name].setSliceType(kinds[input("view").value]);
+    }
+  }
+
+  // The value of the voxel that a point in mm lies in, in each volume by its own grid.
+  function tell(location) {
+    const place = [...location.mm].slice(0, 3);
+    const letters = [["R", "L"], ["A", "P"], ["S", "I"]];
+    const words = place.map((mm, axis) => `${letters[axis][mm < 0 ? 1 : 0]} ${Math.abs(mm).toFixed(1)}`);
+    input("place").textContent = `${words.join(", ")} mm`;
+    for (const name of names) {
+      const volume = panes[name].volumes[0];
+      const voxel = volume.mm2vox(place);
+      const value = volume.getValue(...voxel);
+      input(`value-${name}`).textContent = Number.isFinite(value) ? value.toPrecision(4) : "";
+    }
+  }
+
+  function reset() {
+    [input("low").value, input("high").value] = settings.window.map((value) => Number(value.toPrecision(4)));
+    input("limit").value = Number(settings.residual.toPrecision(4));
+    apply();
+  }
+
+  try {
+    for (const name of names) await open(name);
+    for (const name of names) {
+      panes[name].broadcastTo(names.filter((other) => other !== name).map((other) => panes[other]), { "2d": true });
+      panes[name].onLocationChange = tell;
+    }
+    apply();
+    look();
+    panes.before.createOnLocationChange();
+    for (const id of ["low", "high", "limit"]) input(id).addEventListener("change", apply);
+    for (const id of ["view", "smooth"]) input(id).addEventListener("change", look);
+    input("reset").addEventListener("click", reset);
+    document.documentElement.dataset.viewer = "ready";
+  } catch (error) {
+    const message = input("no-viewer");
+    message.textContent = `The viewer cannot start (${error.message}); it needs WebGL 2. The slices below are whole.`;
+    message.hidden = false;
+    document.documentElement.dataset.viewer = "failed";
+  }
+})();

@@ -1,0 +1,186 @@
+"""The page of one case: what is known of it, a viewer, and slices at the scan's own resolution."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+from medrestore.errors import InputError
+from medrestore.report.cohort import MEASURES
+from medrestore.report.markup import Markup, join, tag
+from medrestore.report.page import asset, number, or_dash, page, times, why_missing
+from medrestore.report.pictures import image
+from medrestore.report.preview import CROP, NAMES, Facts, Preview
+from medrestore.report.rows import CaseRow
+from medrestore.report.sampling import PLANES
+
+TITLES = {"before": "Before", "after": "After", "residual": "Residual (before − after)"}
+
+_VIEWS = (("all", "All three planes"), ("axial", "Axial"), ("coronal", "Coronal"), ("sagittal", "Sagittal"))
+
+
+def case_page(row: CaseRow, title: str) -> Markup:
+    """Return ``cases/ID.html`` of one case: at most 8 MB, and whole without any other file."""
+    kept, missing = _pictures(row)
+    header = tag(
+        "header",
+        tag("nav", tag("a", f"← {title}", href="../report.html")),
+        tag("h1", row.name, " ", tag("span", row.status, class_=f"badge {row.status}")),
+    )
+    parts = [_cause(row), _facts(row)]
+    if kept is None:
+        body = join(header, tag("main", *parts, tag("p", missing)))
+        return page(f"{row.name} – {title}", body)
+    parts += [_viewer(kept), _slices(kept), _how_made(kept.facts)]
+    body = join(header, tag("main", *parts), _data(kept))
+    return page(f"{row.name} – {title}", body, asset("niivue.umd.js"), asset("viewer.js"))
+
+
+def _pictures(row: CaseRow) -> tuple[Preview | None, str]:
+    if row.pictures is None:
+        return None, f"There are no pictures: {why_missing(row, 'none were kept')}."
+    try:
+        return Preview(row.pictures), ""
+    except InputError:
+        return None, "There are no pictures: the file that they were kept in cannot be read."
+
+
+def _cause(row: CaseRow) -> Markup | None:
+    if row.cause is None:
+        return None
+    stage = "" if row.stage is None else f" at {row.stage}"
+    return tag("section", tag("h2", f"Why it {_became(row)}{stage}"), tag("pre", row.cause, class_="cause"))
+
+
+def _became(row: CaseRow) -> str:
+    return {"failed": "failed", "skipped": "was skipped"}.get(row.status, "is worth a look")
+
+
+def _facts(row: CaseRow) -> Markup:
+    result = None if row.output is None else tag("a", row.output, href=f"../{quote(row.output)}")
+    facts: list[tuple[str, object | None, str]] = [
+        ("Case", row.case, ""),
+        ("Result", result, why_missing(row, "nothing was written")),
+        ("Model", row.model, why_missing(row, "no model ran")),
+        ("Task", row.task, why_missing(row, "no model ran")),
+        ("Modality", row.modality, "the scan was not read"),
+        ("Shape / voxels", times(row.shape), "the scan was not read"),
+        ("Voxel size / mm", times(row.spacing_mm), "the scan was not read"),
+        ("Attempts", row.attempts, ""),
+    ]
+    for measure in MEASURES:
+        unit = f" / {measure.unit}" if measure.unit else ""
+        value = number(measure.value(row), measure.digits)
+        facts.append((measure.title + unit, value, why_missing(row, measure.reason)))
+        if measure.predicted is not None:
+            promised = number(measure.predicted(row), measure.digits)
+            facts.append((f"Predicted {measure.title.lower()}{unit}", promised, "no prediction was made"))
+    items = (tag("div", tag("dt", name), tag("dd", or_dash(value, why))) for name, value, why in facts)
+    return tag("section", tag("dl", *items))
+
+
+def _viewer(kept: Preview) -> Markup:
+    names = [name for name in NAMES if kept.volume(name) is not None]
+    panes = (
+        tag(
+            "figure",
+            tag("figcaption", TITLES[name], " ", tag("output", id=f"value-{name}")),
+            tag("canvas", id=f"canvas-{name}", tabindex=0, aria_label=f"{TITLES[name]}, interactive slices"),
+        )
+        for name in names
+    )
+    failed = tag("p", id="no-viewer", class_="cause", hidden=True)
+    without = tag("noscript", tag("p", "The viewer needs JavaScript; the slices below do not."))
+    panels = tag("div", *panes, class_="panes", style=f"--panes: {len(names)}")
+    return tag("section", tag("h2", "Viewer"), _controls(kept.facts), without, failed, panels, _help())
+
+
+def _controls(facts: Facts) -> Markup:
+    options = [tag("option", text, value=value) for value, text in _VIEWS]
+    low, high = (f"{value:.4g}" for value in facts.window)
+    unit = f" / {facts.units}" if facts.units == "HU" else ""
+    return tag(
+        "div",
+        tag("label", "View ", tag("select", *options, id="view")),
+        tag("label", f"Black{unit} ", tag("input", type="number", id="low", value=low, step="any")),
+        tag("label", f"White{unit} ", tag("input", type="number", id="high", value=high, step="any")),
+        tag(
+            "label",
+            f"Residual ±{unit} ",
+            tag("input", type="number", id="limit", value=f"{facts.residual[0]:.4g}", step="any", min=0),
+        ),
+        tag("label", tag("input", type="checkbox", id="smooth"), " smooth"),
+        tag("button", "Reset", type="button", id="reset"),
+        tag("output", id="place", aria_live="off"),
+        class_="filters",
+    )
+
+
+def _help() -> Markup:
+    return tag(
+        "p",
+        "Click or drag to move the crosshair in all panes, scroll to leaf through the slices. "
+        "The letters at the edges name the patient's sides. Viewer: NiiVue (BSD-2-Clause; its licence is "
+        "in the source of this page).",
+        class_="note",
+    )
+
+
+def _slices(kept: Preview) -> Markup:
+    rows = [_slice_row(kept, across) for across in reversed(PLANES)]
+    names = [name for name in NAMES if kept.plane(name, "axial") is not None]
+    head = tag("tr", tag("td"), *(tag("th", TITLES[name], scope="col") for name in names))
+    table = tag("table", tag("thead", head), tag("tbody", *rows), class_="slices")
+    note = (
+        f"The middle of the scan at its own resolution, at most {CROP} voxels of it on a side. "
+        "Superior or anterior is up, the patient's left or front is on the left or right as in the viewer."
+    )
+    return tag(
+        "section", tag("h2", "Middle slices"), tag("p", note, class_="note"), tag("div", table, class_="wide")
+    )
+
+
+def _slice_row(kept: Preview, across: str) -> Markup:
+    cells = []
+    for name in NAMES:
+        data = kept.plane(name, across)
+        if data is not None:
+            width, height = _size(kept.facts, f"{name} {across}")
+            cells.append(tag("td", image(data, width, height, f"{TITLES[name]}, {across}")))
+    return tag("tr", tag("th", across, scope="row"), *cells)
+
+
+def _size(facts: Facts, key: str) -> tuple[int, int]:
+    """Return width and height in pixels: the finest voxels as they are, long ones drawn long."""
+    pixel, extent = facts.pixels_mm[key], facts.extent_mm[key]
+    finest = min(min(sizes) for sizes in facts.pixels_mm.values())
+    height, width = (min(length, CROP * size) / finest for length, size in zip(extent, pixel, strict=True))
+    scale = min(1.0, 1.5 * CROP / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _how_made(facts: Facts) -> Markup:
+    made = []
+    for name, factors in facts.factors.items():
+        whole = "every voxel" if max(factors) == 1 else f"means of {times(factors)} voxels"
+        made.append(tag("li", f"{TITLES[name]}: {whole}, {times(facts.spacing_mm[name], 3)} mm."))
+    note = (
+        "A scan that is too large for this page is averaged over blocks of voxels. Averaging takes noise "
+        "out of before and after alike: judge noise by the slices above. Values are rounded for display."
+    )
+    return tag("section", tag("h2", "What the viewer shows"), tag("p", note), tag("ul", *made))
+
+
+def _data(kept: Preview) -> Markup:
+    facts = kept.facts
+    settings = {"window": list(facts.window), "residual": facts.residual[0], "units": facts.units}
+    # In a script element nothing is escaped; numbers and a unit cannot end it, but "<" never passes.
+    text = json.dumps(settings).replace("<", "\\u003c")
+    blocks = [tag("script", Markup(text), type="application/json", id="settings")]
+    for name in NAMES:
+        data = kept.volume(name)
+        if data is not None:
+            code = Markup(base64.b64encode(data).decode("ascii"))
+            blocks.append(tag("script", code, type="application/gzip", id=f"volume-{name}"))
+    return join(*blocks)

@@ -1,0 +1,203 @@
+"""The page of the cohort: what became of all cases, how they are distributed, and each in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from medrestore.errors import InputError
+from medrestore.report.charts import histogram
+from medrestore.report.markup import Markup, join, tag
+from medrestore.report.page import asset, gib, number, or_dash, page, percent, times, why_missing
+from medrestore.report.pictures import image
+from medrestore.report.preview import NAMES, THUMBNAIL, Preview
+from medrestore.report.rows import CaseRow
+from medrestore.report.tables import count
+
+NO_REFERENCE = "no reference was given"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number that cases have, with the reason where one has none."""
+
+    title: str
+    unit: str
+    value: Callable[[CaseRow], float | None]
+    reason: str
+    digits: int = 3
+    predicted: Callable[[CaseRow], float | None] | None = None
+
+
+MEASURES = (
+    Measure("Noise", "%", lambda row: percent(row.noise), "no noise level was found", 2),
+    Measure("PSNR", "dB", lambda row: row.psnr, NO_REFERENCE),
+    Measure("SSIM", "", lambda row: row.ssim, NO_REFERENCE),
+    Measure("Time", "s", lambda row: row.seconds, "not measured", 3, lambda row: row.predicted_seconds),
+    Measure(
+        "Peak memory",
+        "GiB",
+        lambda row: gib(row.peak_bytes),
+        "not measured",
+        3,
+        lambda row: gib(row.predicted_peak_bytes),
+    ),
+)
+
+
+def cohort_page(rows: Sequence[CaseRow], title: str) -> Markup:
+    """Return ``report.html`` of `rows`, which are in the order they are to be shown in."""
+    body = join(
+        tag("header", tag("h1", title), _counts(rows), _links()),
+        tag("main", _distributions(rows), _cases(rows)),
+    )
+    return page(title, body, asset("report.js"))
+
+
+def _counts(rows: Sequence[CaseRow]) -> Markup:
+    numbers = count(rows)
+    items = (tag("li", tag("b", numbers[name]), f" {name}", class_=name) for name in numbers if numbers[name])
+    return tag(
+        "ul", tag("li", tag("b", len(rows)), f" case{'s' * (len(rows) != 1)}"), *items, class_="counts"
+    )
+
+
+def _links() -> Markup:
+    files = (("summary.csv", "summary.csv"), ("summary.json", "summary.json"))
+    links = [tag("a", text, href=target) for target, text in files]
+    return tag("p", "The same as tables: ", links[0], ", ", links[1], ".")
+
+
+def _distributions(rows: Sequence[CaseRow]) -> Markup | None:
+    figures = []
+    for measure in MEASURES:
+        values = [value for row in rows if (value := measure.value(row)) is not None]
+        if values:
+            figures.append(histogram(values, measure.title, measure.unit))
+    if not figures:
+        return None
+    return tag("section", tag("h2", "Distributions"), tag("div", *figures, class_="figures"))
+
+
+def _cases(rows: Sequence[CaseRow]) -> Markup:
+    heads = ["Case", "Status", "Model", "Scan / voxels, mm"]
+    heads += [f"{m.title} / {m.unit}" if m.unit else m.title for m in MEASURES]
+    cells = [_head(text, n + 1, numeric=n > 3) for n, text in enumerate(heads)]
+    pictures = tag("th", "Before, after, residual", scope="col")
+    table = tag(
+        "table",
+        tag("caption", "All cases. A head sorts by its column; once more, the other way.", class_="hidden"),
+        tag("thead", tag("tr", pictures, *cells)),
+        tag("tbody", *(_row(row) for row in rows)),
+        id="cases",
+    )
+    return tag("section", tag("h2", "Cases"), _filters(rows), tag("div", table, class_="wide"))
+
+
+def _head(text: str, column: int, numeric: bool) -> Markup:
+    button = tag("button", text, type="button", data_column=column)
+    return tag("th", button, scope="col", class_="number" if numeric else None, aria_sort="none")
+
+
+def _filters(rows: Sequence[CaseRow]) -> Markup:
+    text = tag(
+        "label", "Find ", tag("input", type="search", id="find", placeholder="name, model, cause", size=24)
+    )
+    choices = [
+        _choice("Status", "status", sorted({row.status for row in rows})),
+        _choice("Modality", "modality", sorted({row.modality for row in rows if row.modality})),
+        _choice("Model", "model", sorted({row.model for row in rows if row.model})),
+    ]
+    shown = tag("output", id="shown", aria_live="polite")
+    return tag("div", text, *choices, shown, class_="filters")
+
+
+def _choice(label: str, key: str, values: Sequence[str]) -> Markup | None:
+    if len(values) < 2:
+        return None
+    options = [tag("option", "all", value=""), *(tag("option", value, value=value) for value in values)]
+    return tag("label", f"{label} ", tag("select", *options, data_key=key))
+
+
+def _row(row: CaseRow) -> Markup:
+    measures = (_measure(row, measure) for measure in MEASURES)
+    return tag(
+        "tr",
+        tag("td", _thumbnails(row)),
+        tag("td", *_name(row), data_value=row.name),
+        tag("td", *_status(row), data_value=row.status),
+        tag("td", *_two(row.model, why_missing(row, "no model ran"), row.task), data_value=row.model),
+        tag("td", *_scan(row), data_value=_voxels(row)),
+        *measures,
+        class_=row.status,
+        data_status=row.status,
+        data_modality=row.modality,
+        data_model=row.model,
+    )
+
+
+def _name(row: CaseRow) -> list[Markup | None]:
+    known = None if row.name == row.case else tag("small", row.case)
+    result = None if row.output is None else tag("small", tag("a", "result", href=quote(row.output)))
+    return [tag("a", row.name, href=f"cases/{row.case}.html"), known, result]
+
+
+def _status(row: CaseRow) -> list[Markup | None]:
+    stage = f" at {row.stage}" if row.status == "failed" and row.stage else ""
+    tries = tag("small", f"{row.attempts} attempts") if row.attempts > 1 else None
+    return [tag("span", row.status + stage, class_=f"badge {row.status}"), tries]
+
+
+def _scan(row: CaseRow) -> list[Markup | None]:
+    sizes = times(row.spacing_mm, 3)
+    kind = None if row.modality is None else tag("b", row.modality, " ")
+    size = None if sizes is None else tag("small", f"{sizes} mm")
+    return [kind, or_dash(times(row.shape), "the scan was not read"), size]
+
+
+def _voxels(row: CaseRow) -> int | None:
+    return None if row.shape is None else row.shape[0] * row.shape[1] * row.shape[2]
+
+
+def _two(text: str | None, reason: str, below: str | None) -> list[Markup | None]:
+    return [or_dash(text, reason), None if below is None else tag("small", below)]
+
+
+def _measure(row: CaseRow, measure: Measure) -> Markup:
+    value = measure.value(row)
+    shown = or_dash(number(value, measure.digits), why_missing(row, measure.reason))
+    return tag("td", shown, _beside(row, measure), class_="number", data_value=value)
+
+
+def _beside(row: CaseRow, measure: Measure) -> Markup | None:
+    """Return what stands below a number in small: what was promised, or the noise of CT as people say it."""
+    if measure.title == "Noise" and row.modality == "CT" and row.noise is not None:
+        return tag("small", f"{number(1000 * row.noise, 2)} HU")
+    promised = None if measure.predicted is None else measure.predicted(row)
+    return None if promised is None else tag("small", f"predicted {number(promised, measure.digits)}")
+
+
+def _thumbnails(row: CaseRow) -> Markup:
+    if row.cause is not None:
+        return tag("p", row.cause.partition("\n")[0], class_="cause", title=row.cause)
+    if row.pictures is None:
+        return or_dash(None, why_missing(row, "no pictures were kept"))
+    try:
+        kept = Preview(row.pictures)
+    except InputError:
+        return or_dash(None, "the pictures of this case cannot be read")
+    images = []
+    for name in NAMES:
+        data = kept.thumbnail(name)
+        if data is not None:
+            width, height = _fit(kept, name)
+            images.append(image(data, width, height, f"{name}, {kept.facts.thumbnail}"))
+    return tag("div", *images, class_="thumbnails")
+
+
+def _fit(kept: Preview, name: str) -> tuple[int, int]:
+    """Return width and height in pixels, in the proportions of the patient."""
+    height, width = kept.facts.extent_mm[f"{name} {kept.facts.thumbnail}"]
+    scale = THUMBNAIL / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))

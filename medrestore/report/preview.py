@@ -1,0 +1,226 @@
+"""What the worker keeps of a case for its report: three small volumes and pictures of their middle slices."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel as nib
+import numpy as np
+
+from medrestore.errors import InputError
+from medrestore.io.atomic import atomic_write
+from medrestore.report import pictures
+from medrestore.report.sampling import PLANES, Reduced, factors_for, plane, reduced
+from medrestore.types import FloatArray, Modality, RealArray
+from medrestore.volume import Volume
+
+NAMES = ("before", "after", "residual")
+"""What there may be volumes and pictures of."""
+
+BUDGET = 3_600_000
+"""Bytes of the three volumes together: a page of 8 MB less the viewer (2.3 MB), the pictures (up to 0.8 MB)
+and a third on top for base64."""
+
+CROP = 256
+"""Longest side of a picture at the scan's own resolution, in voxels."""
+
+THUMBNAIL = 96
+"""Longest side of a picture in the table of cases, in pixels."""
+
+# Noise in CT is judged in the window of soft tissue.
+_CT_WINDOW = (-160.0, 240.0)
+# Steps in the range that most voxels lie in: finer than a screen shows, coarse enough to compress.
+_STEPS = 1024
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How volumes and pictures were made, and how to show them.
+
+    Attributes:
+        units: Units of the voxels.
+        window: Values that are black and white before and after.
+        residual: The residual is shown from minus to plus this value: in the volume, and in the pictures.
+        factors: Voxels averaged into one along each axis, by volume.
+        spacing_mm: Voxel size after that, by volume.
+        pixels_mm: Height and width of a pixel, by name and plane (``"before axial"``).
+        extent_mm: Height and width of the whole slice, likewise.
+        thumbnail: The plane of the thumbnails.
+    """
+
+    units: str
+    window: tuple[float, float]
+    residual: tuple[float, float]
+    factors: Mapping[str, list[int]]
+    spacing_mm: Mapping[str, list[float]]
+    pixels_mm: Mapping[str, list[float]]
+    extent_mm: Mapping[str, list[float]]
+    thumbnail: str
+
+
+class Preview:
+    """What `preview` wrote, read a part at a time: the table of cases needs no volumes.
+
+    Attributes:
+        facts: How it was made.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                self._names = archive.files
+            self._path = path
+            self.facts = Facts(**json.loads(self._read("facts")))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: holds no pictures of a case ({error}); run the case again") from error
+
+    def _read(self, name: str) -> bytes:
+        with np.load(self._path, allow_pickle=False) as archive:
+            return cast(bytes, archive[name].tobytes())
+
+    def _get(self, name: str) -> bytes | None:
+        return self._read(name) if name in self._names else None
+
+    def volume(self, name: str) -> bytes | None:
+        """Return a gzipped NIfTI file of ``"before"``, ``"after"`` or ``"residual"``, if there is one."""
+        return self._get(f"volume {name}")
+
+    def plane(self, name: str, across: str) -> bytes | None:
+        """Return a PNG file of a middle slice at the scan's own resolution."""
+        return self._get(f"plane {name} {across}")
+
+    def thumbnail(self, name: str) -> bytes | None:
+        """Return a small PNG file."""
+        return self._get(f"thumbnail {name}")
+
+
+def preview(before: Volume, after: Volume, residual: Volume | None, path: Path) -> None:
+    """Write what the report shows of a case: at most 5 MB, however large the scan is.
+
+    Args:
+        before: The scan.
+        after: The result; it may lie on a finer grid.
+        residual: Before minus after. None: it is taken from the two where they share a grid.
+        path: The file to write, ending in ``.npz``; one that is there is replaced.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    volumes = {"before": before, "after": after}
+    if residual is not None:
+        volumes["residual"] = residual
+    shares_grid = before.geometry.allclose(after.geometry)
+    small, files = _small_volumes(volumes, shares_grid)
+    planes, pixels = _planes(volumes, shares_grid)
+    extents = {
+        f"{name} {across}": [n * size for n, size in zip(item.shape, pixels[f"{name} {across}"], strict=True)]
+        for (name, across), item in planes.items()
+    }
+    facts = Facts(
+        units=before.units,
+        window=_window(before, small["before"].array),
+        residual=(
+            _limit(item.array for name, item in small.items() if name == "residual"),
+            _limit(item for (name, _), item in planes.items() if name == "residual"),
+        ),
+        factors={name: list(item.factors) for name, item in small.items()},
+        spacing_mm={name: list(item.geometry.spacing) for name, item in small.items()},
+        pixels_mm=pixels,
+        extent_mm=extents,
+        thumbnail=_clearest_plane(before),
+    )
+    files |= _pictures(planes, facts)
+    files["facts"] = json.dumps(asdict(facts)).encode()
+    with atomic_write(path, overwrite=True) as temporary, temporary.open("wb") as file:
+        contents: dict[str, Any] = {name: np.frombuffer(data, np.uint8) for name, data in files.items()}
+        np.savez(file, **contents)
+
+
+def _small_volumes(
+    volumes: Mapping[str, Volume], shares_grid: bool
+) -> tuple[dict[str, Reduced], dict[str, bytes]]:
+    """Average until the compressed files together keep to `BUDGET`, which only trying tells."""
+    voxels = 6 * BUDGET // 10
+    while True:
+        small = {name: reduced(item, factors_for(item.geometry, voxels)) for name, item in volumes.items()}
+        if "residual" not in small and shares_grid:
+            # Averaging is linear: the mean of the difference is the difference of the means.
+            difference = small["before"].array - small["after"].array
+            small["residual"] = Reduced(difference, small["before"].geometry, small["before"].factors)
+        files = {f"volume {name}": _nifti(item) for name, item in small.items()}
+        size = sum(map(len, files.values()))
+        if size <= BUDGET:
+            return small, files
+        voxels = int(0.95 * voxels * BUDGET / size)
+
+
+def _nifti(item: Reduced) -> bytes:
+    """Return a gzipped NIfTI file of int16, without a word on where it comes from."""
+    low, high = np.percentile(item.array, (0.1, 99.9)).tolist()
+    step = (high - low) / _STEPS or float(np.abs(item.array).max()) / _STEPS or 1.0
+    middle = (high + low) / 2
+    stored = np.clip(np.rint((item.array - middle) / step), -32767, 32767).astype(np.int16)
+    image = nib.Nifti1Image(stored, item.geometry.affine)
+    image.header.set_slope_inter(step, middle)
+    image.header.set_xyzt_units("mm")
+    return gzip.compress(image.to_bytes(), 6, mtime=0)
+
+
+def _planes(
+    volumes: Mapping[str, Volume], shares_grid: bool
+) -> tuple[dict[tuple[str, str], FloatArray], dict[str, list[float]]]:
+    """Return slices through the middle of the result, and the size of their pixels, at full resolution."""
+    grid = volumes["after"].geometry
+    middle = grid.world((np.asarray(grid.shape) - 1) / 2)
+    planes: dict[tuple[str, str], FloatArray] = {}
+    pixels: dict[str, list[float]] = {}
+    for across in PLANES:
+        for name, volume in volumes.items():
+            planes[name, across], size = plane(volume, across, middle)
+            pixels[f"{name} {across}"] = list(size)
+        if ("residual", across) not in planes and shares_grid:
+            planes["residual", across] = planes["before", across] - planes["after", across]
+            pixels[f"residual {across}"] = pixels[f"before {across}"]
+    return planes, pixels
+
+
+def _pictures(planes: Mapping[tuple[str, str], FloatArray], facts: Facts) -> dict[str, bytes]:
+    files = {}
+    for (name, across), values in planes.items():
+        limit = facts.residual[1]
+        window, palette = (
+            ((-limit, limit), pictures.residual_palette()) if name == "residual" else (facts.window, b"")
+        )
+        files[f"plane {name} {across}"] = pictures.png(pictures.centre(values, CROP), window, 256, palette)
+        if across == facts.thumbnail:
+            files[f"thumbnail {name}"] = pictures.png(
+                pictures.thinned(values, THUMBNAIL), window, 64, palette
+            )
+    return files
+
+
+def _window(before: Volume, means: FloatArray) -> tuple[float, float]:
+    if before.modality is Modality.CT:
+        return _CT_WINDOW
+    low, high = np.percentile(means, (0.5, 99.8)).tolist()
+    return min(low, 0.0) if low < 0.1 * high else low, high
+
+
+def _limit(values: Iterable[RealArray]) -> float:
+    """Return what nearly no voxel of a residual exceeds; 1 where there is nothing to see."""
+    return max((float(np.percentile(np.abs(item), 99.5)) for item in values), default=1.0) or 1.0
+
+
+def _clearest_plane(volume: Volume) -> str:
+    """Return the plane across the longest side of a voxel; axial where they are cubes."""
+    sizes = np.abs(volume.geometry.direction * volume.geometry.spacing).max(axis=1)
+    return max(PLANES, key=lambda name: (round(float(sizes[PLANES[name]]), 3), name == "axial"))

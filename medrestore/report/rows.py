@@ -1,0 +1,83 @@
+"""What a report knows of a case: one plain row, free of anything that names a patient."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from medrestore.errors import ConfigError
+from medrestore.geometry import Shape
+
+STATUSES = ("failed", "skipped", "done")
+"""What can have become of a case, in the order of a report: failures first."""
+
+# Cases name files and are parts of addresses.
+_CASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseRow:
+    """One case of a batch, as a report shows it. None is a value that there is not.
+
+    Attributes:
+        case: Id of the case: letters, digits, ``-`` and ``_``; it names the page of the case.
+        name: What people see: a safe relative path, or the id where names are hidden.
+        status: ``"done"``, ``"failed"`` or ``"skipped"``.
+        cause: Why it failed or was skipped, in plain words; the first line is the summary.
+        stage: The last stage that was begun, such as ``"read"`` or ``"network"``.
+        model: Full name of the model.
+        task: ``"denoise"`` or ``"superres"``.
+        modality: ``"MR"``, ``"CT"`` or ``"unknown"``.
+        shape: Voxels of the scan along X, Y and Z.
+        spacing_mm: Voxel size of the scan along the same axes, in mm.
+        noise: Noise level as in the record of the run (``noise.fraction``): standard deviation over the
+            bright level of the scan; in CT, over the attenuation of water, so that 0.01 is 10 HU.
+        psnr: PSNR of the result, in dB; None without a reference.
+        ssim: SSIM of the result, 0 to 1; None without a reference.
+        seconds: Wall-clock time.
+        predicted_seconds: The time that the planner promised.
+        peak_bytes: Peak resident memory.
+        predicted_peak_bytes: The memory that the planner promised.
+        attempts: How often the case was tried.
+        output: Path of the result, relative to the folder of the report.
+        pictures: What `preview` wrote of the case; None shows the case without pictures.
+
+    Raises:
+        ConfigError: The id cannot name a file, or the status is unknown.
+    """
+
+    case: str
+    name: str
+    status: str
+    cause: str | None = None
+    stage: str | None = None
+    model: str | None = None
+    task: str | None = None
+    modality: str | None = None
+    shape: Shape | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    noise: float | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    seconds: float | None = None
+    predicted_seconds: float | None = None
+    peak_bytes: int | None = None
+    predicted_peak_bytes: int | None = None
+    attempts: int = 1
+    output: str | None = None
+    pictures: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would become a wrong file name or a wrong group, and forget what is no number."""
+        if not _CASE.fullmatch(self.case):
+            raise ConfigError(
+                f"case id {self.case!r}; expected at most 100 letters, digits, '-' or '_': it names a page"
+            )
+        if self.status not in STATUSES:
+            raise ConfigError(f"case {self.case}: status {self.status!r}; expected one of {STATUSES}")
+        for name in ("noise", "psnr", "ssim", "seconds", "predicted_seconds"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                object.__setattr__(self, name, None)

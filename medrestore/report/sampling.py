@@ -1,0 +1,104 @@
+"""A volume made small enough to look at: block means, middle planes, and what to show as black and white."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation
+
+from medrestore.geometry import Geometry, Shape
+from medrestore.types import FloatArray, RealArray
+from medrestore.volume import Volume
+
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""The axis across each plane, once the array runs right, anterior, superior."""
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A volume of block means.
+
+    Attributes:
+        array: (X, Y, Z) means.
+        geometry: Their grid.
+        factors: Voxels of the scan along each axis that became one.
+    """
+
+    array: FloatArray
+    geometry: Geometry
+    factors: Shape
+
+
+def factors_for(geometry: Geometry, voxels: int) -> Shape:
+    """Return how many voxels along each axis to average, so that at most about `voxels` are left.
+
+    The axis of the smallest voxels is thinned first, which makes them as cubic as whole factors can.
+    """
+    factors = [1, 1, 1]
+    while np.prod([-(-n // f) for n, f in zip(geometry.shape, factors, strict=True)]) > voxels:
+        sizes = [
+            s * f if n > f else np.inf
+            for s, f, n in zip(geometry.spacing, factors, geometry.shape, strict=True)
+        ]
+        factors[int(np.argmin(sizes))] += 1
+    first, second, third = factors
+    return first, second, third
+
+
+def reduced(volume: Volume, factors: Shape) -> Reduced:
+    """Return means over blocks of `factors` voxels; at the far end a block holds what there is.
+
+    A slab at a time along the slowest axis in memory: neither a copy nor a memory-mapped whole is made.
+    """
+    array = volume.array
+    slow = int(np.argmax(np.abs(array.strides)))
+    slabs = []
+    for start in range(0, array.shape[slow], factors[slow]):
+        index = tuple(slice(start, start + factors[slow]) if n == slow else slice(None) for n in range(3))
+        slabs.append(_means(np.asarray(array[index], np.float32), factors))
+    return Reduced(np.concatenate(slabs, axis=slow), _coarser(volume.geometry, factors), factors)
+
+
+def _means(block: FloatArray, factors: Shape) -> FloatArray:
+    for axis, factor in enumerate(factors):
+        if factor > 1:
+            size = block.shape[axis]
+            starts = np.arange(0, size, factor)
+            counts = np.minimum(starts + factor, size) - starts
+            shape = [-1 if n == axis else 1 for n in range(3)]
+            block = np.add.reduceat(block, starts, axis) / counts.reshape(shape).astype(np.float32)
+    return block
+
+
+def _coarser(geometry: Geometry, factors: Shape) -> Geometry:
+    affine = geometry.affine.copy()
+    affine[:3, 3] = geometry.world([(factor - 1) / 2 for factor in factors])
+    affine[:3, :3] *= factors
+    x, y, z = (-(-n // f) for n, f in zip(geometry.shape, factors, strict=True))
+    return Geometry((x, y, z), affine)
+
+
+def plane(volume: Volume, name: str, point: RealArray) -> tuple[FloatArray, tuple[float, float]]:
+    """Return the slice through `point`, as radiologists hang it but with the patient's left on the left.
+
+    Args:
+        volume: Of any orientation; the array axis nearest to each axis of the patient is taken for it.
+        name: One of `PLANES`.
+        point: RAS+ mm; outside of the volume, the nearest slice is taken.
+
+    Returns:
+        Rows and columns, superior or anterior at the top, left or anterior at the left (neurological
+        convention, as in the viewer); and the voxel size down and across, in mm.
+    """
+    axis = PLANES[name]
+    affine = volume.geometry.affine
+    orientation = io_orientation(affine)
+    index = np.rint(np.linalg.solve(affine[:3, :3], np.asarray(point) - affine[:3, 3])).astype(int)
+    across = int(np.flatnonzero(orientation[:, 0] == axis)[0])
+    here = int(np.clip(index[across], 0, volume.shape[across] - 1))
+    keep = tuple(slice(here, here + 1) if n == across else slice(None) for n in range(3))
+    slab = apply_orientation(np.asarray(volume.array[keep], np.float32), orientation)
+    sizes = [volume.spacing[int(np.flatnonzero(orientation[:, 0] == n)[0])] for n in range(3)]
+    left = [n for n in range(3) if n != axis]
+    return np.flipud(np.squeeze(slab, axis).T), (sizes[left[1]], sizes[left[0]])
