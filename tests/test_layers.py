@@ -162,4 +162,5 @@ def test_one_place_turns_errors_into_messages():
         and node.type is not None
         and "MedrestoreError" in ast.unparse(node.type)
     ]
-    assert catching == ["medrestore.cli.__init__"]
+    # A batch goes on where one case fails; everything else ends, in one place, with a message.
+    assert catching == ["medrestore.batch.runner", "medrestore.cli.__init__", "medrestore.cli.batching"]

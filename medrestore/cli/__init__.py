@@ -9,6 +9,7 @@ import typer
 
 from medrestore import __version__
 from medrestore.cli.archive import pull, push
+from medrestore.cli.batch import batch
 from medrestore.cli.metrics import metrics
 from medrestore.cli.models import models
 from medrestore.cli.node import node
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(restore)
+app.command()(batch)
 app.command()(scan)
 app.command()(metrics)
 app.command()(train)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from medrestore.cli.targets import Targets
 from medrestore.cli.trajectory import TrajectoryFolder
 from medrestore.engine import Observers, Restoration, RestoreOptions, TrajectoryPoint, load_model, restore
 from medrestore.engine.evidence import check_reference
-from medrestore.engine.model import find_model
+from medrestore.engine.model import LoadedModel, find_model
 from medrestore.engine.slice_plan import target_grid
 from medrestore.errors import InputError
 from medrestore.io import (
@@ -67,8 +67,19 @@ class Job:
         return self.targets.std is not None or self.targets.series_std is not None
 
 
-def run(job: Job, *, quiet: bool = False) -> tuple[RunRecord, ...]:
+Load = Callable[[RestoreOptions, Modality], LoadedModel]
+
+
+def run(
+    job: Job, *, quiet: bool = False, meter: Meter | None = None, load: Load | None = None
+) -> tuple[RunRecord, ...]:
     """Read, restore, write, and print what was done; return a record for each volume.
+
+    Args:
+        job: What to do.
+        quiet: Print nothing.
+        meter: Shows progress; None for one on stderr.
+        load: Gives the model, for scans that share one; None loads it.
 
     Raises:
         MedrestoreError: Anything on the way; nothing is written then.
@@ -82,8 +93,9 @@ def run(job: Job, *, quiet: bool = False) -> tuple[RunRecord, ...]:
     with ExitStack() as stack:
         folder = job.targets.trajectory
         trajectory = None if folder is None else stack.enter_context(TrajectoryFolder(folder))
-        with Meter(f"Restoring {job.scan.name}", quiet=quiet) as meter:
-            results = _restore_all(job, volumes, references, (meter, trajectory))
+        with meter or Meter(f"Restoring {job.scan.name}", quiet=quiet) as shown:
+            model = (load or load_model)(job.options, volumes[0].modality)
+            results = _restore_all(job, model, (volumes, references), (shown, trajectory))
         records = _write(job, results, stack, (read_seconds, notes))
     if not quiet:
         print_summary(records, job.targets)
@@ -120,13 +132,12 @@ def _references(job: Job, volumes: Sequence[Volume]) -> tuple[Volume | None, ...
 
 def _restore_all(
     job: Job,
-    volumes: Sequence[Volume],
-    references: Sequence[Volume | None],
+    model: LoadedModel,
+    scans: tuple[Sequence[Volume], Sequence[Volume | None]],
     watchers: tuple[Meter, TrajectoryFolder | None],
 ) -> list[Restoration]:
     """Restore every volume with one model."""
-    meter, trajectory = watchers
-    model = load_model(job.options, volumes[0].modality)
+    (volumes, references), (meter, trajectory) = scans, watchers
     pace, count = Pace(), len(volumes)
     results: list[Restoration] = []
 

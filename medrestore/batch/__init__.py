@@ -1,0 +1,23 @@
+"""Folders of scans: which cases there are, what became of each, and the processes that restore them."""
+
+from __future__ import annotations
+
+from medrestore.batch.cases import Case, Found, find_cases
+from medrestore.batch.ledger import Entry, Ledger, State
+from medrestore.batch.runner import BatchOptions, Listener, run_batch
+from medrestore.batch.settings import Settings
+from medrestore.batch.shards import Shard
+
+__all__ = [
+    "BatchOptions",
+    "Case",
+    "Entry",
+    "Found",
+    "Ledger",
+    "Listener",
+    "Settings",
+    "Shard",
+    "State",
+    "find_cases",
+    "run_batch",
+]

@@ -1,0 +1,86 @@
+"""Workers of a Dask cluster.
+
+Dask says where a case runs and nothing else: a result that it loses with a worker is not in the ledger, and
+the case is done again. On each Dask worker the case goes to a process of its own, as on one machine. The
+folders of scans and of results have to have the same names everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medrestore.batch.failures import Failure, Kind
+from medrestore.batch.worker import Success, Watch, Worker
+from medrestore.errors import ConfigError
+from medrestore.provenance import JSON
+
+_WAIT = 60.0  # seconds for the first worker of a cluster to appear
+_here = threading.local()
+
+
+class ClusterWorker:
+    """A place in a cluster: one case at a time, on whichever Dask worker is free.
+
+    Args:
+        client: The client of the cluster.
+        module: Arguments that start the process which restores, behind those of Python.
+        time_limit: Seconds for each case.
+    """
+
+    def __init__(self, client: Any, module: Sequence[str], time_limit: float | None) -> None:
+        self._client = client
+        self._module = tuple(module)
+        self._limit = time_limit
+        self._future: Any = None
+
+    def run(self, job: Mapping[str, JSON], watch: Watch | None = None) -> Success | Failure:
+        """Restore one case somewhere."""
+        if watch is not None:
+            watch("wait", 0.0)
+        try:
+            self._future = self._client.submit(restore_here, self._module, self._limit, dict(job), pure=False)
+            answer: Success | Failure = self._future.result()
+        except Exception as error:  # noqa: BLE001  Dask has no root of its errors; the case is what is lost
+            return Failure(Kind.CRASH, f"the cluster lost the case ({type(error).__name__})", "cluster")
+        except asyncio.CancelledError:
+            return Failure(Kind.CRASH, "the cluster cancelled the case", "cluster")
+        return answer
+
+    def stop(self) -> None:
+        """Take back what is under way."""
+        if self._future is not None:
+            self._future.cancel(force=True)
+
+    def close(self) -> None:
+        """Leave the cluster as it is: its processes end with its workers."""
+
+
+def restore_here(module: Sequence[str], limit: float | None, job: Mapping[str, JSON]) -> Success | Failure:
+    """Restore a case on a Dask worker, in the process that this thread of it keeps."""
+    if not hasattr(_here, "worker"):
+        _here.worker = Worker((sys.executable, *module), time_limit=limit)
+    worker: Worker = _here.worker
+    return worker.run(job)
+
+
+def cluster_workers(address: str, module: Sequence[str], time_limit: float | None) -> list[ClusterWorker]:
+    """Return a `ClusterWorker` for every thread of the workers of a cluster.
+
+    Raises:
+        ConfigError: Dask is not installed, or no worker answers at that address.
+    """
+    try:
+        from dask.distributed import Client  # noqa: PLC0415  an extra
+    except ImportError:
+        raise ConfigError("--scheduler needs Dask; install medrestore[batch]") from None
+    try:
+        client: Any = Client(address, timeout=_WAIT)  # type: ignore[no-untyped-call]
+        client.wait_for_workers(1, timeout=_WAIT)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ConfigError(f"no Dask cluster with workers answers at {address} ({error})") from error
+    places = sum(client.nthreads().values())
+    return [ClusterWorker(client, module, time_limit) for _ in range(places)]

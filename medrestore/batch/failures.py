@@ -1,0 +1,86 @@
+"""Why a case failed, in plain words, and what is tried then."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from dataclasses import dataclass
+from enum import StrEnum
+
+GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN})
+"""A mount that is gone."""
+
+UNWRITABLE = GONE | {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+"""What the result of the next case would meet as well: a full disk, a folder that is read-only."""
+
+TILES = (160, 96, 64)
+"""What is tried, one after another, where memory does not suffice."""
+
+
+class Kind(StrEnum):
+    """What kind of failure it was."""
+
+    REFUSED = "refused"
+    ERROR = "error"
+    MEMORY = "memory"
+    CRASH = "crash"
+    TIME = "time"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a case failed.
+
+    Attributes:
+        kind: What kind it was; `STOP` ends the batch.
+        cause: In plain words, without names.
+        stage: What was being done.
+        log: What the worker said last.
+        peak_bytes: Most memory that the worker had, 0 where it is not known.
+    """
+
+    kind: Kind
+    cause: str
+    stage: str = ""
+    log: str = ""
+    peak_bytes: int = 0
+
+
+def ended(status: int, peak_bytes: int, out_of_memory: bool) -> tuple[Kind, str]:
+    """Describe the end of a process: status as `subprocess` has it, memory, whether the system ended it."""
+    peak = f"; it had {peak_bytes / 1e9:.1f} GB at most" if peak_bytes else ""
+    if status >= 0:
+        return Kind.CRASH, f"the worker ended by itself with exit code {status}{peak}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    if out_of_memory:
+        return Kind.MEMORY, f"the system ended the worker for want of memory ({name}){peak}"
+    if -status == signal.SIGKILL:
+        return Kind.MEMORY, f"the worker was killed ({name}), most likely for want of memory{peak}"
+    return Kind.CRASH, f"the worker crashed ({name}){peak}"
+
+
+def smaller_tile(tile: int | None) -> int | None:
+    """Return the next smaller tile to try, or None if there is none."""
+    return next((side for side in TILES if tile is None or side < tile), None)
+
+
+def oom_kills() -> int:
+    """How often the system ended a process of this control group for want of memory, where it says so."""
+    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
+        try:
+            with open(path, encoding="ascii") as stream:  # noqa: PTH123  no file but a question to the kernel
+                said = dict(line.split() for line in stream)
+        except (OSError, ValueError):
+            continue
+        return int(said.get("oom_kill", 0))
+    return 0
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return what the system said, without the name of the file."""
+    return os.strerror(error.errno) if error.errno else type(error).__name__

@@ -1,0 +1,128 @@
+"""What became of every case, in files that survive whatever happens.
+
+Lines of JSON, appended and flushed to disk one by one, and one file for each shard. Not SQLite: its
+write-ahead log needs shared memory, and its locks fail silently on many network file systems, which is where
+the results of a cluster lie. A line is read back whole or, where the machine went down within it, not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from medrestore.errors import OutputError
+from medrestore.provenance import JSON
+
+FOLDER = ".medrestore"
+"""Where a batch keeps its books, in the folder of results."""
+
+
+class State(StrEnum):
+    """How far a case has come."""
+
+    STARTED = "started"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line.
+
+    Attributes:
+        case: Id of the case.
+        state: How far it has come.
+        key: SHA-256 of the input, of the model and of the settings: ``input``, ``model``, ``settings``.
+        files: SHA-256 of each file of the result, by what follows the name of the result.
+        facts: What is known of the run: seconds, peak memory, noise, metrics, shape.
+        cause: Why it failed, in plain words.
+        stage: What was being done then.
+        log: What the worker said last.
+        attempts: How often it was tried.
+        time: Seconds since 1970.
+    """
+
+    case: str
+    state: State
+    key: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, JSON] = field(default_factory=dict)
+    cause: str = ""
+    stage: str = ""
+    log: str = ""
+    attempts: int = 1
+    time: float = field(default_factory=time.time)
+
+
+class Ledger:
+    """The entries of all shards, and the file that this shard appends to.
+
+    Args:
+        out: Folder of results.
+        shard: Name of the shard.
+
+    Raises:
+        OutputError: The folder cannot be written to.
+    """
+
+    def __init__(self, out: Path, shard: str = "whole") -> None:
+        self._path = out / FOLDER / f"ledger-{shard}.jsonl"
+        self._last: dict[str, Entry] = {}
+        self._ours: set[str] = set()
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            for path in sorted(self._path.parent.glob("ledger-*.jsonl")):
+                self._read(path)
+            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            if self._path.stat().st_size and not self._path.read_bytes().endswith(b"\n"):
+                os.write(self._file, b"\n")  # ends what a crash cut off, which is no line then
+        except OSError as error:
+            raise OutputError(
+                f"{self._path.parent}: cannot be written ({error.strerror or error}); the folder of results "
+                "keeps the ledger of the batch"
+            ) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def last(self, case: str) -> Entry | None:
+        """Return what was last said of a case, or None; not that it was started."""
+        return self._last.get(case)
+
+    def known(self, case: str) -> bool:
+        """Whether any run began this case, so that what lies under its name is ours."""
+        return case in self._ours
+
+    def add(self, entry: Entry) -> None:
+        """Append an entry; when it returns, the entry is on the disk.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        line = (json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode()
+        written = os.write(self._file, line)
+        if written != len(line):
+            raise OSError(28, "no space left on device")
+        os.fsync(self._file)
+        self._take(entry)
+
+    def _read(self, path: Path) -> None:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                said: dict[str, Any] = json.loads(line)
+                entry = Entry(**{**said, "state": State(said["state"])})
+            except (ValueError, TypeError, KeyError):
+                continue  # cut off
+            self._take(entry)
+
+    def _take(self, entry: Entry) -> None:
+        self._ours.add(entry.case)
+        before = self._last.get(entry.case)
+        if entry.state is not State.STARTED and (before is None or before.time <= entry.time):
+            self._last[entry.case] = entry

@@ -1,0 +1,76 @@
+"""Names that are safe to write under, and that say nothing of whose scan it is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path, PurePosixPath
+
+from medrestore.errors import OutputError
+
+_LONGEST = 150  # bytes of a part of a path; file systems take 255, and endings come behind
+_ODD = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
+ENDINGS = ("", ".nii.gz", ".json", "_std", "_std.nii.gz")
+"""What comes behind the name of a result."""
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.")
+
+
+def case_id(source: PurePosixPath, series: str = "") -> str:
+    """Return twelve hexadecimal digits for a place in the tree."""
+    return hashlib.sha256(f"{source}\0{series}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def safe_path(path: PurePosixPath) -> PurePosixPath:
+    """Return a relative path whose parts every file system takes, and that stays below where it starts.
+
+    Raises:
+        OutputError: It is absolute, or leads upwards.
+    """
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise OutputError(f"{str(path)!r} is no path below the folder of results; expected a relative one")
+    return PurePosixPath(*(_safe_name(part) for part in path.parts))
+
+
+def _safe_name(name: str) -> str:
+    """Return a name without control characters, and short enough; a hash keeps short ones apart."""
+    raw = name.encode("utf-8", "surrogateescape")
+    safe = _ODD.sub("_", raw.decode("utf-8", "replace").replace("\N{REPLACEMENT CHARACTER}", "_"))
+    if safe == name and len(raw) <= _LONGEST:
+        return name
+    short = safe.encode()[: _LONGEST - 9].decode("utf-8", "ignore")
+    return f"{short}-{hashlib.sha256(raw).hexdigest()[:8]}"
+
+
+def place(folder: Path, output: PurePosixPath) -> Path:
+    """Return where a result goes, after making its folder.
+
+    Raises:
+        OutputError: A link on the way leads out of the folder of results.
+        OSError: The folder cannot be made.
+    """
+    path = folder / output
+    for parent in [folder, *(folder / part for part in list(output.parents)[-2::-1])]:
+        if parent.resolve() != folder.resolve() / parent.relative_to(folder):
+            raise OutputError(f"{parent.relative_to(folder)} is a link in the folder of results; remove it")
+        parent.mkdir(exist_ok=True)
+    if path.is_symlink():
+        raise OutputError(f"{output} is a link in the folder of results; remove it")
+    return path
+
+
+def results(path: Path) -> list[Path]:
+    """Return what is there of the result of a case: image, record, deviation, as files or folders."""
+    return [entry for ending in ENDINGS if (entry := path.with_name(path.name + ending)).exists()]
+
+
+def temporary_files(path: Path) -> list[Path]:
+    """Return what a run that was killed left beside a result: see `medrestore.io.atomic_write`."""
+    if not path.parent.is_dir():
+        return []
+    names = {(path.name + ending)[-100:] for ending in ENDINGS}
+    return [
+        entry
+        for entry in path.parent.iterdir()
+        if _TEMPORARY.match(entry.name) and entry.name[10:].removesuffix(".old") in names
+    ]

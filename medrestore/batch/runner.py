@@ -1,0 +1,321 @@
+"""Takes a batch from its first case to its last, and keeps the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from medrestore.batch.cases import Case
+from medrestore.batch.failures import (
+    GONE,
+    Failure,
+    Kind,
+    describe_os_error,
+    smaller_tile,
+)
+from medrestore.batch.ledger import Entry, Ledger, State
+from medrestore.batch.lock import hold
+from medrestore.batch.names import place, results, temporary_files
+from medrestore.batch.settings import Settings
+from medrestore.batch.shards import Shard
+from medrestore.batch.worker import Success, Watch
+from medrestore.errors import MedrestoreError, OutputError
+from medrestore.provenance import JSON
+
+
+class Restorer(Protocol):
+    """Something that restores one case after another: a `Worker`, or a cluster's."""
+
+    def run(self, job: Mapping[str, JSON], watch: Watch | None = None) -> Success | Failure:
+        """Restore one case; never raises."""
+
+    def stop(self) -> None:
+        """End at once."""
+
+    def close(self) -> None:
+        """End when there is nothing left to do."""
+
+
+class Listener:
+    """Hears how a batch gets on; the default says nothing. Called from several threads, one at a time."""
+
+    def finished(self, case: Case, entry: Entry, fresh: bool) -> None:
+        """A case is done or has failed; `fresh` is false where an earlier run did it."""
+
+    def stage(self, case: Case, stage: str, share: float) -> None:
+        """A case has come further: `share` of the stage, 0 to 1."""
+
+    def retried(self, case: Case, failure: Failure, how: str) -> None:
+        """A case is tried again."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch is run; none of it changes a result.
+
+    Attributes:
+        shard: Which part of the cases is done here.
+        retry_failed: Try again what failed in an earlier run.
+        overwrite: Replace results that are of no batch.
+        tries: How often a case is tried whose worker crashed.
+        model_hash: Gives what identifies the model of a case; raises `MedrestoreError` where there is none.
+    """
+
+    shard: Shard = field(default_factory=Shard)
+    retry_failed: bool = False
+    overwrite: bool = False
+    tries: int = 2
+    model_hash: Callable[[Case], str] = lambda case: case.model or ""
+
+
+class _StopError(Exception):
+    """The batch cannot go on."""
+
+
+def run_batch(
+    cases: Sequence[Case],
+    out: Path,
+    settings: Settings,
+    restorers: Sequence[Restorer],
+    options: BatchOptions | None = None,
+    listener: Listener | None = None,
+) -> dict[str, Entry]:
+    """Restore every case that is not done yet; return the last entry of each.
+
+    A case is done where the ledger says so for the same input, model and settings, and the files are as they
+    were written. One restorer after another takes the next case.
+
+    Args:
+        cases: All cases, of all shards.
+        out: Folder of results; made if its parent is there.
+        settings: How cases are restored.
+        restorers: What restores them; closed in the end.
+        options: How the batch is run.
+        listener: Hears of it.
+
+    Raises:
+        OutputError: Another run holds the folder, it cannot be written, or the disk is full. What is done is
+            done, and the same call goes on from there.
+    """
+    options = options or BatchOptions()
+    try:
+        out.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be made ({describe_os_error(error)})") from error
+    mine = [case for case in cases if options.shard.has(case.id)]
+    with hold(out, options.shard.name), closing(Ledger(out, options.shard.name)) as ledger:
+        batch = _Batch(out.resolve(), settings, options, ledger, listener or Listener())
+        return batch.run(mine, restorers)
+
+
+class _Batch:
+    """What the threads of one run share."""
+
+    def __init__(
+        self, out: Path, settings: Settings, options: BatchOptions, ledger: Ledger, listener: Listener
+    ) -> None:
+        self._out = out
+        self._settings = settings
+        self._settings_hash = settings.sha256()
+        self._options = options
+        self._ledger = ledger
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._entries: dict[str, Entry] = {}
+        self._stopped: Exception | None = None
+
+    def run(self, cases: Iterable[Case], restorers: Sequence[Restorer]) -> dict[str, Entry]:
+        waiting = iter(list(cases))
+        threads = [threading.Thread(target=self._work, args=(waiting, one)) for one in restorers]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException as error:
+            self._stopped = self._stopped or _StopError("interrupted")
+            for one in restorers:
+                one.stop()
+            for thread in threads:
+                thread.join()
+            raise error
+        if self._stopped is not None:
+            raise OutputError(str(self._stopped)) from self._stopped
+        return self._entries
+
+    def _work(self, waiting: Iterable[Case], restorer: Restorer) -> None:
+        """Take one case after another until there is none, or the batch cannot go on."""
+        try:
+            while self._stopped is None:
+                with self._lock:
+                    case = next(iter(waiting), None)
+                if case is None:
+                    break
+                self._take(case, restorer)
+        except Exception as error:  # noqa: BLE001  whatever it is, the other threads must end as well
+            self._stopped = self._stopped or error
+        finally:
+            restorer.close()
+
+    def _take(self, case: Case, restorer: Restorer) -> None:
+        """Bring one case to its end, whatever it is."""
+        key = {"input": "", "model": "", "settings": self._settings_hash}
+        try:
+            if case.refused:
+                raise MedrestoreError(case.refused)
+            key["model"] = self._options.model_hash(case)
+            key["input"] = case.content()
+            before = self._ledger.last(case.id)
+            if before is not None and before.key == key and self._still(case, before):
+                self._tell(case, before, fresh=False)
+                return
+            path = self._place(case)
+        except OSError as error:
+            self._unreadable(case, error)
+            self._end(case, Entry(case.id, State.FAILED, key, cause=describe_os_error(error), stage="read"))
+            return
+        except MedrestoreError as error:
+            self._end(case, Entry(case.id, State.FAILED, key, cause=str(error), stage="plan"))
+            return
+        self._end(case, self._restore(case, key, path, restorer))
+
+    def _still(self, case: Case, before: Entry) -> bool:
+        """Whether what an earlier run said of a case still holds."""
+        if before.state is State.FAILED:
+            return not self._options.retry_failed
+        found = {entry.name: fingerprint(entry) for entry in results(self._out / case.output)}
+        name = case.output.name
+        return found == {name + ending: said for ending, said in before.files.items()}
+
+    def _place(self, case: Case) -> Path:
+        """Return where the result goes, after clearing what a run that was killed left there."""
+        path = place(self._out, case.output)
+        ours = self._ledger.known(case.id)
+        taken = results(path)
+        if taken and not ours and not self._options.overwrite:
+            raise OutputError(
+                "its result is there already, and no batch made it; pass --overwrite to replace it"
+            )
+        for left in temporary_files(path):
+            _remove(left)
+        if path.is_dir() and not path.with_name(f"{path.name}.json").exists():
+            _remove(path)  # the folder of a series whose record did not come to be written
+        return path
+
+    def _restore(self, case: Case, key: dict[str, str], path: Path, restorer: Restorer) -> Entry:
+        """Try a case until it is done or there is nothing left to try."""
+        with self._lock:
+            self._ledger.add(Entry(case.id, State.STARTED, key))
+        restore = dict(self._settings.restore)
+        tile, attempts, started = restore.get("tile"), 0, time.monotonic()
+        while True:
+            attempts += 1
+            answer = restorer.run(self._job(case, path, {**restore, "tile": tile}), self._watch(case))
+            if self._stopped is not None:
+                raise _StopError("interrupted")
+            if isinstance(answer, Success):
+                facts = {**answer.facts, "seconds": round(time.monotonic() - started, 3)}
+                files = {end: fingerprint(path.with_name(path.name + end)) for end in answer.endings}
+                return Entry(case.id, State.DONE, key, files, facts, attempts=attempts)
+            for left in temporary_files(path):
+                _remove(left)
+            if answer.kind is Kind.STOP:
+                raise _StopError(
+                    f"{self._out}: {answer.cause}; what is done is done, run the same command to go on"
+                )
+            smaller = smaller_tile(tile if isinstance(tile, int) else None)
+            if answer.kind is Kind.MEMORY and smaller is not None:
+                tile = smaller
+                how = f"with tiles of {tile} voxels"
+            elif answer.kind is Kind.CRASH and attempts < self._options.tries:
+                how = "as it was"
+            else:
+                return self._failed(case, key, answer, attempts)
+            with self._lock:
+                self._listener.retried(case, answer, how)
+
+    def _failed(self, case: Case, key: dict[str, str], failure: Failure, attempts: int) -> Entry:
+        facts: dict[str, JSON] = {"peak_bytes": failure.peak_bytes} if failure.peak_bytes else {}
+        return Entry(
+            case.id,
+            State.FAILED,
+            key,
+            facts=facts,
+            cause=failure.cause,
+            stage=failure.stage,
+            log=failure.log,
+            attempts=attempts,
+        )
+
+    def _job(self, case: Case, path: Path, restore: Mapping[str, JSON]) -> dict[str, JSON]:
+        said = self._settings
+        return {
+            "case": case.id,
+            "root": str(case.root),
+            "source": str(case.source),
+            "series": case.series,
+            "reference": None if case.reference is None else str(case.reference),
+            "out": str(path),
+            "modality": case.modality if said.modality is None else said.modality,
+            "restore": {**restore, **({} if case.model is None else {"model": case.model})},
+            "policy": dict(said.policy),
+            "form": said.form,
+            "dtype": said.dtype,
+            "save_std": said.save_std,
+        }
+
+    def _watch(self, case: Case) -> Watch:
+        def watch(stage: str, share: float) -> None:
+            with self._lock:
+                self._listener.stage(case, stage, share)
+
+        return watch
+
+    def _unreadable(self, case: Case, error: OSError) -> None:
+        """End the batch where it is not the case that cannot be read, but all of them."""
+        if error.errno in GONE or not case.root.is_dir():
+            raise _StopError(
+                f"{case.root}: {describe_os_error(error)}; the folder of the scans is gone, run the same "
+                "command when it is back"
+            ) from error
+
+    def _end(self, case: Case, entry: Entry) -> None:
+        """Write an entry; only now is the case done."""
+        entry = replace(entry, time=time.time())
+        try:
+            with self._lock:
+                self._ledger.add(entry)
+        except OSError as error:
+            raise _StopError(
+                f"{self._out}: the ledger cannot be written ({describe_os_error(error)})"
+            ) from error
+        self._tell(case, entry, fresh=True)
+
+    def _tell(self, case: Case, entry: Entry, *, fresh: bool) -> None:
+        with self._lock:
+            self._entries[case.id] = entry
+            self._listener.finished(case, entry, fresh)
+
+
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of the files of a folder."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    parts = [f"{item.name} {fingerprint(item)}" for item in sorted(path.iterdir())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        for item in path.iterdir():
+            _remove(item)
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,39 @@
+"""A part of a batch: what one of several machines does that know nothing of each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medrestore.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` parts, by number from 1.
+
+    Which cases are in a part depends on their ids alone: not on what else is in the folder, nor on its order.
+    """
+
+    number: int = 1
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read ``2/8``.
+
+        Raises:
+            ConfigError: It is no such thing.
+        """
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise ConfigError(f"--shard is {text!r}; expected its number and how many there are, such as 2/8")
+        return cls(int(number), int(count))
+
+    def has(self, case: str) -> bool:
+        """Whether the case of that id belongs to it."""
+        return int(case, 16) % self.count == self.number - 1
+
+    @property
+    def name(self) -> str:
+        """What its ledger and its lock are called."""
+        return "whole" if self.count == 1 else f"{self.number}-of-{self.count}"

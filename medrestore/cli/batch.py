@@ -1,0 +1,170 @@
+"""`medrestore batch`: every scan of a folder, whatever happens to any of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medrestore.cli.options import (
+    FILES,
+    Device,
+    DType,
+    Force,
+    Format,
+    ModalityName,
+    ModelName,
+    Noise,
+    NoiseMap,
+    OutDtype,
+    Output,
+    Quiet,
+    Sampler,
+    Samples,
+    SaveStd,
+    Seed,
+    SliceAxis,
+    SliceProfile,
+    SliceThickness,
+    Spacing,
+    Steps,
+    TaskName,
+    Tile,
+    restore_options,
+    result_suffix,
+)
+from medrestore.cli.reading import (
+    OnDuplicate,
+    OnFlaw,
+    OnGap,
+    OnNonuniform,
+    OnTilt,
+    Scale,
+    ValueScale,
+    read_policy,
+)
+from medrestore.errors import ConfigError
+from medrestore.types import Modality, Task
+
+if TYPE_CHECKING:
+    from medrestore.batch import Found
+    from medrestore.io import ReadPolicy
+
+_CASES, _WORKERS = "Cases", "Workers"
+
+
+def batch(
+    scans: Annotated[
+        Path, typer.Argument(metavar="IN", help="Folder of scans, or a list of them (.csv, .jsonl).")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="Folder of results.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, restore nothing.")] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GLOB", help="Paths below IN; repeatable.", rich_help_panel=_CASES),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Not these.", rich_help_panel=_CASES)
+    ] = None,
+    only: Annotated[
+        Modality | None,
+        typer.Option(case_sensitive=False, help="Scans of this modality alone.", rich_help_panel=_CASES),
+    ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(metavar="I/N", help="Part I of N, for machines side by side.", rich_help_panel=_CASES),
+    ] = "1/1",
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Try what failed in an earlier run.", rich_help_panel=_CASES),
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine.", rich_help_panel=_WORKERS)
+    ] = 1,
+    devices: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="A worker on each: cuda:0,cuda:1.", rich_help_panel=_WORKERS),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="tcp://…", help="Of a Dask cluster.", rich_help_panel=_WORKERS),
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="For each case.", rich_help_panel=_WORKERS),
+    ] = None,
+    model: ModelName = None,
+    task: TaskName = Task.DENOISE,
+    modality: ModalityName = None,
+    force: Force = False,
+    spacing: Spacing = "iso",
+    slice_axis: SliceAxis = None,
+    slice_profile: SliceProfile = "boxcar",
+    slice_thickness: SliceThickness = None,
+    noise: Noise = "auto",
+    noise_map: NoiseMap = "auto",
+    output: Output = "mean",
+    samples: Samples = 0,
+    steps: Steps = 10,
+    sampler: Sampler = "heun",
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    tile: Tile = None,
+    save_std: SaveStd = False,
+    form: Format = None,
+    out_dtype: OutDtype = "float32",
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace results of no batch.", rich_help_panel=FILES),
+    ] = False,
+    on_gap: OnGap = OnFlaw.FAIL,
+    on_duplicate: OnDuplicate = OnFlaw.FAIL,
+    on_tilt: OnTilt = OnFlaw.FAIL,
+    on_nonuniform: OnNonuniform = OnFlaw.FAIL,
+    values: Scale = ValueScale.RESCALED,
+    quiet: Quiet = False,
+) -> None:
+    """Restore every scan below a folder. Run it again to go on: what is done is checked and left.
+
+    Exit status: 0 all done, 3 some failed, 2 nothing could start.
+    """
+    said = locals()
+    from dataclasses import asdict
+
+    from medrestore.batch import BatchOptions, Settings, Shard
+    from medrestore.batch.settings import absolute_model
+    from medrestore.cli.batching import Workers, execute, print_plan
+
+    policy = read_policy(on_gap, on_duplicate, on_tilt, on_nonuniform, values)
+    restore = asdict(restore_options({**said, "model": absolute_model(model)}))
+    if save_std and samples < 2:
+        raise ConfigError("--save-std needs two samples or more; pass --samples 8, say")
+    settings = Settings(
+        restore=restore,
+        policy=asdict(policy),
+        modality=modality,
+        form=None if form is None else str(form),
+        dtype=out_dtype,
+        save_std=save_std,
+    )
+    found = find(scans, policy, result_suffix(task), out).only(
+        include or (), exclude or (), () if only is None else (only,)
+    )
+    options = BatchOptions(shard=Shard.parse(shard), retry_failed=retry_failed, overwrite=overwrite)
+    if dry_run:
+        print_plan(found, out, settings, options)
+        return
+    crew = Workers(workers, None if devices is None else devices.split(","), scheduler, time_limit)
+    raise typer.Exit(execute(found, out, settings, options, crew, quiet=quiet))
+
+
+def find(scans: Path, policy: ReadPolicy, suffix: str, out: Path) -> Found:
+    """Return the cases of a folder or of a list."""
+    from medrestore.batch import find_cases
+    from medrestore.batch.lists import LISTS, read_list
+
+    if scans.is_file() and scans.suffix.lower() in LISTS:
+        return read_list(scans, policy=policy, suffix=suffix)
+    return find_cases(scans, policy=policy, suffix=suffix, leave_out=out)

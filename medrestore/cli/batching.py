@@ -1,0 +1,181 @@
+"""What `medrestore batch` does once its options are understood: workers, progress, the report."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from medrestore.batch import BatchOptions, Case, Entry, Found, Listener, Settings, State, run_batch
+from medrestore.batch.failures import Failure
+from medrestore.batch.runner import Restorer
+from medrestore.batch.worker import Worker
+from medrestore.cli.progress import Meter, duration
+from medrestore.cli.table import print_table
+from medrestore.engine import RestoreOptions
+from medrestore.engine.model import find_model
+from medrestore.errors import InputError, MedrestoreError
+from medrestore.types import Modality, Task
+
+MODULE = ("-m", "medrestore.cli.worker")
+SOME_FAILED = 3
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Which processes restore.
+
+    Attributes:
+        count: How many on this machine.
+        devices: A device for each; None for that of the settings.
+        scheduler: Address of a Dask scheduler, whose workers are taken instead.
+        time_limit: Seconds for each case.
+    """
+
+    count: int = 1
+    devices: Sequence[str] | None = None
+    scheduler: str | None = None
+    time_limit: float | None = None
+
+    def start(self) -> list[Restorer]:
+        """Return them; processes start with their first case."""
+        if self.scheduler is not None:
+            from medrestore.batch.dask import cluster_workers
+
+            return list(cluster_workers(self.scheduler, MODULE, self.time_limit))
+        count = len(self.devices) if self.devices else self.count
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        # Threads are divided; alone, a worker takes what the environment says.
+        threads = {"OMP_NUM_THREADS": str(max(1, cores // count))} if count > 1 else {}
+        return [
+            Worker(
+                (sys.executable, *MODULE),
+                environment=threads,
+                time_limit=self.time_limit,
+                changes={"device": self.devices[index]} if self.devices else {},
+            )
+            for index in range(count)
+        ]
+
+
+def execute(
+    found: Found, out: Path, settings: Settings, options: BatchOptions, workers: Workers, *, quiet: bool
+) -> int:
+    """Run a batch and write its report; return the exit status.
+
+    Raises:
+        MedrestoreError: Nothing can start, or the batch cannot go on.
+    """
+    if not found.cases:
+        why = "; ".join(f"{count} {reason}" for reason, count in found.left_out.items())
+        raise InputError(f"no scan to restore{': ' if why else ''}{why}")
+    mine = [case for case in found.cases if options.shard.has(case.id)]
+    options = replace(options, model_hash=_model_hash(settings))
+    with _Progress(len(mine), quiet=quiet) as progress:
+        entries = run_batch(found.cases, out, settings, workers.start(), options, progress)
+    failed = sum(entry.state is State.FAILED for entry in entries.values())
+    if not quiet:
+        done = len(entries) - failed
+        typer.echo(
+            f"{done} done ({progress.before} before), {failed} failed, of {len(mine)}; results in {out}"
+        )
+    return SOME_FAILED if failed else 0
+
+
+def print_plan(found: Found, out: Path, settings: Settings, options: BatchOptions) -> None:
+    """Print the cases, the model of each, and what is left out and why."""
+    model = _model_hash(settings)
+    rows = []
+    for case in found.cases:
+        if not options.shard.has(case.id):
+            continue
+        said = case.refused
+        if not said:
+            try:
+                model(case)
+                said = _model_name(settings, case)
+            except MedrestoreError as error:
+                said = f"refused: {error}"
+        else:
+            said = f"refused: {said}"
+        rows.append((case.id, str(case.source), case.kind, str(case.modality), str(case.output), said))
+    print_table(("case", "scan", "kind", "modality", f"result in {out.name}", "model"), rows)
+    for reason, count in found.left_out.items():
+        typer.echo(f"left out: {count} {reason}")
+
+
+def _options_of(settings: Settings, case: Case) -> tuple[RestoreOptions, Modality]:
+    said = settings.restore
+    options = RestoreOptions(
+        model=case.model or said.get("model"),  # type: ignore[arg-type]
+        task=Task(said.get("task", Task.DENOISE)),  # type: ignore[arg-type]
+    )
+    return options, case.modality if settings.modality is None else settings.modality
+
+
+def _model_name(settings: Settings, case: Case) -> str:
+    return find_model(*_options_of(settings, case))[0].name
+
+
+def _model_hash(settings: Settings) -> Callable[[Case], str]:
+    """Return what gives the hash of the weights of a case's model, or its name where it has none."""
+
+    @lru_cache
+    def look_up(options: RestoreOptions, modality: Modality) -> str:
+        ref, _ = find_model(options, modality)
+        return ref.sha256 or ref.name
+
+    return lambda case: look_up(*_options_of(settings, case))
+
+
+class _Progress(Listener):
+    """A bar on a terminal, a line for each case and now and then in a log. Cases have ids, no names."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        self._meter = Meter("Batch", quiet=quiet, console=Console(stderr=True, highlight=False))
+        self._total = total
+        self._done = 0
+        self._fresh = 0
+        self._start = time.monotonic()
+        self.before = 0
+        self.causes: Counter[str] = Counter()
+
+    def __enter__(self) -> _Progress:
+        self._meter.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._meter.__exit__(None, None, None)
+
+    def _left(self, share: float = 0.0) -> str:
+        """Time left, at the pace of the cases of this run."""
+        finished = self._fresh + share
+        if finished < 0.05:
+            return "? left"
+        seconds = (time.monotonic() - self._start) / finished
+        return f"{duration(seconds * (self._total - self._done - share))} left"
+
+    def finished(self, case: Case, entry: Entry, fresh: bool) -> None:
+        self._done += 1
+        self._fresh += fresh
+        self.before += not fresh and entry.state is State.DONE
+        if fresh or entry.state is State.FAILED:
+            how = f"failed, {entry.cause}" if entry.state is State.FAILED else "done"
+            self._meter.line(f"{self._done}/{self._total} {case.id} {how}, {self._left()}")
+        self._meter.update(self._done, max(self._total, 1), self._left())
+
+    def stage(self, case: Case, stage: str, share: float) -> None:
+        self._meter.update(
+            self._done + share * 0.999, max(self._total, 1), f"{case.id} {stage}, {self._left(share)}"
+        )
+
+    def retried(self, case: Case, failure: Failure, how: str) -> None:
+        self._meter.line(f"{case.id} {failure.cause}; tried again {how}")

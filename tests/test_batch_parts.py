@@ -1,0 +1,273 @@
+"""The parts of a batch: which cases there are, their names, the ledger, the lock, shards, causes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pytest
+from dicom_series import write_series
+from tiny import save
+
+from medrestore.batch import Entry, Ledger, Settings, Shard, State, find_cases
+from medrestore.batch.failures import Kind, ended, smaller_tile
+from medrestore.batch.ledger import FOLDER
+from medrestore.batch.lists import read_list
+from medrestore.batch.lock import hold
+from medrestore.batch.names import place, safe_path, temporary_files
+from medrestore.errors import ConfigError, InputError, OutputError
+from medrestore.types import Modality
+
+SERIES = Path(__file__).resolve().parents[1] / "sample_data" / "dicom_rician5"
+KEY = {"input": "i", "model": "m", "settings": "s"}
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "in"
+    (root / "sub").mkdir(parents=True)
+    for name in ("sub/a_T1w.nii.gz", "b.nii", "sub/.hidden.nii"):
+        save(root / name, np.ones((4, 4, 4), np.float32))
+    (root / "notes.txt").write_text("no scan")
+    shutil.copytree(SERIES, root / "series")
+    return root
+
+
+# --- cases -----------------------------------------------------------------------------------------------
+
+
+def test_a_tree_has_a_case_for_every_scan(tree):
+    found = find_cases(tree)
+    assert [(str(case.source), str(case.output), case.kind, case.modality) for case in found.cases] == [
+        ("b.nii", "b_restored", "nifti", Modality.UNKNOWN),
+        ("series", "series", "dicom", Modality.MR),
+        ("sub/a_T1w.nii.gz", "sub/a_T1w_restored", "nifti", Modality.MR),
+    ]
+    assert len(found.cases[1].files) == len(list(SERIES.glob("*.dcm")))
+    assert len({case.id for case in found.cases}) == 3
+
+
+def test_two_series_in_a_folder_are_told_by_their_uid(tree, tmp_path):
+    write_series(tmp_path / "other", "CT")
+    for path in (tmp_path / "other").iterdir():
+        shutil.copy(path, tree / "series" / f"other-{path.name}")
+    found = [case for case in find_cases(tree).cases if case.kind == "dicom"]
+    assert sorted(case.modality for case in found) == [Modality.CT, Modality.MR]
+    assert [case.output for case in found] == [PurePosixPath("series", case.series) for case in found]
+
+
+def test_results_within_the_scans_are_no_scans(tree):
+    save(tree / "sub" / "x.nii", np.ones((2, 2, 2), np.float32))
+    assert all(case.source.parts[0] != "sub" for case in find_cases(tree, leave_out=tree / "sub").cases)
+
+
+def test_links_out_of_the_tree_are_not_followed(tree, tmp_path):
+    outside = save(tmp_path / "outside.nii", np.ones((2, 2, 2), np.float32))
+    (tree / "link.nii").symlink_to(outside)
+    assert "link.nii" not in {str(case.source) for case in find_cases(tree).cases}
+
+
+def test_cases_that_would_write_the_same_files_are_refused_but_one(tree):
+    shutil.copy(tree / "b.nii", tree / "B.nii.gz")
+    first, second = [case for case in find_cases(tree).cases if case.source.name.lower().startswith("b.")]
+    assert first.refused == "" and f"that of case {first.id}" in second.refused
+
+
+def test_cases_can_be_chosen(tree):
+    found = find_cases(tree)
+    assert [str(case.source) for case in found.only(include=("sub/*",)).cases] == ["sub/a_T1w.nii.gz"]
+    assert [str(case.source) for case in found.only(exclude=("s*",)).cases] == ["b.nii"]
+    chosen = found.only(modalities=(Modality.MR,))
+    assert (len(chosen.cases), chosen.left_out["filtered out"]) == (2, 1)
+
+
+def test_the_content_of_a_series_does_not_depend_on_names(tree):
+    (before,) = (case.content() for case in find_cases(tree).cases if case.kind == "dicom")
+    for number, path in enumerate(sorted((tree / "series").glob("*.dcm"))):
+        path.rename(path.with_name(f"X{number * 7919 % 1000:04}"))
+    (after,) = (case.content() for case in find_cases(tree).cases if case.kind == "dicom")
+    assert before == after
+
+
+def test_a_list_names_inputs_outputs_and_references(tree):
+    (tree / "list.csv").write_text("input,output,reference,modality\nb.nii,x/y,sub/a_T1w.nii.gz,MR\n")
+    (case,) = read_list(tree / "list.csv").cases
+    assert (str(case.output), case.modality) == ("x/y", Modality.MR)
+    assert case.reference == (tree / "sub" / "a_T1w.nii.gz").resolve()
+    (tree / "list.jsonl").write_text('{"input": "none.nii"}\n\n{"input": "series"}\n')
+    missing, series = read_list(tree / "list.jsonl").cases
+    assert (missing.refused, series.kind) == ("no such file", "dicom")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("input,colour\nb.nii,red\n", "line 2: unknown colour"),
+        ("output\nx\n", "line 2: no input"),
+        ("input,output\nb.nii\n", "not as many columns"),
+        ("input,modality\nb.nii,PET\n", "modality is 'PET'"),
+        ("input\nnotes.txt\n", "no NIfTI file and no folder"),
+    ],
+)
+def test_a_wrong_list_is_refused_with_its_line(tree, text, message):
+    (tree / "list.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_list(tree / "list.csv")
+
+
+# --- names -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../up", "a/../../b", "/etc/passwd", "."])
+def test_a_name_that_leads_elsewhere_is_refused(name):
+    with pytest.raises(OutputError, match="below the folder of results"):
+        safe_path(PurePosixPath(name))
+
+
+def test_odd_and_long_names_are_made_safe_and_stay_apart():
+    long = [str(safe_path(PurePosixPath("x" * 300 + end))) for end in ("a", "b")]
+    assert long[0] != long[1] and all(len(name) <= 150 for name in long)
+    odd = [str(safe_path(PurePosixPath(name))) for name in ("a\nb", "a\0b", "a\udcffb", "a_b")]
+    assert len(set(odd)) == 4 and all(name.isprintable() for name in odd)
+    assert str(safe_path(PurePosixPath("übung/ä b"))) == "übung/ä b"
+
+
+def test_a_link_in_the_results_is_not_followed(tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    (out / "sub").symlink_to(elsewhere)
+    with pytest.raises(OutputError, match="sub is a link"):
+        place(out, PurePosixPath("sub/deep/a"))
+    assert not list(elsewhere.iterdir())
+    assert place(out, PurePosixPath("new/deep/a")).parent.is_dir()
+
+
+def test_temporary_files_of_a_result_are_told_from_others(tmp_path):
+    for name in (".0123abcd.a.nii.gz", ".0123abcd.a.json", ".0123abcd.b.nii.gz", ".a.nii.gz", "a.nii.gz"):
+        (tmp_path / name).touch()
+    (tmp_path / ".0123abcd.a.old").mkdir()
+    assert {path.name for path in temporary_files(tmp_path / "a")} == {
+        ".0123abcd.a.nii.gz",
+        ".0123abcd.a.json",
+        ".0123abcd.a.old",
+    }
+
+
+# --- the ledger ------------------------------------------------------------------------------------------
+
+
+def test_the_ledger_is_read_back(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.add(Entry("aa", State.STARTED, KEY))
+    assert ledger.last("aa") is None and ledger.known("aa") and not ledger.known("bb")
+    ledger.add(Entry("aa", State.FAILED, KEY, cause="naïve"))
+    ledger.add(Entry("aa", State.DONE, KEY, files={".json": "1"}, facts={"seconds": 2.5}))
+    ledger.close()
+    again = Ledger(tmp_path)
+    assert again.last("aa") == ledger.last("aa")
+    assert again.last("aa").files == {".json": "1"}
+
+
+def test_a_line_that_was_cut_off_is_no_line_and_spoils_none(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.add(Entry("aa", State.DONE, KEY))
+    ledger.close()
+    path = tmp_path / FOLDER / "ledger-whole.jsonl"
+    path.write_bytes(path.read_bytes() + path.read_bytes()[:40].replace(b"aa", b"bb"))
+    again = Ledger(tmp_path)
+    assert again.last("aa") is not None and again.last("bb") is None
+    again.add(Entry("cc", State.DONE, KEY))
+    again.close()
+    assert Ledger(tmp_path).last("cc") is not None
+
+
+def test_shards_read_the_ledgers_of_each_other(tmp_path):
+    one = Ledger(tmp_path, "1-of-2")
+    one.add(Entry("aa", State.DONE, KEY))
+    assert Ledger(tmp_path, "2-of-2").last("aa") is not None
+
+
+def test_a_ledger_that_cannot_be_written_stops_before_anything(tmp_path):
+    (tmp_path / FOLDER).write_text("a file, no folder")
+    with pytest.raises(OutputError, match="cannot be written"):
+        Ledger(tmp_path)
+
+
+# --- the lock --------------------------------------------------------------------------------------------
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from medrestore.batch.lock import hold\n"
+    "with hold(Path(sys.argv[1]), 'whole'):\n    print('held', flush=True); time.sleep(60)"
+)
+
+
+def test_the_second_run_is_told_who_holds_the_folder_and_a_dead_one_holds_nothing(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(OutputError, match=f"process {process.pid} on "), hold(tmp_path, "whole"):
+            pass
+        with hold(tmp_path, "1-of-2"):
+            pass
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with hold(tmp_path, "whole"):
+        pass
+    assert not list((tmp_path / FOLDER).iterdir())
+
+
+def test_the_lock_of_another_machine_is_respected(tmp_path):
+    (tmp_path / FOLDER).mkdir()
+    lock = {"host": "elsewhere", "pid": os.getpid(), "born": "1", "since": time.time()}
+    (tmp_path / FOLDER / "lock-whole.json").write_text(json.dumps(lock))
+    with pytest.raises(OutputError, match=r"on elsewhere works on it .* remove"), hold(tmp_path, "whole"):
+        pass
+
+
+# --- shards, settings, causes ----------------------------------------------------------------------------
+
+
+def test_shards_share_the_cases_out():
+    ids = [f"{number * 7919:012x}" for number in range(200)]
+    parts = [[one for one in ids if Shard(number, 3).has(one)] for number in (1, 2, 3)]
+    assert sorted(one for part in parts for one in part) == sorted(ids) and all(
+        len(part) > 40 for part in parts
+    )
+    for text in ("0/2", "3/2", "1", "a/b", "1/0"):
+        with pytest.raises(ConfigError, match="--shard"):
+            Shard.parse(text)
+
+
+def test_the_key_of_a_result_is_made_of_what_changes_it():
+    base = Settings(restore={"seed": 0, "tile": None, "device": "cpu"})
+    assert base.sha256() == Settings(restore={"seed": 0, "tile": 64, "device": "cuda"}).sha256()
+    assert base.sha256() != Settings(restore={"seed": 1, "tile": None, "device": "cpu"}).sha256()
+    assert base.sha256() != Settings(restore=base.restore, dtype="int16").sha256()
+    assert base.sha256() != Settings(restore=base.restore, policy={"on_gap": "resample"}).sha256()
+
+
+@pytest.mark.parametrize(
+    ("status", "memory", "kind", "words"),
+    [
+        (7, False, Kind.CRASH, "exit code 7"),
+        (-signal.SIGSEGV, False, Kind.CRASH, "SIGSEGV"),
+        (-signal.SIGKILL, False, Kind.MEMORY, "most likely for want of memory"),
+        (-signal.SIGKILL, True, Kind.MEMORY, "the system ended the worker for want of memory"),
+    ],
+)
+def test_the_end_of_a_process_in_words(status, memory, kind, words):
+    found, text = ended(status, 2_500_000_000, memory)
+    assert found is kind and words in text and "2.5 GB" in text
+
+
+def test_tiles_get_smaller_until_there_are_none():
+    assert [smaller_tile(tile) for tile in (None, 160, 100, 64)] == [160, 96, 96, None]
