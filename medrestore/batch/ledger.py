@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,11 @@ from medrestore.provenance import JSON
 
 FOLDER = ".medrestore"
 """Where a batch keeps its books, in the folder of results."""
+
+
+def pictures(out: Path, case: str) -> Path:
+    """Where the pictures of a case are kept, for the report."""
+    return out / FOLDER / f"{case}.npz"
 
 
 class State(StrEnum):
@@ -72,12 +78,10 @@ class Ledger:
 
     def __init__(self, out: Path, shard: str = "whole") -> None:
         self._path = out / FOLDER / f"ledger-{shard}.jsonl"
-        self._last: dict[str, Entry] = {}
-        self._ours: set[str] = set()
+        self._last = last_entries(out)
+        self._ours = {entry.case for entry in read_entries(out)}
         try:
             self._path.parent.mkdir(exist_ok=True)
-            for path in sorted(self._path.parent.glob("ledger-*.jsonl")):
-                self._read(path)
             self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             if self._path.stat().st_size and not self._path.read_bytes().endswith(b"\n"):
                 os.write(self._file, b"\n")  # ends what a crash cut off, which is no line then
@@ -110,19 +114,27 @@ class Ledger:
         if written != len(line):
             raise OSError(28, "no space left on device")
         os.fsync(self._file)
-        self._take(entry)
+        self._ours.add(entry.case)
+        if entry.state is not State.STARTED:
+            self._last[entry.case] = entry
 
-    def _read(self, path: Path) -> None:
+
+def read_entries(out: Path) -> Iterator[Entry]:
+    """Yield the entries of all shards, those of each in the order in which they were made."""
+    for path in sorted((out / FOLDER).glob("ledger-*.jsonl")):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 said: dict[str, Any] = json.loads(line)
-                entry = Entry(**{**said, "state": State(said["state"])})
+                yield Entry(**{**said, "state": State(said["state"])})
             except (ValueError, TypeError, KeyError):
                 continue  # cut off
-            self._take(entry)
 
-    def _take(self, entry: Entry) -> None:
-        self._ours.add(entry.case)
-        before = self._last.get(entry.case)
+
+def last_entries(out: Path) -> dict[str, Entry]:
+    """Return what was last said of each case, by any shard; not that it was started."""
+    last: dict[str, Entry] = {}
+    for entry in read_entries(out):
+        before = last.get(entry.case)
         if entry.state is not State.STARTED and (before is None or before.time <= entry.time):
-            self._last[entry.case] = entry
+            last[entry.case] = entry
+    return last

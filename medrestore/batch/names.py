@@ -74,3 +74,22 @@ def temporary_files(path: Path) -> list[Path]:
         for entry in path.parent.iterdir()
         if _TEMPORARY.match(entry.name) and entry.name[10:].removesuffix(".old") in names
     ]
+
+
+def fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a file, or of the names and contents of the files of a folder."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    parts = [f"{item.name} {fingerprint(item)}" for item in sorted(path.iterdir())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that it holds."""
+    if path.is_dir():
+        for item in path.iterdir():
+            remove(item)
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,9 +18,9 @@ from medrestore.batch.failures import (
     describe_os_error,
     smaller_tile,
 )
-from medrestore.batch.ledger import Entry, Ledger, State
+from medrestore.batch.ledger import Entry, Ledger, State, pictures
 from medrestore.batch.lock import hold
-from medrestore.batch.names import place, results, temporary_files
+from medrestore.batch.names import fingerprint, place, remove, results, temporary_files
 from medrestore.batch.settings import Settings
 from medrestore.batch.shards import Shard
 from medrestore.batch.worker import Success, Watch
@@ -203,9 +202,9 @@ class _Batch:
                 "its result is there already, and no batch made it; pass --overwrite to replace it"
             )
         for left in temporary_files(path):
-            _remove(left)
+            remove(left)
         if path.is_dir() and not path.with_name(f"{path.name}.json").exists():
-            _remove(path)  # the folder of a series whose record did not come to be written
+            remove(path)  # the folder of a series whose record did not come to be written
         return path
 
     def _restore(self, case: Case, key: dict[str, str], path: Path, restorer: Restorer) -> Entry:
@@ -224,7 +223,7 @@ class _Batch:
                 files = {end: fingerprint(path.with_name(path.name + end)) for end in answer.endings}
                 return Entry(case.id, State.DONE, key, files, facts, attempts=attempts)
             for left in temporary_files(path):
-                _remove(left)
+                remove(left)
             if answer.kind is Kind.STOP:
                 raise _StopError(
                     f"{self._out}: {answer.cause}; what is done is done, run the same command to go on"
@@ -268,6 +267,7 @@ class _Batch:
             "form": said.form,
             "dtype": said.dtype,
             "save_std": said.save_std,
+            "pictures": str(pictures(self._out, case.id)) if said.pictures else None,
         }
 
     def _watch(self, case: Case) -> Watch:
@@ -301,21 +301,3 @@ class _Batch:
         with self._lock:
             self._entries[case.id] = entry
             self._listener.finished(case, entry, fresh)
-
-
-def fingerprint(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and contents of the files of a folder."""
-    if path.is_file():
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    parts = [f"{item.name} {fingerprint(item)}" for item in sorted(path.iterdir())]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        for item in path.iterdir():
-            _remove(item)
-        path.rmdir()
-    else:
-        path.unlink(missing_ok=True)

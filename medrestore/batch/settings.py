@@ -24,6 +24,7 @@ class Settings:
         form: ``"nifti"``, ``"dicom"``, ``"both"``; None for what the scan is.
         dtype: Type of the voxels in NIfTI files.
         save_std: Whether the standard deviation of samples is written.
+        pictures: Whether pictures are kept for the report.
     """
 
     restore: Mapping[str, JSON] = field(default_factory=dict)
@@ -32,10 +33,12 @@ class Settings:
     form: str | None = None
     dtype: str = "float32"
     save_std: bool = False
+    pictures: bool = True
 
     def sha256(self) -> str:
         """Return a hash of all that may change a result; where and in what tiles it is computed does not."""
         said = asdict(self)
+        del said["pictures"]
         said["restore"] = {
             name: value for name, value in self.restore.items() if name not in {"device", "tile", "model"}
         }

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from medrestore.batch import BatchOptions, Case, Entry, Found, Listener, Settings, State, run_batch
 from medrestore.batch.failures import Failure
+from medrestore.batch.reporting import write_report
 from medrestore.batch.runner import Restorer
 from medrestore.batch.worker import Worker
 from medrestore.cli.progress import Meter, duration
@@ -81,6 +82,7 @@ def execute(
     options = replace(options, model_hash=_model_hash(settings))
     with _Progress(len(mine), quiet=quiet) as progress:
         entries = run_batch(found.cases, out, settings, workers.start(), options, progress)
+    write_report(out, found.cases, str(settings.restore["task"]))
     failed = sum(entry.state is State.FAILED for entry in entries.values())
     if not quiet:
         done = len(entries) - failed

@@ -68,10 +68,16 @@ class Job:
 
 
 Load = Callable[[RestoreOptions, Modality], LoadedModel]
+Show = Callable[[Volume, Restoration], None]
 
 
 def run(
-    job: Job, *, quiet: bool = False, meter: Meter | None = None, load: Load | None = None
+    job: Job,
+    *,
+    quiet: bool = False,
+    meter: Meter | None = None,
+    load: Load | None = None,
+    show: Show | None = None,
 ) -> tuple[RunRecord, ...]:
     """Read, restore, write, and print what was done; return a record for each volume.
 
@@ -80,6 +86,7 @@ def run(
         quiet: Print nothing.
         meter: Shows progress; None for one on stderr.
         load: Gives the model, for scans that share one; None loads it.
+        show: Called with the first volume and its result when they are written.
 
     Raises:
         MedrestoreError: Anything on the way; nothing is written then.
@@ -97,6 +104,8 @@ def run(
             model = (load or load_model)(job.options, volumes[0].modality)
             results = _restore_all(job, model, (volumes, references), (shown, trajectory))
         records = _write(job, results, stack, (read_seconds, notes))
+    if show is not None:
+        show(volumes[0], results[0])
     if not quiet:
         print_summary(records, job.targets)
     return records

@@ -25,12 +25,14 @@ from medrestore.batch.failures import UNWRITABLE, Kind, describe_os_error
 from medrestore.cli.progress import Meter
 from medrestore.cli.restoring import Job, run
 from medrestore.cli.targets import Form, Wish, choose_form, plan_targets
-from medrestore.engine import RestoreOptions, load_model
+from medrestore.engine import Restoration, RestoreOptions, load_model
 from medrestore.engine.model import LoadedModel
 from medrestore.errors import MedrestoreError, OutputError
 from medrestore.io import ReadPolicy
 from medrestore.provenance import JSON, RunRecord
+from medrestore.report import preview
 from medrestore.types import Modality, Task
+from medrestore.volume import Volume
 
 _LOG_LINES = 12
 _SMALLEST = 1 / 200  # of a stage, between events
@@ -142,6 +144,13 @@ def _restore(job: dict[str, Any], channel: Channel) -> tuple[dict[str, JSON], tu
     )
     targets = plan_targets(scan, wish, [] if reference is None else [reference])
     modality = Modality(job["modality"])
+    seen: dict[str, JSON] = {}
+
+    def show(scan: Volume, result: Restoration) -> None:
+        seen.update(shape=list(scan.shape), spacing_mm=[float(size) for size in scan.spacing])
+        if job["pictures"] is not None:
+            preview(scan, result.volume, None, Path(job["pictures"]))
+
     records = run(
         Job(
             scan=scan,
@@ -156,9 +165,10 @@ def _restore(job: dict[str, Any], channel: Channel) -> tuple[dict[str, JSON], tu
         quiet=True,
         meter=_Events(channel),
         load=_keep,
+        show=show,
     )
     endings = [path.name[len(out.name) :] for path in (*targets.files(), *targets.folders())]
-    return _facts(records), tuple(sorted(endings))
+    return {**_facts(records), **seen}, tuple(sorted(endings))
 
 
 def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:

@@ -1,0 +1,72 @@
+"""From the ledger to the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medrestore.batch.cases import Case
+from medrestore.batch.ledger import Entry, State, last_entries, pictures
+from medrestore.batch.names import results
+from medrestore.report import CaseRow, write
+
+
+def write_report(out: Path, cases: Sequence[Case], task: str) -> Path:
+    """Write the report of all cases that any shard has brought to an end, into the folder of results.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    entries = last_entries(out)
+    rows = [_row(out, case, entries[case.id], task) for case in cases if case.id in entries]
+    return write(out, rows, "medrestore batch")
+
+
+def _row(out: Path, case: Case, entry: Entry, task: str) -> CaseRow:
+    done, facts = entry.state is State.DONE, entry.facts
+    kept = pictures(out, case.id)
+    return CaseRow(
+        case=case.id,
+        name=str(case.output),
+        status="done" if done else "failed",
+        cause=entry.cause or None,
+        stage=entry.stage or None,
+        model=_text(facts.get("model")) or case.model,
+        task=task,
+        modality=_text(facts.get("modality")) or str(case.modality),
+        shape=_three(facts.get("shape"), int),
+        spacing_mm=_three(facts.get("spacing_mm"), float),
+        noise=_number(facts.get("noise")),
+        psnr=_score(facts, "psnr"),
+        ssim=_score(facts, "ssim"),
+        seconds=_number(facts.get("seconds")),
+        peak_bytes=int(_number(facts.get("peak_bytes")) or 0) or None,
+        attempts=entry.attempts,
+        output=_output(out, case) if done else None,
+        pictures=kept if done and kept.is_file() else None,
+    )
+
+
+def _output(out: Path, case: Case) -> str | None:
+    """The image, or the folder of the series, relative to the folder of results."""
+    found = [path for path in results(out / case.output) if path.suffix != ".json"]
+    return found[0].relative_to(out).as_posix() if found else None
+
+
+def _score(facts: dict[str, Any], name: str) -> float | None:
+    scores = facts.get("scores")
+    score = scores.get(name) if isinstance(scores, dict) else None
+    return _number(score.get("value")) if isinstance(score, dict) else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _three(value: object, kind: Any) -> Any:
+    return tuple(kind(one) for one in value) if isinstance(value, list) and len(value) == 3 else None
