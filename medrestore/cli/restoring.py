@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from medrestore.cli.progress import Meter, Pace
-from medrestore.cli.series import check_series, write_series
+from medrestore.cli.series import write_series
 from medrestore.cli.summary import print_summary
 from medrestore.cli.targets import Targets
 from medrestore.cli.trajectory import TrajectoryFolder
@@ -28,6 +28,7 @@ from medrestore.io import (
     WriteReport,
     atomic_folder,
     atomic_write,
+    check_derivable,
     read_series,
     reading_notes,
     write,
@@ -94,7 +95,7 @@ def run(
     start = time.perf_counter()
     volumes, notes = _read(job)
     if job.targets.series is not None:
-        check_series(volumes)
+        check_derivable(volumes)
     references = _references(job, volumes)
     read_seconds = time.perf_counter() - start
     with ExitStack() as stack:

@@ -7,30 +7,15 @@ from pathlib import Path
 
 from medrestore.cli.targets import Targets
 from medrestore.engine import Restoration
-from medrestore.errors import OutputError
-from medrestore.io import SeriesReport, check_derivable, write_dicom
+from medrestore.io import SeriesReport, write_dicom
 from medrestore.provenance import JSON
 from medrestore.volume import Volume
-
-
-def check_series(volumes: Sequence[Volume]) -> None:
-    """Check that a series can be made of what was read, before anything is restored.
-
-    Raises:
-        OutputError: It cannot.
-    """
-    if len(volumes) != 1:
-        raise OutputError(
-            f"{len(volumes)} volumes were read, and a derived series holds one; restore them one by one, or "
-            "write NIfTI"
-        )
-    check_derivable(volumes[0])
 
 
 def write_series(
     targets: Targets, held: Sequence[Path], results: Sequence[Restoration], deviations: Sequence[Volume]
 ) -> tuple[dict[str, JSON], tuple[str, ...]]:
-    """Write the restored scan, and its standard deviation if that is asked for.
+    """Write the restored scan, all volumes in one series, and its standard deviation if that is asked for.
 
     Args:
         targets: The names; those of the folders go into the record.
@@ -41,18 +26,16 @@ def write_series(
     Returns:
         What the record says of them, and what should be known.
     """
-    (result,) = results
+    volumes, records = [result.volume for result in results], [result.record for result in results]
     places = dict(zip(targets.folders(), held, strict=True))
     assert targets.series is not None
-    report = write_dicom(result.volume, places[targets.series], result.record, overwrite=True)
+    report = write_dicom(volumes, places[targets.series], records, overwrite=True)
     series = _entry(targets.series, report)
     notes = report.notes
     if report.clipped_voxels:
         notes += (f"{report.clipped_voxels} voxels did not fit into the 16 bits of DICOM and were clipped",)
     if targets.series_std is not None:
-        spread = write_dicom(
-            deviations[0], places[targets.series_std], result.record, quantity="std", overwrite=True
-        )
+        spread = write_dicom(deviations, places[targets.series_std], records, quantity="std", overwrite=True)
         series["std"] = _entry(targets.series_std, spread)
     main: dict[str, JSON] = {
         "path": targets.series.name,

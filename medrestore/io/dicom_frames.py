@@ -13,6 +13,7 @@ from medrestore.io.dicom_values import Get
 _MACROS = (
     *("FrameContentSequence", "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
     *("PixelValueTransformationSequence", "MRImageFrameTypeSequence", "CTImageFrameTypeSequence"),
+    *("FrameVOILUTSequence",),
     *("PETFrameTypeSequence", "MREchoSequence", "MRDiffusionSequence", "TemporalPositionSequence"),
     *("CardiacSynchronizationSequence", "MRTimingAndRelatedParametersSequence", "MRModifierSequence"),
 )

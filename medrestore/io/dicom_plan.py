@@ -214,23 +214,28 @@ def _reason(finding: Finding, action: str, stuck: bool) -> str:
     return f"{finding.text}; --on-{finding.flaw} resample mends it, and says so in the record"
 
 
-def planned_slices(volume: Volume) -> tuple[Head, ...]:
-    """Return the slices that a volume was read from, in the order along their normal.
+def planned_slices(volumes: Sequence[Volume]) -> tuple[tuple[Head, ...], ...]:
+    """Return the slices that each of the volumes of a series was read from, in the order along their normal.
 
     The folder is looked at again, as it was read; of several images in a place the first is returned.
 
     Raises:
-        InputError: The folder changed in the meantime, or the volume was not read from DICOM.
+        InputError: The folder changed in the meantime, or the volumes were not read from one DICOM series.
     """
-    source = volume.source
+    origins = [volume.source for volume in volumes]
+    source = origins[0]
     if source is None or source.format != "dicom":
         raise InputError("the volume was not read from DICOM")
-    details = source.details
-    policy = details.get("policy")
+    if any(other is None or other.sha256 != source.sha256 for other in origins):
+        raise InputError(f"{source.path}: the volumes were not all read from there, or not at one time")
+    policy = source.details.get("policy")
     plan = plan_dicom(Path(source.path), ReadPolicy.from_json(policy) if isinstance(policy, dict) else None)
-    chosen = details.get("series")
+    chosen = source.details.get("series")
     series = plan.choose(None if chosen is None else str(chosen))
-    index = details.get("volume", 0)
-    if not isinstance(index, int) or index >= len(series.volumes):
-        raise InputError(f"{source.path}: {len(series.volumes)} volumes, and number {index} was read")
-    return series.volumes[index].stack.heads
+    found = []
+    for other in origins:
+        index = other.details.get("volume", 0) if other is not None else 0
+        if not isinstance(index, int) or index >= len(series.volumes):
+            raise InputError(f"{source.path}: {len(series.volumes)} volumes, and number {index} was read")
+        found.append(series.volumes[index].stack.heads)
+    return tuple(found)

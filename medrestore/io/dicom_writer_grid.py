@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from medrestore.errors import GeometryError
 from medrestore.geometry import Geometry, lps_to_ras
 from medrestore.io.dicom_writer_source import SourceSlice
-from medrestore.types import Float64Array
+from medrestore.types import Float64Array, FloatArray
 
 # A slice is in the place of its source where no corner is further away than this.
 _SAME_PLACE_MM = 0.03
@@ -117,12 +116,19 @@ def _settled(placement: Placement, source: SourceSlice) -> Placement:
     )
 
 
-def padded_pixels(
-    placement: Placement, source: SourceSlice, padded: npt.NDArray[np.bool_] | None
-) -> npt.NDArray[np.bool_] | None:
-    """Return where a slice of the result is padding, (column, row), given where its source is."""
-    if padded is None or placement.preserved:
-        return padded
+def padded_pixels(placement: Placement, source: SourceSlice, padding: FloatArray | None) -> FloatArray | None:
+    """Return the padding of a slice of the result, given that of its nearest source.
+
+    Args:
+        placement: The slice.
+        source: Its nearest source.
+        padding: (column, row) of the source: values of padding, NaN where pixels were measured.
+
+    Returns:
+        The same for the slice of the result.
+    """
+    if padding is None or placement.preserved:
+        return padding
     columns, rows = np.meshgrid(*map(np.arange, placement.size), indexing="ij")
     place = (
         placement.position
@@ -132,4 +138,4 @@ def padded_pixels(
     index = np.rint((place - source.position) @ source.axes.T / np.asarray(source.spacing)).astype(int)
     inside = np.all((index >= 0) & (index < np.asarray(source.size)), axis=-1)
     index = np.clip(index, 0, np.asarray(source.size) - 1)
-    return np.asarray(padded[index[..., 0], index[..., 1]] & inside)
+    return np.where(inside, padding[index[..., 0], index[..., 1]], np.float32(np.nan))

@@ -64,7 +64,8 @@ def _lossy(source: SourceSlice) -> Lossy | None:
         return None
     if not ratios and syntax in _METHODS:
         # Lossy, and the header does not say by how much: the file does, but for its header.
-        pixels = source.size[0] * source.size[1] * int(data.get("BitsAllocated", BITS)) // 8
+        bits = int(data.get("BitsAllocated", BITS))
+        pixels = source.head.frames * source.size[0] * source.size[1] * bits // 8
         ratios = (round(pixels / max(source.path.stat().st_size, 1), 2),)
     if not methods and syntax in _METHODS:
         methods = (_METHODS[syntax],)
@@ -81,17 +82,17 @@ def _values(data: Dataset, name: str) -> list[Any]:
 def set_place(data: Dataset, place: Placement, source: SourceSlice, alone: bool) -> None:
     """Write where the slice lies; `source` is the one that is nearest, `alone` a slice without others."""
     data.Columns, data.Rows = place.size
-    data.ImagePositionPatient = [_ds(value) for value in place.position]
-    data.ImageOrientationPatient = [_ds(value) for value in place.axes.ravel()]
-    data.PixelSpacing = [_ds(place.spacing[1]), _ds(place.spacing[0])]
+    data.ImagePositionPatient = [ds(value) for value in place.position]
+    data.ImageOrientationPatient = [ds(value) for value in place.axes.ravel()]
+    data.PixelSpacing = [ds(place.spacing[1]), ds(place.spacing[0])]
     moved = float((place.position - source.position) @ source.normal)
     if source.data.get("SliceLocation") is not None and not place.preserved:
-        data.SliceLocation = _ds(float(source.data.SliceLocation) + moved * _direction(source))
+        data.SliceLocation = ds(float(source.data.SliceLocation) + moved * _direction(source))
     if not alone:
-        data.SpacingBetweenSlices = _ds(place.spacing[2])
+        data.SpacingBetweenSlices = ds(place.spacing[2])
     if place.preserved:
         return
-    data.SliceThickness = _ds(place.spacing[2])
+    data.SliceThickness = ds(place.spacing[2])
     for name in _OF_THE_GRID:
         if name in data:
             delattr(data, name)
@@ -110,19 +111,32 @@ def _direction(source: SourceSlice) -> float:
 
 def set_values(data: Dataset, encoding: Encoding, window: Window | None, hounsfield: bool) -> None:
     """Write what the stored values mean, and the window unless the source's is kept (None)."""
+    set_pixels(data, encoding)
+    if hounsfield or not encoding.is_plain:
+        data.RescaleSlope, data.RescaleIntercept = ds(encoding.slope), ds(encoding.inter)
+        data.RescaleType = "HU" if hounsfield else "US"
+    if window is not None:
+        set_window(data, window)
+
+
+def set_pixels(data: Dataset, encoding: Encoding) -> None:
+    """Write how pixels are stored."""
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated = data.BitsStored = BITS
     data.HighBit, data.PixelRepresentation = BITS - 1, int(encoding.signed)
-    if hounsfield or not encoding.is_plain:
-        data.RescaleSlope, data.RescaleIntercept = _ds(encoding.slope), _ds(encoding.inter)
-        data.RescaleType = "HU" if hounsfield else "US"
     if encoding.padding is not None:
-        data.add_new("PixelPaddingValue", "SS" if encoding.signed else "US", encoding.padding)
-    if window is not None:
-        for name in ("WindowCenterWidthExplanation", "VOILUTFunction"):
-            if name in data:
-                delattr(data, name)
-        data.WindowCenter, data.WindowWidth = _ds(window.centre), _ds(window.width)
+        first, last = encoding.padding
+        data.add_new("PixelPaddingValue", "SS" if encoding.signed else "US", first)
+        if last != first:
+            data.add_new("PixelPaddingRangeLimit", "SS" if encoding.signed else "US", last)
+
+
+def set_window(data: Dataset, window: Window) -> None:
+    """Write a window instead of the source's."""
+    for name in ("WindowCenterWidthExplanation", "VOILUTFunction"):
+        if name in data:
+            delattr(data, name)
+    data.WindowCenter, data.WindowWidth = ds(window.centre), ds(window.width)
 
 
 def set_lossy(data: Dataset, lossy: Lossy | None) -> None:
@@ -131,12 +145,20 @@ def set_lossy(data: Dataset, lossy: Lossy | None) -> None:
         return
     data.LossyImageCompression = "01"
     if lossy.ratios:
-        data.LossyImageCompressionRatio = [_ds(value) for value in lossy.ratios]
+        data.LossyImageCompressionRatio = [ds(value) for value in lossy.ratios]
     if lossy.methods:
         data.LossyImageCompressionMethod = list(lossy.methods)
 
 
-def _ds(value: float) -> DSfloat:
+def ds(value: float) -> DSfloat:
     """Return a decimal string of at most 16 characters; -0 is 0, and noise of rounding is none."""
     number = float(np.round(value, 12)) + 0.0
     return DSfloat(number, auto_format=True)
+
+
+def item_of(**attributes: Any) -> Dataset:
+    """Return an item of a sequence."""
+    item: Dataset = Dataset()
+    for name, value in attributes.items():
+        setattr(item, name, value)
+    return item

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from pydicom.valuerep import format_number_as_ds
 
-from medrestore.types import RealArray
+from medrestore.types import FloatArray, RealArray
 
 BITS = 16
 _INT16 = (-(1 << 15), (1 << 15) - 1)
@@ -20,7 +19,7 @@ _STEP_OF_NOISE = 0.1
 # Where the noise is not known: steps in the range of the values.
 _STEPS = 1 << 13
 
-StoredArray = npt.NDArray[np.int16] | npt.NDArray[np.uint16]
+T = TypeVar("T", float, FloatArray)
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,14 @@ class Encoding:
         slope: Rescale slope, exactly as the header has it.
         inter: Rescale intercept, likewise.
         signed: Whether stored values are signed.
-        padding: Stored value of pixels that were never measured; None where the source has no such value.
+        padding: Smallest and largest stored value that means "never measured"; None where the source has no
+            such value.
     """
 
     slope: float
     inter: float
     signed: bool
-    padding: int | None = None
+    padding: tuple[int, int] | None = None
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -49,8 +49,8 @@ class Encoding:
         """Whether stored values are the values."""
         return (self.slope, self.inter) == (1.0, 0.0)
 
-    def stored(self, value: float) -> float:
-        """Return what a value is stored as, before rounding."""
+    def stored(self, value: T) -> T:
+        """Return what a value, or each of an array, is stored as, before rounding."""
         return (value - self.inter) / self.slope
 
     def holds(self, low: float, high: float) -> bool:
@@ -66,15 +66,23 @@ class Wanted:
         low: Smallest value.
         high: Largest value.
         scale: Rescale slope and intercept of the source.
-        padding: Value (rescaled) of padding in the source; None where it has none.
+        padding: Range of the (rescaled) values that the source declares to be padding; None for none.
+        unmeasured: Range of the values that are padding, declared or not; None where there are none.
         noise: Standard deviation of the noise of the source; None where it is not known.
     """
 
     low: float
     high: float
     scale: tuple[float, float]
-    padding: float | None
+    padding: tuple[float, float] | None
+    unmeasured: tuple[float, float] | None
     noise: float | None
+
+    @property
+    def all(self) -> tuple[float, float]:
+        """Smallest and largest value, padding included."""
+        ends = [self.low, self.high, *(self.padding or ()), *(self.unmeasured or ())]
+        return min(ends), max(ends)
 
 
 def hounsfield_encoding(wanted: Wanted) -> Encoding:
@@ -89,9 +97,7 @@ def hounsfield_encoding(wanted: Wanted) -> Encoding:
         candidates.insert(0, Encoding(1.0, inter, signed=True))
     if 0 < slope < 1:
         candidates.insert(0, Encoding(slope, inter, signed=True))
-    low = wanted.low if wanted.padding is None else min(wanted.low, wanted.padding)
-    high = wanted.high if wanted.padding is None else max(wanted.high, wanted.padding)
-    fitting = [encoding for encoding in candidates if encoding.holds(low, high)]
+    fitting = [encoding for encoding in candidates if encoding.holds(*wanted.all)]
     fitting += [encoding for encoding in candidates if encoding.holds(wanted.low, wanted.high)]
     return _with_padding((fitting or candidates[-1:])[0], wanted.padding)
 
@@ -109,20 +115,20 @@ def arbitrary_encoding(wanted: Wanted) -> Encoding:
     step = spread / _STEPS if not wanted.noise else wanted.noise * _STEP_OF_NOISE
     if step > 0 and slope > step:
         slope /= 2.0 ** math.ceil(math.log2(slope / step))
-    encoding = Encoding(_as_text(slope), _as_text(inter), signed=wanted.low < inter)
+    encoding = Encoding(_as_text(slope), _as_text(inter), signed=wanted.all[0] < inter)
+    if not encoding.holds(*wanted.all):
+        encoding = replace(encoding, signed=wanted.low < inter)
     while not encoding.holds(wanted.low, wanted.high):
         encoding = replace(encoding, slope=_as_text(encoding.slope * 2))
     return _with_padding(encoding, wanted.padding)
 
 
-def encode(
-    values: RealArray, padded: npt.NDArray[np.bool_] | None, encoding: Encoding
-) -> tuple[RealArray, int]:
+def encode(values: RealArray, padding: FloatArray | None, encoding: Encoding) -> tuple[RealArray, int]:
     """Return the stored values of a slice, any shape, and how many of them had to be clipped.
 
     Args:
         values: Voxels, in the units of the scan.
-        padded: Where the source has no measurement; there the padding value is stored, and nowhere else.
+        padding: Values of pixels that were never measured, which are stored as they came; NaN elsewhere.
         encoding: How to store.
     """
     low, high = encoding.limits
@@ -131,30 +137,22 @@ def encode(
     stored = np.clip(stored, low, high)
     if encoding.padding is not None:
         # A pixel that was measured must not be taken for padding.
-        stored[stored == encoding.padding] += 1 if encoding.padding < high else -1
-        if padded is not None:
-            stored[padded] = encoding.padding
-            outside &= ~padded
+        first, last = encoding.padding
+        taken = (stored >= first) & (stored <= last)
+        stored[taken] = last + 1 if last < high else first - 1
+    if padding is not None:
+        padded = ~np.isnan(padding)
+        stored[padded] = np.clip(np.rint(encoding.stored(padding[padded])), low, high)
+        outside &= ~padded
     return stored.astype(np.int16 if encoding.signed else np.uint16), int(np.count_nonzero(outside))
 
 
-def value_range(
-    slices: Iterator[tuple[RealArray, npt.NDArray[np.bool_] | None]],
-) -> tuple[float, float]:
-    """Return the smallest and largest value outside padding; 0 and 0 where all is padding."""
-    low, high = math.inf, -math.inf
-    for values, padded in slices:
-        seen = values if padded is None else values[~padded]
-        if seen.size:
-            low, high = min(low, float(seen.min())), max(high, float(seen.max()))
-    return (low, high) if low <= high else (0.0, 0.0)
-
-
-def _with_padding(encoding: Encoding, padding: float | None) -> Encoding:
+def _with_padding(encoding: Encoding, padding: tuple[float, float] | None) -> Encoding:
     if padding is None:
         return encoding
     low, high = encoding.limits
-    return replace(encoding, padding=min(max(round(encoding.stored(padding)), low), high))
+    first, last = (min(max(round(encoding.stored(end)), low), high) for end in padding)
+    return replace(encoding, padding=(first, last))
 
 
 def _as_text(number: float) -> float:

@@ -1,0 +1,58 @@
+"""Classic images of a derived series: one file for each slice."""
+
+from __future__ import annotations
+
+from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
+
+from medrestore.io.dicom_writer_header import (
+    Quantity,
+    derivation_codes,
+    derived_header,
+    description,
+    source_items,
+)
+from medrestore.io.dicom_writer_image import set_lossy, set_place, set_values
+from medrestore.io.dicom_writer_series import DerivedSeries, DerivedSlice
+from medrestore.io.dicom_writer_source import SourceSlice
+
+
+def classic_image(series: DerivedSeries, item: DerivedSlice) -> tuple[Dataset, int]:
+    """Return one image, and how many of its values were clipped."""
+    data = derived_header(item.source, series.what)
+    data.ImageType = _image_type(data, series.what.quantity)
+    data.DerivationDescription = description(series.what, str(data.get("DerivationDescription") or ""))
+    data.DerivationCodeSequence = [
+        *(data.get("DerivationCodeSequence") or []),
+        *derivation_codes(series.what),
+    ]
+    data.SOPInstanceUID = series.what.instance_uid(item.index)
+    data.InstanceNumber = item.number
+    data.SourceImageSequence = source_items(item.sources, item.place.preserved)
+    _set_diffusion(data, item.source)
+    set_place(data, item.place, item.source, series.alone)
+    set_values(data, series.encoding, series.window, series.hounsfield)
+    set_lossy(data, series.lossy)
+    pixels, clipped = series.stored(item)
+    data.add_new("PixelData", "OW", pixels)
+    return data, clipped
+
+
+def _image_type(data: Dataset, quantity: Quantity) -> list[str]:
+    """Return DERIVED, SECONDARY and the further values; the third one is needed in MR and in CT."""
+    kind = data.get("ImageType") or []
+    further = [str(value) for value in ([kind] if isinstance(kind, str) else kind)[2:]]
+    usual = "AXIAL" if data.SOPClassUID == CTImageStorage else "OTHER"
+    if quantity == "std":
+        return ["DERIVED", "SECONDARY", usual, "STD_DEV"]
+    return ["DERIVED", "SECONDARY", *(further or [usual])]
+
+
+def _set_diffusion(data: Dataset, source: SourceSlice) -> None:
+    """Say in the words of the standard what private elements said, as those do not travel."""
+    traits = dict(source.head.traits)
+    value, direction = traits["b-value"], traits["direction"]
+    if "DiffusionBValue" not in data and isinstance(value, float):
+        data.DiffusionBValue = value
+    if "DiffusionGradientOrientation" not in data and isinstance(direction, tuple) and len(direction) == 3:
+        data.DiffusionGradientOrientation = list(direction)
