@@ -31,8 +31,9 @@ class ClusterWorker:
         time_limit: Seconds for each case.
     """
 
-    def __init__(self, client: Any, module: Sequence[str], time_limit: float | None) -> None:
-        self._client = client
+    def __init__(self, client: _Client, module: Sequence[str], time_limit: float | None) -> None:
+        self._shared = client
+        self._client = client.enter()
         self._module = tuple(module)
         self._limit = time_limit
         self._future: Any = None
@@ -57,6 +58,25 @@ class ClusterWorker:
 
     def close(self) -> None:
         """Leave the cluster as it is: its processes end with its workers."""
+        self._shared.leave()
+
+
+class _Client:
+    """The client that the places of a cluster share; closed by the last that leaves."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._users, self._lock = client, 0, threading.Lock()
+
+    def enter(self) -> Any:
+        with self._lock:
+            self._users += 1
+        return self._client
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._client.close()
 
 
 def restore_here(module: Sequence[str], limit: float | None, job: Mapping[str, JSON]) -> Success | Failure:
@@ -83,4 +103,5 @@ def cluster_workers(address: str, module: Sequence[str], time_limit: float | Non
     except (OSError, ValueError, TimeoutError) as error:
         raise ConfigError(f"no Dask cluster with workers answers at {address} ({error})") from error
     places = sum(client.nthreads().values())
-    return [ClusterWorker(client, module, time_limit) for _ in range(places)]
+    shared = _Client(client)
+    return [ClusterWorker(shared, module, time_limit) for _ in range(places)]

@@ -79,7 +79,7 @@ class Ledger:
     def __init__(self, out: Path, shard: str = "whole") -> None:
         self._path = out / FOLDER / f"ledger-{shard}.jsonl"
         self._last = last_entries(out)
-        self._ours = {entry.case for entry in read_entries(out)}
+        self._ours = {entry.case for entry in read_entries(out) if entry.state is State.STARTED}
         try:
             self._path.parent.mkdir(exist_ok=True)
             self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -114,8 +114,9 @@ class Ledger:
         if written != len(line):
             raise OSError(28, "no space left on device")
         os.fsync(self._file)
-        self._ours.add(entry.case)
-        if entry.state is not State.STARTED:
+        if entry.state is State.STARTED:
+            self._ours.add(entry.case)
+        else:
             self._last[entry.case] = entry
 
 

@@ -27,6 +27,9 @@ from medrestore.batch.worker import Success, Watch
 from medrestore.errors import MedrestoreError, OutputError
 from medrestore.provenance import JSON
 
+PLAN = "plan"
+"""The stage of what fails before a worker has it."""
+
 
 class Restorer(Protocol):
     """Something that restores one case after another: a `Worker`, or a cluster's."""
@@ -180,21 +183,25 @@ class _Batch:
             self._end(case, Entry(case.id, State.FAILED, key, cause=describe_os_error(error), stage="read"))
             return
         except MedrestoreError as error:
-            self._end(case, Entry(case.id, State.FAILED, key, cause=str(error), stage="plan"))
+            self._end(case, Entry(case.id, State.FAILED, key, cause=str(error), stage=PLAN))
             return
         self._end(case, self._restore(case, key, path, restorer))
 
     def _still(self, case: Case, before: Entry) -> bool:
         """Whether what an earlier run said of a case still holds."""
         if before.state is State.FAILED:
-            return not self._options.retry_failed
+            # What failed before a worker had it costs nothing to look at again.
+            return not self._options.retry_failed and before.stage != PLAN
         found = {entry.name: fingerprint(entry) for entry in results(self._out / case.output)}
         name = case.output.name
         return found == {name + ending: said for ending, said in before.files.items()}
 
     def _place(self, case: Case) -> Path:
         """Return where the result goes, after clearing what a run that was killed left there."""
-        path = place(self._out, case.output)
+        try:
+            path = place(self._out, case.output)
+        except OSError as error:
+            raise _StopError(f"{self._out}: cannot be written ({describe_os_error(error)})") from error
         ours = self._ledger.known(case.id)
         taken = results(path)
         if taken and not ours and not self._options.overwrite:

@@ -23,6 +23,7 @@ from medrestore.provenance import JSON
 
 _START_LIMIT = 300.0  # seconds for imports, on the slowest of network file systems
 _LOG_LINES = 40
+_LAST_WORDS = 5.0  # seconds for what it said to arrive; a child of its own may hold the pipe for longer
 Watch = Callable[[str, float], None]
 """Called with the stage and how much of it is done, 0 to 1."""
 
@@ -45,6 +46,7 @@ class _Process:
     process: subprocess.Popen[bytes]
     events: queue.Queue[dict[str, Any] | None] = field(default_factory=queue.Queue)
     log: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
+    readers: list[threading.Thread] = field(default_factory=list)
 
 
 class Worker:
@@ -134,7 +136,8 @@ class Worker:
         )
         running = _Process(process)
         for read in (_read_events, _read_log):
-            threading.Thread(target=read, args=(running,), daemon=True).start()
+            running.readers.append(threading.Thread(target=read, args=(running,), daemon=True))
+            running.readers[-1].start()
         self._running = running
         return running
 
@@ -156,6 +159,8 @@ class Worker:
         """Wait for a process that ended; return the most memory that it had, in bytes."""
         self._running = None
         process = running.process
+        for reader in running.readers:
+            reader.join(_LAST_WORDS)
         try:
             # Not Popen.wait, which throws away what the process used.
             _, status, usage = os.wait4(process.pid, 0)

@@ -1,0 +1,423 @@
+"""A batch from its first case to its last, with workers that crash, hang, run out of memory and are killed.
+
+Most tests give the batch a worker that is a few lines of Python, so that what it does is certain; it is a
+real process all the same. The last ones run the command as a user would, and kill it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import pydicom
+import pytest
+from dicom_series import write_series
+from tiny import CommandLine, model_folder, noisy, phantom, save
+
+from medrestore.batch import BatchOptions, Listener, Settings, Shard, State, find_cases, run_batch
+from medrestore.batch.ledger import FOLDER, last_entries
+from medrestore.batch.worker import Worker
+from medrestore.errors import OutputError
+
+WORKER = """
+import json, os, signal, sys, time
+from pathlib import Path
+def say(**event):
+    print(json.dumps(event), flush=True)
+for line in sys.stdin:
+    job = json.loads(line)
+    say(event="stage", stage="read", share=0)
+    name, tile = Path(job["source"]).name, job["restore"].get("tile")
+    voxels = (Path(job["root"]) / job["source"]).read_bytes()
+    log = Path(job["root"]).parent / "runs.txt"
+    with log.open("a") as stream:
+        stream.write(f"{name} {tile} {os.environ.get('MARK', '')}\\n")
+    say(event="stage", stage="restore", share=0.5)
+    if name.startswith("exit"):
+        print("about to go", file=sys.stderr, flush=True)
+        os._exit(7)
+    if name.startswith("segv"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name.startswith("once") and log.read_text().count(name) == 1:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if name.startswith("killed") and tile != 96:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("hang"):
+        time.sleep(600)
+    if name.startswith("full"):
+        say(event="failed", kind="stop", cause="the disk is full", log="")
+        continue
+    if name.startswith("bad"):
+        say(event="failed", kind="refused", cause="no scan", log="", peak_bytes=1)
+        continue
+    out = Path(job["out"])
+    out.with_name(out.name + ".nii.gz").write_bytes(voxels[::-1])
+    out.with_name(out.name + ".json").write_text("{}")
+    say(event="done", facts={"peak_bytes": 5}, endings=[".json", ".nii.gz"])
+"""
+
+
+class Heard(Listener):
+    def __init__(self) -> None:
+        self.cases, self.tries = [], []
+
+    def finished(self, case, entry, fresh):
+        self.cases.append((case.source.name, str(entry.state), fresh))
+
+    def retried(self, case, failure, how):
+        self.tries.append((case.source.name, failure.cause, how))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a batch over files of these names with `count` workers; what was tried is in `run.tried()`."""
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    scans, out = tmp_path / "in", tmp_path / "out"
+    scans.mkdir()
+
+    def go(*names, count=1, settings=None, time_limit=None, **options):
+        for name in names:
+            (scans / f"{name}.nii").write_bytes(name.encode() * 50)
+        heard = Heard()
+        workers = [
+            Worker((sys.executable, script), time_limit=time_limit, environment={"MARK": str(mark)})
+            for mark in range(count)
+        ]
+        entries = run_batch(
+            find_cases(scans).cases, out, settings or Settings(), workers, BatchOptions(**options), heard
+        )
+        names_of = {case.id: case.source.name.removesuffix(".nii") for case in find_cases(scans).cases}
+        return {names_of[case]: entry for case, entry in entries.items()}, heard
+
+    go.scans, go.out = scans, out
+    go.tried = lambda: [line.split()[0] for line in (tmp_path / "runs.txt").read_text().splitlines()]
+    go.tiles = lambda: [line.split()[1] for line in (tmp_path / "runs.txt").read_text().splitlines()]
+    return go
+
+
+def test_one_bad_case_is_one_bad_case(run):
+    entries, _ = run("a", "bad", "exit", "segv", "z")
+    assert {name: str(entry.state) for name, entry in entries.items()} == {
+        "a": "done",
+        "bad": "failed",
+        "exit": "failed",
+        "segv": "failed",
+        "z": "done",
+    }
+    assert entries["bad"].cause == "no scan"
+    assert "exit code 7" in entries["exit"].cause and "SIGSEGV" in entries["segv"].cause
+    assert entries["exit"].stage == "restore" and "about to go" in entries["exit"].log
+    assert entries["exit"].facts["peak_bytes"] > 1_000_000
+    assert (run.out / "z_restored.nii.gz").read_bytes() == (b"z" * 50)
+
+
+def test_a_crash_is_tried_once_more(run):
+    entries, heard = run("once", "exit")
+    assert (entries["once"].state, entries["once"].attempts) == (State.DONE, 2)
+    assert (entries["exit"].state, entries["exit"].attempts) == (State.FAILED, 2)
+    assert sorted((name, how) for name, _, how in heard.tries) == [
+        ("exit.nii", "as it was"),
+        ("once.nii", "as it was"),
+    ]
+
+
+def test_want_of_memory_is_met_with_smaller_tiles(run):
+    entries, heard = run("killed")
+    assert (entries["killed"].state, run.tiles()) == (State.DONE, ["None", "160", "96"])
+    assert all("for want of memory" in cause for _, cause, _ in heard.tries)
+
+
+def test_what_hangs_is_ended(run):
+    entries, _ = run("hang", "z", time_limit=1)
+    assert "time limit of 1 s" in entries["hang"].cause and entries["hang"].stage == "restore"
+    assert entries["z"].state is State.DONE
+
+
+def test_a_full_disk_stops_the_batch_and_the_same_call_goes_on(run):
+    with pytest.raises(OutputError, match=r"the disk is full; .*run the same command to go on"):
+        run("a", "full", "z")
+    assert run.tried() == ["a.nii", "full.nii"]
+    (run.scans / "full.nii").unlink()
+    _, heard = run("z")
+    assert set(heard.cases) == {("a.nii", "done", False), ("z.nii", "done", True)}
+
+
+def test_scans_that_are_gone_stop_the_batch(run, tmp_path):
+    run("a")
+    cases = find_cases(run.scans).cases
+    run.scans.rename(tmp_path / "unmounted")
+    with pytest.raises(OutputError, match="the folder of the scans is gone"):
+        run_batch(cases, run.out, Settings(), [Worker((sys.executable, "-c", ""))])
+    assert len(last_entries(run.out)) == 1
+
+
+# --- again -----------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_does_what_is_left_and_nothing_twice(run):
+    run("a", "bad", "c")
+    _, heard = run("d")
+    assert sorted(heard.cases) == [
+        ("a.nii", "done", False),
+        ("bad.nii", "failed", False),
+        ("c.nii", "done", False),
+        ("d.nii", "done", True),
+    ]
+    assert run.tried() == ["a.nii", "bad.nii", "c.nii", "d.nii"]
+    run(retry_failed=True)
+    assert run.tried()[4:] == ["bad.nii"]
+
+
+def test_what_changed_is_done_again(run):
+    run("a", "b", "c")
+    (run.scans / "a.nii").write_bytes(b"other")
+    (run.out / "b_restored.nii.gz").write_bytes(b"spoilt")
+    _, heard = run()
+    assert sorted(heard.cases) == [("a.nii", "done", True), ("b.nii", "done", True), ("c.nii", "done", False)]
+    _, heard = run(settings=Settings(restore={"seed": 1}))
+    assert all(fresh for *_, fresh in heard.cases)
+    _, heard = run(settings=Settings(restore={"seed": 1}), model_hash=lambda case: "others")
+    assert all(fresh for *_, fresh in heard.cases)
+
+
+def test_a_result_of_nobody_is_not_replaced(run):
+    run.out.mkdir()
+    (run.out / "a_restored.nii.gz").write_bytes(b"mine")
+    entries, _ = run("a")
+    assert "no batch made it" in entries["a"].cause
+    entries, _ = run(retry_failed=True)
+    assert "no batch made it" in entries["a"].cause
+    assert (run.out / "a_restored.nii.gz").read_bytes() == b"mine"
+    entries, _ = run(overwrite=True)
+    assert entries["a"].state is State.DONE
+
+
+def test_what_a_killed_run_left_is_cleared_away(run):
+    run("a", "b")
+    ledger = run.out / FOLDER / "ledger-whole.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text(
+        "".join(lines[:3])
+    )  # killed after the second case was written and before it was entered
+    (run.out / ".0123abcd.b_restored.nii.gz").write_bytes(b"half")
+    _, heard = run()
+    assert heard.cases == [("a.nii", "done", False), ("b.nii", "done", True)]
+    assert sorted(path.name for path in run.out.iterdir()) == [
+        FOLDER,
+        *("a_restored.json", "a_restored.nii.gz", "b_restored.json", "b_restored.nii.gz"),
+    ]
+
+
+# --- side by side ----------------------------------------------------------------------------------------
+
+
+def test_workers_share_the_cases_and_do_each_once(run):
+    names = [f"case{number:02}" for number in range(20)]
+    entries, _ = run(*names, count=3)
+    assert all(entry.state is State.DONE for entry in entries.values()) and len(entries) == 20
+    assert sorted(run.tried()) == [f"{name}.nii" for name in names]
+
+
+def test_shards_do_each_case_once(run):
+    names = [f"case{number:02}" for number in range(12)]
+    for number in (2, 1):
+        run(*names, shard=Shard(number, 2))
+    assert sorted(run.tried()) == [f"{name}.nii" for name in names]
+    _, heard = run()
+    assert not any(fresh for *_, fresh in heard.cases)
+
+
+def test_workers_of_a_dask_cluster(run, tmp_path):
+    dask = pytest.importorskip("dask.distributed", reason="the extra `batch` is not installed")
+    from medrestore.batch.dask import cluster_workers
+
+    names = ["a", "bad", "exit", "z"]
+    for name in names:
+        (run.scans / f"{name}.nii").write_bytes(name.encode() * 50)
+    with dask.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp://"
+    ) as cluster:
+        places = cluster_workers(cluster.scheduler_address, (str(tmp_path / "worker.py"),), None)
+        assert len(places) == 2
+        entries = run_batch(find_cases(run.scans).cases, run.out, Settings(), places)
+    assert sorted(str(entry.state) for entry in entries.values()) == ["done", "done", "failed", "failed"]
+    assert (run.out / "z_restored.nii.gz").read_bytes() == b"z" * 50
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory):
+    return model_folder(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def scans(tmp_path):
+    root = tmp_path / "scans"
+    (root / "sub").mkdir(parents=True)
+    for index, name in enumerate(("a_T1w.nii.gz", "b_T1w.nii", "sub/c_T1w.nii.gz")):
+        save(root / name, noisy(phantom(24), 0.05, seed=index))
+    return root
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "medrestore", "batch", *map(str, arguments)]
+
+
+def images(out: Path) -> dict[str, bytes]:
+    """The voxels and headers of all images; records have times in them."""
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.name.endswith((".nii.gz", ".dcm"))
+    }
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    return CommandLine(monkeypatch, capsys)
+
+
+def test_the_plan_is_printed_and_nothing_is_done(cli, scans, tiny_model, tmp_path):
+    (scans / "head.nii").write_bytes((scans / "b_T1w.nii").read_bytes())
+    status, text, _ = cli("batch", scans, "-o", tmp_path / "out", "--dry-run")
+    assert status == 0 and not (tmp_path / "out").exists()
+    assert "sub/c_T1w" in text and "mr-denoise" in text and "refused: several models" in text
+
+
+def test_a_folder_without_scans_is_refused(cli, tmp_path):
+    (tmp_path / "empty").mkdir()
+    status, _, errors = cli("batch", tmp_path / "empty", "-o", tmp_path / "out")
+    assert (status, "no scan to restore" in errors) == (2, True)
+    status, _, errors = cli("batch", tmp_path / "none", "-o", tmp_path / "out")
+    assert (status, "no such file or folder" in errors) == (2, True)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_bytes_of_a_quiet_run(scans, tiny_model, tmp_path):
+    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    subprocess.run(command(scans, "-o", quiet, "--model", tiny_model, "-q"), check=True)
+    assert len(images(quiet)) == 3
+    mark = f"medrestore-test-{os.getpid()}"
+    for wait in (0.5, 4.0, 5.0, 6.0):
+        process = subprocess.Popen(
+            command(scans, "-o", killed, "--model", tiny_model, "-q"), env={**os.environ, "MARK": mark}
+        )
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        settle(mark)
+    done = {case for case, entry in last_entries(killed).items() if entry.state is State.DONE}
+    subprocess.run(command(scans, "-o", killed, "--model", tiny_model, "-q"), check=True)
+    assert images(killed) == images(quiet)
+    lines = [json.loads(line) for line in (killed / FOLDER / "ledger-whole.jsonl").read_text().splitlines()]
+    finished = [line["case"] for line in lines if line["state"] == "done"]
+    assert len(finished) == len(set(finished)) == 3 and done <= set(finished)
+    assert not [path for path in killed.rglob(".*") if path.name != FOLDER]
+
+
+def settle(mark: str) -> None:
+    """Wait until the worker of a batch that was killed has gone as well: its input has ended."""
+    deadline = time.monotonic() + 30
+    while any(mark.encode() in said for said in environments()):
+        assert time.monotonic() < deadline, "a worker outlives its batch"
+        time.sleep(0.1)
+
+
+def environments() -> Iterator[bytes]:
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            yield path.read_bytes()
+
+
+@pytest.mark.slow
+def test_the_number_of_workers_changes_no_byte(scans, tiny_model, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run(command(scans, "-o", one, "--model", tiny_model, "-q"), check=True)
+    subprocess.run(command(scans, "-o", two, "--model", tiny_model, "-q", "--workers", 2), check=True)
+    assert images(one) == images(two) and len(images(one)) == 3
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_up_leaves_nothing_partial(scans, tiny_model, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", small], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here (not root)")
+    try:
+        stopped = subprocess.run(
+            command(scans, "-o", small / "out", "--model", tiny_model),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert stopped.returncode == 2, stopped.stderr
+        assert "No space left on device" in stopped.stderr and "Traceback" not in stopped.stderr
+        before = images(small / "out")
+        for name in before:
+            nib.load(small / "out" / name).get_fdata()
+        subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
+        subprocess.run(command(scans, "-o", small / "out", "--model", tiny_model, "-q"), check=True)
+        after = images(small / "out")
+        assert len(after) == 3 and {name: after[name] for name in before} == before
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+CANARY = "Zq7Canary"
+
+
+@pytest.mark.slow
+def test_nothing_that_names_a_patient_is_written(scans, tiny_model, tmp_path):
+    def plant(data, _=None):
+        for element in data.iterall():
+            if (
+                element.VR in {"LO", "SH", "PN", "ST", "LT", "UT"}
+                and element.keyword != "FrameOfReferenceUID"
+            ):
+                element.value = f"{CANARY}{element.tag:08x}"[:16]
+        data.PatientName, data.PatientID = f"{CANARY}^Name", f"{CANARY}-1"
+        return data
+
+    write_series(scans / "series")
+    for path in (scans / "series").glob("*.dcm"):
+        pydicom.dcmwrite(path, plant(pydicom.dcmread(path)))
+    cut = sorted((scans / "series").glob("*.dcm"))[2]
+    shutil.copytree(scans / "series", scans / "gap")
+    (scans / "gap" / cut.name).unlink()
+    image = nib.load(scans / "b_T1w.nii")
+    for field in ("descrip", "aux_file", "intent_name"):
+        image.header[field] = CANARY.encode()
+    nib.save(image, scans / "b_T1w.nii")
+    (scans / "broken_T1w.nii").write_bytes((scans / "b_T1w.nii").read_bytes()[:2000])
+    out = tmp_path / "out"
+    ran = subprocess.run(
+        command(scans, "-o", out, "--model", tiny_model, "--force", "--format", "nifti"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 3, ran.stderr
+    assert CANARY not in ran.stdout + ran.stderr
+    written = [path for path in out.rglob("*") if path.is_file()]
+    assert any(path.name == "series.nii.gz" for path in written)
+    for path in written:
+        data = path.read_bytes()
+        if path.name.endswith(".nii.gz"):
+            data = nib.load(path).header.binaryblock
+        assert CANARY.encode() not in data and CANARY not in str(path), path
+        assert str(scans).encode() not in data, path
