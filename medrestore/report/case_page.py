@@ -7,7 +7,7 @@ import json
 from urllib.parse import quote
 
 from medrestore.errors import InputError
-from medrestore.report.cohort import MEASURES
+from medrestore.report.cohort import MEASURES, beside
 from medrestore.report.markup import Markup, join, tag
 from medrestore.report.page import asset, number, or_dash, page, times, why_missing
 from medrestore.report.pictures import image
@@ -72,34 +72,36 @@ def _facts(row: CaseRow) -> Markup:
     for measure in MEASURES:
         unit = f" / {measure.unit}" if measure.unit else ""
         value = number(measure.value(row), measure.digits)
-        facts.append((measure.title + unit, value, why_missing(row, measure.reason)))
-        if measure.predicted is not None:
-            promised = number(measure.predicted(row), measure.digits)
-            facts.append((f"Predicted {measure.title.lower()}{unit}", promised, "no prediction was made"))
+        shown = join(or_dash(value, why_missing(row, measure.reason)), beside(row, measure))
+        facts.append((measure.title + unit, shown, ""))
     items = (tag("div", tag("dt", name), tag("dd", or_dash(value, why))) for name, value, why in facts)
     return tag("section", tag("dl", *items))
 
 
 def _viewer(kept: Preview) -> Markup:
-    names = [name for name in NAMES if kept.volume(name) is not None]
+    names = [name for name in NAMES if kept.has_pane(name)]
     panes = (
         tag(
             "figure",
             tag("figcaption", TITLES[name], " ", tag("output", id=f"value-{name}")),
-            tag("canvas", id=f"canvas-{name}", tabindex=0, aria_label=f"{TITLES[name]}, interactive slices"),
+            tag("div", _canvas(name), class_="canvas"),
         )
         for name in names
     )
-    failed = tag("p", id="no-viewer", class_="cause", hidden=True)
-    without = tag("noscript", tag("p", "The viewer needs JavaScript; the slices below do not."))
+    state = tag("p", "The viewer is starting.", id="state", class_="note", aria_live="polite")
+    without = tag("noscript", tag("p", "It needs JavaScript, which the slices below do not."))
     panels = tag("div", *panes, class_="panes", style=f"--panes: {len(names)}")
-    return tag("section", tag("h2", "Viewer"), _controls(kept.facts), without, failed, panels, _help())
+    return tag("section", tag("h2", "Viewer"), _controls(kept.facts), without, state, panels, _help())
+
+
+def _canvas(name: str) -> Markup:
+    return tag("canvas", id=f"canvas-{name}", tabindex=0, aria_label=f"{TITLES[name]}, interactive slices")
 
 
 def _controls(facts: Facts) -> Markup:
     options = [tag("option", text, value=value) for value, text in _VIEWS]
     low, high = (f"{value:.4g}" for value in facts.window)
-    unit = f" / {facts.units}" if facts.units == "HU" else ""
+    unit = f" /{_unit(facts)}" if _unit(facts) else ""
     return tag(
         "div",
         tag("label", "View ", tag("select", *options, id="view")),
@@ -128,36 +130,40 @@ def _help() -> Markup:
 
 
 def _slices(kept: Preview) -> Markup:
-    rows = [_slice_row(kept, across) for across in reversed(PLANES)]
     names = [name for name in NAMES if kept.plane(name, "axial") is not None]
-    head = tag("tr", tag("td"), *(tag("th", TITLES[name], scope="col") for name in names))
-    table = tag("table", tag("thead", head), tag("tbody", *rows), class_="slices")
+    figures = [_slice(kept, name, across) for across in reversed(PLANES) for name in names]
     note = (
-        f"The middle of the scan at its own resolution, at most {CROP} voxels of it on a side. "
-        "Superior or anterior is up, the patient's left or front is on the left or right as in the viewer."
+        f"Through the middle, voxel by voxel, at most {CROP} of them on a side. Up is superior or anterior; "
+        f"left in the picture is the patient's left, in sagittal slices posterior. "
+        f"The residual runs from blue to red, ±{kept.facts.residual[1]:.3g}{_unit(kept.facts)}."
     )
-    return tag(
-        "section", tag("h2", "Middle slices"), tag("p", note, class_="note"), tag("div", table, class_="wide")
-    )
+    panels = tag("div", *figures, class_="panes slices", style=f"--panes: {len(names)}")
+    return tag("section", tag("h2", "Middle slices"), tag("p", note, class_="note"), panels)
 
 
-def _slice_row(kept: Preview, across: str) -> Markup:
-    cells = []
-    for name in NAMES:
-        data = kept.plane(name, across)
-        if data is not None:
-            width, height = _size(kept.facts, f"{name} {across}")
-            cells.append(tag("td", image(data, width, height, f"{TITLES[name]}, {across}")))
-    return tag("tr", tag("th", across, scope="row"), *cells)
+def _slice(kept: Preview, name: str, across: str) -> Markup | None:
+    data = kept.plane(name, across)
+    if data is None:
+        return None
+    words = f"{TITLES[name]}, {across}"
+    width, height = _size(kept.facts, f"{name} {across}")
+    frame = tag("div", image(data, width, height, words), style=f"aspect-ratio: {width} / {height}")
+    return tag("figure", tag("figcaption", words), frame)
 
 
 def _size(facts: Facts, key: str) -> tuple[int, int]:
-    """Return width and height in pixels: the finest voxels as they are, long ones drawn long."""
-    pixel, extent = facts.pixels_mm[key], facts.extent_mm[key]
-    finest = min(min(sizes) for sizes in facts.pixels_mm.values())
-    height, width = (min(length, CROP * size) / finest for length, size in zip(extent, pixel, strict=True))
-    scale = min(1.0, 1.5 * CROP / max(height, width))
+    """Return width and height that are to each other as in the patient; the page makes them fit."""
+    height, width = (
+        min(whole, CROP * pixel)
+        for whole, pixel in zip(facts.extent_mm[key], facts.pixels_mm[key], strict=True)
+    )
+    scale = 1000 / max(height, width)
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _unit(facts: Facts) -> str:
+    """Return the unit of the voxels as a suffix, where it is one."""
+    return f" {facts.units}" if facts.units == "HU" else ""
 
 
 def _how_made(facts: Facts) -> Markup:
@@ -165,6 +171,8 @@ def _how_made(facts: Facts) -> Markup:
     for name, factors in facts.factors.items():
         whole = "every voxel" if max(factors) == 1 else f"means of {times(factors)} voxels"
         made.append(tag("li", f"{TITLES[name]}: {whole}, {times(facts.spacing_mm[name], 3)} mm."))
+    if facts.shares_grid:
+        made.append(tag("li", f"{TITLES['residual']}: the difference of the two."))
     note = (
         "A scan that is too large for this page is averaged over blocks of voxels. Averaging takes noise "
         "out of before and after alike: judge noise by the slices above. Values are rounded for display."

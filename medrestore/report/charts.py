@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from medrestore.report.markup import Markup, join, tag
 from medrestore.report.page import number
 
 _WIDTH, _HEIGHT = 300, 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 30, 10, 12, 32
+_LEFT, _RIGHT, _TOP, _BOTTOM = 30, 18, 12, 28
 
 
 def histogram(values: Sequence[float], title: str, unit: str) -> Markup:
@@ -38,13 +39,14 @@ def histogram(values: Sequence[float], title: str, unit: str) -> Markup:
         aria_label=f"{title}: {len(values)} values, median {number(median)} {unit}",
     )
     name = f"{title} / {unit}" if unit else title
-    note = f"n = {len(values)}, median {number(median)}, from {number(min(values))} to {number(max(values))}"
-    return tag("figure", tag("figcaption", tag("b", name), tag("small", note)), drawing)
+    note = f"median {number(median)}, {number(min(values))} to {number(max(values))}"
+    caption = tag("figcaption", tag("b", name), f" {len(values)} cases", tag("small", note))
+    return tag("figure", caption, drawing)
 
 
 def _bins(values: int, ticks: int) -> int:
     """Return a whole number of bins between two ticks, about as many in all as the square root asks for."""
-    return (ticks - 1) * max(1, min(5, round(float(values**0.5) / (ticks - 1))))
+    return (ticks - 1) * max(1, min(5, math.ceil(math.sqrt(values) / (ticks - 1))))
 
 
 def _ticks(low: float, high: float) -> list[float]:

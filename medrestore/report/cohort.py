@@ -81,7 +81,7 @@ def _distributions(rows: Sequence[CaseRow]) -> Markup | None:
 
 
 def _cases(rows: Sequence[CaseRow]) -> Markup:
-    heads = ["Case", "Status", "Model", "Scan / voxels, mm"]
+    heads = ["Case", "Status", "Model", "Scan / voxels"]
     heads += [f"{m.title} / {m.unit}" if m.unit else m.title for m in MEASURES]
     cells = [_head(text, n + 1, numeric=n > 3) for n, text in enumerate(heads)]
     pictures = tag("th", "Before, after, residual", scope="col")
@@ -92,7 +92,12 @@ def _cases(rows: Sequence[CaseRow]) -> Markup:
         tag("tbody", *(_row(row) for row in rows)),
         id="cases",
     )
-    return tag("section", tag("h2", "Cases"), _filters(rows), tag("div", table, class_="wide"))
+    return tag(
+        "section",
+        tag("h2", "Cases"),
+        _filters(rows),
+        tag("div", table, class_="wide", tabindex=0, role="region", aria_label="Cases"),
+    )
 
 
 def _head(text: str, column: int, numeric: bool) -> Markup:
@@ -127,7 +132,7 @@ def _row(row: CaseRow) -> Markup:
         tag("td", _thumbnails(row)),
         tag("td", *_name(row), data_value=row.name),
         tag("td", *_status(row), data_value=row.status),
-        tag("td", *_two(row.model, why_missing(row, "no model ran"), row.task), data_value=row.model),
+        tag("td", *_model(row), data_value=row.model),
         tag("td", *_scan(row), data_value=_voxels(row)),
         *measures,
         class_=row.status,
@@ -160,17 +165,21 @@ def _voxels(row: CaseRow) -> int | None:
     return None if row.shape is None else row.shape[0] * row.shape[1] * row.shape[2]
 
 
-def _two(text: str | None, reason: str, below: str | None) -> list[Markup | None]:
-    return [or_dash(text, reason), None if below is None else tag("small", below)]
+def _model(row: CaseRow) -> list[Markup | None]:
+    task = None if row.task is None else tag("small", row.task)
+    if row.model is None:
+        return [or_dash(None, why_missing(row, "no model ran")), task]
+    plugin, slash, name = row.model.rpartition("/")
+    return [join(plugin, slash, tag("wbr"), name), task]
 
 
 def _measure(row: CaseRow, measure: Measure) -> Markup:
     value = measure.value(row)
     shown = or_dash(number(value, measure.digits), why_missing(row, measure.reason))
-    return tag("td", shown, _beside(row, measure), class_="number", data_value=value)
+    return tag("td", shown, beside(row, measure), class_="number", data_value=value)
 
 
-def _beside(row: CaseRow, measure: Measure) -> Markup | None:
+def beside(row: CaseRow, measure: Measure) -> Markup | None:
     """Return what stands below a number in small: what was promised, or the noise of CT as people say it."""
     if measure.title == "Noise" and row.modality == "CT" and row.noise is not None:
         return tag("small", f"{number(1000 * row.noise, 2)} HU")
@@ -180,7 +189,7 @@ def _beside(row: CaseRow, measure: Measure) -> Markup | None:
 
 def _thumbnails(row: CaseRow) -> Markup:
     if row.cause is not None:
-        return tag("p", row.cause.partition("\n")[0], class_="cause", title=row.cause)
+        return tag("p", row.cause.partition("\n")[0], class_=f"cause {row.status}", title=row.cause)
     if row.pictures is None:
         return or_dash(None, why_missing(row, "no pictures were kept"))
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-_VOID = {"meta", "input", "img", "br", "link"}
+_VOID = {"meta", "input", "img", "br", "wbr"}
 
 
 class Markup(str):

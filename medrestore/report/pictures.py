@@ -41,7 +41,7 @@ def png(picture: FloatArray, window: Window, levels: int = 256, palette: bytes =
     lines = np.hstack([np.zeros((rows, 1), np.uint8), shades])
     header = struct.pack(">IIBBBBB", columns, rows, 8, 3 if palette else 0, 0, 0, 0)
     chunks = [_chunk(b"IHDR", header), _chunk(b"PLTE", palette) if palette else b""]
-    chunks += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)), _chunk(b"IEND", b"")]
+    chunks += [_chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)), _chunk(b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 

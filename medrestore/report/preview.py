@@ -24,19 +24,19 @@ NAMES = ("before", "after", "residual")
 """What there may be volumes and pictures of."""
 
 BUDGET = 3_600_000
-"""Bytes of the three volumes together: a page of 8 MB less the viewer (2.3 MB), the pictures (up to 0.8 MB)
+"""Bytes of all volumes together: a page of 8 MB less the viewer (2.3 MB), the pictures (up to 0.8 MB)
 and a third on top for base64."""
 
 CROP = 256
 """Longest side of a picture at the scan's own resolution, in voxels."""
 
-THUMBNAIL = 96
+THUMBNAIL = 80
 """Longest side of a picture in the table of cases, in pixels."""
 
 # Noise in CT is judged in the window of soft tissue.
 _CT_WINDOW = (-160.0, 240.0)
 # Steps in the range that most voxels lie in: finer than a screen shows, coarse enough to compress.
-_STEPS = 1024
+_STEPS = {"before": 1024, "after": 1024, "residual": 256}
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Facts:
         pixels_mm: Height and width of a pixel, by name and plane (``"before axial"``).
         extent_mm: Height and width of the whole slice, likewise.
         thumbnail: The plane of the thumbnails.
+        shares_grid: Before and after lie on one grid, so that the viewer can subtract them.
     """
 
     units: str
@@ -62,6 +63,7 @@ class Facts:
     pixels_mm: Mapping[str, list[float]]
     extent_mm: Mapping[str, list[float]]
     thumbnail: str
+    shares_grid: bool
 
 
 class Preview:
@@ -90,6 +92,10 @@ class Preview:
     def _get(self, name: str) -> bytes | None:
         return self._read(name) if name in self._names else None
 
+    def has_pane(self, name: str) -> bool:
+        """Whether the viewer has something to show: a volume, or two to subtract."""
+        return f"volume {name}" in self._names or (name == "residual" and self.facts.shares_grid)
+
     def volume(self, name: str) -> bytes | None:
         """Return a gzipped NIfTI file of ``"before"``, ``"after"`` or ``"residual"``, if there is one."""
         return self._get(f"volume {name}")
@@ -109,17 +115,17 @@ def preview(before: Volume, after: Volume, residual: Volume | None, path: Path) 
     Args:
         before: The scan.
         after: The result; it may lie on a finer grid.
-        residual: Before minus after. None: it is taken from the two where they share a grid.
+        residual: Before minus after, needed only where the two do not share a grid.
         path: The file to write, ending in ``.npz``; one that is there is replaced.
 
     Raises:
         OutputError: The file cannot be written.
     """
     volumes = {"before": before, "after": after}
-    if residual is not None:
-        volumes["residual"] = residual
     shares_grid = before.geometry.allclose(after.geometry)
-    small, files = _small_volumes(volumes, shares_grid)
+    if residual is not None and not shares_grid:
+        volumes["residual"] = residual
+    small, files = _small_volumes(volumes)
     planes, pixels = _planes(volumes, shares_grid)
     extents = {
         f"{name} {across}": [n * size for n, size in zip(item.shape, pixels[f"{name} {across}"], strict=True)]
@@ -129,7 +135,7 @@ def preview(before: Volume, after: Volume, residual: Volume | None, path: Path) 
         units=before.units,
         window=_window(before, small["before"].array),
         residual=(
-            _limit(item.array for name, item in small.items() if name == "residual"),
+            _limit(_residuals(small, shares_grid)),
             _limit(item for (name, _), item in planes.items() if name == "residual"),
         ),
         factors={name: list(item.factors) for name, item in small.items()},
@@ -137,6 +143,7 @@ def preview(before: Volume, after: Volume, residual: Volume | None, path: Path) 
         pixels_mm=pixels,
         extent_mm=extents,
         thumbnail=_clearest_plane(before),
+        shares_grid=shares_grid,
     )
     files |= _pictures(planes, facts)
     files["facts"] = json.dumps(asdict(facts)).encode()
@@ -145,34 +152,35 @@ def preview(before: Volume, after: Volume, residual: Volume | None, path: Path) 
         np.savez(file, **contents)
 
 
-def _small_volumes(
-    volumes: Mapping[str, Volume], shares_grid: bool
-) -> tuple[dict[str, Reduced], dict[str, bytes]]:
+def _small_volumes(volumes: Mapping[str, Volume]) -> tuple[dict[str, Reduced], dict[str, bytes]]:
     """Average until the compressed files together keep to `BUDGET`, which only trying tells."""
     voxels = 6 * BUDGET // 10
     while True:
         small = {name: reduced(item, factors_for(item.geometry, voxels)) for name, item in volumes.items()}
-        if "residual" not in small and shares_grid:
-            # Averaging is linear: the mean of the difference is the difference of the means.
-            difference = small["before"].array - small["after"].array
-            small["residual"] = Reduced(difference, small["before"].geometry, small["before"].factors)
-        files = {f"volume {name}": _nifti(item) for name, item in small.items()}
+        files = {f"volume {name}": _nifti(item, _STEPS[name]) for name, item in small.items()}
         size = sum(map(len, files.values()))
         if size <= BUDGET:
             return small, files
         voxels = int(0.95 * voxels * BUDGET / size)
 
 
-def _nifti(item: Reduced) -> bytes:
+def _residuals(small: Mapping[str, Reduced], shares_grid: bool) -> list[FloatArray]:
+    """Return what the viewer subtracts itself: the mean of differences is the difference of the means."""
+    if shares_grid:
+        return [small["before"].array - small["after"].array]
+    return [item.array for name, item in small.items() if name == "residual"]
+
+
+def _nifti(item: Reduced, steps: int) -> bytes:
     """Return a gzipped NIfTI file of int16, without a word on where it comes from."""
     low, high = np.percentile(item.array, (0.1, 99.9)).tolist()
-    step = (high - low) / _STEPS or float(np.abs(item.array).max()) / _STEPS or 1.0
+    step = (high - low) / steps or float(np.abs(item.array).max()) / steps or 1.0
     middle = (high + low) / 2
     stored = np.clip(np.rint((item.array - middle) / step), -32767, 32767).astype(np.int16)
     image = nib.Nifti1Image(stored, item.geometry.affine)
     image.header.set_slope_inter(step, middle)
     image.header.set_xyzt_units("mm")
-    return gzip.compress(image.to_bytes(), 6, mtime=0)
+    return gzip.compress(image.to_bytes(), 3, mtime=0)
 
 
 def _planes(

@@ -2,12 +2,26 @@
 // Two linked panes and the residual, drawn by NiiVue from the volumes that the page holds.
 (async () => {
   const settings = JSON.parse(document.getElementById("settings").textContent);
-  const names = ["before", "after", "residual"].filter((name) => document.getElementById(`volume-${name}`));
+  const names = ["before", "after", "residual"].filter((name) => document.getElementById(`canvas-${name}`));
   const panes = {};
   const input = (id) => document.getElementById(id);
+  const state = input("state");
 
   // Blue below 0, near white at 0, red above: as in the pictures of the residual.
   const diverging = { R: [33, 246, 178], G: [102, 246, 24], B: [172, 246, 43], A: [255, 255, 255], I: [0, 128, 255] };
+
+  async function load(name) {
+    const held = input(`volume-${name}`);
+    if (held) return niivue.NVImage.loadFromBase64({ base64: held.textContent, name: `${name}.nii.gz` });
+    // The residual of two volumes on one grid is not in the page: it is subtracted here.
+    const [before, after] = [panes.before.volumes[0], panes.after.volumes[0]];
+    const value = (volume, index) => volume.img[index] * volume.hdr.scl_slope + volume.hdr.scl_inter;
+    const residual = before.clone();
+    residual.name = "residual.nii";
+    residual.img = Float32Array.from(before.img, (_, index) => value(before, index) - value(after, index));
+    Object.assign(residual.hdr, { datatypeCode: 16, numBitsPerVoxel: 32, scl_slope: 1, scl_inter: 0 });
+    return residual;
+  }
 
   async function open(name) {
     const pane = new niivue.Niivue({
@@ -17,20 +31,15 @@
       fontColor: [0.75, 0.75, 0.75, 1],
       dragAndDropEnabled: false,
       isNearestInterpolation: true,
-      isSliceMM: false,
       multiplanarShowRender: 0,
       multiplanarLayout: 2,
       loadingText: "",
       logLevel: "error",
     });
     await pane.attachToCanvas(input(`canvas-${name}`));
-    if (name === "residual") pane.addColormap("diverging", diverging);
-    const volume = await niivue.NVImage.loadFromBase64({
-      base64: input(`volume-${name}`).textContent,
-      name: `${name}.nii.gz`,
-      colormap: name === "residual" ? "diverging" : "gray",
-      trustCalMinMax: false,
-    });
+    pane.addColormap("diverging", diverging);
+    const volume = await load(name);
+    volume.colormap = name === "residual" ? "diverging" : "gray";
     pane.addVolume(volume);
     panes[name] = pane;
   }
@@ -85,11 +94,10 @@
     for (const id of ["low", "high", "limit"]) input(id).addEventListener("change", apply);
     for (const id of ["view", "smooth"]) input(id).addEventListener("change", look);
     input("reset").addEventListener("click", reset);
+    state.hidden = true;
     document.documentElement.dataset.viewer = "ready";
   } catch (error) {
-    const message = input("no-viewer");
-    message.textContent = `The viewer cannot start (${error.message}); it needs WebGL 2. The slices below are whole.`;
-    message.hidden = false;
+    state.textContent = `The viewer cannot start (${error.message}); it needs WebGL 2. The slices below do not.`;
     document.documentElement.dataset.viewer = "failed";
   }
 })();
