@@ -9,10 +9,11 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import dicom_errors, write_series
+from test_dicom_read_others import converted, differing
 from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
 
 from medrestore.cli import restoring
-from medrestore.io import read
+from medrestore.io import read, read_series
 from medrestore.provenance import RunRecord
 
 
@@ -119,6 +120,13 @@ def test_thick_slices_become_thin_ones(cli, scan, results, tmp_path):
         data = pydicom.dcmread(path)
         assert (data.SliceThickness, data.SpacingBetweenSlices) == (1.25, 1.25)
         assert data.DerivationCodeSequence[0].CodeMeaning == "Spatial resampling"
+    (image,) = converted(folder, tmp_path / "nii").values()
+    assert differing([back], image, tolerance=1e-3).size == 0  # the same grid, corner for corner
+    record = RunRecord.from_json((results / "head_superres.json").read_text())
+    assert record.slices["thickness_mm"] == 2.0  # as the headers say, and not the distance of 2.5 mm
+    planes = [1.25 * k - 0.625 for k in range(12)]  # half a plane to either side of a slice 2.5 mm apart
+    where = sorted(float(pydicom.dcmread(path).ImagePositionPatient[2]) for path in folder.iterdir())
+    np.testing.assert_allclose(where, np.add(40.0, planes), atol=1e-6)
 
 
 def test_one_file_of_a_series(cli, scan, results, tmp_path):
@@ -187,3 +195,25 @@ def test_a_failure_on_the_way_leaves_nothing(cli, scan, results, model, *, monke
     assert status == 2
     assert "No space left" in errors
     assert not left_in(results)
+
+
+def test_a_4d_series_comes_back_as_one(cli, scan, results, model):
+    for path in sorted(scan.iterdir()):
+        data = pydicom.dcmread(path)
+        data.TemporalPositionIdentifier, data.NumberOfTemporalPositions = 1, 2
+        data.save_as(path)
+        data.TemporalPositionIdentifier, data.SOPInstanceUID = 2, f"{data.SOPInstanceUID}.2"
+        data.InstanceNumber += 6
+        data.PixelData = (data.pixel_array // 2).tobytes()
+        data.save_as(scan / f"later_{path.name}")
+    draw = ("--samples", 2, "--steps", 2, "--sampler", "euler", "--save-std", "--format", "both")
+    status, _, errors = cli("restore", scan, "-o", results / "a", "--model", model, *draw)
+    assert status == 0, errors
+    series, nifti = read_series(results / "a"), read_series(results / "a.nii.gz")
+    assert [volume.source.details["label"] for volume in series] == [{"time": 1.0}, {"time": 2.0}]
+    for one, other in zip(series, nifti, strict=True):
+        assert one.geometry.allclose(other.geometry)
+        np.testing.assert_allclose(one.array, other.array, atol=2.0)
+    assert len(read_series(results / "a_std")) == 2
+    records = json.loads((results / "a.json").read_text())
+    assert [record["output"]["series"]["files"] for record in records] == [12, 12]

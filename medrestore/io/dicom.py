@@ -184,6 +184,9 @@ def _details(chosen: PlannedSeries, volume: PlannedVolume, policy: ReadPolicy) -
         facts |= {"dtype": next(iter(types)), "slope": first.slope, "inter": first.inter}
     if policy.values == "real-world" and first is not None and first.units:
         facts["units"] = first.units
+    widths = {head.thickness for head in heads}
+    if len(widths) == 1 and None not in widths:
+        facts["SliceThickness"] = widths.pop()  # which the engine looks for by this name
     if volume.label:
         facts["label"] = {name: value for name, value in volume.label if name != "file"}
     if chosen.layout is not None and chosen.layout.mended:

@@ -70,7 +70,8 @@ class Head:
         spacing: Between rows, between columns.
         orientation: Unit vectors along a row and along a column, 2x3.
         position: Centre of the first pixel.
-        thickness: Slice distance stated in the file; 1 where none is.
+        distance: Slice distance stated in the file; 1 where none is.
+        thickness: Slice thickness stated in the file; None where none is.
         traits: What tells the volumes of a series apart: echo, b-value, time, stack.
         hints: What may tell them apart where those do not.
         dtype: Type of the stored values.
@@ -95,7 +96,8 @@ class Head:
     spacing: tuple[float, float]
     orientation: tuple[tuple[float, ...], tuple[float, ...]]
     position: tuple[float, ...]
-    thickness: float
+    distance: float
+    thickness: float | None
     traits: Traits
     hints: Traits
     dtype: np.dtype[Any]
@@ -189,7 +191,8 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
     spacing = _vector(where, get, "PixelSpacing", 2)
     if min(spacing) <= 0:
         raise GeometryError(f"{where}: pixel spacing {spacing}, expected two positive lengths in mm")
-    distance = get("SpacingBetweenSlices") or get("SliceThickness") or 1.0
+    thickness = get("SliceThickness") or None
+    distance = get("SpacingBetweenSlices") or thickness or 1.0
     dtype, bits = _type(where, get)
     return Head(
         path=path,
@@ -206,7 +209,8 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         spacing=(spacing[0], spacing[1]),
         orientation=(tuple(row), tuple(column)),
         position=tuple(_vector(where, get, "ImagePositionPatient", 3)),
-        thickness=abs(float(distance)),
+        distance=abs(float(distance)),
+        thickness=None if thickness is None else abs(float(thickness)),
         traits=traits_of(get),
         hints=(*hints_of(get), *((("file", str(path)),) if count > 1 else ())),
         dtype=dtype,

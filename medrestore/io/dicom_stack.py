@@ -106,7 +106,7 @@ def stack_slices(heads: Sequence[Head]) -> Stack:
     local = (np.asarray([place[0].position for place in places]) - places[0][0].position) @ axes.T
     heights, shifts = local[:, 2], local[:, :2]
     if len(places) == 1:
-        return Stack(places, heights, shifts, heads[0].thickness, np.zeros(2), findings)
+        return Stack(places, heights, shifts, heads[0].distance, np.zeros(2), findings)
     gaps = np.diff(heights)
     distance = _usual(gaps)
     findings += _uneven(places, heights, distance)
