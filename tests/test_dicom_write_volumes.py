@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pydicom
 import pytest
 from dicom_series import SLICES, dicom_errors, is_part_10, write_series
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage
 from test_dicom_enhanced import SHUFFLED, enhanced, frame, item, voxels
 from test_dicom_read_others import converted, differing
 from test_dicom_write import images, record_of, regridded, thin
+from test_io_dicom import ORIENTATIONS, SPACING, STEP
 
 from medrestore.errors import OutputError
 from medrestore.io import ReadPolicy, check_derivable, plan_dicom, read, read_series, write_dicom
@@ -331,3 +335,39 @@ def test_values_that_are_not_the_rescaled_ones(tmp_path):
     report = write_dicom(volume, tmp_path / "out", record_of(volume, sigma=100.0))
     np.testing.assert_allclose(read(tmp_path / "out").array, volume.array, rtol=1e-6)
     assert report.series_uid != plain.series_uid
+
+
+# --- any split, order and direction ---
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    order=st.permutations(range(7)),
+    cut=st.integers(0, 6),
+    turned=st.tuples(st.booleans(), st.booleans()),
+    orientation=st.sampled_from([*ORIENTATIONS]),
+)
+def test_however_frames_are_split_and_turned_voxels_stay_where_they_are(
+    tmp_path_factory, order, cut, turned, orientation
+):
+    """An enhanced image in two parts, its rows and columns turned; the result turned over as well."""
+    folder, axes = tmp_path_factory.mktemp("scan"), ORIENTATIONS[orientation]
+    across, down = (slice(None, None, -1 if turn else 1) for turn in turned)
+    for number, part in enumerate((order[:cut], order[cut:]), 1):
+        if part:
+            said = {"ConcatenationUID": "1.9", "InConcatenationNumber": number} if cut else {}
+            groups = [frame(k, axes) for k in part]
+            pixels = voxels()[list(part)]
+            enhanced(folder / f"in{number}", pixels, groups, axes=axes, StudyInstanceUID="1.2", **said)
+    volume = read(folder)
+    views = (across, down, slice(None, None, -1 if turned[0] != turned[1] else 1))
+    result = replace(volume, array=volume.array[views], geometry=volume.geometry.cropped(views))
+    write_dicom(result, folder.with_name(f"{folder.name}_out"), record_of(result))
+    back = read(folder.with_name(f"{folder.name}_out"))
+    for value in (0, 5, 29, 77, voxels().size - 1):
+        k, i, j = np.argwhere(voxels() == value)[0]
+        lps = (
+            np.array([-20, 30, 40]) + k * STEP * axes[2] + j * SPACING[1] * axes[0] + i * SPACING[0] * axes[1]
+        )
+        (found,) = np.argwhere(back.array == value)
+        np.testing.assert_allclose(back.geometry.world(found), lps * [-1, -1, 1], atol=1e-4)

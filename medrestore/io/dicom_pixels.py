@@ -150,7 +150,7 @@ def _undecodable(head: Head, error: object) -> InputError:
     syntax = head.syntax.name or "no transfer syntax"
     return InputError(
         f"{head.path}: pixels cannot be decoded ({syntax}): {reason}; the file is damaged, or compressed in "
-        "a way that needs the extra medrestore[dicom-extra]"
+        "a way that is not known here"
     )
 
 
