@@ -13,6 +13,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -26,6 +27,7 @@ from medrestore.report.charts import histogram
 from medrestore.report.page import asset
 from medrestore.report.preview import NAMES, Preview
 from medrestore.report.sampling import PLANES, plane
+from medrestore.report.tables import COLUMNS, SCHEMA
 from medrestore.volume import Volume
 
 # `medrestore.report.preview` is the function, which hides the module of that name.
@@ -309,3 +311,37 @@ def test_old_files_are_replaced_and_no_temporary_file_is_left(tmp_path):
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert names == {"report.html", "summary.csv", "summary.json", "cases/0a1b2c.html"}
     assert "First" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+DOCS = Path(__file__).parents[1] / "docs/reference/report.md"
+
+
+@pytest.mark.skipif(not DOCS.is_file(), reason="needs the source tree")
+def test_the_page_of_the_report_has_every_column():
+    rows = re.search(r"^## Columns$(.*?)^## ", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[1]
+    cells = [line.split(" | ")[0] for line in rows.splitlines() if line.startswith("| `")]
+    assert re.findall(r"`(\w+)`", " ".join(cells)) == list(COLUMNS)
+    assert SCHEMA in rows
+
+
+def test_a_page_is_written_again_only_if_something_changed(tmp_path, pictures):
+    def written(row, title="A batch"):
+        write(tmp_path, [row], title)
+        return (tmp_path / "cases/0a1b2c.html").stat().st_ino
+
+    row = replace(DONE, pictures=pictures)
+    first = written(row)
+    assert written(row) == first
+    changed = written(replace(row, seconds=13.0))
+    assert changed != first
+    assert written(replace(row, seconds=13.0), "Another") != changed
+    last = written(row)
+    preview(scan(seed=1), scan(seed=2), None, pictures)
+    assert written(row) != last
+
+
+def test_a_name_that_is_no_utf_8_is_written_with_a_mark_in_place(tmp_path):
+    name = b"caf\xe9.nii".decode("utf-8", "surrogateescape")
+    write(tmp_path, [replace(DONE, name=name, output=name)], name)
+    assert "caf?.nii" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "summary.json").read_text())["cases"][0]["name"] == name

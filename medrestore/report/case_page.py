@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from medrestore.errors import InputError
 from medrestore.report.cohort import MEASURES, beside
-from medrestore.report.markup import Markup, join, tag
+from medrestore.report.markup import Markup, join, printable, tag
 from medrestore.report.page import asset, number, or_dash, page, times, why_missing
 from medrestore.report.pictures import image
 from medrestore.report.preview import CROP, NAMES, Facts, Preview
@@ -58,7 +58,7 @@ def _became(row: CaseRow) -> str:
 
 
 def _facts(row: CaseRow) -> Markup:
-    result = None if row.output is None else tag("a", row.output, href=f"../{quote(row.output)}")
+    result = None if row.output is None else tag("a", row.output, href=f"../{quote(printable(row.output))}")
     facts: list[tuple[str, object | None, str]] = [
         ("Case", row.case, ""),
         ("Result", result, why_missing(row, "nothing was written")),

@@ -27,7 +27,7 @@ def asset(name: str) -> str:
 
 
 def page(title: str, body: Markup, *scripts: str) -> Markup:
-    """Return a whole page that needs no other file.
+    """Return a whole page, after its doctype, that needs no other file.
 
     Args:
         title: Of the window.
@@ -47,7 +47,7 @@ def page(title: str, body: Markup, *scripts: str) -> Markup:
     )
     foot = tag("footer", tag("p", f"medrestore {__version__}. {_FOOT}"))
     whole = tag("html", head, tag("body", body, foot, *codes), lang="en")
-    return join(Markup("<!doctype html>\n"), whole, "\n")
+    return join(whole, "\n")
 
 
 def _inline(script: str) -> str:
