@@ -88,6 +88,7 @@ def _ours_told() -> Filter:
 
     from medrestore.diffusion import Condition
     from medrestore.engine import RestoreOptions, load_model
+    from medrestore.engine.budget import predict
     from medrestore.engine.posterior import posterior_mean
     from medrestore.engine.restore import tiled_denoiser
     from medrestore.types import Modality
@@ -99,7 +100,8 @@ def _ours_told() -> Filter:
         image = torch.from_numpy(scan.voxels / bright)[None, None]
         gain = None if scan.gain is None else torch.from_numpy(scan.gain)[None, None]
         condition = Condition(image, float(scan.sigma / bright), gain)
-        mean = posterior_mean(tiled_denoiser(model, options, image.numel()), condition)
+        budget = predict(scan.voxels.shape, options, model=model)
+        mean = posterior_mean(tiled_denoiser(model, options, budget), condition)
         scan.notes["model"] = model.ref.name
         return np.maximum(mean[0, 0].numpy() * bright, 0)
 

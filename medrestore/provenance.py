@@ -137,6 +137,8 @@ class RunRecord:
             them; empty for denoising.
         timings: Seconds by phase.
         peak_memory_mb: Highest resident memory of the process, in MB; None if unknown.
+        predicted: Peak memory, seconds of preparing, network and measuring, and tile, as told beforehand;
+            empty where nothing was known of the model on that machine.
         metrics: Values against a reference, or the reason why there are none.
         output: What was written, with hashes and clipped voxels.
         warnings: What a reader of the result should know.
@@ -152,13 +154,14 @@ class RunRecord:
     slices: Mapping[str, JSON] = field(default_factory=dict)
     timings: Mapping[str, JSON] = field(default_factory=dict)
     peak_memory_mb: float | None = None
+    predicted: Mapping[str, JSON] = field(default_factory=dict)
     metrics: Mapping[str, JSON] = field(default_factory=dict)
     output: Mapping[str, JSON] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Detach every mapping from the caller's objects."""
-        for name in ("versions", "settings", "noise", "slices", "timings", "metrics", "output"):
+        for name in ("versions", "settings", "noise", "slices", "timings", "predicted", "metrics", "output"):
             object.__setattr__(self, name, _plain_mapping(getattr(self, name), name))
         object.__setattr__(self, "warnings", tuple(str(text) for text in self.warnings))
 

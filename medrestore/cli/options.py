@@ -52,6 +52,9 @@ Seed: TypeAlias = Annotated[int, _in(_RUN, "Same seed, same result.")]
 Device: TypeAlias = Annotated[str, _in(_RUN, "Where to compute.", metavar="auto|cpu|cuda|mps")]
 DType: TypeAlias = Annotated[str, _in(_RUN, "Heavy arithmetic.", metavar="auto|float32|bfloat16")]
 Tile: TypeAlias = Annotated[int | None, _in(_RUN, "Largest side of a tile in voxels: less memory.")]
+MaxMemory: TypeAlias = Annotated[
+    str | None, _in(_RUN, "Such as 6GB; else 80 % of what is free or allowed.", metavar="AMOUNT")
+]
 SaveStd: TypeAlias = Annotated[bool, _in(FILES, "Write OUT_std: spread of samples.", "--save-std")]
 Format: TypeAlias = Annotated[Form | None, _in(FILES, "DICOM in, DICOM out, or as OUT ends.", "--format")]
 OutDtype: TypeAlias = Annotated[str, _in(FILES, f"{', '.join(DTYPES)}.", metavar="TYPE")]

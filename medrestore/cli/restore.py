@@ -13,6 +13,7 @@ from medrestore.cli.options import (
     DType,
     Force,
     Format,
+    MaxMemory,
     ModalityName,
     ModelName,
     Noise,
@@ -74,6 +75,7 @@ def restore(
     device: Device = "auto",
     dtype: DType = "auto",
     tile: Tile = None,
+    max_memory: MaxMemory = None,
     reference: Reference = None,
     save_std: SaveStd = False,
     save_trajectory: Annotated[

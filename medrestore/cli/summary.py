@@ -44,6 +44,9 @@ def _rows(records: Sequence[RunRecord]) -> list[Row]:
     rows.append(("time", _times(records)))
     if last.peak_memory_mb is not None:
         rows.append(("peak memory", f"{last.peak_memory_mb:.0f} MB"))
+    if last.predicted:
+        told = cast("Mapping[str, float]", last.predicted)
+        rows.append(("predicted", f"{told['seconds']:.1f} s a volume, {told['peak_memory_mb']:.0f} MB"))
     return rows
 
 

@@ -14,7 +14,7 @@ from medrestore.types import BoolArray, Float64Array, FloatArray, RealArray
 FEWEST = 100
 """Voxels, or pairs of them, without which nothing is said."""
 
-_SLAB = 1 << 22
+_SLAB = 1 << 20
 """Voxels looked at together: the residual of a large scan is never there as a whole."""
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -63,9 +61,3 @@ def check_reference(grid: Geometry, reference: Volume) -> None:
 def as_json(metrics: Metrics) -> dict[str, JSON]:
     """Return metrics as a record keeps them."""
     return {where: {name: asdict(value) for name, value in found.items()} for where, found in metrics.items()}
-
-
-def peak_memory_mb() -> float:
-    """Highest resident memory of this process so far, in MB of 10^6 bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

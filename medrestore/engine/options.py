@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -46,6 +47,8 @@ class RestoreOptions:
         dtype: Type of the heavy arithmetic; ``"auto"`` takes bfloat16 where the device has it natively and
             the model allows it.
         tile: Largest side of a tile in voxels; None for the whole volume where it is small enough.
+        max_memory: Largest memory of the process, in bytes or as in ``"6GB"``; None for 80 % of what is free
+            or of what the system allows, whichever is less. Tiles are chosen to keep to it.
         force: Run a scan outside the voxel sizes or the modality that the model was made for.
 
     Raises:
@@ -68,6 +71,7 @@ class RestoreOptions:
     device: str = "auto"
     dtype: DType = "auto"
     tile: int | None = None
+    max_memory: int | str | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -88,6 +92,8 @@ class RestoreOptions:
         _least("seed", self.seed, 0)
         if self.tile is not None:
             _least("tile", self.tile, 1)
+        if self.max_memory is not None:
+            parse_memory(self.max_memory)
 
 
 def parse_spacing(wish: float | str) -> float | None:
@@ -105,6 +111,19 @@ def parse_spacing(wish: float | str) -> float | None:
     if not 0 < length < math.inf:
         raise ConfigError(f"spacing is {wish!r}; expected 'iso', or a length in mm such as '1mm'")
     return length
+
+
+def parse_memory(wish: int | str) -> int:
+    """Read an amount of memory in bytes, such as 6_000_000_000, ``"6GB"`` or ``"5.5 GiB"``.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    match = re.fullmatch(r"(\d+\.?\d*) *([kmgt]?)(i?)b?", str(wish).strip().lower())
+    amount = float(match[1]) if match else 0.0
+    if match is None or not 0 < amount < math.inf:
+        raise ConfigError(f"max_memory is {wish!r}; expected an amount such as '6GB' or '800MiB'")
+    return int(amount * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
 
 
 def _choice(name: str, value: str, known: tuple[str, ...]) -> None:

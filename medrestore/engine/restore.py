@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -10,11 +11,13 @@ from importlib import metadata
 from torch import Tensor
 
 from medrestore.diffusion import Denoiser, SamplerStep
+from medrestore.engine.budget import Budget, least_tile, predict
+from medrestore.engine.calibration import SIDE, is_known
 from medrestore.engine.checks import check_noise, check_scan
 from medrestore.engine.consistency import residual_evidence
-from medrestore.engine.denoising import noisy_voxels
-from medrestore.engine.evidence import Restoration, as_json, check_reference, measure, peak_memory_mb
+from medrestore.engine.evidence import Restoration, as_json, check_reference, measure
 from medrestore.engine.measurement import Measurement
+from medrestore.engine.memory import peak_bytes, resident_bytes
 from medrestore.engine.model import LoadedModel, find_model, load_model, plugins
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.posterior import (
@@ -26,17 +29,11 @@ from medrestore.engine.posterior import (
     sampling_levels,
 )
 from medrestore.engine.slice_plan import target_grid
-from medrestore.engine.superres import thick_slices
-from medrestore.engine.tiling import TiledDenoiser
+from medrestore.engine.tasks import MEASURE
+from medrestore.engine.tiling import StreamedDenoiser, TiledDenoiser
+from medrestore.geometry import Geometry
 from medrestore.provenance import RunRecord, Source, Step, software_versions
-from medrestore.types import Task
 from medrestore.volume import Volume
-
-WHOLE_VOXELS = 24_000_000
-"""A volume of up to this many voxels is one tile by default; it takes about 3 GB with the shipped network."""
-
-_MEASURE = {Task.DENOISE: noisy_voxels, Task.SUPERRES: thick_slices}
-"""How a scan becomes a problem for a denoiser, by task."""
 
 OnProgress = Callable[[int, int], None]
 OnStep = Callable[["TrajectoryPoint"], None]
@@ -109,12 +106,13 @@ def restore(
     if reference is not None:
         check_reference(grid, reference)
     model = model or load_model(options, volume.modality)
-    measurement = _MEASURE[spec.task](volume, spec, options)
+    budget = _foresee(volume, grid, options, model, reference)
+    measurement = MEASURE[spec.task](volume, spec, options)
     warnings += measurement.warnings
     prepared = time.perf_counter()
     if measurement.idle is None:
         warnings += check_noise(measurement.noise, spec)
-        restored, std = _run(measurement, model, options, observers)
+        restored, std = _run(measurement, model, options, (budget, observers))
     else:
         warnings += (measurement.idle,)
         restored, std = measurement.baseline, None
@@ -133,12 +131,23 @@ def restore(
         noise={**asdict(noise), **residual},
         slices=measurement.evidence(restored),
         timings=timings,
-        peak_memory_mb=peak_memory_mb(),
+        peak_memory_mb=peak_bytes() / 1e6,
+        predicted={} if budget is None else budget.as_json(),
         metrics=as_json(metrics),
         warnings=warnings,
     )
     plugins().case_finished(record)
     return Restoration(restored, std, metrics, record)
+
+
+def _foresee(
+    volume: Volume, grid: Geometry, options: RestoreOptions, model: LoadedModel, reference: Volume | None
+) -> Budget | None:
+    """Predict what a scan will take; None where it is smaller than what would have to be measured first."""
+    if math.prod(grid.shape) < SIDE**3 and options.max_memory is None and not is_known(options, model):
+        return None
+    held = resident_bytes() - volume.array.nbytes
+    return predict(grid.shape, options, model=model, reference=reference is not None, held=held)
 
 
 def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunRecord:
@@ -154,13 +163,16 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
 
 
 def _run(
-    measurement: Measurement, model: LoadedModel, options: RestoreOptions, observers: Observers
+    measurement: Measurement,
+    model: LoadedModel,
+    options: RestoreOptions,
+    plan: tuple[Budget | None, Observers],
 ) -> tuple[Volume, Volume | None]:
     """Run the model; return the result, and the deviation of the samples where there are two or more."""
     what = {"model": model.ref.name, "sha256": model.ref.sha256, "sigma": measurement.noise.sigma}
     step = Step(f"restore:{options.output}", {**what, **measurement.facts, "seed": options.seed})
-    condition = measurement.condition
-    tiled = tiled_denoiser(model, options, condition.image.numel(), observers.progress)
+    condition, (budget, observers) = measurement.condition, plan
+    tiled = tiled_denoiser(model, options, budget, observers.progress)
     denoiser = measurement.guide(tiled)
     mean = posterior_mean(denoiser, condition)
     levels = sampling_levels(condition.sigma, options.steps, measurement.start)
@@ -184,19 +196,21 @@ def _run(
 
 
 def tiled_denoiser(
-    model: LoadedModel, options: RestoreOptions, voxels: int, progress: OnProgress | None = None
+    model: LoadedModel,
+    options: RestoreOptions,
+    budget: Budget | None = None,
+    progress: OnProgress | None = None,
 ) -> Denoiser:
-    """Return the model's denoiser for a whole volume, in one piece where it is small enough.
+    """Return the model's denoiser for a whole volume.
 
     Args:
         model: The model.
         options: `tile` and what is needed to count the evaluations.
-        voxels: Of the scan.
-        progress: Called after every tile.
+        budget: Says which tiles; None for the largest.
+        progress: Called after every tile, or slab of one.
     """
     spec = model.spec
-    tile = options.tile or (2**31 if voxels <= WHOLE_VOXELS else 256)
-    tile = max(tile, 2 * (spec.halo + spec.multiple) + spec.multiple)
+    tile = max(options.tile or 2**31, least_tile(spec)) if budget is None else budget.tile
     finished = 0
 
     def on_tile(done: int, total: int) -> None:
@@ -205,4 +219,5 @@ def tiled_denoiser(
             progress(finished + done, total * evaluations(options))
         finished += total if done == total else 0
 
-    return TiledDenoiser(model.denoiser, tile, spec.halo, spec.multiple, model.device, on_tile)
+    kind = StreamedDenoiser if budget is not None and budget.streamed else TiledDenoiser
+    return kind(model.denoiser, tile, spec.halo, spec.multiple, model.device, on_tile)

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -60,6 +61,11 @@ def plan_tiles(shape: tuple[int, ...], tile: int, halo: int, multiple: int) -> l
     return [Tile((x[0], y[0], z[0]), (x[1], y[1], z[1])) for x, y, z in itertools.product(*spans)]
 
 
+def whole_shape(shape: tuple[int, ...], multiple: int) -> tuple[int, ...]:
+    """Return the sizes of a volume that goes on to the next multiple."""
+    return tuple(extent + -extent % multiple for extent in shape)
+
+
 class TiledDenoiser:
     """Runs a denoiser tile by tile; itself a `Denoiser`.
 
@@ -94,7 +100,7 @@ class TiledDenoiser:
     def __call__(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
         """See `Denoiser`. Sizes that are no multiple are padded by reflection and cut again."""
         result = torch.empty_like(x)
-        shape = tuple(extent + -extent % self.multiple for extent in x.shape[2:])
+        shape = whole_shape(tuple(x.shape[2:]), self.multiple)
         done, total = 0, math.prod(shape)
         for box, estimate in self._estimates(shape, x, sigma, condition):
             target = result[(..., *box)]
@@ -140,6 +146,11 @@ class StreamedDenoiser(TiledDenoiser):
             estimates = self.denoiser.stream(parts, sigma, shape[0])
             for slab, estimate in zip(slabs, estimates, strict=True):
                 yield (slab, *column.inner[1:]), estimate[(..., *column.kept[1:])]
+
+
+def streams(denoiser: Denoiser) -> TypeGuard[StreamingDenoiser]:
+    """Whether a denoiser can go through a column slab by slab."""
+    return bool(getattr(denoiser, "streams", False))
 
 
 def cut_mirrored(volume: Tensor, box: Box) -> Tensor:
