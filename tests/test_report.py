@@ -345,3 +345,31 @@ def test_a_name_that_is_no_utf_8_is_written_with_a_mark_in_place(tmp_path):
     write(tmp_path, [replace(DONE, name=name, output=name)], name)
     assert "caf?.nii" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "summary.json").read_text())["cases"][0]["name"] == name
+
+
+def test_distributions_are_of_two_cases_or_more_and_noise_is_apart_by_modality(tmp_path):
+    def drawn(*rows):
+        write(tmp_path, [replace(row, case=str(n)) for n, row in enumerate(rows)], "A batch")
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        return re.findall(r"<figcaption><b>(.*?)</b> (\d+) cases", page)
+
+    ct = replace(DONE, modality="CT", psnr=None, ssim=None)
+    assert drawn(DONE) == []
+    shared = [("Time / s", "4"), ("Peak memory / GiB", "4")]
+    mr = [("PSNR / dB", "2"), ("SSIM", "2")]
+    assert drawn(DONE, DONE, ct, ct) == [("Noise, CT / %", "2"), ("Noise, MR / %", "2"), *mr, *shared]
+    assert drawn(DONE, DONE)[0] == ("Noise / %", "2")
+
+
+def test_a_case_that_was_done_after_all_has_its_pictures_and_why_it_was_tried_again(tmp_path, pictures):
+    row = replace(DONE, pictures=pictures, attempts=2, cause="out of memory")
+    write(tmp_path, [row], "A batch")
+    assert parsed(tmp_path / "report.html").tags.count("img") == 3
+    assert "out of memory" in parsed(tmp_path / "cases/0a1b2c.html").text
+
+
+def test_a_report_of_nothing_says_so(tmp_path):
+    write(tmp_path, [], "A batch")
+    page = parsed(tmp_path / "report.html")
+    assert "No case has come to an end yet" in page.text
+    assert "script" not in page.tags

@@ -54,7 +54,7 @@ def _cause(row: CaseRow) -> Markup | None:
 
 
 def _became(row: CaseRow) -> str:
-    return {"failed": "failed", "skipped": "was skipped"}.get(row.status, "is worth a look")
+    return {"failed": "failed", "skipped": "was skipped"}.get(row.status, "was tried again")
 
 
 def _facts(row: CaseRow) -> Markup:

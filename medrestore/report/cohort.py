@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -30,8 +30,9 @@ class Measure:
     predicted: Callable[[CaseRow], float | None] | None = None
 
 
+NOISE = Measure("Noise", "%", lambda row: percent(row.noise), "no noise level was found", 2)
 MEASURES = (
-    Measure("Noise", "%", lambda row: percent(row.noise), "no noise level was found", 2),
+    NOISE,
     Measure("PSNR", "dB", lambda row: row.psnr, NO_REFERENCE),
     Measure("SSIM", "", lambda row: row.ssim, NO_REFERENCE),
     Measure("Time", "s", lambda row: row.seconds, "not measured", 3, lambda row: row.predicted_seconds),
@@ -52,7 +53,7 @@ def cohort_page(rows: Sequence[CaseRow], title: str) -> Markup:
         tag("header", tag("h1", title), _counts(rows), _links()),
         tag("main", _distributions(rows), _cases(rows)),
     )
-    return page(title, body, asset("report.js"))
+    return page(title, body, *([asset("report.js")] if rows else []))
 
 
 def _counts(rows: Sequence[CaseRow]) -> Markup:
@@ -70,17 +71,29 @@ def _links() -> Markup:
 
 
 def _distributions(rows: Sequence[CaseRow]) -> Markup | None:
-    figures = []
-    for measure in MEASURES:
-        values = [value for row in rows if (value := measure.value(row)) is not None]
-        if values:
-            figures.append(histogram(values, measure.title, measure.unit))
+    """Return a histogram of each measure that two cases have."""
+    figures = [figure for measure in MEASURES for figure in _histograms(rows, measure)]
     if not figures:
         return None
     return tag("section", tag("h2", "Distributions"), tag("div", *figures, class_="figures"))
 
 
+def _histograms(rows: Sequence[CaseRow], measure: Measure) -> Iterator[Markup]:
+    """Noise is apart by modality, being of another kind in each; all else is taken together."""
+    found: dict[str | None, list[float]] = {}
+    for row in rows:
+        value = measure.value(row)
+        if value is not None:
+            found.setdefault(row.modality if measure is NOISE else None, []).append(value)
+    for kind in sorted(found, key=str):
+        title = measure.title if len(found) == 1 else f"{measure.title}, {kind}"
+        if len(found[kind]) > 1:
+            yield histogram(found[kind], title, measure.unit)
+
+
 def _cases(rows: Sequence[CaseRow]) -> Markup:
+    if not rows:
+        return tag("section", tag("h2", "Cases"), tag("p", "No case has come to an end yet."))
     heads = ["Case", "Status", "Model", "Scan / voxels"]
     heads += [f"{m.title} / {m.unit}" if m.unit else m.title for m in MEASURES]
     cells = [_head(text, n + 1, numeric=n > 3) for n, text in enumerate(heads)]
@@ -183,14 +196,14 @@ def _measure(row: CaseRow, measure: Measure) -> Markup:
 
 def beside(row: CaseRow, measure: Measure) -> Markup | None:
     """Return what stands below a number in small: what was promised, or the noise of CT as people say it."""
-    if measure.title == "Noise" and row.modality == "CT" and row.noise is not None:
+    if measure is NOISE and row.modality == "CT" and row.noise is not None:
         return tag("small", f"{number(1000 * row.noise, 2)} HU")
     promised = None if measure.predicted is None else measure.predicted(row)
     return None if promised is None else tag("small", f"predicted {number(promised, measure.digits)}")
 
 
 def _thumbnails(row: CaseRow) -> Markup:
-    if row.cause is not None:
+    if row.cause is not None and row.status != "done":
         return tag("p", row.cause.partition("\n")[0], class_=f"cause {row.status}", title=row.cause)
     if row.pictures is None:
         return or_dash(None, why_missing(row, "no pictures were kept"))

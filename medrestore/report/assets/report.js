@@ -19,7 +19,7 @@
         !choices.every((choice) => !choice.value || row.dataset[choice.dataset.key] === choice.value);
       visible += !row.hidden;
     }
-    shown.textContent = visible === total ? `${total} cases` : `${visible} of ${total} cases`;
+    shown.textContent = visible === total ? "" : `${visible} of ${total} cases`;
   }
 
   function sort(button) {
