@@ -27,7 +27,8 @@
     const pane = new niivue.Niivue({
       backColor: [0, 0, 0, 1],
       crosshairColor: [0.35, 0.75, 1, 0.7],
-      crosshairWidth: 1,
+      crosshairWidth: 0.3,
+      crosshairWidthUnit: "percent",
       fontColor: [0.75, 0.75, 0.75, 1],
       dragAndDropEnabled: false,
       isNearestInterpolation: true,
