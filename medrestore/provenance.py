@@ -173,7 +173,7 @@ class RunRecord:
 
     @classmethod
     def from_json(cls, text: str) -> RunRecord:
-        """Read a record written by `to_json`.
+        """Read a record written by `to_json`; keys in capitals, which are those of BIDS, are passed over.
 
         Raises:
             InputError: Not JSON, another schema, or fields missing or unknown.
@@ -184,6 +184,8 @@ class RunRecord:
             raise InputError(
                 f"run record: not valid JSON ({error}); expected the sidecar of a result"
             ) from error
+        if isinstance(data, dict):
+            data = {key: value for key, value in data.items() if not key[:1].isupper()}
         schema = data.pop("schema", None) if isinstance(data, dict) else None
         if schema != SCHEMA:
             raise InputError(f"run record: schema {schema!r}, this version of medrestore reads {SCHEMA}")

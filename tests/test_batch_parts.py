@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +23,7 @@ from medrestore.batch.ledger import FOLDER
 from medrestore.batch.lists import read_list
 from medrestore.batch.lock import hold
 from medrestore.batch.names import place, safe_path, temporary_files
+from medrestore.batch.roles import Room
 from medrestore.errors import ConfigError, InputError, OutputError
 from medrestore.types import Modality
 
@@ -271,3 +273,21 @@ def test_the_end_of_a_process_in_words(status, memory, kind, words):
 
 def test_tiles_get_smaller_until_there_are_none():
     assert [smaller_tile(tile) for tile in (None, 160, 100, 64)] == [160, 96, 96, None]
+
+
+def test_one_is_alone_in_the_room_or_all_are_together():
+    room, inside, seen = Room(), [], []
+
+    def work(alone: bool) -> None:
+        with room.enter(alone=alone):
+            inside.append(alone)
+            time.sleep(0.02)
+            seen.append((alone, len(inside)))
+            inside.remove(alone)
+
+    threads = [threading.Thread(target=work, args=(index % 3 == 0,)) for index in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 12 and all(count == 1 for alone, count in seen if alone)

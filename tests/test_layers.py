@@ -163,4 +163,4 @@ def test_one_place_turns_errors_into_messages():
         and "MedrestoreError" in ast.unparse(node.type)
     ]
     # A batch goes on where one case fails; everything else ends, in one place, with a message.
-    assert catching == ["medrestore.batch.runner", "medrestore.cli.__init__", "medrestore.cli.batching"]
+    assert catching == ["medrestore.batch.plan", "medrestore.batch.runner", "medrestore.cli.__init__"]

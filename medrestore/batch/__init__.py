@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from medrestore.batch.cases import Case, Found, find_cases
 from medrestore.batch.ledger import Entry, Ledger, State
-from medrestore.batch.runner import BatchOptions, Listener, run_batch
+from medrestore.batch.roles import BatchOptions, Listener
+from medrestore.batch.runner import run_batch
 from medrestore.batch.settings import Settings
 from medrestore.batch.shards import Shard
 

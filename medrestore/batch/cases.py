@@ -14,6 +14,7 @@ from medrestore.batch.names import case_id, safe_path
 from medrestore.errors import InputError
 from medrestore.io import PlannedSeries, ReadPolicy, plan_dicom
 from medrestore.io.nifti import modality_of_name
+from medrestore.provenance import JSON
 from medrestore.types import Modality
 
 NIFTI = (".nii", ".nii.gz")
@@ -35,6 +36,9 @@ class Case:
         reference: The truth, if there is one; absolute.
         model: A model for this case alone.
         entities: BIDS entities.
+        sidecar: What BIDS asks of the JSON file of the result; it stands there before the record.
+        shape: Voxels of a volume, where the plan says it; NIfTI headers are read when they are needed.
+        volumes: How many volumes it has.
     """
 
     id: str
@@ -48,6 +52,9 @@ class Case:
     reference: Path | None = None
     model: str | None = None
     entities: Mapping[str, str] = field(default_factory=dict)
+    sidecar: Mapping[str, JSON] = field(default_factory=dict)
+    shape: tuple[int, int, int] | None = None
+    volumes: int = 1
 
     @property
     def kind(self) -> str:
@@ -185,6 +192,8 @@ def _dicom_cases(root: Path, policy: ReadPolicy, aside: Path | None) -> tuple[li
                 files=tuple(sorted({head.path for head in item.heads})),
                 # The reason names files and, with them, perhaps a patient: the plan tells it in full.
                 refused=f"no regular grid: {item.kind}" if item.action == "fail" else "",
+                shape=item.shape,
+                volumes=len(item.volumes),
             )
         )
     return cases, left_out

@@ -25,7 +25,8 @@ def write_report(out: Path, cases: Sequence[Case], task: str) -> Path:
 
 def _row(out: Path, case: Case, entry: Entry, task: str) -> CaseRow:
     done, facts = entry.state is State.DONE, entry.facts
-    kept = pictures(out, case.id)
+    kept, said = pictures(out, case.id), facts.get("predicted")
+    predicted: dict[str, Any] = said if isinstance(said, dict) else {}
     return CaseRow(
         case=case.id,
         name=str(case.output),
@@ -42,6 +43,8 @@ def _row(out: Path, case: Case, entry: Entry, task: str) -> CaseRow:
         ssim=_score(facts, "ssim"),
         seconds=_number(facts.get("seconds")),
         peak_bytes=int(_number(facts.get("peak_bytes")) or 0) or None,
+        predicted_seconds=_number(predicted.get("seconds")),
+        predicted_peak_bytes=int(1e6 * (_number(predicted.get("peak_memory_mb")) or 0)) or None,
         attempts=entry.attempts,
         output=_output(out, case) if done else None,
         pictures=kept if done and kept.is_file() else None,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from medrestore.batch.cases import Case
 from medrestore.batch.failures import (
@@ -21,59 +20,14 @@ from medrestore.batch.failures import (
 from medrestore.batch.ledger import Entry, Ledger, State, pictures
 from medrestore.batch.lock import hold
 from medrestore.batch.names import fingerprint, place, remove, results, temporary_files
+from medrestore.batch.roles import BatchOptions, Listener, Restorer, Room
 from medrestore.batch.settings import Settings
-from medrestore.batch.shards import Shard
 from medrestore.batch.worker import Success, Watch
 from medrestore.errors import MedrestoreError, OutputError
 from medrestore.provenance import JSON
 
 PLAN = "plan"
 """The stage of what fails before a worker has it."""
-
-
-class Restorer(Protocol):
-    """Something that restores one case after another: a `Worker`, or a cluster's."""
-
-    def run(self, job: Mapping[str, JSON], watch: Watch | None = None) -> Success | Failure:
-        """Restore one case; never raises."""
-
-    def stop(self) -> None:
-        """End at once."""
-
-    def close(self) -> None:
-        """End when there is nothing left to do."""
-
-
-class Listener:
-    """Hears how a batch gets on; the default says nothing. Called from several threads, one at a time."""
-
-    def finished(self, case: Case, entry: Entry, fresh: bool) -> None:
-        """A case is done or has failed; `fresh` is false where an earlier run did it."""
-
-    def stage(self, case: Case, stage: str, share: float) -> None:
-        """A case has come further: `share` of the stage, 0 to 1."""
-
-    def retried(self, case: Case, failure: Failure, how: str) -> None:
-        """A case is tried again."""
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """How a batch is run; none of it changes a result.
-
-    Attributes:
-        shard: Which part of the cases is done here.
-        retry_failed: Try again what failed in an earlier run.
-        overwrite: Replace results that are of no batch.
-        tries: How often a case is tried whose worker crashed.
-        model_hash: Gives what identifies the model of a case; raises `MedrestoreError` where there is none.
-    """
-
-    shard: Shard = field(default_factory=Shard)
-    retry_failed: bool = False
-    overwrite: bool = False
-    tries: int = 2
-    model_hash: Callable[[Case], str] = lambda case: case.model or ""
 
 
 class _StopError(Exception):
@@ -129,11 +83,14 @@ class _Batch:
         self._ledger = ledger
         self._listener = listener
         self._lock = threading.Lock()
+        self._room = Room()
+        self._crowd = 1
         self._entries: dict[str, Entry] = {}
         self._stopped: Exception | None = None
 
     def run(self, cases: Iterable[Case], restorers: Sequence[Restorer]) -> dict[str, Entry]:
         waiting = iter(list(cases))
+        self._crowd = len(restorers)
         threads = [threading.Thread(target=self._work, args=(waiting, one)) for one in restorers]
         for thread in threads:
             thread.start()
@@ -219,10 +176,11 @@ class _Batch:
         with self._lock:
             self._ledger.add(Entry(case.id, State.STARTED, key))
         restore = dict(self._settings.restore)
-        tile, attempts, started = restore.get("tile"), 0, time.monotonic()
+        tile, alone, attempts, started = restore.get("tile"), False, 0, time.monotonic()
         while True:
             attempts += 1
-            answer = restorer.run(self._job(case, path, {**restore, "tile": tile}), self._watch(case))
+            with self._room.enter(alone=alone):
+                answer = restorer.run(self._job(case, path, {**restore, "tile": tile}), self._watch(case))
             if self._stopped is not None:
                 raise _StopError("interrupted")
             if isinstance(answer, Success):
@@ -239,6 +197,8 @@ class _Batch:
             if answer.kind is Kind.MEMORY and smaller is not None:
                 tile = smaller
                 how = f"with tiles of {tile} voxels"
+            elif answer.kind is Kind.MEMORY and self._crowd > 1 and not alone:
+                alone, how = True, "with no other case beside it"
             elif answer.kind is Kind.CRASH and attempts < self._options.tries:
                 how = "as it was"
             else:
@@ -274,6 +234,7 @@ class _Batch:
             "form": said.form,
             "dtype": said.dtype,
             "save_std": said.save_std,
+            "sidecar": dict(case.sidecar),
             "pictures": str(pictures(self._out, case.id)) if said.pictures else None,
         }
 

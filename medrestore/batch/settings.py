@@ -12,6 +12,9 @@ from medrestore import __version__
 from medrestore.provenance import JSON
 from medrestore.types import Modality
 
+# Where and in what parts it is computed; the model is in the key by its hash.
+_INDIFFERENT = {"device", "tile", "max_memory", "model"}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -39,9 +42,7 @@ class Settings:
         """Return a hash of all that may change a result; where and in what tiles it is computed does not."""
         said = asdict(self)
         del said["pictures"]
-        said["restore"] = {
-            name: value for name, value in self.restore.items() if name not in {"device", "tile", "model"}
-        }
+        said["restore"] = {name: value for name, value in self.restore.items() if name not in _INDIFFERENT}
         text = json.dumps([__version__, said], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -10,6 +10,7 @@ import typer
 from medrestore import __version__
 from medrestore.cli.archive import pull, push
 from medrestore.cli.batch import batch
+from medrestore.cli.bids import BidsCommand, bids
 from medrestore.cli.metrics import metrics
 from medrestore.cli.models import models
 from medrestore.cli.node import node
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(restore)
 app.command()(batch)
+app.command(cls=BidsCommand)(bids)
 app.command()(scan)
 app.command()(metrics)
 app.command()(train)

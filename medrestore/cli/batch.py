@@ -13,6 +13,7 @@ from medrestore.cli.options import (
     DType,
     Force,
     Format,
+    MaxMemory,
     ModalityName,
     ModelName,
     Noise,
@@ -49,6 +50,8 @@ from medrestore.types import Modality, Task
 
 if TYPE_CHECKING:
     from medrestore.batch import Found
+    from medrestore.batch.bids import Wanted
+    from medrestore.batch.bids_naming import Naming
     from medrestore.io import ReadPolicy
 
 _CASES, _WORKERS = "Cases", "Workers"
@@ -70,6 +73,10 @@ def batch(
     only: Annotated[
         Modality | None,
         typer.Option(case_sensitive=False, help="Scans of this modality alone.", rich_help_panel=_CASES),
+    ] = None,
+    bids_filter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENTITY=VALUE", help="Of a BIDS data set; repeatable.", rich_help_panel=_CASES),
     ] = None,
     shard: Annotated[
         str,
@@ -112,6 +119,7 @@ def batch(
     device: Device = "auto",
     dtype: DType = "auto",
     tile: Tile = None,
+    max_memory: MaxMemory = None,
     save_std: SaveStd = False,
     form: Format = None,
     out_dtype: OutDtype = "float32",
@@ -134,6 +142,9 @@ def batch(
     from dataclasses import asdict
 
     from medrestore.batch import BatchOptions, Settings, Shard
+    from medrestore.batch.bids import Wanted, is_dataset
+    from medrestore.batch.bids_derivative import begin_derivative
+    from medrestore.batch.bids_naming import Naming
     from medrestore.batch.settings import absolute_model
     from medrestore.cli.batching import Workers, execute, print_plan
 
@@ -149,22 +160,33 @@ def batch(
         dtype=out_dtype,
         save_std=save_std,
     )
-    found = find(scans, policy, result_suffix(task), out).only(
+    naming, wanted = Naming(task, spacing), Wanted.parse(bids_filter or ())
+    found = find(scans, policy, out, naming, wanted).only(
         include or (), exclude or (), () if only is None else (only,)
     )
     options = BatchOptions(shard=Shard.parse(shard), retry_failed=retry_failed, overwrite=overwrite)
     if dry_run:
         print_plan(found, out, settings, options)
         return
-    crew = Workers(workers, None if devices is None else devices.split(","), scheduler, time_limit)
+    crew = Workers(
+        workers, None if devices is None else devices.split(","), scheduler, time_limit, max_memory
+    )
+    if found.cases and is_dataset(scans):
+        begin_derivative(scans, out)
     raise typer.Exit(execute(found, out, settings, options, crew, quiet=quiet))
 
 
-def find(scans: Path, policy: ReadPolicy, suffix: str, out: Path) -> Found:
-    """Return the cases of a folder or of a list."""
+def find(scans: Path, policy: ReadPolicy, out: Path, naming: Naming, wanted: Wanted) -> Found:
+    """Return the cases of a folder, of a BIDS data set or of a list."""
     from medrestore.batch import find_cases
+    from medrestore.batch.bids import find_bids, is_dataset
     from medrestore.batch.lists import LISTS, read_list
 
+    if is_dataset(scans):
+        return find_bids(scans, wanted, naming)
+    if wanted.values:
+        raise ConfigError(f"--bids-filter is for a BIDS data set, and {scans} is none")
+    suffix = result_suffix(naming.task)
     if scans.is_file() and scans.suffix.lower() in LISTS:
         return read_list(scans, policy=policy, suffix=suffix)
     return find_cases(scans, policy=policy, suffix=suffix, leave_out=out)

@@ -16,15 +16,18 @@ from rich.console import Console
 
 from medrestore.batch import BatchOptions, Case, Entry, Found, Listener, Settings, State, run_batch
 from medrestore.batch.failures import Failure
+from medrestore.batch.plan import CasePlan, options_of, plan_case
 from medrestore.batch.reporting import write_report
-from medrestore.batch.runner import Restorer
+from medrestore.batch.roles import Restorer
 from medrestore.batch.worker import Worker
 from medrestore.cli.progress import Meter, duration
 from medrestore.cli.table import print_table
 from medrestore.engine import RestoreOptions
+from medrestore.engine.memory import usable_bytes
 from medrestore.engine.model import find_model
-from medrestore.errors import InputError, MedrestoreError
-from medrestore.types import Modality, Task
+from medrestore.errors import InputError
+from medrestore.provenance import JSON
+from medrestore.types import Modality
 
 MODULE = ("-m", "medrestore.cli.worker")
 SOME_FAILED = 3
@@ -39,12 +42,14 @@ class Workers:
         devices: A device for each; None for that of the settings.
         scheduler: Address of a Dask scheduler, whose workers are taken instead.
         time_limit: Seconds for each case.
+        max_memory: What each of them may take, where that is said.
     """
 
     count: int = 1
     devices: Sequence[str] | None = None
     scheduler: str | None = None
     time_limit: float | None = None
+    max_memory: str | None = None
 
     def start(self) -> list[Restorer]:
         """Return them; processes start with their first case."""
@@ -61,10 +66,19 @@ class Workers:
                 (sys.executable, *MODULE),
                 environment=threads,
                 time_limit=self.time_limit,
-                changes={"device": self.devices[index]} if self.devices else {},
+                changes=self._changes(index, count),
             )
             for index in range(count)
         ]
+
+    def _changes(self, index: int, count: int) -> dict[str, JSON]:
+        """What is its own for one of several workers: its device, and its share of the memory."""
+        changes: dict[str, JSON] = {}
+        if self.devices:
+            changes["device"] = self.devices[index]
+        if count > 1 and self.max_memory is None:
+            changes["max_memory"] = usable_bytes() // count
+        return changes
 
 
 def execute(
@@ -93,38 +107,38 @@ def execute(
 
 
 def print_plan(found: Found, out: Path, settings: Settings, options: BatchOptions) -> None:
-    """Print the cases, the model of each, and what is left out and why."""
-    model = _model_hash(settings)
-    rows = []
-    for case in found.cases:
-        if not options.shard.has(case.id):
-            continue
-        said = case.refused
-        if not said:
-            try:
-                model(case)
-                said = _model_name(settings, case)
-            except MedrestoreError as error:
-                said = f"refused: {error}"
-        else:
-            said = f"refused: {said}"
-        rows.append((case.id, str(case.source), case.kind, str(case.modality), str(case.output), said))
-    print_table(("case", "scan", "kind", "modality", f"result in {out.name}", "model"), rows)
+    """Print the cases, what each will take, and what is left out and why."""
+    plans = [plan_case(case, settings) for case in found.cases if options.shard.has(case.id)]
+    print_table(
+        ("case", "scan", "kind", "modality", "voxels", "model", "time", "memory", f"result in {out.name}"),
+        [_cells(plan) for plan in plans],
+    )
+    tried = [plan for plan in plans if not plan.refused]
+    known = [plan for plan in tried if plan.seconds is not None]
+    seconds = sum(plan.seconds or 0.0 for plan in known)
+    memory = max((plan.peak_bytes or 0 for plan in known), default=0)
+    disk = sum(plan.disk_bytes or 0 for plan in known)
+    typer.echo(
+        f"{len(tried)} to restore, {len(plans) - len(tried)} refused; predicted for {len(known)}, one by "
+        f"one: {duration(seconds)}, {memory / 1e9:.1f} GB of memory, at most {disk / 1e9:.1f} GB of disk"
+    )
     for reason, count in found.left_out.items():
         typer.echo(f"left out: {count} {reason}")
 
 
-def _options_of(settings: Settings, case: Case) -> tuple[RestoreOptions, Modality]:
-    said = settings.restore
-    options = RestoreOptions(
-        model=case.model or said.get("model"),  # type: ignore[arg-type]
-        task=Task(said.get("task", Task.DENOISE)),  # type: ignore[arg-type]
+def _cells(plan: CasePlan) -> tuple[str, ...]:
+    case = plan.case
+    return (
+        case.id,
+        str(case.source),
+        case.kind,
+        str(case.modality),
+        "" if plan.shape is None else " x ".join(map(str, plan.shape)),
+        plan.model,
+        "" if plan.seconds is None else duration(plan.seconds),
+        "" if plan.peak_bytes is None else f"{plan.peak_bytes / 1e9:.1f} GB",
+        str(case.output) if not plan.refused else f"refused: {plan.refused}",
     )
-    return options, case.modality if settings.modality is None else settings.modality
-
-
-def _model_name(settings: Settings, case: Case) -> str:
-    return find_model(*_options_of(settings, case))[0].name
 
 
 def _model_hash(settings: Settings) -> Callable[[Case], str]:
@@ -135,7 +149,11 @@ def _model_hash(settings: Settings) -> Callable[[Case], str]:
         ref, _ = find_model(options, modality)
         return ref.sha256 or ref.name
 
-    return lambda case: look_up(*_options_of(settings, case))
+    def of(case: Case) -> str:
+        options, modality = options_of(case, settings)
+        return look_up(options, modality)
+
+    return of
 
 
 class _Progress(Listener):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,6 +51,7 @@ class Job:
         dtype: Type of the voxels in the file.
         policy: How DICOM series are read.
         series: Which of several DICOM series; None where there is one.
+        bids: Keys of BIDS for the sidecar.
     """
 
     scan: Path
@@ -61,6 +62,7 @@ class Job:
     dtype: str
     policy: ReadPolicy = field(default_factory=ReadPolicy)
     series: str | None = None
+    bids: Mapping[str, JSON] = field(default_factory=dict)
 
     @property
     def has_std(self) -> bool:
@@ -201,17 +203,20 @@ def _write(
         )
         for index, result in enumerate(results)
     )
-    held[targets.sidecar].write_text(sidecar(records), encoding="utf-8")
+    held[targets.sidecar].write_text(sidecar(records, job.bids), encoding="utf-8")
     return records
 
 
-def sidecar(records: Sequence[RunRecord]) -> str:
-    """Return the text of a sidecar: a record, or for a 4-D series a list of one for each volume."""
-    if len(records) == 1:
-        return records[0].to_json() + "\n"
-    return (
-        json.dumps([json.loads(record.to_json()) for record in records], indent=2, ensure_ascii=False) + "\n"
-    )
+def sidecar(records: Sequence[RunRecord], bids: Mapping[str, JSON] | None = None) -> str:
+    """Return the text of a sidecar: a record, or for a 4-D series a list of one for each volume.
+
+    Keys of BIDS, if any, stand before those of the record; BIDS takes no list, which then is ``volumes``.
+    """
+    said = [json.loads(record.to_json()) for record in records]
+    whole = said[0] if len(said) == 1 else said
+    if bids:
+        whole = {**bids, **(whole if isinstance(whole, dict) else {"volumes": whole})}
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
 def _image_entry(path: Path, report: WriteReport) -> dict[str, JSON]:

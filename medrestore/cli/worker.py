@@ -10,7 +10,6 @@ import errno
 import json
 import os
 import queue
-import resource
 import sys
 import threading
 import traceback
@@ -26,6 +25,7 @@ from medrestore.cli.progress import Meter
 from medrestore.cli.restoring import Job, run
 from medrestore.cli.targets import Form, Wish, choose_form, plan_targets
 from medrestore.engine import Restoration, RestoreOptions, load_model
+from medrestore.engine.memory import peak_bytes, reset_peak
 from medrestore.engine.model import LoadedModel
 from medrestore.errors import MedrestoreError, OutputError
 from medrestore.io import ReadPolicy
@@ -79,6 +79,7 @@ def main() -> None:
     """Do what comes, one case after another."""
     channel = Channel()
     for job in _jobs():
+        reset_peak()
         channel.stage("read")
         try:
             facts, endings = _restore(job, channel)
@@ -161,6 +162,7 @@ def _restore(job: dict[str, Any], channel: Channel) -> tuple[dict[str, JSON], tu
             dtype=wish.dtype,
             policy=ReadPolicy(**job["policy"]),
             series=job["series"],
+            bids=job["sidecar"],
         ),
         quiet=True,
         meter=_Events(channel),
@@ -182,15 +184,10 @@ def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
         "noise": first.noise.get("fraction"),
         "scores": scores,
         "timings": dict(first.timings),
-        "peak_bytes": _peak(),
+        "peak_bytes": peak_bytes(),
+        "predicted": dict(first.predicted),
         "warnings": len({warning for record in records for warning in record.warnings}),
     }
-
-
-def _peak() -> int:
-    """Most memory that this process has had, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _failure(error: BaseException, job: dict[str, Any]) -> dict[str, JSON]:
@@ -213,7 +210,7 @@ def _failure(error: BaseException, job: dict[str, Any]) -> dict[str, JSON]:
         "kind": str(kind),
         "cause": _without(said, hidden, job["case"]),
         "log": _without("".join(frames), hidden, job["case"]),
-        "peak_bytes": _peak(),
+        "peak_bytes": peak_bytes(),
     }
 
 
