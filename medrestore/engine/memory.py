@@ -29,10 +29,15 @@ def peak_bytes() -> int:
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def give_back() -> None:
+    """Return to the system what was freed: the C library keeps pieces of up to 32 MB, a network's many."""
+    with contextlib.suppress(OSError, AttributeError):  # it is the GNU library that does, and can let go
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def reset_peak() -> bool:
     """Let `peak_bytes` count from here, with what is free given back; False where the system cannot."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    give_back()
     try:
         (_PROC / "self/clear_refs").write_text("5")
     except OSError:

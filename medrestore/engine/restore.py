@@ -17,7 +17,7 @@ from medrestore.engine.checks import check_noise, check_scan
 from medrestore.engine.consistency import residual_evidence
 from medrestore.engine.evidence import Restoration, as_json, check_reference, measure
 from medrestore.engine.measurement import Measurement
-from medrestore.engine.memory import peak_bytes, resident_bytes
+from medrestore.engine.memory import give_back, peak_bytes, resident_bytes
 from medrestore.engine.model import LoadedModel, find_model, load_model, plugins
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.posterior import (
@@ -116,6 +116,7 @@ def restore(
     else:
         warnings += (measurement.idle,)
         restored, std = measurement.baseline, None
+    give_back()
     finished = time.perf_counter()
     metrics = measure(measurement.baseline, restored, reference)
     noise = measurement.noise

@@ -17,7 +17,10 @@ Box = tuple[slice, slice, slice]
 OnTile = Callable[[int, int], None]
 
 SLAB = 16
-"""Voxels along X that a stream is given at a time."""
+"""Most voxels along X that a stream is given at a time."""
+
+SLAB_VOXELS = 1 << 20
+"""Most voxels of a slab, but for one of two rows: larger tensors take fresh memory, and more time."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +142,10 @@ class StreamedDenoiser(TiledDenoiser):
     def _estimates(
         self, shape: tuple[int, ...], x: Tensor, sigma: float, condition: Condition
     ) -> Iterator[tuple[Box, Tensor]]:
-        starts = range(0, shape[0], SLAB)
         for column in plan_tiles((0, *shape[1:]), self.tile, self.halo, self.multiple):
-            slabs = [slice(start, min(start + SLAB, shape[0])) for start in starts]
+            plane = math.prod(span.stop - span.start for span in column.outer[1:])
+            rows = max(min(SLAB, SLAB_VOXELS // plane), 2) // 2 * 2
+            slabs = [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
             parts = (self._cut((slab, *column.outer[1:]), x, condition) for slab in slabs)
             estimates = self.denoiser.stream(parts, sigma, shape[0])
             for slab, estimate in zip(slabs, estimates, strict=True):

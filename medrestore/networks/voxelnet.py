@@ -23,6 +23,9 @@ FOLD = 2
 ROWS = 16
 """Voxels along X that a stream takes up again at a time on its way up."""
 
+POSITIONS = 1 << 14
+"""Positions of a coarse level that it takes up at a time."""
+
 INPUTS = 4
 FREQUENCIES = tuple(2.0 ** (i / 2) for i in range(-6, 2))
 
@@ -232,7 +235,8 @@ class VoxelNet(nn.Module):
             return slabs
         skip = Rows()
         halves = halve(cast(nn.Conv3d, self.shrink[level]), through(skip.put, slabs))
-        coarse = thin(self._descend(halves, embedding, total // 2, level + 1), ROWS >> (level + 2) or 1)
+        coarse = self._descend(halves, embedding, total // 2, level + 1)
+        coarse = thin(coarse, ROWS >> (level + 2), POSITIONS)
         grown = through(lambda rows: F.interpolate(self.grow[level](rows), scale_factor=2), coarse)
         joined = through(lambda rows: skip.take(rows.shape[2]) + rows, grown)
         return up[level].stream(joined, embedding, total)
