@@ -260,9 +260,12 @@ def test_before_and_after_on_other_grids_have_a_residual_only_if_it_is_given(tmp
     two, three = Preview(tmp_path / "two.npz"), Preview(tmp_path / "three.npz")
     assert [two.has_pane(name) for name in NAMES] == [True, True, False]
     assert [three.has_pane(name) for name in NAMES] == [True, True, True]
+    assert two.facts.thumbnail == "coronal", "a plane in which the finer voxels show"
     rows = [replace(DONE, pictures=tmp_path / "two.npz")]
     write(tmp_path, [*rows, replace(DONE, case="3", pictures=tmp_path / "three.npz")], "A batch")
-    assert parsed(tmp_path / "cases/0a1b2c.html").tags.count("canvas") == 2
+    page = parsed(tmp_path / "cases/0a1b2c.html")
+    assert page.tags.count("canvas") == 2
+    assert "from blue to red" not in page.text
     assert parsed(tmp_path / "cases/3.html").tags.count("canvas") == 3
 
 

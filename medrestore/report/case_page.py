@@ -91,14 +91,15 @@ def _viewer(kept: Preview) -> Markup:
     state = tag("p", "The viewer is starting.", id="state", class_="note", aria_live="polite")
     without = tag("noscript", tag("p", "It needs JavaScript, which the slices below do not."))
     panels = tag("div", *panes, class_="panes", style=f"--panes: {len(names)}")
-    return tag("section", tag("h2", "Viewer"), _controls(kept.facts), without, state, panels, _help())
+    return tag("section", tag("h2", "Viewer"), _controls(kept), without, state, panels, _help())
 
 
 def _canvas(name: str) -> Markup:
     return tag("canvas", id=f"canvas-{name}", tabindex=0, aria_label=f"{TITLES[name]}, interactive slices")
 
 
-def _controls(facts: Facts) -> Markup:
+def _controls(kept: Preview) -> Markup:
+    facts = kept.facts
     options = [tag("option", text, value=value) for value, text in _VIEWS]
     low, high = (f"{value:.4g}" for value in facts.window)
     unit = f" /{_unit(facts)}" if _unit(facts) else ""
@@ -111,6 +112,7 @@ def _controls(facts: Facts) -> Markup:
             "label",
             f"Residual ±{unit} ",
             tag("input", type="number", id="limit", value=f"{facts.residual[0]:.4g}", step="any", min=0),
+            hidden=not kept.has_pane("residual"),
         ),
         tag("label", tag("input", type="checkbox", id="smooth"), " smooth"),
         tag("button", "Reset", type="button", id="reset"),
@@ -134,9 +136,10 @@ def _slices(kept: Preview) -> Markup:
     figures = [_slice(kept, name, across) for across in reversed(PLANES) for name in names]
     note = (
         f"Through the middle, voxel by voxel, at most {CROP} of them on a side. Up is superior or anterior; "
-        f"left in the picture is the patient's left, in sagittal slices posterior. "
-        f"The residual runs from blue to red, ±{kept.facts.residual[1]:.3g}{_unit(kept.facts)}."
+        "left in the picture is the patient's left, in sagittal slices posterior."
     )
+    if "residual" in names:
+        note += f" The residual runs from blue to red, ±{kept.facts.residual[1]:.3g}{_unit(kept.facts)}."
     panels = tag("div", *figures, class_="panes slices", style=f"--panes: {len(names)}")
     return tag("section", tag("h2", "Middle slices"), tag("p", note, class_="note"), panels)
 

@@ -142,7 +142,7 @@ def preview(before: Volume, after: Volume, residual: Volume | None, path: Path) 
         spacing_mm={name: list(item.geometry.spacing) for name, item in small.items()},
         pixels_mm=pixels,
         extent_mm=extents,
-        thumbnail=_clearest_plane(before),
+        thumbnail=_telling_plane(before, shares_grid),
         shares_grid=shares_grid,
     )
     files |= _pictures(planes, facts)
@@ -228,7 +228,13 @@ def _limit(values: Iterable[RealArray]) -> float:
     return max((float(np.percentile(np.abs(item), 99.5)) for item in values), default=1.0) or 1.0
 
 
-def _clearest_plane(volume: Volume) -> str:
-    """Return the plane across the longest side of a voxel; axial where they are cubes."""
+def _telling_plane(volume: Volume, shares_grid: bool) -> str:
+    """Return the plane across the longest side of a voxel, axial where they are cubes.
+
+    Where the result has other voxels it is a plane along that side, in which the finer ones show.
+    """
     sizes = np.abs(volume.geometry.direction * volume.geometry.spacing).max(axis=1)
-    return max(PLANES, key=lambda name: (round(float(sizes[PLANES[name]]), 3), name == "axial"))
+    long = {name: round(float(sizes[axis]), 3) for name, axis in PLANES.items()}
+    if shares_grid:
+        return max(PLANES, key=lambda name: (long[name], name == "axial"))
+    return min(PLANES, key=lambda name: (long[name], name != "coronal"))
