@@ -20,6 +20,10 @@ import nibabel as nib
 import numpy as np
 from common import DOCS, describe_machine
 
+from medrestore import Modality, RestoreOptions, read, restore, write
+from medrestore.engine import calibration, load_model
+from medrestore.engine.memory import peak_bytes, reset_peak
+
 SHAPES = {
     1: (100, 100, 100),
     8: (200, 200, 200),
@@ -51,10 +55,6 @@ def make_scan(shape: tuple[int, int, int], path: Path) -> None:
 
 def run(scan: Path, model: str, limit: str) -> dict[str, Any]:
     """Read, restore and write a scan in this process; return time, processor time and memory."""
-    from medrestore import Modality, RestoreOptions, read, restore, write
-    from medrestore.engine import calibration, load_model
-    from medrestore.engine.memory import peak_bytes, reset_peak
-
     options = RestoreOptions(model=model, device="cpu", max_memory=limit)
     loaded = load_model(options)
     calibration.calibration(options, model=loaded)
@@ -92,8 +92,8 @@ def _since(clock: tuple[float, float]) -> tuple[float, float]:
 def table(runs: list[dict[str, Any]]) -> str:
     """One row a size; times a voxel as ratios to the first row's."""
     lines = [
-        "| voxels | peak (GB) | predicted | restore, processor us a voxel | to the first | read and write, to the first "
-        "| wall (s) | predicted |",
+        "| voxels | peak (GB) | predicted | restore, processor us a voxel | to the first "
+        "| read and write, to the first | wall (s) | predicted |",
         "|---|---|---|---|---|---|---|---|",
     ]
     first: tuple[float, float] | None = None
@@ -115,16 +115,17 @@ def table(runs: list[dict[str, Any]]) -> str:
 def page(report: dict[str, Any]) -> str:
     """The whole page."""
     setup = report["setup"]
-    return (
-        "# Memory and time by the size of the scan\n\n"
-        f"Made by `{setup['command']}` on {setup['date']}; raw numbers are in the JSON file beside it. A synthetic "
-        f"CT, one evaluation, `--max-memory {setup['limit']}`; {setup['cpu']}, {setup['cores']} cores, threads: "
-        f"{setup['threads']}. Memory is the highest resident set of a process that reads, restores and writes one "
-        "scan. Processor time is what the process used of the processor, and less sensitive than wall time to what "
-        "else runs on the machine; the predictions of time are of wall time.\n\n"
-        + table(report["runs"])
-        + "\n"
-    )
+    return f"""# Memory and time by the size of the scan
+
+Made by `{setup["command"]}` on {setup["date"]}; raw numbers are in the JSON file beside it.
+A synthetic CT, one evaluation, `--max-memory {setup["limit"]}`;
+{setup["cpu"]}, {setup["cores"]} cores, threads: {setup["threads"]}.
+Memory is the highest resident set of a process that reads, restores and writes one scan. Processor time is what
+that process used, and less sensitive than wall time to what else runs on the machine; the predictions of time
+are of wall time.
+
+{table(report["runs"])}
+"""
 
 
 def main() -> None:
