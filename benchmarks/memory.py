@@ -120,9 +120,9 @@ def page(report: dict[str, Any]) -> str:
 Made by `{setup["command"]}` on {setup["date"]}; raw numbers are in the JSON file beside it.
 A synthetic CT, one evaluation, `--max-memory {setup["limit"]}`;
 {setup["cpu"]}, {setup["cores"]} cores, threads: {setup["threads"]}.
-Memory is the highest resident set of a process that reads, restores and writes one scan. Processor time is what
-that process used, and less sensitive than wall time to what else runs on the machine; the predictions of time
-are of wall time.
+Memory is the highest resident set of a process that reads, restores and writes one scan. Processor time is
+what that process used, and less sensitive than wall time to what else runs on the machine; the predictions of
+time are of wall time.
 
 {table(report["runs"])}
 """
