@@ -18,7 +18,6 @@ from test_dicom_write_others import PYDICOM, SAMPLE, neighbours
 from medrestore.errors import GeometryError, InputError
 from medrestore.io import ReadPolicy, plan_dicom, read, read_series
 from medrestore.io.dicom_file import is_dicom
-from medrestore.io.dicom_kinds import Why
 from medrestore.io.dicom_values import LEAST_HU
 
 FAR = 0.02
@@ -118,13 +117,19 @@ def test_philips_floating_point_values(shared, archive, tmp_path):
 
 
 @pytest.mark.needs_shared
-@pytest.mark.parametrize("name", ["qa_12bit", "qa_ts"])
-def test_real_mosaics_are_refused_by_name(shared, archive, name):
-    plan = plan_dicom(archive(shared, name))
-    assert plan.series == ()
-    assert {item.why for item in plan.left_out} == {Why.MOSAIC}
-    with pytest.raises(InputError, match="a mosaic, many slices tiled into one picture"):
-        read(archive(shared, name))
+@pytest.mark.parametrize(("name", "count"), [("qa_12bit", 3), ("qa_ts", 9)])
+def test_real_mosaics_are_unfolded(shared, archive, tmp_path, name, count):
+    """Copies of one scan: signed, unsigned, garbage above twelve bits, every transfer syntax."""
+    files = sorted((archive(shared, name) / name / "In").iterdir())
+    assert len(files) == count
+    for number, path in enumerate(files):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        shutil.copy(path, folder)
+        volume = read(folder)
+        assert volume.shape == (64, 64, 35)
+        (image,) = converted(folder, tmp_path / "nii" / str(number)).values()
+        assert differing([volume], image).size == 0
 
 
 @pytest.mark.needs_shared

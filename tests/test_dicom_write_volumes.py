@@ -250,15 +250,33 @@ def test_the_standard_deviation_of_an_enhanced_image(tmp_path):
 
 
 def test_enhanced_ct_is_in_hounsfield_units(tmp_path):
-    rescale = item(RescaleSlope=1, RescaleIntercept=-1024, RescaleType="HU")
-    groups = [frame(k, np.eye(3), PixelValueTransformationSequence=rescale) for k in range(7)]
-    enhanced(tmp_path / "in.dcm", voxels(), groups, kind=EnhancedCTImageStorage, StudyInstanceUID="1.2")
+    kind = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    said = {"PixelPresentation": "MONOCHROME", "VolumetricProperties": "VOLUME"}
+    said["VolumeBasedCalculationTechnique"] = "NONE"
+    acquired = {
+        "CTAcquisitionTypeSequence": item(AcquisitionType="SEQUENCED", ConstantVolumeFlag="NO"),
+        "CTAcquisitionDetailsSequence": item(RotationDirection="CW", RevolutionTime=1.0, TableHeight=1.0),
+        "CTTableDynamicsSequence": item(TableSpeed=1.0),
+        "CTGeometrySequence": item(DistanceSourceToDetector=1000.0),
+        "CTReconstructionSequence": item(ReconstructionAlgorithm="FILTER_BACK_PROJ", ConvolutionKernel="B"),
+        "CTExposureSequence": item(ExposureTimeInms=1000.0, ExposureModulationType="NONE", CTDIvol=10.0),
+        "CTXRayDetailsSequence": item(KVP=120, FocalSpots=1.2, FilterType="NONE"),
+        "CTImageFrameTypeSequence": item(FrameType=kind, **said),
+        "PixelValueTransformationSequence": item(RescaleSlope=1, RescaleIntercept=-1024, RescaleType="HU"),
+        "FrameVOILUTSequence": item(WindowCenter=40, WindowWidth=400),
+    }
+    groups = [frame(k, np.eye(3), **acquired) for k in range(7)]
+    said |= {"ImageType": kind, "AcquisitionDateTime": "20240102101112", "AcquisitionDuration": 1.0}
+    said |= {"ContentDate": "20240102", "ContentTime": "101112", "StudyInstanceUID": "1.2"}
+    said["Manufacturer"] = "Acme"
+    enhanced(tmp_path / "in.dcm", voxels(), groups, kind=EnhancedCTImageStorage, **said)
     volumes, report = rewritten(tmp_path / "in.dcm", tmp_path / "out")
     (data,) = images(tmp_path / "out")
     assert data.SOPClassUID == EnhancedCTImageStorage
     assert data.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0].RescaleType == "HU"
     assert (report.slope, report.inter) == (1, -1024)
     same_volumes(read_series(tmp_path / "out"), volumes)
+    assert set(dicom_errors(tmp_path / "out" / "IM00001.dcm")) <= set(dicom_errors(tmp_path / "in.dcm"))
 
 
 @pytest.mark.needs_shared
@@ -319,6 +337,22 @@ def test_padding_of_compressed_images_is_found_again(tmp_path):
     rewritten(tmp_path / "in", tmp_path / "out")
     for data in images(tmp_path / "out"):
         assert (data.pixel_array[:3] == -2000).all()
+
+
+def test_a_tilt_that_was_mended_is_not_claimed_any_more(tmp_path):
+    """Or readers would shift the slices again."""
+
+    def change(index, data):
+        data.GantryDetectorTilt = -15
+        x, y, z = (float(value) for value in data.ImagePositionPatient)
+        data.ImagePositionPatient = [x, y + index * 2.5 * np.tan(np.deg2rad(15.0)), z]
+
+    write_series(tmp_path / "in", "CT", change)
+    volume = read(tmp_path / "in", policy=ReadPolicy(on_tilt="resample"))
+    write_dicom(volume, tmp_path / "out", record_of(volume))
+    assert not [data for data in images(tmp_path / "out") if "GantryDetectorTilt" in data]
+    (image,) = converted(tmp_path / "out", tmp_path / "nii").values()
+    assert differing([read(tmp_path / "out")], image).size == 0
 
 
 def test_values_that_are_not_the_rescaled_ones(tmp_path):

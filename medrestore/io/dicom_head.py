@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from medrestore.errors import GeometryError, InputError
 from medrestore.io.dicom_file import READ_ERRORS, is_dicom, opened
 from medrestore.io.dicom_frames import frames
 from medrestore.io.dicom_kinds import Why, kind_of
+from medrestore.io.dicom_mosaic import MOSAIC_TAGS, Mosaic, read_mosaic
 from medrestore.io.dicom_traits import HINT_TAGS, TRAIT_TAGS, Traits, hints_of, image_type_of, traits_of
 from medrestore.io.dicom_values import (
     PHILIPS_CREATOR,
@@ -44,6 +45,7 @@ _TAGS: list[Any] = [
     *(PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE),
     *TRAIT_TAGS,
     *HINT_TAGS,
+    *MOSAIC_TAGS,
 ]
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 _Series = tuple[str, int | None, str]
@@ -80,6 +82,8 @@ class Head:
         syntax: Transfer syntax.
         concatenation: UID of the concatenation that the file is a part of, number of the part from 1, and how
             many there are (0 where that is not stated); None where it is none.
+        tiles: Slices along each side of the picture, if it is a tile of a Siemens mosaic; then `frame` and
+            `frames` count those.
     """
 
     path: Path
@@ -105,6 +109,7 @@ class Head:
     scaling: Scaling
     syntax: UID
     concatenation: tuple[str, int, int] | None = None
+    tiles: int = 1
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -161,9 +166,12 @@ def read_heads(path: Path) -> tuple[Head, ...] | LeftOut:
             str(data.get("SeriesDescription") or "").strip(),
         )
         why, text = kind_of(data)
-        if why is not None:
+        mosaic = read_mosaic(data) if why is Why.MOSAIC else None
+        if why is not None and mosaic is None:
             return LeftOut(path, why, f"{path}: {text}", *series)
         heads = tuple(_head(path, data, n, get, series) for n, get in enumerate(frames(data)))
+        if mosaic is not None:
+            heads = _unfold(heads[0], mosaic)
         _check_length(heads)
     except GeometryError as error:
         return LeftOut(path, Why.NO_PLACE, str(error), *series)
@@ -219,6 +227,22 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         syntax=UID(str(data.file_meta.get("TransferSyntaxUID", ""))),
         concatenation=_concatenation(data),
     )
+
+
+def _unfold(head: Head, mosaic: Mosaic) -> tuple[Head, ...]:
+    """Return the slices of a mosaic."""
+    rows, columns = (pixels // mosaic.side for pixels in head.size)
+    places = mosaic.positions(
+        np.asarray(head.position), np.asarray(head.orientation), head.spacing, head.size
+    )
+    tile = replace(
+        head,
+        frames=mosaic.count,
+        size=(rows, columns),
+        tiles=mosaic.side,
+        hints=(*head.hints, ("file", str(head.path))),
+    )
+    return tuple(replace(tile, frame=k, position=tuple(place)) for k, place in enumerate(places.tolist()))
 
 
 def _concatenation(data: pydicom.Dataset) -> tuple[str, int, int] | None:

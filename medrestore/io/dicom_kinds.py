@@ -89,8 +89,6 @@ def kind_of(data: pydicom.Dataset) -> tuple[Why | None, str]:
 
 def _kind_of_pixels(data: pydicom.Dataset) -> tuple[Why | None, str]:
     kinds = {str(value).strip().upper() for value in data.get("ImageType") or ()}
-    if "MOSAIC" in kinds:
-        return Why.MOSAIC, "a mosaic, many slices tiled into one picture; convert it with dcm2niix first"
     if "LOCALIZER" in kinds:
         return Why.LOCALIZER, "a localizer, which is no slice of a volume"
     colour = data.get("PhotometricInterpretation", "missing")
@@ -98,4 +96,9 @@ def _kind_of_pixels(data: pydicom.Dataset) -> tuple[Why | None, str]:
         return Why.COLOUR, f"photometric interpretation {colour}, expected greyscale (MONOCHROME2)"
     if colour == "MONOCHROME1":
         return Why.UNUSABLE, "photometric interpretation MONOCHROME1 (inverted), expected MONOCHROME2"
+    if "MOSAIC" in kinds:
+        return Why.MOSAIC, (
+            "a mosaic, many slices tiled into one picture, and its header does not say for certain how; "
+            "convert it with dcm2niix first"
+        )
     return None, ""

@@ -55,7 +55,8 @@ class Pixels:
             InputError: They cannot be decoded, or are not what the header declares.
         """
         path = heads[0].path
-        frames = [head.frame for head in heads]
+        tiles = heads[0].tiles
+        frames = [head.frame for head in heads] if tiles == 1 else [0]
         if heads[0].compressed:
             images = self._ask(heads[0], frames)
         else:
@@ -63,6 +64,8 @@ class Pixels:
                 images = list(decode(path, frames))
             except READ_ERRORS as error:
                 raise _undecodable(heads[0], error) from error
+        if tiles > 1:
+            images = [_tile(images[0], head) for head in heads]
         return [_checked(image, head) for image, head in zip(images, heads, strict=True)]
 
     def _ask(self, head: Head, frames: Sequence[int]) -> list[npt.NDArray[Any]]:
@@ -70,7 +73,7 @@ class Pixels:
         if self._process is None:
             self._process = _start()
         process = self._process
-        pixels = head.size[0] * head.size[1] * head.dtype.itemsize
+        pixels = head.size[0] * head.size[1] * head.dtype.itemsize * head.tiles**2
         memory = pixels * (_MEMORY_SHARE + len(frames)) + 3 * head.path.stat().st_size
         request = {"path": str(head.path.resolve()), "frames": frames, "memory": memory}
         expired = threading.Event()
@@ -143,6 +146,12 @@ def _fate(code: int | None) -> str:
         return signal.Signals(-code).name
     except ValueError:
         return f"signal {-code}"
+
+
+def _tile(picture: npt.NDArray[Any], head: Head) -> npt.NDArray[Any]:
+    """Return a tile of a mosaic; tiles are counted along the rows."""
+    (rows, columns), (down, across) = head.size, divmod(head.frame, head.tiles)
+    return picture[down * rows :, across * columns :][:rows, :columns]
 
 
 def _undecodable(head: Head, error: object) -> InputError:

@@ -19,7 +19,7 @@ from medrestore.io.dicom_writer_source import SourceSlice
 
 def classic_image(series: DerivedSeries, item: DerivedSlice) -> tuple[Dataset, int]:
     """Return one image, and how many of its values were clipped."""
-    data = derived_header(item.source, series.what)
+    data, tiles = derived_header(item.source, series.what), item.source.head.tiles
     data.ImageType = _image_type(data, series.what.quantity)
     data.DerivationDescription = description(series.what, str(data.get("DerivationDescription") or ""))
     data.DerivationCodeSequence = [
@@ -28,11 +28,13 @@ def classic_image(series: DerivedSeries, item: DerivedSlice) -> tuple[Dataset, i
     ]
     data.SOPInstanceUID = series.what.instance_uid(item.index)
     data.InstanceNumber = item.number
-    data.SourceImageSequence = source_items(item.sources, item.place.preserved)
+    data.SourceImageSequence = source_items(item.sources, item.place.preserved and tiles == 1)
     _set_diffusion(data, item.source)
     set_place(data, item.place, item.source, series.alone)
     set_values(data, series.encoding, series.window, series.hounsfield)
     set_lossy(data, series.lossy)
+    if tiles > 1:
+        data.pop("SliceLocation", None)  # is that of the picture
     pixels, clipped = series.stored(item)
     data.add_new("PixelData", "OW", pixels)
     return data, clipped
@@ -41,7 +43,7 @@ def classic_image(series: DerivedSeries, item: DerivedSlice) -> tuple[Dataset, i
 def _image_type(data: Dataset, quantity: Quantity) -> list[str]:
     """Return DERIVED, SECONDARY and the further values; the third one is needed in MR and in CT."""
     kind = data.get("ImageType") or []
-    further = [str(value) for value in ([kind] if isinstance(kind, str) else kind)[2:]]
+    further = [str(value) for value in ([kind] if isinstance(kind, str) else kind)[2:] if value != "MOSAIC"]
     usual = "AXIAL" if data.SOPClassUID == CTImageStorage else "OTHER"
     if quantity == "std":
         return ["DERIVED", "SECONDARY", usual, "STD_DEV"]

@@ -25,7 +25,10 @@ _METHODS = {
 
 _ALWAYS_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 # Facts of the acquired matrix, wrong on another grid.
-_OF_THE_GRID = ("SpatialResolution", "PixelSpacingCalibrationType", "PixelSpacingCalibrationDescription")
+_OF_THE_GRID = (
+    *("SpatialResolution", "PixelSpacingCalibrationType", "PixelSpacingCalibrationDescription"),
+    "GantryDetectorTilt",  # a tilted stack was resampled, or its slices made anew
+)
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,9 @@ def set_place(data: Dataset, place: Placement, source: SourceSlice, alone: bool)
         return
     data.SliceThickness = ds(place.spacing[2])
     for name in _OF_THE_GRID:
-        if name in data:
-            delattr(data, name)
+        data.pop(name, None)
     if abs(float(place.normal @ source.normal)) < 1 - 1e-6:
-        for name in ("PatientOrientation", "GantryDetectorTilt"):
-            if name in data:
-                delattr(data, name)
+        data.pop("PatientOrientation", None)
 
 
 def _direction(source: SourceSlice) -> float:

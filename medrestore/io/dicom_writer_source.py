@@ -123,7 +123,7 @@ def source_slices(volumes: Sequence[Volume]) -> tuple[tuple[SourceSlice, ...], .
 
     def slice_of(head: Head) -> SourceSlice:
         data, images = files[head.path]
-        return SourceSlice(head, data, images[head.frame], values)
+        return SourceSlice(head, data, images[0 if head.tiles > 1 else head.frame], values)
 
     return tuple(tuple(slice_of(head) for head in heads) for heads in planned)
 
