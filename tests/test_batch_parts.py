@@ -231,8 +231,15 @@ def test_the_lock_of_another_machine_is_respected(tmp_path):
     (tmp_path / FOLDER).mkdir()
     lock = {"host": "elsewhere", "pid": os.getpid(), "born": "1", "since": time.time()}
     (tmp_path / FOLDER / "lock-whole.json").write_text(json.dumps(lock))
-    with pytest.raises(OutputError, match=r"on elsewhere works on it .* remove"), hold(tmp_path, "whole"):
+    path = tmp_path / FOLDER / "lock-whole.json"
+    with pytest.raises(OutputError, match="on elsewhere works on it since"), hold(tmp_path, "whole"):
         pass
+    os.utime(path, (time.time() - 590, time.time() - 590))
+    with pytest.raises(OutputError, match="on elsewhere"), hold(tmp_path, "whole"):
+        pass
+    os.utime(path, (time.time() - 610, time.time() - 610))  # its holder would have touched it
+    with hold(tmp_path, "whole"):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
 # --- shards, settings, causes ----------------------------------------------------------------------------

@@ -354,6 +354,24 @@ def environments() -> Iterator[bytes]:
 
 
 @pytest.mark.slow
+def test_asked_to_end_it_ends_its_worker_and_gives_the_folder_free(scans, tiny_model, tmp_path):
+    out, mark = tmp_path / "out", f"medrestore-term-{os.getpid()}"
+    process = subprocess.Popen(
+        command(scans, "-o", out, "--model", tiny_model, "-q"),
+        env={**os.environ, "MARK": mark},
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 60
+    while not list(out.glob(f"{FOLDER}/lock-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode not in {0, 3} and b"Traceback" not in said
+    settle(mark)
+    assert not list(out.glob(f"{FOLDER}/lock-*"))
+
+
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_byte(scans, tiny_model, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run(command(scans, "-o", one, "--model", tiny_model, "-q"), check=True)

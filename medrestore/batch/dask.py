@@ -18,7 +18,8 @@ from medrestore.batch.worker import Success, Watch, Worker
 from medrestore.errors import ConfigError
 from medrestore.provenance import JSON
 
-_WAIT = 60.0  # seconds for the first worker of a cluster to appear
+_WAIT = 60.0  # seconds for the first worker of a cluster that is there to appear
+_QUEUE = 24 * 3600.0  # seconds for the first job to get through the queue of SLURM
 _here = threading.local()
 
 
@@ -57,15 +58,15 @@ class ClusterWorker:
             self._future.cancel(force=True)
 
     def close(self) -> None:
-        """Leave the cluster as it is: its processes end with its workers."""
+        """Leave the cluster; one that was started for this batch ends with the last place."""
         self._shared.leave()
 
 
 class _Client:
-    """The client that the places of a cluster share; closed by the last that leaves."""
+    """The client that the places of a cluster share; the last that leaves closes it, and a cluster of ours."""
 
-    def __init__(self, client: Any) -> None:
-        self._client, self._users, self._lock = client, 0, threading.Lock()
+    def __init__(self, client: Any, cluster: Any) -> None:
+        self._client, self._cluster, self._users, self._lock = client, cluster, 0, threading.Lock()
 
     def enter(self) -> Any:
         with self._lock:
@@ -75,8 +76,11 @@ class _Client:
     def leave(self) -> None:
         with self._lock:
             self._users -= 1
-            if not self._users:
-                self._client.close()
+            if self._users:
+                return
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
 
 
 def restore_here(module: Sequence[str], limit: float | None, job: Mapping[str, JSON]) -> Success | Failure:
@@ -87,8 +91,17 @@ def restore_here(module: Sequence[str], limit: float | None, job: Mapping[str, J
     return worker.run(job)
 
 
-def cluster_workers(address: str, module: Sequence[str], time_limit: float | None) -> list[ClusterWorker]:
+def cluster_workers(
+    address: str, module: Sequence[str], time_limit: float | None, jobs: int = 1
+) -> list[ClusterWorker]:
     """Return a `ClusterWorker` for every thread of the workers of a cluster.
+
+    Args:
+        address: Of a scheduler; or ``slurm`` to start one here and its workers as `jobs` jobs of SLURM, as
+            Dask's own configuration describes them.
+        module: Arguments that start the process which restores.
+        time_limit: Seconds for each case.
+        jobs: How many jobs are queued.
 
     Raises:
         ConfigError: Dask is not installed, or no worker answers at that address.
@@ -97,11 +110,33 @@ def cluster_workers(address: str, module: Sequence[str], time_limit: float | Non
         from dask.distributed import Client  # noqa: PLC0415  an extra
     except ImportError:
         raise ConfigError("--scheduler needs Dask; install medrestore[batch]") from None
+    cluster = _slurm(jobs) if address == "slurm" else None
     try:
-        client: Any = Client(address, timeout=_WAIT)  # type: ignore[no-untyped-call]
-        client.wait_for_workers(1, timeout=_WAIT)
+        client: Any = Client(address if cluster is None else cluster, timeout=_WAIT)  # type: ignore[no-untyped-call]
+        client.wait_for_workers(1, timeout=_WAIT if cluster is None else _QUEUE)
     except (OSError, ValueError, TimeoutError) as error:
         raise ConfigError(f"no Dask cluster with workers answers at {address} ({error})") from error
-    places = sum(client.nthreads().values())
-    shared = _Client(client)
+    # Jobs that are still in the queue take cases when they start: there is a place for each already.
+    places = (
+        sum(client.nthreads().values()) if cluster is None else max(jobs, sum(client.nthreads().values()))
+    )
+    shared = _Client(client, cluster)
     return [ClusterWorker(shared, module, time_limit) for _ in range(places)]
+
+
+def _slurm(jobs: int) -> Any:
+    """Start a scheduler here, and queue jobs for its workers."""
+    try:
+        import dask_jobqueue  # noqa: PLC0415  an extra
+    except ImportError:
+        raise ConfigError("--scheduler slurm needs dask-jobqueue; install medrestore[slurm]") from None
+    try:
+        # One thread, so one case at a time: the cores of a job are for the arithmetic of that case.
+        cluster: Any = dask_jobqueue.SLURMCluster(processes=1, worker_extra_args=["--nthreads", "1"])
+        cluster.scale(jobs=jobs)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise ConfigError(
+            f"the jobs of SLURM cannot be described ({error}); set cores and memory below jobqueue.slurm in "
+            "~/.config/dask/jobqueue.yaml"
+        ) from error
+    return cluster

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +14,16 @@ from pathlib import Path
 from medrestore.batch.ledger import FOLDER
 from medrestore.errors import OutputError
 
+BEAT, STALE = 30.0, 600.0  # seconds
+
 
 @contextlib.contextmanager
 def hold(out: Path, shard: str) -> Iterator[None]:
     """Hold the lock of a shard while the block runs.
 
-    The lock is a file that exists, which works on every file system. That of a process that is gone, on this
-    machine, is taken over; whether a process of another machine is gone cannot be known from here.
+    The lock is a file that exists, which works on every file system. That of a process of this machine that
+    is gone is taken over; so is that of another machine if it was not touched for a while, as its holder
+    would: by the clock of the file system, which both share.
 
     Raises:
         OutputError: Another run holds it; the message says which.
@@ -30,10 +34,21 @@ def hold(out: Path, shard: str) -> Iterator[None]:
         _take(path)
     except OSError as error:
         raise OutputError(f"{path.parent}: cannot be written ({error.strerror or error})") from error
+    done = threading.Event()
+    beat = threading.Thread(target=_touch, args=(path, done), daemon=True)
+    beat.start()
     try:
         yield
     finally:
+        done.set()
+        beat.join()
         path.unlink(missing_ok=True)
+
+
+def _touch(path: Path, done: threading.Event) -> None:
+    while not done.wait(BEAT):
+        with contextlib.suppress(OSError):
+            os.utime(path)
 
 
 def _take(path: Path) -> None:
@@ -62,13 +77,21 @@ def _refuse_or_clear(path: Path) -> None:
         return
     except (ValueError, KeyError, TypeError):
         raise OutputError(f"{path}: is no lock of medrestore; look at it, and remove it") from None
-    if host == socket.gethostname() and born != _born(pid):
+    if born != _born(pid) if host == socket.gethostname() else _age(path) > STALE:
         path.unlink(missing_ok=True)
         return
-    elsewhere = "" if host == socket.gethostname() else f"; if that run is gone for certain, remove {path}"
     raise OutputError(
-        f"{path.parent.parent}: process {pid} on {host} works on it since {since}; wait for it{elsewhere}"
+        f"{path.parent.parent}: process {pid} on {host} works on it since {since}; wait for it, or for "
+        f"{STALE / 60:.0f} minutes if that machine went down"
     )
+
+
+def _age(path: Path) -> float:
+    """Seconds since the lock was touched, by the clock of its file system."""
+    probe = path.with_name(f"{path.name}.{os.getpid()}")
+    probe.touch()
+    os.utime(probe)
+    return probe.stat().st_mtime - path.stat().st_mtime
 
 
 def _born(pid: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -40,7 +41,7 @@ class Workers:
     Attributes:
         count: How many on this machine.
         devices: A device for each; None for that of the settings.
-        scheduler: Address of a Dask scheduler, whose workers are taken instead.
+        scheduler: Address of a Dask scheduler, whose workers are taken instead; ``slurm`` to start one.
         time_limit: Seconds for each case.
         max_memory: What each of them may take, where that is said.
     """
@@ -56,7 +57,7 @@ class Workers:
         if self.scheduler is not None:
             from medrestore.batch.dask import cluster_workers
 
-            return list(cluster_workers(self.scheduler, MODULE, self.time_limit))
+            return list(cluster_workers(self.scheduler, MODULE, self.time_limit, self.count))
         count = len(self.devices) if self.devices else self.count
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         # Threads are divided; alone, a worker takes what the environment says.
@@ -94,6 +95,8 @@ def execute(
         raise InputError(f"no scan to restore{': ' if why else ''}{why}")
     mine = [case for case in found.cases if options.shard.has(case.id)]
     options = replace(options, model_hash=_model_hash(settings))
+    # A scheduler that ends a job asks first; asked, the batch ends its workers and gives the folder free.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _Progress(len(mine), quiet=quiet) as progress:
         entries = run_batch(found.cases, out, settings, workers.start(), options, progress)
     write_report(out, found.cases, str(settings.restore["task"]))

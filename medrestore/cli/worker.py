@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -77,6 +78,9 @@ class Channel:
 
 def main() -> None:
     """Do what comes, one case after another."""
+    # What ends a job often asks all its processes; the batch alone decides, and this one ends with its input.
+    for request in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(request, signal.SIG_IGN)
     channel = Channel()
     for job in _jobs():
         reset_peak()
@@ -85,8 +89,6 @@ def main() -> None:
             facts, endings = _restore(job, channel)
         except BaseException as error:  # noqa: BLE001  a plugin may raise anything; the next case goes on
             channel.say("failed", **_failure(error, job))
-            if isinstance(error, KeyboardInterrupt):
-                return
         else:
             channel.say("done", facts=facts, endings=list(endings))
 
