@@ -82,6 +82,21 @@ def test_mosaics_of_several_times_are_volumes_of_a_series(tmp_path):
     np.testing.assert_array_equal(volumes[2].array, stored_voxels(7).transpose(2, 1, 0) // 3)
 
 
+def test_mosaics_that_nothing_but_their_files_tells_apart_stay_apart(tmp_path):
+    for number in (1, 2):
+
+        def change(data, number=number):
+            data.AcquisitionNumber = 1
+            data.PixelData = (np.frombuffer(data.PixelData, np.int16) // number).tobytes()
+
+        mosaic(tmp_path / "in" / f"{number}.dcm", change=change)
+    volumes = read_series(tmp_path / "in")
+    write_dicom(volumes, tmp_path / "out", [record_of(volume) for volume in volumes])
+    back = read_series(tmp_path / "out")
+    for volume, other in zip(volumes, back, strict=True):
+        assert np.array_equal(volume.array, other.array)
+
+
 def test_what_comes_of_a_mosaic_are_plain_images(tmp_path):
     mosaic(tmp_path / "in" / "a.dcm")
     volume = read(tmp_path / "in")

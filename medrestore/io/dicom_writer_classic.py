@@ -33,6 +33,8 @@ def classic_image(series: DerivedSeries, item: DerivedSlice) -> tuple[Dataset, i
     set_place(data, item.place, item.source, series.alone)
     set_values(data, series.encoding, series.window, series.hounsfield)
     set_lossy(data, series.lossy)
+    if series.nameless:
+        data.AcquisitionNumber = item.volume + 1
     if tiles > 1:
         data.pop("SliceLocation", None)  # is that of the picture
     pixels, clipped = series.stored(item)

@@ -65,6 +65,7 @@ class DerivedSeries:
         lossy: Compression with loss in the source.
         hounsfield: Whether values are Hounsfield units.
         alone: Whether each volume is a single slice.
+        nameless: Whether nothing but their files told the volumes apart.
     """
 
     slices: tuple[DerivedSlice, ...]
@@ -75,6 +76,7 @@ class DerivedSeries:
     lossy: Lossy | None
     hounsfield: bool
     alone: bool
+    nameless: bool
 
     def stored(self, item: DerivedSlice) -> tuple[bytes, int]:
         """Return the pixels of a slice, row by row, and how many of them had to be clipped."""
@@ -143,6 +145,7 @@ def plan_series(volumes: Sequence[Volume], records: Sequence[RunRecord], quantit
         lossy=lossy_history(sources),
         hounsfield=hounsfield,
         alone=volumes[0].shape[2] == 1,
+        nameless=len({str(item.label) for item in slices}) < len(volumes),
     )
 
 
