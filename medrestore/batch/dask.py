@@ -63,7 +63,7 @@ class ClusterWorker:
 
 
 class _Client:
-    """The client that the places of a cluster share; the last that leaves closes it, and a cluster of ours."""
+    """The client that the places of a cluster share; the last that leaves closes it, and our cluster too."""
 
     def __init__(self, client: Any, cluster: Any) -> None:
         self._client, self._cluster, self._users, self._lock = client, cluster, 0, threading.Lock()
@@ -127,12 +127,12 @@ def cluster_workers(
 def _slurm(jobs: int) -> Any:
     """Start a scheduler here, and queue jobs for its workers."""
     try:
-        import dask_jobqueue  # noqa: PLC0415  an extra
+        from dask_jobqueue.slurm import SLURMCluster  # noqa: PLC0415  an extra
     except ImportError:
         raise ConfigError("--scheduler slurm needs dask-jobqueue; install medrestore[slurm]") from None
     try:
         # One thread, so one case at a time: the cores of a job are for the arithmetic of that case.
-        cluster: Any = dask_jobqueue.SLURMCluster(processes=1, worker_extra_args=["--nthreads", "1"])
+        cluster: Any = SLURMCluster(processes=1, worker_extra_args=["--nthreads", "1"])
         cluster.scale(jobs=jobs)
     except (ValueError, OSError, RuntimeError) as error:
         raise ConfigError(

@@ -95,7 +95,7 @@ def batch(
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="tcp://…", help="Of a Dask cluster.", rich_help_panel=_WORKERS),
+        typer.Option(metavar="ADDRESS", help="Of Dask, or slurm.", rich_help_panel=_WORKERS),
     ] = None,
     time_limit: Annotated[
         float | None,
