@@ -128,6 +128,21 @@ def test_dcm2niix_finds_the_same_volumes(tmp_path, kind):
         assert differing([volume], image).size == 0
 
 
+def test_dcm2niix_finds_b_values_and_directions(tmp_path):
+    four_d(tmp_path / "in", VOLUMES["diffusion"])
+    volumes, _ = rewritten(tmp_path / "in", tmp_path / "out")
+    found = niftis(tmp_path / "out", tmp_path / "nii")
+    values = np.loadtxt(next((tmp_path / "nii").glob("*.bval")))
+    vectors = np.loadtxt(next((tmp_path / "nii").glob("*.bvec"))).T
+    assert len(found) == len(volumes) == 3
+    for volume in volumes:
+        label = volume.source.details["label"]
+        (index,) = (n for n, image in enumerate(found) if differing([volume], image).size == 0)
+        assert values[index] == label["b-value"]
+        x, y, z = label["direction"] or (0, 0, 0)
+        np.testing.assert_allclose(vectors[index], [x, -y, z])  # dcm2niix counts rows from below
+
+
 def test_volumes_on_a_finer_grid(tmp_path):
     four_d(tmp_path / "in", VOLUMES["echo"])
     volumes = [regridded(volume, thin(volume.geometry, 2)) for volume in read_series(tmp_path / "in")]
