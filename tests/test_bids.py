@@ -1,0 +1,195 @@
+"""BIDS data sets: what of them is restored, and that the results are a data set of BIDS themselves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import nibabel as nib
+import numpy as np
+import pytest
+from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
+
+from medrestore.batch.bids import Wanted, find_bids
+from medrestore.batch.bids_derivative import begin_derivative
+from medrestore.batch.bids_naming import Naming, parse_name
+from medrestore.errors import ConfigError, InputError, OutputError
+from medrestore.types import Task
+
+CANARY = "Zq7Canary"
+VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {
+        Task.DENOISE: model_folder(root / "tiny"),
+        Task.SUPERRES: model_folder(root / "tiny-superres", **SUPERRES),
+    }
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Two subjects, one of them with sessions, and much that is no case."""
+    root = tmp_path / "raw"
+    scan = noisy(phantom(16), 0.05)
+    for name in (
+        "sub-01/ses-a/anat/sub-01_ses-a_run-01_T1w.nii.gz",
+        "sub-01/ses-b/anat/sub-01_ses-b_T2w.nii.gz",
+        "sub-02/anat/sub-02_FLAIR.nii.gz",
+        "sub-02/anat/sub-02_part-phase_T1w.nii.gz",
+        "sub-02/anat/sub-02_desc-brain_mask.nii.gz",
+        "sub-02/func/sub-02_task-rest_bold.nii.gz",
+        "derivatives/other/sub-02/anat/sub-02_desc-smooth_T1w.nii.gz",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        save(root / name, scan)
+    write(root / "dataset_description.json", {"Name": CANARY, "BIDSVersion": "1.10.0", "Authors": [CANARY]})
+    private = ("InstitutionName", "DeviceSerialNumber", "AcquisitionTime", "PatientName")
+    write(root / "sub-02/anat/sub-02_FLAIR.json", {"SkullStripped": True, **dict.fromkeys(private, CANARY)})
+    return root
+
+
+def write(path: Path, said: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(said))
+
+
+def sources(root: Path, *filters: str) -> list[str]:
+    return [case.source.name for case in find_bids(root, Wanted.parse(filters)).cases]
+
+
+def errors(folder: Path) -> tuple[set[str], set[str]]:
+    """Return the codes of the errors and of the warnings that the validator finds."""
+    if not VALIDATOR.exists():
+        pytest.skip("bids-validator-deno is not installed")
+    ran = subprocess.run(
+        [VALIDATOR, "--format", "json", folder], capture_output=True, text=True, check=False, timeout=240
+    )
+    issues = json.loads(ran.stdout)["issues"]["issues"]
+    found = {"error": set(), "warning": set()}
+    for issue in issues:
+        found.setdefault(issue["severity"], set()).add((issue["code"], issue.get("location", "")))
+    return found["error"], {code for code, _ in found["warning"]}
+
+
+def test_anatomical_images_are_cases_and_the_plan_says_what_is_left_out(raw):
+    found = find_bids(raw)
+    assert [str(case.output) for case in found.cases] == [
+        "sub-01/ses-a/anat/sub-01_ses-a_run-01_desc-denoised_T1w",
+        "sub-01/ses-b/anat/sub-01_ses-b_desc-denoised_T2w",
+        "sub-02/anat/sub-02_desc-denoised_FLAIR",
+    ]
+    assert {case.modality.value for case in found.cases} == {"MR"}
+    assert found.left_out == {
+        "phase, or real or imaginary part": 1,
+        "mask": 1,
+        "image of func": 1,
+        "folder of derivatives": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        (("sub=02",), ["sub-02_FLAIR.nii.gz"]),
+        (("session=ses-b",), ["sub-01_ses-b_T2w.nii.gz"]),
+        (("run=1",), ["sub-01_ses-a_run-01_T1w.nii.gz"]),
+        (("suffix=T2w", "suffix=FLAIR"), ["sub-01_ses-b_T2w.nii.gz", "sub-02_FLAIR.nii.gz"]),
+        (("sub=01", "suffix=FLAIR"), []),
+    ],
+)
+def test_filters_take_images_by_their_entities(raw, filters, names):
+    assert sources(raw, *filters) == names
+
+
+def test_what_cannot_be_filtered_by_is_refused(raw):
+    with pytest.raises(ConfigError, match="no entity of BIDS"):
+        Wanted.parse(["colour=red"])
+    with pytest.raises(ConfigError, match="ENTITY=VALUE"):
+        Wanted.parse(["sub"])
+    with pytest.raises(InputError, match="no participant 09"):
+        find_bids(raw, Wanted.parse(participants=["sub-09"]))
+
+
+def test_entities_of_a_result_stand_in_the_order_of_bids():
+    name = parse_name("sub-01_ses-a_acq-x_run-2_T1w")
+    source = PurePosixPath("sub-01/ses-a/anat/sub-01_ses-a_acq-x_run-2_T1w.nii.gz")
+    assert name is not None
+    result = Naming(Task.SUPERRES, "0.8").result(source, name)
+    assert result.name == "sub-01_ses-a_acq-x_run-2_res-0p8_desc-sr_T1w"
+    assert parse_name("T1w_sub-01") is None and parse_name("sub-01_sub_T1w") is None
+
+
+def test_a_data_set_is_not_written_over(raw, tmp_path):
+    with pytest.raises(OutputError, match="data set of its own"):
+        begin_derivative(raw, raw)
+    begin_derivative(raw, tmp_path / "out")
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(OutputError, match="another data set"):
+        begin_derivative(other, tmp_path / "out")
+
+
+@pytest.mark.parametrize("task", [Task.DENOISE, Task.SUPERRES])
+def test_results_are_a_valid_derivative(raw, models, tmp_path, monkeypatch, capsys, task):
+    shutil.rmtree(raw / "sub-01")
+    if task is Task.SUPERRES:
+        image = nib.Nifti1Image(phantom(16)[:, :, ::4], np.diag([1.0, 1.0, 4.0, 1.0]))
+        nib.save(image, raw / "sub-02/anat/sub-02_FLAIR.nii.gz")
+    out = tmp_path / "out"
+    status, said, heard = CommandLine(monkeypatch, capsys)(
+        *("bids", raw, out, "participant", "--participant-label", "02"),
+        *("--task", task, "--model", models[task], "--force", "-q"),
+    )
+    assert status == 0, heard
+    stem = "res-iso_desc-sr" if task is Task.SUPERRES else "desc-denoised"
+    image = out / f"sub-02/anat/sub-02_{stem}_FLAIR.nii.gz"
+    sidecar = json.loads(image.with_name(f"sub-02_{stem}_FLAIR.json").read_text())
+    assert sidecar["Sources"] == ["bids:raw:sub-02/anat/sub-02_FLAIR.nii.gz"]
+    assert sidecar["SkullStripped"] is True
+    assert ("Resolution" in sidecar) == (task is Task.SUPERRES)
+    found, warnings = errors(out)
+    assert not found
+    assert image.exists() and not warnings - EXPLAINED
+    for path in (path for path in out.rglob("*") if path.is_file() and path.suffix != ".gz"):
+        assert CANARY.encode() not in path.read_bytes(), path
+    assert CANARY not in said + heard
+
+
+EXPLAINED = {
+    "TOO_FEW_AUTHORS",  # whose they are is for those who publish them to say
+    "JSON_KEY_RECOMMENDED",
+    "SIDECAR_KEY_RECOMMENDED",  # of the scanner; they stay with the raw data set
+}
+
+
+@pytest.mark.slow
+def test_batch_takes_a_data_set_for_one_and_goes_on_past_a_broken_image(
+    raw, models, tmp_path, monkeypatch, capsys
+):
+    broken = raw / "sub-02/anat/sub-02_FLAIR.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:500])
+    out = tmp_path / "out"
+    status, _, heard = CommandLine(monkeypatch, capsys)(
+        "batch", raw, "-o", out, "--model", models[Task.DENOISE], "--force", "-q"
+    )
+    assert status == 3, heard
+    assert sorted(path.name for path in out.rglob("sub-*.nii.gz")) == [
+        "sub-01_ses-a_run-01_desc-denoised_T1w.nii.gz",
+        "sub-01_ses-b_desc-denoised_T2w.nii.gz",
+    ]
+    assert json.loads((out / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+
+
+def test_labels_may_follow_one_option(raw, tmp_path, monkeypatch, capsys):
+    status, said, heard = CommandLine(monkeypatch, capsys)(
+        *("bids", raw, tmp_path / "out", "participant", "--participant-label", "01", "02"),
+        *("--session-label", "b", "--dry-run"),
+    )
+    assert status == 0, heard
+    assert "T2w" in said and "FLAIR" not in said and not (tmp_path / "out").exists()
