@@ -73,6 +73,10 @@ def _plain_mapping(value: Mapping[Any, object], where: str) -> dict[str, JSON]:
     return {str.__str__(key): plain(item, f"{where}.{key}") for key, item in value.items()}
 
 
+IN_PARTS = frozenset({"tile", "max_memory"})
+"""Settings that say in what parts a result is computed, which changes nothing in it."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One thing done to a volume: a name and the parameters that replay it."""

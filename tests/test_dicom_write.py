@@ -104,6 +104,8 @@ def test_a_rerun_gives_the_same_bytes_and_other_settings_other_uids(derived, tmp
         p.name: p.read_bytes() for p in (tmp_path / "again").iterdir()
     }
     assert again.sha256 == report.sha256
+    in_parts = write_dicom(volume, tmp_path / "parts", record_of(volume, tile=64, max_memory="4GB"))
+    assert (in_parts.sha256, in_parts.series_uid) == (report.sha256, report.series_uid)
     others = [record_of(volume, weights="cd" * 32), record_of(volume, output="sample")]
     others.append(replace(record_of(volume), medrestore="0.2.0"))
     uids = {report.series_uid}

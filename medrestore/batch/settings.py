@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from medrestore import __version__
-from medrestore.provenance import JSON
+from medrestore.provenance import IN_PARTS, JSON
 from medrestore.types import Modality
 
 # Where and in what parts it is computed; the model is in the key by its hash.
-_INDIFFERENT = {"device", "tile", "max_memory", "model"}
+_INDIFFERENT = {*IN_PARTS, "device", "model"}
 
 
 @dataclass(frozen=True)

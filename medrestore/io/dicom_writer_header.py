@@ -25,7 +25,7 @@ from pydicom.uid import (
 from medrestore.errors import OutputError
 from medrestore.io.dicom_file import READ_ERRORS
 from medrestore.io.dicom_writer_source import SourceSlice
-from medrestore.provenance import JSON, RunRecord
+from medrestore.provenance import IN_PARTS, JSON, RunRecord
 
 Quantity = Literal["restored", "std"]
 
@@ -107,7 +107,7 @@ def derivation(
         "model": record.model.name,
         "weights": record.model.sha256,
         "medrestore": record.medrestore,
-        "settings": dict(record.settings),
+        "settings": {name: value for name, value in record.settings.items() if name not in IN_PARTS},
     }
     settings = json.dumps(facts, sort_keys=True)
     return Derivation(quantity, record, make_uid("series", settings), resampled, settings)
