@@ -15,6 +15,7 @@ import pytest
 from tiny import CommandLine, model_folder, noisy, phantom, save
 
 from medrestore import Modality, RestoreOptions, Volume, restore
+from medrestore.cli import restoring
 from medrestore.engine import budget, calibration, load_model, memory
 from medrestore.engine.options import parse_memory
 from medrestore.engine.tiling import StreamedDenoiser, plan_tiles
@@ -233,12 +234,14 @@ def test_a_stream_gives_the_result_of_the_whole(model, monkeypatch):
     np.testing.assert_allclose(streamed.std.array, whole.std.array, atol=1e-5 * scale)
 
 
-def test_the_command_line_takes_the_limit(tmp_path, monkeypatch, capsys):
+def test_the_command_line_takes_the_limit_and_refuses_before_it_reads(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(budget, "calibration", lambda *_: COSTS)
     cli = CommandLine(monkeypatch, capsys)
     source, folder = save(tmp_path / "sub_T1w.nii", noisy(phantom(24), 0.05)), model_folder(tmp_path / "tiny")
     arguments = ("restore", source, "-o", tmp_path / "out.nii", "--model", folder)
-    status, _, errors = cli(*arguments, "--max-memory", "100MB")
+    with monkeypatch.context() as blind:
+        blind.setattr(restoring, "read_series", lambda *_, **__: pytest.fail("read"))
+        status, _, errors = cli(*arguments, "--max-memory", "100MB")
     assert (status, (tmp_path / "out.nii").exists()) == (2, False)
     assert "0.10 GB may be taken (--max-memory)" in " ".join(errors.split())
     assert cli(*arguments, "--max-memory", "20GB")[0] == 0

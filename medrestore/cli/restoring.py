@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,8 @@ from medrestore.cli.summary import print_summary
 from medrestore.cli.targets import Targets
 from medrestore.cli.trajectory import TrajectoryFolder
 from medrestore.engine import Observers, Restoration, RestoreOptions, TrajectoryPoint, load_model, restore
+from medrestore.engine.budget import predict
+from medrestore.engine.calibration import SIDE
 from medrestore.engine.evidence import check_reference
 from medrestore.engine.model import LoadedModel, find_model
 from medrestore.engine.slice_plan import target_grid
@@ -33,8 +36,11 @@ from medrestore.io import (
     reading_notes,
     write,
 )
+from medrestore.io.dicom import is_dicom
+from medrestore.io.nifti import modality_of_name
+from medrestore.io.nifti_header import read_header
 from medrestore.provenance import JSON, RunRecord, Step
-from medrestore.types import Modality
+from medrestore.types import Modality, Task
 from medrestore.volume import Volume
 
 
@@ -95,6 +101,7 @@ def run(
         MedrestoreError: Anything on the way; nothing is written then.
     """
     start = time.perf_counter()
+    _check_memory(job)
     volumes, notes = _read(job)
     if job.targets.series is not None:
         check_derivable(volumes)
@@ -112,6 +119,21 @@ def run(
     if not quiet:
         print_summary(records, job.targets)
     return records
+
+
+def _check_memory(job: Job) -> None:
+    """Refuse what cannot fit before it is read, where the header of a file tells the size of the result.
+
+    A scan too small to be measured for fits anywhere.
+    """
+    if not job.scan.is_file() or is_dicom(job.scan):
+        return
+    header = read_header(job.scan)
+    modality = job.modality or modality_of_name(job.scan)
+    small = math.prod(header.geometry.shape) < SIDE**3 and job.options.max_memory is None
+    if small or find_model(job.options, modality)[1].task is Task.SUPERRES:
+        return
+    predict(header.geometry.shape, job.options, modality=modality, reference=job.reference is not None)
 
 
 def _read(job: Job) -> tuple[tuple[Volume, ...], tuple[str, ...]]:
