@@ -199,8 +199,7 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
     spacing = _vector(where, get, "PixelSpacing", 2)
     if min(spacing) <= 0:
         raise GeometryError(f"{where}: pixel spacing {spacing}, expected two positive lengths in mm")
-    thickness = get("SliceThickness") or None
-    distance = get("SpacingBetweenSlices") or thickness or 1.0
+    thickness, between = (get(name) for name in ("SliceThickness", "SpacingBetweenSlices"))
     dtype, bits = _type(where, get)
     return Head(
         path=path,
@@ -217,8 +216,8 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         spacing=(spacing[0], spacing[1]),
         orientation=(tuple(row), tuple(column)),
         position=tuple(_vector(where, get, "ImagePositionPatient", 3)),
-        distance=abs(float(distance)),
-        thickness=None if thickness is None else abs(float(thickness)),
+        distance=abs(float(between or thickness or 1.0)),
+        thickness=abs(float(thickness)) if thickness else None,
         traits=traits_of(get),
         hints=(*hints_of(get), *((("file", str(path)),) if count > 1 else ())),
         dtype=dtype,
