@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from medrestore.errors import OutputError
+from medrestore.provenance import JSON
 
 _LONGEST = 150  # bytes of a part of a path; file systems take 255, and endings come behind
+_SHORTEST = 2  # letters that are replaced nowhere, as they are part of any word
 _ODD = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
 ENDINGS = ("", ".nii.gz", ".json", "_std", "_std.nii.gz")
 """What comes behind the name of a result."""
@@ -40,6 +44,25 @@ def _safe_name(name: str) -> str:
         return name
     short = safe.encode()[: _LONGEST - 9].decode("utf-8", "ignore")
     return f"{short}-{hashlib.sha256(raw).hexdigest()[:8]}"
+
+
+def without_names(text: str, job: Mapping[str, JSON]) -> str:
+    """Replace what says where a case lies, and the names of its files, by its id: they may name a person.
+
+    Args:
+        text: An error, or what a worker said.
+        job: What the worker was given: ``case``, ``root``, ``source``, ``out``, ``reference``.
+    """
+    case, names = str(job["case"]), set()
+    root, source = Path(str(job["root"])), Path(str(job["source"]))
+    for path in (root / source, source, Path(str(job["out"])), Path(str(job.get("reference") or "-"))):
+        names |= {str(path), str(path.parent), path.name}
+    for _, folders, files in os.walk(root / source):
+        names |= {*folders, *files}
+    for name in sorted(names, key=len, reverse=True):
+        if len(name) > _SHORTEST:
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", case, text)
+    return text
 
 
 def place(folder: Path, output: PurePosixPath) -> Path:

@@ -15,10 +15,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from medrestore.batch.failures import Failure, Kind, ended, oom_kills
+from medrestore.batch.names import without_names
 from medrestore.provenance import JSON
 
 _START_LIMIT = 300.0  # seconds for imports, on the slowest of network file systems
@@ -74,7 +75,13 @@ class Worker:
         self._running: _Process | None = None
 
     def run(self, job: Mapping[str, JSON], watch: Watch | None = None) -> Success | Failure:
-        """Restore one case; whatever happens to the process, there is an answer."""
+        """Restore one case; whatever happens to the process, there is an answer, and it names nobody."""
+        answer = self._ask(job, watch)
+        if isinstance(answer, Failure):
+            return replace(answer, log=without_names(answer.log, job))
+        return answer
+
+    def _ask(self, job: Mapping[str, JSON], watch: Watch | None) -> Success | Failure:
         restore = job.get("restore")
         job = {**job, "restore": {**(restore if isinstance(restore, dict) else {}), **self._changes}}
         kills = oom_kills()

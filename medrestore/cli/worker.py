@@ -7,13 +7,16 @@ it started; see `medrestore.batch.worker`. It ends with its input: no worker out
 from __future__ import annotations
 
 import errno
+import faulthandler
 import json
+import logging
 import os
 import queue
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +25,7 @@ from typing import Any
 from rich.console import Console
 
 from medrestore.batch.failures import UNWRITABLE, Kind, describe_os_error
+from medrestore.batch.names import without_names
 from medrestore.cli.progress import Meter
 from medrestore.cli.restoring import Job, run
 from medrestore.cli.targets import Form, Wish, choose_form, plan_targets
@@ -82,6 +86,11 @@ def main() -> None:
     for request in (signal.SIGTERM, signal.SIGINT):
         signal.signal(request, signal.SIG_IGN)
     channel = Channel()
+    faulthandler.enable()  # where it was when it crashed is the last thing that the batch hears
+    # Both quote values from headers, and what is said here ends in the ledger.
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "nibabel"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for job in _jobs():
         reset_peak()
         channel.stage("read")
@@ -207,20 +216,12 @@ def _failure(error: BaseException, job: dict[str, Any]) -> dict[str, JSON]:
     else:
         said = f"{type(error).__name__}: {said}"
     frames = traceback.format_tb(error.__traceback__)[-_LOG_LINES:] if kind is Kind.ERROR else []
-    hidden = (job["out"], job["root"], job["source"], Path(job["out"]).name, Path(job["source"]).name)
     return {
         "kind": str(kind),
-        "cause": _without(said, hidden, job["case"]),
-        "log": _without("".join(frames), hidden, job["case"]),
+        "cause": without_names(said, job),
+        "log": without_names("".join(frames), job),
         "peak_bytes": peak_bytes(),
     }
-
-
-def _without(text: str, names: tuple[str, ...], case: str) -> str:
-    """Replace the names of a case by its id."""
-    for name in sorted(filter(lambda one: len(one) > 1, names), key=len, reverse=True):
-        text = text.replace(name, case)
-    return text
 
 
 if __name__ == "__main__":
