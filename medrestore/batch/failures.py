@@ -69,18 +69,6 @@ def smaller_tile(tile: int | None) -> int | None:
     return next((side for side in TILES if tile is None or side < tile), None)
 
 
-def oom_kills() -> int:
-    """How often the system ended a process of this control group for want of memory, where it says so."""
-    for path in ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"):
-        try:
-            with open(path, encoding="ascii") as stream:  # noqa: PTH123  no file but a question to the kernel
-                said = dict(line.split() for line in stream)
-        except (OSError, ValueError):
-            continue
-        return int(said.get("oom_kill", 0))
-    return 0
-
-
 def describe_os_error(error: OSError) -> str:
     """Return what the system said, without the name of the file."""
     return os.strerror(error.errno) if error.errno else type(error).__name__

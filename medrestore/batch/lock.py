@@ -70,7 +70,8 @@ def _take(path: Path) -> None:
 def _refuse_or_clear(path: Path) -> None:
     """Raise if the holder may be alive, else remove its lock."""
     try:
-        holder = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        holder = json.loads(text)
         host, pid, born = holder["host"], int(holder["pid"]), holder["born"]
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since"]))
     except FileNotFoundError:
@@ -78,12 +79,23 @@ def _refuse_or_clear(path: Path) -> None:
     except (ValueError, KeyError, TypeError):
         raise OutputError(f"{path}: is no lock of medrestore; look at it, and remove it") from None
     if born != _born(pid) if host == socket.gethostname() else _age(path) > STALE:
-        path.unlink(missing_ok=True)
+        _clear(path, text)
         return
     raise OutputError(
         f"{path.parent.parent}: process {pid} on {host} works on it since {since}; wait for it, or for "
         f"{STALE / 60:.0f} minutes if that machine went down"
     )
+
+
+def _clear(path: Path, text: str) -> None:
+    """Remove a lock that says `text`; one that another run took meanwhile stays."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}.old")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(aside)
+        if aside.read_text(encoding="utf-8") != text:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, path)
+        aside.unlink()
 
 
 def _age(path: Path) -> float:

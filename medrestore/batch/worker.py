@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from medrestore.batch.failures import Failure, Kind, ended, oom_kills
+from medrestore.batch.failures import Failure, Kind, ended
 from medrestore.batch.names import without_names
+from medrestore.engine.memory import out_of_memory_kills
 from medrestore.provenance import JSON
 
 _START_LIMIT = 300.0  # seconds for imports, on the slowest of network file systems
@@ -84,7 +85,7 @@ class Worker:
     def _ask(self, job: Mapping[str, JSON], watch: Watch | None) -> Success | Failure:
         restore = job.get("restore")
         job = {**job, "restore": {**(restore if isinstance(restore, dict) else {}), **self._changes}}
-        kills = oom_kills()
+        kills = out_of_memory_kills()
         running = self._running or self._start()
         stage = "start"
         deadline: float | None = time.monotonic() + _START_LIMIT
@@ -159,7 +160,7 @@ class Worker:
     def _over(self, running: _Process, stage: str, kills: int) -> Failure:
         """Describe how a worker ended."""
         peak = self._reap(running)
-        kind, cause = ended(running.process.returncode, peak, oom_kills() > kills)
+        kind, cause = ended(running.process.returncode, peak, out_of_memory_kills() > kills)
         return Failure(kind, cause, stage, "\n".join(running.log), peak)
 
     def _reap(self, running: _Process) -> int:

@@ -62,6 +62,24 @@ def _free_bytes() -> int:
 
 def _cgroup_limits(membership: Path, root: Path) -> Iterator[int]:
     """Yield the limits of the control groups that this process is in, from its own up to the root's."""
+    for folder, version in _cgroup_folders(membership, root):
+        name = "memory.max" if version == 2 else "memory.limit_in_bytes"
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            yield int((folder / name).read_text())
+
+
+def out_of_memory_kills(membership: Path = _PROC / "self/cgroup", root: Path = _CGROUPS) -> int:
+    """Return how often the system ended a process of this control group for want of memory; 0 if unknown."""
+    for folder, version in _cgroup_folders(membership, root):
+        name = "memory.events" if version == 2 else "memory.oom_control"
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            said = dict(line.split() for line in (folder / name).read_text().splitlines())
+            return int(said["oom_kill"])
+    return 0
+
+
+def _cgroup_folders(membership: Path, root: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the folders of the control groups that count memory, from the own up, and their version."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -69,16 +87,15 @@ def _cgroup_limits(membership: Path, root: Path) -> Iterator[int]:
     for line in lines:
         number, controllers, path = line.split(":", 2)
         if number == "0" and not controllers:
-            top, name = root, "memory.max"
+            top, version = root, 2
         elif "memory" in controllers.split(","):
-            top, name = root / "memory", "memory.limit_in_bytes"
+            top, version = root / "memory", 1
         else:
             continue
         # In a container the path may be that outside of it: the file is at the root then.
         group = Path(path.lstrip("/"))
         for folder in (group, *group.parents):
-            with contextlib.suppress(OSError, ValueError):  # "max" is no limit
-                yield int((top / folder / name).read_text())
+            yield top / folder, version
 
 
 def _status(name: str) -> int:
