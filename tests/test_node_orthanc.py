@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_series import STUDY, tool, write_series
+from dicom_series import SERIES, STUDY, tool, write_series
 from tiny import CommandLine, model_folder
 
 pytest.importorskip("pynetdicom")
@@ -278,3 +278,24 @@ def test_push_and_pull(place, scan, tmp_path, monkeypatch, capsys):
     status, _, errors = cli("push", scan, "--to", "ORTHANC@127.0.0.1:1")
     assert status == 2
     assert "does not take the association" in errors
+
+
+@pytest.mark.parametrize("series", [None, SERIES], ids=["study", "series"])
+def test_pull_from_a_dicom_node(place, scan, tmp_path, monkeypatch, capsys, series):
+    orthanc, _ = place
+    upload(orthanc, scan)
+    cli = CommandLine(monkeypatch, capsys)
+    peer = f"ORTHANC@127.0.0.1:{orthanc.dicom}"
+    wanted = ["--study", STUDY, *(["--series", series] if series else [])]
+    status, _, errors = cli("pull", "--from", peer, *wanted, "-o", tmp_path / "pulled")
+    assert status == 0, errors
+    assert [path.name for path in (tmp_path / "pulled").iterdir()] == [SERIES]
+    before, after = read(scan), read(tmp_path / "pulled" / SERIES)
+    np.testing.assert_array_equal(after.array, before.array)
+    assert after.geometry.allclose(before.geometry)
+    for uid in ("1.2.3.4", STUDY + ".9"):
+        assert cli("pull", "--from", peer, "--study", uid, "-o", tmp_path / "none")[0] == 2
+    orthanc.kill()
+    status, _, errors = cli("pull", "--from", peer, *wanted, "-o", tmp_path / "none")
+    assert (status, "does not take the association" in errors) == (2, True)
+    assert sorted(path.name for path in tmp_path.iterdir() if "none" in path.name) == []

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medrestore.cli.node import require_extra
 from medrestore.errors import ConfigError, InputError, OutputError
+
+if TYPE_CHECKING:
+    from medrestore.node import Destination
 
 _NODE = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>[^@]+):(?P<port>[0-9]{1,5})")
 
@@ -23,15 +26,9 @@ def push(
     """Send every DICOM file of a folder to an archive, by DICOMweb (STOW) or by C-STORE."""
     require_extra()
     from medrestore.io.dicom import is_dicom
-    from medrestore.node import Destination
     from medrestore.node.transfer import send
 
-    if to.startswith(("http://", "https://")):
-        destination = Destination(url=to)
-    elif found := _NODE.fullmatch(to):
-        destination = Destination(found["host"], int(found["port"]), found["title"])
-    else:
-        raise ConfigError(f"--to is {to!r}; expected the url of a DICOMweb service, or AE@HOST:PORT")
+    destination = _address(to, "--to")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     files = sorted(str(path) for path in folder.iterdir() if path.is_file() and is_dicom(path))
@@ -44,27 +41,51 @@ def push(
 
 
 def pull(
-    source: Annotated[str, typer.Option("--from", metavar="URL", help="DICOMweb service.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="URL|AE@HOST:PORT", help="DICOMweb service, or DICOM node.")
+    ],
     study: Annotated[str, typer.Option(metavar="UID", help="Study instance UID.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to make.")],
     series: Annotated[
         str | None, typer.Option(metavar="UID", help="Series instance UID; all of the study by default.")
     ] = None,
+    ae_title: Annotated[str, typer.Option(help="Own AE title.")] = "MEDRESTORE",
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
 ) -> None:
-    """Fetch a study, or one series of it, from a DICOMweb service (WADO); a folder for each series."""
+    """Fetch a study, or one series of it, by DICOMweb (WADO) or C-GET; a folder for each series."""
     require_extra()
     from medrestore.io import atomic_folder
-    from medrestore.node.transfer import fetch
+    from medrestore.node.retrieve import retrieve
 
-    counts: dict[str, int] = {}
+    peer = _address(source, "--from")
     with atomic_folder(out) as folder:
-        for uid, sop, data in fetch(source, study, series):
-            (folder / uid).mkdir(exist_ok=True)
-            data.save_as(folder / uid / f"{sop}.dcm", enforce_file_format=True)
-            counts[uid] = counts.get(uid, 0) + 1
+        if peer.url:
+            counts = _download(peer.url, study, series, folder)
+        else:
+            counts = retrieve(peer, study, series, folder, ae_title)
         if not counts:
             raise InputError(f"{source}: no image of study {study}")
     if not quiet:
         for uid, count in counts.items():
             typer.echo(f"{out / uid}: {count} images")
+
+
+def _download(url: str, study: str, series: str | None, folder: Path) -> dict[str, int]:
+    from medrestore.node.transfer import fetch
+
+    counts: dict[str, int] = {}
+    for uid, sop, data in fetch(url, study, series):
+        (folder / uid).mkdir(exist_ok=True)
+        data.save_as(folder / uid / f"{sop}.dcm", enforce_file_format=True)
+        counts[uid] = counts.get(uid, 0) + 1
+    return counts
+
+
+def _address(text: str, option: str) -> Destination:
+    from medrestore.node import Destination
+
+    if text.startswith(("http://", "https://")):
+        return Destination(url=text)
+    if found := _NODE.fullmatch(text):
+        return Destination(found["host"], int(found["port"]), found["title"])
+    raise ConfigError(f"{option} is {text!r}; expected the url of a DICOMweb service, or AE@HOST:PORT")
