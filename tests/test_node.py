@@ -226,6 +226,18 @@ def test_a_full_spool_refuses(options, routes, scan):
         assert "status 0xA700" in store(node, scan)
 
 
+def test_a_full_spool_recovers_when_there_is_room(options, routes, archive, scan, instant):
+    size = sum(path.stat().st_size for path in scan.iterdir())
+    with Node(options, routes) as node:
+        room, node.spool.quota = node.spool.quota, node.spool._used + size // 2
+        assert "status 0xA700" in store(node, scan)
+        node.spool.quota = room
+        assert store(node, scan) == ""
+        until(node, State.SENT)
+    assert {len(names) for names in instant} == {6}
+    assert len({data.SOPInstanceUID for data in archive.images}) == 6
+
+
 def test_what_has_no_route_and_our_own_results_are_not_restored(options, routes, scan, instant, tmp_path):
     def own(_, data):
         maker = pydicom.Dataset()

@@ -22,7 +22,9 @@ from tiny import CommandLine, model_folder
 
 pytest.importorskip("pynetdicom")
 from medrestore.io import read
-from medrestore.node import State
+from medrestore.node import Destination, Node, NodeOptions, State, load_routes
+from medrestore.node import service as service_module
+from medrestore.node.transfer import send
 
 pytestmark = pytest.mark.slow
 
@@ -299,3 +301,31 @@ def test_pull_from_a_dicom_node(place, scan, tmp_path, monkeypatch, capsys, seri
     status, _, errors = cli("pull", "--from", peer, *wanted, "-o", tmp_path / "none")
     assert (status, "does not take the association" in errors) == (2, True)
     assert sorted(path.name for path in tmp_path.iterdir() if "none" in path.name) == []
+
+
+def test_an_archive_killed_while_it_is_sent_to_gets_one_result(place, scan, tmp_path, monkeypatch):
+    orthanc, program = place
+    program.kill()
+    sent = []
+
+    def cut(destination, files, ae_title, context=None):
+        """Send half, and let the archive die before the other half."""
+        if not sent:
+            assert send(destination, files[:3], ae_title, context) == ""
+            orthanc.kill()
+        sent.append(send(destination, files[3:] if not sent else files, ae_title, context))
+        return sent[-1]
+
+    monkeypatch.setattr(service_module, "send", cut)
+    options = NodeOptions("MEDRESTORE", free_ports(1)[0], "127.0.0.1", tmp_path / "own", rest=0.5, retry=0.5)
+    routes = tmp_path / "routes.toml"
+    routes.write_text(routes.read_text().replace('"ORTHANC"', '"SENDER"', 1))
+    with Node(options, load_routes(routes)) as node:
+        to = Destination("127.0.0.1", node.port, "MEDRESTORE")
+        assert send(to, sorted(map(str, scan.iterdir())), "SENDER") == ""
+        until(lambda: bool(sent))
+        assert sent[0] != ""
+        orthanc.start()
+        until(lambda: [series.state for series in node.ledger.all()] == [State.SENT])
+    assert [len(item["Instances"]) for item in orthanc.derived()] == [6]
+    assert orthanc.get("/statistics")["CountInstances"] == 6
