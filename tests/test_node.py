@@ -271,6 +271,35 @@ def test_what_cannot_be_restored_fails_alone_and_may_come_again(options, routes,
     assert len(archive.images) == 6
 
 
+def test_no_text_of_a_header_is_in_log_names_or_ledger(options, routes, instant, tmp_path, caplog):
+    caplog.set_level("DEBUG", logger="medrestore")
+    secret = "Zwyxq"
+
+    def change(index, data):
+        for name in ("PatientName", "PatientID", "StudyDescription", "ProtocolName", "PatientComments"):
+            setattr(data, name, secret)
+        for name in ("InstitutionName", "StationName", "AccessionNumber", "ReferringPhysicianName"):
+            setattr(data, name, secret)
+        data.SeriesDescription = "head"
+
+    def other(index, data):
+        change(index, data)
+        data.SeriesDescription, data.SeriesInstanceUID = secret, "1.2.3"
+        data.SOPInstanceUID += ".7"
+
+    write_series(tmp_path / "a", change=change)
+    write_series(tmp_path / "b", change=other)
+    with Node(options, routes) as node:
+        assert store(node, tmp_path / "a") == ""
+        until(node, State.SENT)
+        assert secret not in repr(node.ledger.all())
+        assert store(node, tmp_path / "b") == ""
+        assert secret not in until(node, State.IGNORED, uid="1.2.3").reason
+        assert not [path for path in options.spool.rglob("*") if secret in path.name]
+    assert "ignored" in caplog.text
+    assert secret not in caplog.text
+
+
 def test_images_that_come_after_the_result_are_refused(options, routes, scan, instant):
     files = sorted(scan.iterdir())
     with Node(options, routes) as node:

@@ -102,7 +102,8 @@ class Listener:
             content = event.encoded_dataset()
             sop, uid, modality, description, own = facts_of(content)
         except READ_ERRORS as error:
-            _log.warning("refused: an image that cannot be read (%s)", error)
+            # Its kind alone: the words of such an error may quote the header.
+            _log.warning("refused: an image that cannot be read (%s)", type(error).__name__)
             return NOT_UNDERSTOOD
         try:
             series = Series(uid, State.RECEIVING, modality, description, own, 0, 0, 0, "")

@@ -71,7 +71,7 @@ class Worker:
         if series.own:
             self._ignore(series, "a result of medrestore that came back")
         elif self._route(series) is None:
-            self._ignore(series, f"no route for modality {series.modality!r}, {series.description!r}")
+            self._ignore(series, "no route for its modality and description")
         else:
             self._ledger.move(series.uid, State.QUEUED)
 
