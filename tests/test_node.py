@@ -271,6 +271,19 @@ def test_what_cannot_be_restored_fails_alone_and_may_come_again(options, routes,
     assert len(archive.images) == 6
 
 
+def test_two_series_in_one_association_go_each_its_way(options, routes, scan, instant, tmp_path):
+    def report(_, data):
+        data.SeriesInstanceUID, data.Modality = "1.2.3", "SR"
+        data.SOPInstanceUID += ".7"
+
+    write_series(tmp_path / "sr", change=report)
+    with Node(options, routes) as node:
+        assert store(node, scan, [*sorted((tmp_path / "sr").iterdir()), *sorted(scan.iterdir())]) == ""
+        until(node, State.SENT)
+        assert "no route" in until(node, State.IGNORED, uid="1.2.3").reason
+    assert [len(names) for names in instant] == [6]
+
+
 def test_no_text_of_a_header_is_in_log_names_or_ledger(options, routes, instant, tmp_path, caplog):
     caplog.set_level("DEBUG", logger="medrestore")
     secret = "Zwyxq"
