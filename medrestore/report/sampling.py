@@ -65,9 +65,10 @@ def _means(block: FloatArray, factors: Shape) -> FloatArray:
         if factor > 1:
             size = block.shape[axis]
             starts = np.arange(0, size, factor)
-            counts = np.minimum(starts + factor, size) - starts
+            counts = (np.minimum(starts + factor, size) - starts).astype(np.float32)
             shape = [-1 if n == axis else 1 for n in range(3)]
-            block = np.add.reduceat(block, starts, axis) / counts.reshape(shape).astype(np.float32)
+            sums = np.add.reduceat(block, starts, axis)
+            block = np.divide(sums, counts.reshape(shape), dtype=np.float32)
     return block
 
 
