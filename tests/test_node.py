@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
+import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pydicom
@@ -18,13 +20,15 @@ from tiny import model_folder
 pytest.importorskip("pynetdicom")
 from pynetdicom import AE, evt
 
-from medrestore.errors import ConfigError, OutputError
+from medrestore.errors import ConfigError, InputError, OutputError
 from medrestore.io import read
 from medrestore.node import Destination, Ledger, Node, NodeOptions, Peer, Route, Routes, State, load_routes
 from medrestore.node import worker as worker_module
 from medrestore.node.ledger import Series
 from medrestore.node.listener import client_context
-from medrestore.node.transfer import send
+from medrestore.node.spool import Spool
+from medrestore.node.transfer import fetch, send
+from medrestore.node.web import TOKEN_FILE, web_client
 
 PEER = Peer("SENDER", "127.0.0.1")
 
@@ -469,3 +473,47 @@ def test_tls_takes_those_of_the_authority_alone(options, routes, scan, certifica
         assert node.ledger.all() == []
         assert send(secure, files, "SENDER", client_context(replace(options, tls=own))) == ""
         assert [series.uid for series in node.ledger.all()] == [SERIES]
+
+
+@pytest.mark.parametrize("url", ["https://user:Zq7word@host/dicom-web", "https://Zq7word@host"])
+def test_a_password_in_a_url_is_refused_and_not_repeated(url):
+    with pytest.raises(ConfigError, match="NETRC") as error:
+        Destination(url=url)
+    assert "Zq7word" not in str(error.value)
+
+
+def test_a_token_goes_to_its_service_and_not_over_the_open_network(tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("abc123\n")
+    monkeypatch.setenv(TOKEN_FILE, str(tmp_path / "token"))
+    with pytest.raises(ConfigError, match="not sent over http"):
+        web_client("http://archive.example/dicom-web")
+    heard = []
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self):
+            heard.append(self.headers["Authorization"])
+            self.send_error(403)
+
+        def log_message(self, *said):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Service) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(InputError, match="403") as refused:
+            list(fetch(f"http://127.0.0.1:{server.server_port}", "1.2.3", None))
+    assert heard == ["Bearer abc123"] and "abc123" not in str(refused.value)
+
+
+def test_what_could_not_be_written_does_not_count_for_the_quota(tmp_path):
+    spool = Spool(tmp_path / "spool", 1000)
+    (spool.incoming("1.2")).write_text("a file where the folder of the series would be")
+    for _ in range(3):
+        with pytest.raises((OSError, OutputError)):
+            spool.store("1.2", "1.2.1", bytes(600))
+    assert spool.store("1.3", "1.3.1", bytes(600))
+
+
+def test_a_result_that_is_no_dicom_file_is_an_error_and_not_the_end(tmp_path):
+    (tmp_path / "bad.dcm").write_text("no image")
+    somewhere = Destination(host="127.0.0.1", port=1, ae_title="PACS")
+    assert "a result cannot be read" in send(somewhere, [str(tmp_path / "bad.dcm")], "MEDRESTORE")

@@ -12,19 +12,22 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_series import SERIES, STUDY, tool, write_series
 from tiny import CommandLine, model_folder
 
 pytest.importorskip("pynetdicom")
+from medrestore.errors import InputError
 from medrestore.io import read
 from medrestore.node import Destination, Node, NodeOptions, State, load_routes
 from medrestore.node import service as service_module
-from medrestore.node.transfer import send
+from medrestore.node.transfer import fetch, send
 
 pytestmark = pytest.mark.slow
 
@@ -57,8 +60,13 @@ def free_ports(count: int) -> list[int]:
 class Orthanc:
     """An Orthanc with a storage of its own; may be killed and started again."""
 
-    def __init__(self, folder: Path, program: str, ports: list[int]) -> None:
+    def __init__(
+        self, folder: Path, program: str, ports: list[int], user: tuple[str, str] | None = None
+    ) -> None:
         node_port, self.dicom, self.http = ports
+        self._headers = {}
+        if user is not None:
+            self._headers["Authorization"] = "Basic " + b64encode(":".join(user).encode()).decode()
         self.url = f"http://127.0.0.1:{self.http}"
         folder.mkdir()
         settings = {
@@ -68,7 +76,8 @@ class Orthanc:
             "DicomPort": self.dicom,
             "HttpPort": self.http,
             "DicomAet": "ORTHANC",
-            "AuthenticationEnabled": False,
+            "AuthenticationEnabled": user is not None,
+            "RegisteredUsers": {} if user is None else dict([user]),
             "RemoteAccessAllowed": False,
             "DicomModalities": {"node": ["MEDRESTORE", "127.0.0.1", node_port]},
             "Plugins": [str(DICOMWEB)] if DICOMWEB.exists() else [],
@@ -96,12 +105,13 @@ class Orthanc:
         self.process.wait()
 
     def get(self, path: str):
-        with urllib.request.urlopen(self.url + path, timeout=60) as answer:
+        request = urllib.request.Request(self.url + path, headers=self._headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     def post(self, path: str, body) -> object:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, method="POST")
+        request = urllib.request.Request(self.url + path, data, self._headers, method="POST")
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)
 
@@ -329,3 +339,27 @@ def test_an_archive_killed_while_it_is_sent_to_gets_one_result(place, scan, tmp_
         until(lambda: [series.state for series in node.ledger.all()] == [State.SENT])
     assert [len(item["Instances"]) for item in orthanc.derived()] == [6]
     assert orthanc.get("/statistics")["CountInstances"] == 6
+
+
+def test_a_dicomweb_service_with_a_password(tmp_path, scan, monkeypatch):
+    if not DICOMWEB.exists():
+        pytest.skip("needs orthanc-dicomweb (.ci/run installs it)")
+    password = "s3cret-Zq7"
+    orthanc = Orthanc(tmp_path / "orthanc", tool("Orthanc"), free_ports(3), ("reader", password))
+    try:
+        destination = Destination(url=f"{orthanc.url}/dicom-web")
+        files = sorted(map(str, scan.iterdir()))
+        monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+        assert "401" in send(destination, files, "MEDRESTORE")
+        (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login reader password {password}\n")
+        (tmp_path / "netrc").chmod(0o600)
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        assert send(destination, files, "MEDRESTORE") == ""
+        study = pydicom.dcmread(files[0]).StudyInstanceUID
+        assert len(list(fetch(destination.url, study, None))) == len(files)
+        (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login reader password {password}x\n")
+        with pytest.raises(InputError, match="401") as wrong:
+            list(fetch(destination.url, study, None))
+        assert password not in str(wrong.value)
+    finally:
+        orthanc.kill()

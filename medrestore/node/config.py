@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from medrestore.engine import RestoreOptions
 from medrestore.errors import ConfigError
+from medrestore.node.web import check_url
 
 _AE_TITLE = 16
 _Table = TypeVar("_Table")
@@ -102,9 +103,8 @@ class Destination:
         """Check that it is one of the two."""
         if self.url:
             if self.host or self.port or self.ae_title or self.tls:
-                raise ConfigError(f"destination {self.url}: has a url, and so no host, port, ae_title or tls")
-            if not self.url.startswith(("http://", "https://")):
-                raise ConfigError(f"destination {self.url}: expected a url of http or https")
+                raise ConfigError("a destination with a url has no host, port, ae_title or tls")
+            check_url(self.url)
             return
         check_ae_title(self.ae_title)
         if not self.host or not 0 < self.port < 1 << 16:

@@ -60,10 +60,15 @@ class Spool:
             if self._used + len(content) > self.quota:
                 return False
             self._used += len(content)
-        folder = self.incoming(series)
-        folder.mkdir(exist_ok=True)
-        with atomic_write(folder / f"{checked_uid(sop)}.dcm", overwrite=True) as temporary:
-            temporary.write_bytes(content)
+        try:
+            folder = self.incoming(series)
+            folder.mkdir(exist_ok=True)
+            with atomic_write(folder / f"{checked_uid(sop)}.dcm", overwrite=True) as temporary:
+                temporary.write_bytes(content)
+        except BaseException:
+            with self._lock:
+                self._used -= len(content)
+            raise
         return True
 
     def forget(self, *series: str) -> None:

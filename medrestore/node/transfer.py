@@ -1,4 +1,4 @@
-"""Sending and fetching: C-STORE, C-MOVE, and DICOMweb STOW and WADO."""
+"""Sending by C-STORE and DICOMweb STOW, and fetching by WADO."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pydicom
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context
 
-from medrestore.errors import InputError
+from medrestore.errors import ConfigError, InputError
 from medrestore.io.dicom_head import READ_ERRORS
 from medrestore.node.config import Destination
 from medrestore.node.spool import checked_uid
+from medrestore.node.web import web_client
 
 _SUCCESS, _WARNINGS = 0x0000, (0xB000, 0xB006, 0xB007)
 # Images sent by one STOW request: bounds memory.
@@ -35,8 +36,10 @@ def _c_store(
     entity = AE(ae_title=ae_title)
     entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = 60, 30, 60
     entity.connection_timeout = 30
-    heads = [pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SOPClassUID"]) for file in files]
-    wanted = sorted({(str(h.SOPClassUID), str(h.file_meta.TransferSyntaxUID)) for h in heads})
+    try:
+        wanted = sorted({_context(file) for file in files})
+    except READ_ERRORS as error:
+        return f"a result cannot be read ({type(error).__name__})"
     entity.requested_contexts = [build_context(kind, syntax) for kind, syntax in wanted[:128]]
     arguments: dict[str, Any] = {} if context is None else {"tls_args": (context, destination.host)}
     association = entity.associate(
@@ -62,12 +65,17 @@ def _c_store(
     return ""
 
 
-def _stow(destination: Destination, files: Sequence[str]) -> str:
-    from dicomweb_client.api import DICOMwebClient  # noqa: PLC0415  # half a second, and not for C-STORE
-    from requests import RequestException  # noqa: PLC0415
+def _context(file: str) -> tuple[str, str]:
+    """SOP class and transfer syntax of a file."""
+    head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    return str(head.SOPClassUID), str(head.file_meta.TransferSyntaxUID)
 
-    client = DICOMwebClient(destination.url, timeout=60)
+
+def _stow(destination: Destination, files: Sequence[str]) -> str:
+    from requests import RequestException  # noqa: PLC0415  # not for C-STORE
+
     try:
+        client = web_client(destination.url)
         for start in range(0, len(files), _BATCH):
             batch = [pydicom.dcmread(file) for file in files[start : start + _BATCH]]
             answer = client.store_instances(batch)
@@ -78,7 +86,7 @@ def _stow(destination: Destination, files: Sequence[str]) -> str:
             stored = len(answer.get("ReferencedSOPSequence") or [])
             if stored != len(batch):
                 return f"{destination.url}: {stored} of {len(batch)} images taken"
-    except (RequestException, *READ_ERRORS) as error:
+    except (RequestException, ConfigError, *READ_ERRORS) as error:
         return f"{destination.url}: {error}"
     return ""
 
@@ -87,13 +95,13 @@ def fetch(url: str, study: str, series: str | None) -> Iterator[tuple[str, str, 
     """Yield (series UID, instance UID, image) of a study, or of one series of it, from a DICOMweb service.
 
     Raises:
+        ConfigError: The url is wrong.
         InputError: The service cannot be reached, has no such study, or sends what is no image.
     """
-    from dicomweb_client.api import DICOMwebClient  # noqa: PLC0415
     from requests import RequestException  # noqa: PLC0415
 
+    client = web_client(url)
     try:
-        client = DICOMwebClient(url, timeout=60)
         found = client.iter_series(study, series) if series else client.iter_study(study)
         for data in found:
             yield checked_uid(str(data.SeriesInstanceUID)), checked_uid(str(data.SOPInstanceUID)), data
