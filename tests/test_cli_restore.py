@@ -282,10 +282,10 @@ def test_a_failure_on_the_way_leaves_nothing(cli, scan, out, model, tmp_path, *,
 def test_a_result_that_appears_meanwhile_is_not_replaced(cli, scan, out, model, monkeypatch):
     sidecar = restoring.sidecar
 
-    def another_run_ends(records: object) -> str:
+    def another_run_ends(records: object, *more: object) -> str:
         out.with_name("out.json").write_text("theirs")
         out.write_text("theirs")
-        return sidecar(records)
+        return sidecar(records, *more)
 
     monkeypatch.setattr(restoring, "sidecar", another_run_ends)
     status, _, errors = cli("restore", scan, "-o", out, "--model", model)
