@@ -25,6 +25,7 @@ from tiny import CommandLine, model_folder, noisy, phantom, save
 
 from medrestore.batch import BatchOptions, Listener, Settings, Shard, State, find_cases, run_batch
 from medrestore.batch.ledger import FOLDER, last_entries
+from medrestore.batch.reporting import write_report
 from medrestore.batch.worker import Worker
 from medrestore.errors import OutputError
 
@@ -58,6 +59,9 @@ for line in sys.stdin:
         time.sleep(600)
     if name.startswith("full"):
         say(event="failed", kind="stop", cause="the disk is full", log="")
+        continue
+    if name.startswith("wordy"):
+        say(event="failed", kind="error", cause="begin" + "x" * 100_000 + "end", log="y" * 100_000)
         continue
     if name.startswith("bad"):
         say(event="failed", kind="refused", cause="no scan", log="", peak_bytes=1)
@@ -122,6 +126,18 @@ def test_one_bad_case_is_one_bad_case(run):
     assert entries["exit"].stage == "restore" and "about to go" in entries["exit"].log
     assert entries["exit"].facts["peak_bytes"] > 1_000_000
     assert (run.out / "z_restored.nii.gz").read_bytes() == (b"z" * 50)
+
+
+def test_a_long_cause_is_cut_in_the_ledger_and_in_the_report(run):
+    entries, _ = run("wordy")
+    cause = entries["wordy"].cause
+    assert len(cause) == 2000 and cause.startswith("begin") and cause.endswith("end")
+    assert "98008 characters left out" in cause and len(entries["wordy"].log) == 20_000
+    (kept,) = last_entries(run.out).values()
+    assert kept.cause == cause
+    write_report(run.out, find_cases(run.scans).cases, "denoise")
+    (row,) = json.loads((run.out / "summary.json").read_text())["cases"]
+    assert row["cause"] == cause
 
 
 def test_a_crash_is_tried_once_more(run):

@@ -14,6 +14,9 @@ GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN})
 UNWRITABLE = GONE | {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
 """What the result of the next case would meet as well: a full disk, a folder that is read-only."""
 
+LONGEST = 2000
+"""Characters of a cause that are kept; a plugin may raise with a whole array in its message."""
+
 TILES = (160, 96, 64)
 """What is tried, one after another, where memory does not suffice."""
 
@@ -62,6 +65,15 @@ def ended(status: int, peak_bytes: int, out_of_memory: bool) -> tuple[Kind, str]
     if -status == signal.SIGKILL:
         return Kind.MEMORY, f"the worker was killed ({name}), most likely for want of memory{peak}"
     return Kind.CRASH, f"the worker crashed ({name}){peak}"
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """Return a text of at most so many characters: its beginning and its end, where it is longer."""
+    if len(text) <= longest:
+        return text
+    mark = f" [... {len(text) - longest} characters left out ...] "
+    tail = (longest - len(mark)) // 4
+    return f"{text[: longest - len(mark) - tail]}{mark}{text[-tail:]}"
 
 
 def smaller_tile(tile: int | None) -> int | None:

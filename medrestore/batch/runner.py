@@ -12,9 +12,11 @@ from pathlib import Path
 from medrestore.batch.cases import Case
 from medrestore.batch.failures import (
     GONE,
+    LONGEST,
     Failure,
     Kind,
     describe_os_error,
+    shortened,
     smaller_tile,
 )
 from medrestore.batch.ledger import Entry, Ledger, State, pictures
@@ -255,7 +257,9 @@ class _Batch:
 
     def _end(self, case: Case, entry: Entry) -> None:
         """Write an entry; only now is the case done."""
-        entry = replace(entry, time=time.time())
+        entry = replace(
+            entry, time=time.time(), cause=shortened(entry.cause), log=shortened(entry.log, 10 * LONGEST)
+        )
         try:
             with self._lock:
                 self._ledger.add(entry)
