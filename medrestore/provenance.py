@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -224,6 +225,12 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 def software_versions() -> dict[str, str]:
     """Return the versions of Python and of the installed packages that take part, without importing them."""
+    return dict(_software_versions())
+
+
+@lru_cache(maxsize=1)
+def _software_versions() -> dict[str, str]:
+    # Asked for every record, and parsing what pip left takes as long as reading a small scan.
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
