@@ -36,6 +36,7 @@ THUMBNAIL = 80
 # Noise in CT is judged in the window of soft tissue.
 _CT_WINDOW = (-160.0, 240.0)
 # Steps in the range that most voxels lie in: finer than a screen shows, coarse enough to compress.
+_LOOKED_AT = 200_000  # voxels, for percentiles
 _SAMPLED = 8  # every so many slices, to guess what all of them take
 _STEPS = {"before": 1024, "after": 1024, "residual": 256}
 
@@ -177,7 +178,7 @@ def _residuals(small: Mapping[str, Reduced], shares_grid: bool) -> list[FloatArr
 
 def _stored(item: Reduced, steps: int) -> tuple[RealArray, float, float]:
     """Return int16 voxels, and what makes values of them: the step and the middle."""
-    low, high = np.percentile(item.array, (0.1, 99.9)).tolist()
+    low, high = _percentiles(item.array, 0.1, 99.9)
     step = (high - low) / steps or float(np.abs(item.array).max()) / steps or 1.0
     middle = (high + low) / 2
     scaled = (item.array - np.float32(middle)) / np.float32(step)
@@ -193,7 +194,7 @@ def _compressed_size(stored: RealArray) -> int:
 
 
 def _packed(data: bytes) -> bytes:
-    return gzip.compress(data, 3, mtime=0)
+    return gzip.compress(data, 1, mtime=0)
 
 
 def _nifti(item: Reduced, stored: RealArray, step: float, middle: float) -> bytes:
@@ -240,13 +241,19 @@ def _pictures(planes: Mapping[tuple[str, str], FloatArray], facts: Facts) -> dic
 def _window(before: Volume, means: FloatArray) -> tuple[float, float]:
     if before.modality is Modality.CT:
         return _CT_WINDOW
-    low, high = np.percentile(means, (0.5, 99.8)).tolist()
+    low, high = _percentiles(means, 0.5, 99.8)
     return min(low, 0.0) if low < 0.1 * high else low, high
 
 
 def _limit(values: Iterable[RealArray]) -> float:
     """Return what nearly no voxel of a residual exceeds; 1 where there is nothing to see."""
-    return max((float(np.percentile(np.abs(item), 99.5)) for item in values), default=1.0) or 1.0
+    return max((_percentiles(np.abs(item), 99.5)[0] for item in values), default=1.0) or 1.0
+
+
+def _percentiles(values: RealArray, *shares: float) -> list[float]:
+    """Return percentiles of about so many values, which is as good for a window."""
+    every = max(values.size // _LOOKED_AT, 1)
+    return [float(value) for value in np.percentile(values.ravel("K")[::every], shares)]
 
 
 def _telling_plane(volume: Volume, shares_grid: bool) -> str:
