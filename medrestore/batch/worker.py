@@ -2,30 +2,31 @@
 
 It is a process of its own even where there is one: what crashes it (a codec, a plugin, memory that runs out)
 costs one case, and what hangs it can be ended. It loads a model once and keeps it.
+
+Through two lanes it is given two cases at once, so that one is read or written while the other is restored.
+If the process dies then, nobody can say whose fault it was. Each of them is done again with nothing beside
+it, and that is no attempt that counts.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import queue
 import subprocess
-import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 from medrestore.batch.failures import Failure, Kind, ended
-from medrestore.batch.names import without_names
+from medrestore.batch.names import remove, temporary_files
+from medrestore.batch.process import Process, Ticket
 from medrestore.engine.memory import out_of_memory_kills
 from medrestore.provenance import JSON
 
 _START_LIMIT = 300.0  # seconds for imports, on the slowest of network file systems
-_LOG_LINES = 40
-_LAST_WORDS = 5.0  # seconds for what it said to arrive; a child of its own may hold the pipe for longer
 Watch = Callable[[str, float], None]
 """Called with the stage and how much of it is done, 0 to 1."""
 
@@ -37,22 +38,16 @@ class Success:
     Attributes:
         facts: Seconds, memory, noise, metrics and more of the record.
         endings: What follows the name of the result in the names of what was written.
+        waited: Seconds during which another case had its turn.
     """
 
     facts: dict[str, JSON]
     endings: tuple[str, ...]
-
-
-@dataclass
-class _Process:
-    process: subprocess.Popen[bytes]
-    events: queue.Queue[dict[str, Any] | None] = field(default_factory=queue.Queue)
-    log: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
-    readers: list[threading.Thread] = field(default_factory=list)
+    waited: float = 0.0
 
 
 class Worker:
-    """One worker; from one thread only.
+    """One worker; from one thread only, or from as many as it has lanes.
 
     Args:
         command: What starts it; it takes cases as lines of JSON and answers with lines of JSON.
@@ -73,52 +68,72 @@ class Worker:
         self._environment = {**os.environ, **(environment or {})}
         self._limit = time_limit
         self._changes = dict(changes or {})
-        self._running: _Process | None = None
+        self._running: Process | None = None
+        self._lock = threading.Lock()
+        self._suspects: set[str] = set()
+
+    def lanes(self) -> list[Lane]:
+        """Return two ways into the process, each for a thread of its own; the last to close closes it."""
+        open_lanes = {0, 1}
+        return [Lane(self, number, open_lanes) for number in sorted(open_lanes)]
 
     def run(self, job: Mapping[str, JSON], watch: Watch | None = None) -> Success | Failure:
         """Restore one case; whatever happens to the process, there is an answer, and it names nobody."""
-        answer = self._ask(job, watch)
-        if isinstance(answer, Failure):
-            return replace(answer, log=without_names(answer.log, job))
-        return answer
-
-    def _ask(self, job: Mapping[str, JSON], watch: Watch | None) -> Success | Failure:
-        restore = job.get("restore")
+        restore, case = job.get("restore"), str(job.get("case"))
         job = {**job, "restore": {**(restore if isinstance(restore, dict) else {}), **self._changes}}
-        kills = out_of_memory_kills()
-        running = self._running or self._start()
-        stage = "start"
-        deadline: float | None = time.monotonic() + _START_LIMIT
-        try:
-            assert running.process.stdin is not None
-            running.process.stdin.write(json.dumps(job).encode() + b"\n")
-            running.process.stdin.flush()
-        except OSError:
-            return self._over(running, stage, kills)
         while True:
-            left = None if deadline is None else deadline - time.monotonic()
+            ticket = Ticket({**job, "alone": True} if case in self._suspects else job)
+            answer = self._ask(ticket, watch)
+            if answer is not None:
+                return answer
+            for left in temporary_files(Path(str(job["out"]))):
+                remove(left)
+
+    def _ask(self, ticket: Ticket, watch: Watch | None) -> Success | Failure | None:
+        """Have one case done; None if the process ended and it may have been the fault of another."""
+        kills = out_of_memory_kills()
+        running = self._enter(ticket)
+        stage, waited, since = "start", 0.0, time.monotonic()
+        left: float | None = _START_LIMIT
+        while True:
+            until = None if left is None or stage == "wait" else since + left - time.monotonic()
             try:
-                event = running.events.get(timeout=None if left is None else max(left, 0))
+                event = ticket.events.get(timeout=None if until is None else max(until, 0))
             except queue.Empty:
-                return self._end(running, stage)
+                return self._expel(running, ticket, stage)
             if event is None:
-                return self._over(running, stage, kills)
+                return self._over(running, ticket, stage, kills)
+            now = time.monotonic()
             if event["event"] == "stage":
                 if stage == "start":
-                    deadline = None if self._limit is None else time.monotonic() + self._limit
-                stage = event["stage"]
-                if watch is not None:
+                    left = self._limit
+                elif stage == "wait":
+                    waited += now - since
+                elif left is not None:
+                    left -= now - since
+                stage, since = event["stage"], now
+                # Of two cases, the one that is restored is the one that is shown.
+                if watch is not None and stage != "wait" and (stage == "restore" or not running.shared()):
                     watch(stage, event["share"])
-            elif event["event"] == "done":
-                return Success(event["facts"], tuple(event["endings"]))
-            elif event["event"] == "failed":
-                return Failure(
-                    Kind(event["kind"]), event["cause"], stage, event["log"], event.get("peak_bytes", 0)
-                )
+                continue
+            running.leave(ticket)
+            if event["event"] == "done":
+                return Success(event["facts"], tuple(event["endings"]), waited)
+            peak = event.get("peak_bytes", 0)
+            return Failure(Kind(event["kind"]), event["cause"], stage, event["log"], peak)
+
+    def _enter(self, ticket: Ticket) -> Process:
+        with self._lock:
+            running = self._running
+            if running is None or not running.enter(ticket):
+                running = self._running = Process(self._command, self._environment)
+                running.enter(ticket)
+            return running
 
     def stop(self) -> None:
-        """End the process; a case that is under way is lost. May be called from another thread."""
+        """End the process; cases that are under way are lost. May be called from another thread."""
         if (running := self._running) is not None:
+            running.stopped = True
             running.process.kill()
 
     def close(self) -> None:
@@ -127,69 +142,53 @@ class Worker:
             return
         self._running = None
         assert running.process.stdin is not None
-        running.process.stdin.close()
+        with contextlib.suppress(OSError):
+            running.process.stdin.close()
         try:
             running.process.wait(10)
         except subprocess.TimeoutExpired:
             running.process.kill()
             running.process.wait()
 
-    def _start(self) -> _Process:
-        process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self._environment,
-        )
-        running = _Process(process)
-        for read in (_read_events, _read_log):
-            running.readers.append(threading.Thread(target=read, args=(running,), daemon=True))
-            running.readers[-1].start()
-        self._running = running
-        return running
-
-    def _end(self, running: _Process, stage: str) -> Failure:
-        """End a worker that takes too long."""
+    def _expel(self, running: Process, ticket: Ticket, stage: str) -> Failure:
+        """End a worker in which a case takes too long."""
+        running.expelled = ticket
         running.process.kill()
-        self._reap(running)
+        running.reap()
         limit = self._limit if stage != "start" else _START_LIMIT
         cause = f"not done within the time limit of {limit:g} s, and ended"
-        return Failure(Kind.TIME, cause, stage, "\n".join(running.log))
+        return Failure(Kind.TIME, cause, stage, running.last_words())
 
-    def _over(self, running: _Process, stage: str, kills: int) -> Failure:
-        """Describe how a worker ended."""
-        peak = self._reap(running)
+    def _over(self, running: Process, ticket: Ticket, stage: str, kills: int) -> Failure | None:
+        """Describe how a worker ended, unless it may have been the fault of another case."""
+        peak = running.reap()
+        if not running.stopped:
+            if running.expelled is not None:
+                return None
+            if running.suspects not in ([], [ticket]):
+                if ticket in running.suspects:
+                    self._suspects.add(str(ticket.job.get("case")))
+                return None
         kind, cause = ended(running.process.returncode, peak, out_of_memory_kills() > kills)
-        return Failure(kind, cause, stage, "\n".join(running.log), peak)
-
-    def _reap(self, running: _Process) -> int:
-        """Wait for a process that ended; return the most memory that it had, in bytes."""
-        self._running = None
-        process = running.process
-        for reader in running.readers:
-            reader.join(_LAST_WORDS)
-        try:
-            # Not Popen.wait, which throws away what the process used.
-            _, status, usage = os.wait4(process.pid, 0)
-        except (AttributeError, ChildProcessError):
-            process.wait()
-            return 0
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+        return Failure(kind, cause, stage, running.last_words(), peak)
 
 
-def _read_events(running: _Process) -> None:
-    assert running.process.stdout is not None
-    for line in running.process.stdout:
-        try:
-            running.events.put(json.loads(line))
-        except ValueError:
-            running.log.append(line.decode(errors="replace").rstrip())
-    running.events.put(None)
+class Lane:
+    """One of several ways into a worker."""
 
+    def __init__(self, worker: Worker, number: int, open_lanes: set[int]) -> None:
+        self._worker, self._number, self._open = worker, number, open_lanes
 
-def _read_log(running: _Process) -> None:
-    assert running.process.stderr is not None
-    for line in running.process.stderr:
-        running.log.append(line.decode(errors="replace").rstrip())
+    def run(self, job: Mapping[str, JSON], watch: Watch | None = None) -> Success | Failure:
+        """Restore one case."""
+        return self._worker.run(job, watch)
+
+    def stop(self) -> None:
+        """End the process."""
+        self._worker.stop()
+
+    def close(self) -> None:
+        """Let the process go with the last lane."""
+        self._open.discard(self._number)
+        if not self._open:
+            self._worker.close()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -78,6 +79,7 @@ class Job:
 
 Load = Callable[[RestoreOptions, Modality], LoadedModel]
 Show = Callable[[Volume, Restoration], None]
+Turn = Callable[[Callable[[], list[Restoration]]], list[Restoration]]
 
 
 def run(
@@ -87,6 +89,7 @@ def run(
     meter: Meter | None = None,
     load: Load | None = None,
     show: Show | None = None,
+    turn: Turn | None = None,
 ) -> tuple[RunRecord, ...]:
     """Read, restore, write, and print what was done; return a record for each volume.
 
@@ -96,12 +99,13 @@ def run(
         meter: Shows progress; None for one on stderr.
         load: Gives the model, for scans that share one; None loads it.
         show: Called with the first volume and its result when they are written.
+        turn: Does what is given to it, the restoration itself, when and where it is to be done.
 
     Raises:
         MedrestoreError: Anything on the way; nothing is written then.
     """
     start = time.perf_counter()
-    _check_memory(job)
+    check_memory(job)
     volumes, notes = _read(job)
     if job.targets.series is not None:
         check_derivable(volumes)
@@ -111,8 +115,8 @@ def run(
         folder = job.targets.trajectory
         trajectory = None if folder is None else stack.enter_context(TrajectoryFolder(folder))
         with meter or Meter(f"Restoring {job.scan.name}", quiet=quiet) as shown:
-            model = (load or load_model)(job.options, volumes[0].modality)
-            results = _restore_all(job, model, (volumes, references), (shown, trajectory))
+            work = partial(_restore_all, job, load or load_model, (volumes, references), (shown, trajectory))
+            results = work() if turn is None else turn(work)
         records = _write(job, results, stack, (read_seconds, notes))
     if show is not None:
         show(volumes[0], results[0])
@@ -121,7 +125,7 @@ def run(
     return records
 
 
-def _check_memory(job: Job) -> None:
+def check_memory(job: Job) -> None:
     """Refuse what cannot fit before it is read, where the header of a file tells the size of the result.
 
     A scan too small to be measured for fits anywhere.
@@ -166,12 +170,13 @@ def _references(job: Job, volumes: Sequence[Volume]) -> tuple[Volume | None, ...
 
 def _restore_all(
     job: Job,
-    model: LoadedModel,
+    load: Load,
     scans: tuple[Sequence[Volume], Sequence[Volume | None]],
     watchers: tuple[Meter, TrajectoryFolder | None],
 ) -> list[Restoration]:
     """Restore every volume with one model."""
     (volumes, references), (meter, trajectory) = scans, watchers
+    model = load(job.options, volumes[0].modality)
     pace, count = Pace(), len(volumes)
     results: list[Restoration] = []
 

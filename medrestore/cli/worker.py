@@ -11,23 +11,24 @@ import faulthandler
 import json
 import logging
 import os
-import queue
 import signal
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from medrestore.batch.failures import UNWRITABLE, Kind, describe_os_error
-from medrestore.batch.names import without_names
+from medrestore.batch.names import remove, temporary_files, without_names
+from medrestore.cli.overlap import Floor, Guest, Turns
 from medrestore.cli.progress import Meter
-from medrestore.cli.restoring import Job, run
+from medrestore.cli.restoring import Job, check_memory, run
 from medrestore.cli.targets import Form, Wish, choose_form, plan_targets
 from medrestore.engine import Restoration, RestoreOptions, load_model
 from medrestore.engine.memory import peak_bytes, reset_peak
@@ -47,19 +48,21 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory",
 class _Events(Meter):
     """A meter that tells the batch, and nobody else."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, voice: Voice, floor: Floor) -> None:
         super().__init__("", quiet=True, console=Console(file=sys.stderr, force_terminal=False))
-        self._channel = channel
+        self._voice, self._floor = voice, floor
         self._told = -1.0
 
     def update(self, done: float, total: float, text: str) -> None:
         """Tell how much is done."""
+        if self._told < 0:
+            self._floor.changed()  # by now the model is measured, if it is to be
         share = done / total if total else 1.0
         if done >= total:
-            self._channel.stage("write")
+            self._voice.stage("write")
         elif share - self._told >= _SMALLEST:
             self._told = share
-            self._channel.stage("restore", share)
+            self._voice.stage("restore", share)
 
 
 class Channel:
@@ -69,19 +72,33 @@ class Channel:
         # Whatever a plugin prints must not come between the answers.
         self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
+        self._lock = threading.Lock()
 
     def say(self, event: str, **more: JSON) -> None:
         """Send one line."""
-        self._stream.write(json.dumps({"event": event, **more}) + "\n")
-        self._stream.flush()
+        with self._lock:
+            self._stream.write(json.dumps({"event": event, **more}) + "\n")
+            self._stream.flush()
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What is said of one case."""
+
+    channel: Channel
+    case: str
+
+    def say(self, event: str, **more: JSON) -> None:
+        """Send one line."""
+        self.channel.say(event, case=self.case, **more)
 
     def stage(self, name: str, share: float = 0.0) -> None:
-        """Say what is being done."""
+        """Say what is being done; the time of what is called ``"wait"`` does not count."""
         self.say("stage", stage=name, share=share)
 
 
 def main() -> None:
-    """Do what comes, one case after another."""
+    """Do what comes, two cases at a time where they fit side by side."""
     # What ends a job often asks all its processes; the batch alone decides, and this one ends with its input.
     for request in (signal.SIGTERM, signal.SIGINT):
         signal.signal(request, signal.SIG_IGN)
@@ -91,59 +108,103 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for name in ("pydicom", "nibabel"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    for job in _jobs():
-        reset_peak()
-        channel.stage("read")
+    desk = Desk(channel)
+    threading.Thread(target=_listen, args=(desk,), daemon=True).start()
+    desk.turns.serve()
+
+
+def _listen(desk: Desk) -> None:
+    """Begin what comes on standard input, and end the process as soon as that ends, whatever it is doing."""
+    for line in sys.stdin.buffer:
+        threading.Thread(target=desk.work, args=(json.loads(line),), daemon=True).start()
+    os._exit(0)
+
+
+class Desk:
+    """Where cases arrive: each is read and written on a thread of its own, and restored when it is its turn.
+
+    Args:
+        channel: Where it is told what becomes of them.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self.turns = Turns()
+        self._channel = channel
+        self._floor = Floor()
+        self._loaded: tuple[object, LoadedModel] | None = None
+
+    def work(self, job: dict[str, Any]) -> None:
+        """Bring one case to its end."""
+        voice = Voice(self._channel, job["case"])
         try:
-            facts, endings = _restore(job, channel)
+            said = job["restore"]
+            options = RestoreOptions(**{**said, "task": Task(said.get("task", Task.DENOISE))})
+            guest = Guest(job, options, partial(self._model_of, options, Modality(job["modality"])))
+            with self._floor.enter(guest, refused=lambda: voice.stage("wait")):
+                voice.stage("read")
+                facts, endings = self._restore(guest, voice)
         except BaseException as error:  # noqa: BLE001  a plugin may raise anything; the next case goes on
-            channel.say("failed", **_failure(error, job))
+            voice.say("failed", **_failure(error, job))
         else:
-            channel.say("done", facts=facts, endings=list(endings))
+            voice.say("done", facts=facts, endings=list(endings))
+
+    def _model_of(self, options: RestoreOptions, modality: Modality) -> LoadedModel | None:
+        """Return a model if it is the one that is loaded."""
+        loaded = self._loaded
+        return loaded[1] if loaded is not None and loaded[0] == _model_key(options, modality) else None
+
+    def _load(self, options: RestoreOptions, modality: Modality) -> LoadedModel:
+        """Load a model, or return that of the last case if it is the same."""
+        model = self._model_of(options, modality)
+        if model is None:
+            self._loaded = None  # not two models in memory
+            model = load_model(options, modality)
+            self._loaded = (_model_key(options, modality), model)
+            self._floor.changed()
+        return model
+
+    def _restore(self, guest: Guest, voice: Voice) -> tuple[dict[str, JSON], tuple[str, ...]]:
+        """Restore one case; return what is known of it, and how the names of its files end."""
+        job, wanted = guest.job, _describe(guest.job, guest.options)
+        seen: dict[str, JSON] = {}
+        for left in [] if job["pictures"] is None else temporary_files(Path(job["pictures"])):
+            remove(left)
+
+        def show(scan: Volume, result: Restoration) -> None:
+            seen.update(shape=list(scan.shape), spacing_mm=[float(size) for size in scan.spacing])
+            if job["pictures"] is not None:
+                preview(scan, result.volume, None, Path(job["pictures"]))
+
+        def now(work: Callable[[], list[Restoration]]) -> list[Restoration]:
+            reset_peak()
+            voice.stage("restore")
+            results = work()
+            seen["peak_bytes"] = peak_bytes()
+            return results
+
+        def turn(work: Callable[[], list[Restoration]]) -> list[Restoration]:
+            voice.stage("wait")
+            return self.turns.take(partial(now, work))
+
+        if guest.ask() is None:  # what has to be measured is measured where nothing else is computed
+            self.turns.take(partial(check_memory, wanted))
+        meter = _Events(voice, self._floor)
+        records = run(wanted, quiet=True, meter=meter, load=self._load, show=show, turn=turn)
+        name, targets = Path(job["out"]).name, wanted.targets
+        endings = [path.name[len(name) :] for path in (*targets.files(), *targets.folders())]
+        return {**_facts(records), **seen}, tuple(sorted(endings))
 
 
-def _jobs() -> Iterator[dict[str, Any]]:
-    """Yield what comes on standard input, and end the process as soon as that ends, whatever it is doing."""
-    lines: queue.Queue[bytes] = queue.Queue()
-
-    def read() -> None:
-        for line in sys.stdin.buffer:
-            lines.put(line)
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        yield json.loads(lines.get())
+def _model_key(options: RestoreOptions, modality: Modality) -> tuple[object, ...]:
+    """Return all that says which model is loaded, and how."""
+    wish = options
+    return (wish.model, wish.task, wish.output, bool(wish.samples), wish.device, wish.dtype, modality)
 
 
-@lru_cache(maxsize=1)
-def _load(options: RestoreOptions, modality: Modality) -> LoadedModel:
-    return load_model(options, modality)
-
-
-def _keep(options: RestoreOptions, modality: Modality) -> LoadedModel:
-    """Load a model, or return that of the last case if it is the same."""
-    return _load(
-        RestoreOptions(
-            model=options.model,
-            task=options.task,
-            output=options.output,
-            samples=options.samples,
-            device=options.device,
-            dtype=options.dtype,
-        ),
-        modality,
-    )
-
-
-def _restore(job: dict[str, Any], channel: Channel) -> tuple[dict[str, JSON], tuple[str, ...]]:
-    """Restore one case; return what is known of it, and how the names of its files end."""
-    # Paths relative to the folder that was given: what is above it may be the name of a project or a person.
-    os.chdir(job["root"])
+def _describe(job: dict[str, Any], options: RestoreOptions) -> Job:
+    """Return what is to be done, with the names of what it writes; its root is the current folder."""
     scan, out = Path(job["source"]), Path(job["out"])
-    options = RestoreOptions(**{**job["restore"], "task": Task(job["restore"].get("task", Task.DENOISE))})
-    form = None if job["form"] is None else Form(job["form"])
-    form = choose_form(scan, out.with_name("series"), form)
+    form = choose_form(scan, out.with_name("series"), None if job["form"] is None else Form(job["form"]))
     reference = None if job["reference"] is None else Path(job["reference"])
     wish = Wish(
         out=out if form is not Form.NIFTI else out.with_name(f"{out.name}.nii.gz"),
@@ -154,34 +215,18 @@ def _restore(job: dict[str, Any], channel: Channel) -> tuple[dict[str, JSON], tu
         samples=max(options.samples, int(options.output == "sample")),
         form=form,
     )
-    targets = plan_targets(scan, wish, [] if reference is None else [reference])
     modality = Modality(job["modality"])
-    seen: dict[str, JSON] = {}
-
-    def show(scan: Volume, result: Restoration) -> None:
-        seen.update(shape=list(scan.shape), spacing_mm=[float(size) for size in scan.spacing])
-        if job["pictures"] is not None:
-            preview(scan, result.volume, None, Path(job["pictures"]))
-
-    records = run(
-        Job(
-            scan=scan,
-            reference=reference,
-            modality=None if modality is Modality.UNKNOWN else modality,
-            options=options,
-            targets=targets,
-            dtype=wish.dtype,
-            policy=ReadPolicy(**job["policy"]),
-            series=job["series"],
-            bids=job["sidecar"],
-        ),
-        quiet=True,
-        meter=_Events(channel),
-        load=_keep,
-        show=show,
+    return Job(
+        scan=scan,
+        reference=reference,
+        modality=None if modality is Modality.UNKNOWN else modality,
+        options=options,
+        targets=plan_targets(scan, wish, [] if reference is None else [reference]),
+        dtype=wish.dtype,
+        policy=ReadPolicy(**job["policy"]),
+        series=job["series"],
+        bids=job["sidecar"],
     )
-    endings = [path.name[len(out.name) :] for path in (*targets.files(), *targets.folders())]
-    return {**_facts(records), **seen}, tuple(sorted(endings))
 
 
 def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
@@ -195,7 +240,6 @@ def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
         "noise": first.noise.get("fraction"),
         "scores": scores,
         "timings": dict(first.timings),
-        "peak_bytes": peak_bytes(),
         "predicted": dict(first.predicted),
         "warnings": len({warning for record in records for warning in record.warnings}),
     }
