@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ from medrestore.batch.bids import Wanted, find_bids
 from medrestore.batch.bids_derivative import begin_derivative
 from medrestore.batch.bids_naming import Naming, parse_name
 from medrestore.errors import ConfigError, InputError, OutputError
+from medrestore.io import atomic
 from medrestore.types import Task
 
 CANARY = "Zq7Canary"
@@ -125,6 +128,77 @@ def test_entities_of_a_result_stand_in_the_order_of_bids():
     assert parse_name("T1w_sub-01") is None and parse_name("sub-01_sub_T1w") is None
 
 
+def test_sidecars_are_inherited_from_the_top_down(raw):
+    def stripped() -> list[bool]:
+        return [case.sidecar["SkullStripped"] for case in find_bids(raw).cases]
+
+    assert stripped() == [False, False, True]  # of the first two nobody says it
+    write(raw / "T1w.json", {"SkullStripped": True})
+    assert stripped() == [True, False, True]
+    write(raw / "sub-01/ses-a/sub-01_ses-a_T1w.json", {"SkullStripped": False})
+    write(raw / "sub-01/sub-01_ses-b_T1w.json", {"SkullStripped": True})  # of another session
+    assert stripped() == [False, False, True]
+    write(raw / "sub-01/ses-a/sub-01_ses-a_run-01_T1w.json", {"SkullStripped": True})
+    assert stripped() == [True, False, True]  # more entities than its neighbour
+    write(raw / "sub-01/ses-a/anat/sub-01_ses-a_run-01_T1w.json", {"SkullStripped": False})
+    assert stripped() == [False, False, True]
+    (raw / "sub-01/ses-a/anat/sub-01_ses-a_run-01_T1w.json").write_text("{broken")
+    assert stripped() == [True, False, True]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from medrestore.batch import bids_derivative
+from medrestore.io import atomic
+atomic._flush = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+bids_derivative.begin_derivative(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_kill_while_the_data_set_is_described_leaves_nothing_for_long(raw, tmp_path):
+    out = tmp_path / "out"
+    ran = subprocess.run([sys.executable, "-c", KILLED, raw, out], check=False)
+    assert ran.returncode == -signal.SIGKILL and len(list(out.iterdir())) == 1
+    begin_derivative(raw, out)
+    assert {path.name for path in out.iterdir()} == {"dataset_description.json", "README.md", ".bidsignore"}
+    (out / ".0123abcd.dataset_description.json").touch()  # killed after the description was needed
+    begin_derivative(raw, out)
+    assert len(list(out.iterdir())) == 3
+
+
+def test_shards_may_clear_away_what_another_is_writing(raw, tmp_path, monkeypatch):
+    real, cleared = atomic._flush, []
+
+    def flush(path: Path) -> None:
+        if not cleared:
+            cleared.append(path)
+            path.unlink()
+        real(path)
+
+    monkeypatch.setattr(atomic, "_flush", flush)
+    begin_derivative(raw, tmp_path / "out")
+    assert cleared and len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_results_are_named_after_what_the_model_does(raw, models, tmp_path, monkeypatch, capsys):
+    status, said, heard = CommandLine(monkeypatch, capsys)(
+        *("bids", raw, tmp_path / "out", "participant", "--model", models[Task.SUPERRES], "--dry-run"),
+        *("--participant-label", "02"),
+    )
+    assert status == 0, heard
+    assert "sub-02_res-iso_desc-sr_FLAIR" in "".join(said.split()) and "denoised" not in said
+
+
+def test_the_keys_of_bids_are_in_the_reference():
+    reference = Path(__file__).parents[1] / "docs/reference/sidecar.md"
+    if not reference.exists():
+        pytest.skip("needs the source tree")
+    _, _, section = reference.read_text().partition("## BIDS")
+    listed = set(re.findall(r"^\| `([A-Z]\w+)` \|", section, re.MULTILINE))
+    assert listed == set(Naming(Task.SUPERRES).sidecar(PurePosixPath("a")))
+
+
 def test_a_data_set_is_not_written_over(raw, tmp_path):
     with pytest.raises(OutputError, match="data set of its own"):
         begin_derivative(raw, raw)
@@ -156,6 +230,9 @@ def test_results_are_a_valid_derivative(raw, models, tmp_path, monkeypatch, caps
     found, warnings = errors(out)
     assert not found
     assert image.exists() and not warnings - EXPLAINED
+    del sidecar["SkullStripped"]  # which has to be there: nobody may leave it out as unknown
+    write(image.with_name(f"sub-02_{stem}_FLAIR.json"), sidecar)
+    assert {code for code, _ in errors(out)[0]} == {"SIDECAR_KEY_REQUIRED"}
     for path in (path for path in out.rglob("*") if path.is_file() and path.suffix != ".gz"):
         assert CANARY.encode() not in path.read_bytes(), path
     assert CANARY not in said + heard

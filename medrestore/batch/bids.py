@@ -7,10 +7,11 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from medrestore.batch.bids_naming import SUFFIXES, BidsName, Naming, entity_key, parse_name
+from medrestore.batch.bids_naming import SUFFIXES, BidsName, Naming, entity_key, parse_name, speaks_of
 from medrestore.batch.cases import NIFTI, Case, Found, distinct
 from medrestore.batch.names import case_id, safe_path
 from medrestore.errors import ConfigError, InputError
@@ -89,6 +90,7 @@ def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = 
         InputError: It is no data set, or a participant is wanted that it does not have.
     """
     check_dataset(path)
+    _sidecars.cache_clear()  # folders may have changed since
     root, wanted, naming = path.resolve(), wanted or Wanted(), naming or Naming()
     subjects = [folder for folder in _folders(root) if folder.name.startswith("sub-")]
     here = {folder.name.removeprefix("sub-") for folder in subjects}
@@ -111,7 +113,7 @@ def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = 
 
 def _case(root: Path, source: PurePosixPath, name: BidsName, naming: Naming) -> Case:
     image = root / source
-    said = read_json(image.with_name(f"{_stem(image)}.json"))
+    said = sidecar_of(root, image, name)
     output = safe_path(naming.result(source, name))
     # One image may be denoised and resolved into the same folder: two cases.
     return Case(
@@ -126,6 +128,26 @@ def _case(root: Path, source: PurePosixPath, name: BidsName, naming: Naming) -> 
         entities={**name.entities, "suffix": name.suffix},
         sidecar=naming.sidecar(source, skull_stripped=said.get("SkullStripped") is True),
     )
+
+
+def sidecar_of(root: Path, image: Path, name: BidsName) -> dict[str, Any]:
+    """Return what the JSON files of a data set say of an image, by the inheritance principle of BIDS.
+
+    Those in the folders from the top of the data set down to that of the image speak of it whose entities it
+    has all. What is said closer to the image, and in one folder by more entities, counts.
+    """
+    said: dict[str, Any] = {}
+    for folder in [home for home in reversed(image.parents) if home == root or root in home.parents]:
+        speaking = [(speaks_of(stem, name), stem) for stem in _sidecars(folder)]
+        for _, stem in sorted((by, stem) for by, stem in speaking if by is not None):
+            said.update(read_json(folder / f"{stem}.json"))
+    return said
+
+
+@lru_cache(maxsize=64)
+def _sidecars(folder: Path) -> tuple[str, ...]:
+    """Names of the JSON files of a folder, without ending."""
+    return tuple(path.stem for path in folder.glob("*.json"))
 
 
 def _set_aside(root: Path) -> Counter[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from medrestore import __version__
 from medrestore.batch.bids import DESCRIPTION, read_json
 from medrestore.batch.bids_naming import RAW
+from medrestore.batch.names import remove, temporary_files
 from medrestore.errors import OutputError
 from medrestore.io import atomic_write
 
@@ -69,11 +70,10 @@ def begin_derivative(raw: Path, out: Path) -> None:
     except OSError as error:
         raise OutputError(f"{out}: cannot be made ({error.strerror or error})") from error
     description = {**_description(raw, link), **before, "GeneratedBy": _MAKERS}
-    if description != before:
-        _write(out / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    said = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    _write(out / DESCRIPTION, said, needed=description != before)
     for name, text in {"README.md": _README, ".bidsignore": _IGNORED}.items():
-        if not (out / name).exists():
-            _write(out / name, text)
+        _write(out / name, text, needed=not (out / name).exists())
 
 
 _MAKERS = [{"Name": "medrestore", "Version": __version__}]
@@ -98,6 +98,17 @@ def _description(raw: Path, link: str) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path, overwrite=True) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _write(path: Path, text: str, *, needed: bool) -> None:
+    """Write a file if that is needed, after clearing what a run that was killed left of it."""
+    for left in temporary_files(path):
+        remove(left)
+    for tries_left in (1, 0) if needed else ():
+        try:
+            with atomic_write(path, overwrite=True) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        except OutputError as error:
+            # Another shard that begins at the same time has cleared it away, and writes the same.
+            if not (tries_left and isinstance(error.__cause__, FileNotFoundError)):
+                raise
+        else:
+            return

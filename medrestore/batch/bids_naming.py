@@ -74,13 +74,31 @@ class BidsName:
 
 
 def parse_name(stem: str) -> BidsName | None:
-    """Read a name without its ending; None where it is not one of BIDS."""
+    """Read the name of an image without its ending; None where it is not one of BIDS."""
+    name = _parse(stem)
+    return name if name is not None and stem.startswith("sub-") else None
+
+
+def _parse(stem: str) -> BidsName | None:
     *pairs, suffix = stem.split("_")
     found = [_PAIR.fullmatch(pair) for pair in pairs]
     entities = {match[1]: match[2] for match in found if match is not None}
-    if len(entities) != len(pairs) or not suffix.isalnum() or next(iter(entities), "") != "sub":
+    if len(entities) != len(pairs) or not suffix.isalnum():
         return None
     return BidsName(_ordered(entities), suffix)
+
+
+def speaks_of(stem: str, name: BidsName) -> int | None:
+    """Return by how many entities a sidecar speaks of an image; None where it does not.
+
+    Args:
+        stem: Name of the sidecar without its ending; at the top of a data set that may be just a suffix.
+        name: That of the image.
+    """
+    said = _parse(stem)
+    if said is None or said.suffix != name.suffix or not said.entities.items() <= name.entities.items():
+        return None
+    return len(said.entities)
 
 
 def _ordered(entities: Mapping[str, str]) -> dict[str, str]:
@@ -127,7 +145,13 @@ class Naming:
         return re.sub(r"[^A-Za-z0-9]", "", self.spacing.strip().replace(".", "p")) or "iso"
 
     def sidecar(self, source: PurePosixPath, *, skull_stripped: bool = False) -> dict[str, JSON]:
-        """Return what BIDS asks of the JSON file of a result."""
+        """Return what BIDS asks of the JSON file of a result.
+
+        Args:
+            source: The image that it is made of, relative to the data set.
+            skull_stripped: Whether that has no skull. It has to be said of every image that is derived; what
+                is as it came from the scanner has one.
+        """
         said: dict[str, JSON] = {
             "Description": "Denoised by medrestore.",
             "Sources": [f"bids:{RAW}:{source}"],

@@ -139,7 +139,7 @@ def batch(
     Exit status: 0 all done, 3 some failed, 2 nothing could start.
     """
     said = locals()
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from medrestore.batch import BatchOptions, Settings, Shard
     from medrestore.batch.bids import Wanted, is_dataset
@@ -147,9 +147,14 @@ def batch(
     from medrestore.batch.bids_naming import Naming
     from medrestore.batch.settings import absolute_model
     from medrestore.cli.batching import Workers, execute, print_plan
+    from medrestore.engine.model import find_model
 
     policy = read_policy(on_gap, on_duplicate, on_tilt, on_nonuniform, values)
-    restore = asdict(restore_options({**said, "model": absolute_model(model)}))
+    wish = restore_options({**said, "model": absolute_model(model)})
+    if model is not None:
+        # What a model does is what is done; results are named after that.
+        wish = replace(wish, task=find_model(wish, modality or Modality.UNKNOWN)[1].task)
+    task, restore = wish.task, asdict(wish)
     if save_std and samples < 2:
         raise ConfigError("--save-std needs two samples or more; pass --samples 8, say")
     settings = Settings(
