@@ -265,23 +265,6 @@ def test_shards_do_each_case_once(run):
     assert not any(fresh for *_, fresh in heard.cases)
 
 
-def test_workers_of_a_dask_cluster(run, tmp_path):
-    dask = pytest.importorskip("dask.distributed", reason="the extra `batch` is not installed")
-    from medrestore.batch.dask import cluster_workers
-
-    names = ["a", "bad", "exit", "z"]
-    for name in names:
-        (run.scans / f"{name}.nii").write_bytes(name.encode() * 50)
-    with dask.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp://"
-    ) as cluster:
-        places = cluster_workers(cluster.scheduler_address, (str(tmp_path / "worker.py"),), None)
-        assert len(places) == 2
-        entries = run_batch(find_cases(run.scans).cases, run.out, Settings(), places)
-    assert sorted(str(entry.state) for entry in entries.values()) == ["done", "done", "failed", "failed"]
-    assert (run.out / "z_restored.nii.gz").read_bytes() == b"z" * 50
-
-
 # --- the command -----------------------------------------------------------------------------------------
 
 
@@ -385,14 +368,6 @@ def test_asked_to_end_it_ends_its_worker_and_gives_the_folder_free(scans, tiny_m
     assert process.returncode not in {0, 3} and b"Traceback" not in said
     settle(mark)
     assert not list(out.glob(f"{FOLDER}/lock-*"))
-
-
-@pytest.mark.slow
-def test_the_number_of_workers_changes_no_byte(scans, tiny_model, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run(command(scans, "-o", one, "--model", tiny_model, "-q"), check=True)
-    subprocess.run(command(scans, "-o", two, "--model", tiny_model, "-q", "--workers", 2), check=True)
-    assert images(one) == images(two) and len(images(one)) == 3
 
 
 @pytest.mark.slow

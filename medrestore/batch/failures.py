@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from medrestore.engine.budget import REFUSED
 
 GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN})
 """A mount that is gone."""
@@ -74,6 +76,44 @@ def shortened(text: str, longest: int = LONGEST) -> str:
     mark = f" [... {len(text) - longest} characters left out ...] "
     tail = (longest - len(mark)) // 4
     return f"{text[: longest - len(mark) - tail]}{mark}{text[-tail:]}"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How a case is tried.
+
+    Attributes:
+        tile: Largest side of a tile; None for what the planner takes.
+        alone: Whether no other case is beside it, so that it may have the memory of all.
+        number: Which attempt it is, from 1.
+    """
+
+    tile: int | None = None
+    alone: bool = False
+    number: int = 1
+
+
+def next_attempt(last: Attempt, failure: Failure, *, crowd: int, tries: int) -> tuple[Attempt, str] | None:
+    """Return what is tried after a failure, and that in words; None where there is nothing left to try.
+
+    Args:
+        last: What was tried.
+        failure: Why it failed.
+        crowd: How many cases may be beside each other.
+        tries: How often a case is tried whose worker crashes.
+    """
+    number = last.number + 1
+    unplanned = failure.kind is Kind.REFUSED and REFUSED in failure.cause
+    if failure.kind is Kind.MEMORY or unplanned:
+        tile = smaller_tile(last.tile)
+        # Where the planner chooses the tile, it has tried all of them before it refuses.
+        if tile is not None and not (unplanned and last.tile is None):
+            return replace(last, tile=tile, number=number), f"with tiles of {tile} voxels"
+        if crowd > 1 and not last.alone:
+            return replace(last, alone=True, number=number), "with no other case beside it"
+    elif failure.kind is Kind.CRASH and last.number < tries:
+        return replace(last, number=number), "as it was"
+    return None
 
 
 def smaller_tile(tile: int | None) -> int | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +15,12 @@ from medrestore.batch.cases import Case
 from medrestore.batch.failures import (
     GONE,
     LONGEST,
+    Attempt,
     Failure,
     Kind,
     describe_os_error,
+    next_attempt,
     shortened,
-    smaller_tile,
 )
 from medrestore.batch.ledger import Entry, Ledger, State, pictures
 from medrestore.batch.lock import hold
@@ -159,8 +162,14 @@ class _Batch:
         """Return where the result goes, after clearing what a run that was killed left there."""
         try:
             path = place(self._out, case.output)
+            if not os.access(path.parent, os.W_OK):  # the next case would meet it as well
+                read_only = os.statvfs(path.parent).f_flag & os.ST_RDONLY
+                raise OSError(errno.EROFS if read_only else errno.EACCES, "")
         except OSError as error:
-            raise _StopError(f"{self._out}: cannot be written ({describe_os_error(error)})") from error
+            raise _StopError(
+                f"{self._out}: cannot be written ({describe_os_error(error)}); what is done is done, run the "
+                "same command to go on"
+            ) from error
         ours = self._ledger.known(case.id)
         taken = results(path)
         if taken and not ours and not self._options.overwrite:
@@ -177,34 +186,28 @@ class _Batch:
         """Try a case until it is done or there is nothing left to try."""
         with self._lock:
             self._ledger.add(Entry(case.id, State.STARTED, key))
-        restore = dict(self._settings.restore)
-        tile, alone, attempts, started = restore.get("tile"), False, 0, time.monotonic()
+        tile, started = self._settings.restore.get("tile"), time.monotonic()
+        attempt = Attempt(tile if isinstance(tile, int) else None)
         while True:
-            attempts += 1
-            with self._room.enter(alone=alone):
-                answer = restorer.run(self._job(case, path, {**restore, "tile": tile}), self._watch(case))
-            if self._stopped is not None:
-                raise _StopError("interrupted")
-            if isinstance(answer, Success):
-                facts = {**answer.facts, "seconds": round(time.monotonic() - started, 3)}
+            with self._room.enter(alone=attempt.alone):
+                answer = restorer.run(self._job(case, path, attempt), self._watch(case))
+            if isinstance(answer, Success):  # even where the batch was stopped meanwhile
+                seconds = time.monotonic() - started - answer.waited
+                facts = {**answer.facts, "seconds": round(seconds, 3)}
                 files = {end: fingerprint(path.with_name(path.name + end)) for end in answer.endings}
-                return Entry(case.id, State.DONE, key, files, facts, attempts=attempts)
+                return Entry(case.id, State.DONE, key, files, facts, attempts=attempt.number)
             for left in temporary_files(path):
                 remove(left)
+            if self._stopped is not None:
+                raise _StopError("interrupted")
             if answer.kind is Kind.STOP:
                 raise _StopError(
                     f"{self._out}: {answer.cause}; what is done is done, run the same command to go on"
                 )
-            smaller = smaller_tile(tile if isinstance(tile, int) else None)
-            if answer.kind is Kind.MEMORY and smaller is not None:
-                tile = smaller
-                how = f"with tiles of {tile} voxels"
-            elif answer.kind is Kind.MEMORY and self._crowd > 1 and not alone:
-                alone, how = True, "with no other case beside it"
-            elif answer.kind is Kind.CRASH and attempts < self._options.tries:
-                how = "as it was"
-            else:
-                return self._failed(case, key, answer, attempts)
+            then = next_attempt(attempt, answer, crowd=self._crowd, tries=self._options.tries)
+            if then is None:
+                return self._failed(case, key, answer, attempt.number)
+            attempt, how = then
             with self._lock:
                 self._listener.retried(case, answer, how)
 
@@ -221,13 +224,17 @@ class _Batch:
             attempts=attempts,
         )
 
-    def _job(self, case: Case, path: Path, restore: Mapping[str, JSON]) -> dict[str, JSON]:
+    def _job(self, case: Case, path: Path, attempt: Attempt) -> dict[str, JSON]:
         said = self._settings
+        restore = {**said.restore, "tile": attempt.tile}
         return {
             "case": case.id,
+            "alone": attempt.alone,
             "root": str(case.root),
             "source": str(case.source),
             "series": case.series,
+            "shape": case.shape,
+            "volumes": case.volumes,
             "reference": None if case.reference is None else str(case.reference),
             "out": str(path),
             "modality": case.modality if said.modality is None else said.modality,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -26,6 +25,7 @@ from medrestore.cli.table import print_table
 from medrestore.engine import RestoreOptions
 from medrestore.engine.memory import usable_bytes
 from medrestore.engine.model import find_model
+from medrestore.engine.options import parse_memory
 from medrestore.errors import InputError
 from medrestore.provenance import JSON
 from medrestore.types import Modality
@@ -43,7 +43,7 @@ class Workers:
         devices: A device for each; None for that of the settings.
         scheduler: Address of a Dask scheduler, whose workers are taken instead; ``slurm`` to start one.
         time_limit: Seconds for each case.
-        max_memory: What each of them may take, where that is said.
+        max_memory: What they may take together; None for what is free or allowed.
     """
 
     count: int = 1
@@ -53,33 +53,25 @@ class Workers:
     max_memory: str | None = None
 
     def start(self) -> list[Restorer]:
-        """Return them; processes start with their first case."""
+        """Return them; processes start with their first case.
+
+        Raises:
+            ConfigError: There are to be several, or a cluster, and Dask is not installed.
+        """
         if self.scheduler is not None:
             from medrestore.batch.dask import cluster_workers
 
             return list(cluster_workers(self.scheduler, MODULE, self.time_limit, self.count))
-        count = len(self.devices) if self.devices else self.count
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        # Threads are divided; alone, a worker takes what the environment says.
-        threads = {"OMP_NUM_THREADS": str(max(1, cores // count))} if count > 1 else {}
-        return [
-            Worker(
-                (sys.executable, *MODULE),
-                environment=threads,
-                time_limit=self.time_limit,
-                changes=self._changes(index, count),
-            )
-            for index in range(count)
-        ]
+        devices = self.devices or ()
+        count = len(devices) or self.count
+        if count > 1:
+            from medrestore.batch.dask import local_workers
 
-    def _changes(self, index: int, count: int) -> dict[str, JSON]:
-        """What is its own for one of several workers: its device, and its share of the memory."""
-        changes: dict[str, JSON] = {}
-        if self.devices:
-            changes["device"] = self.devices[index]
-        if count > 1 and self.max_memory is None:
-            changes["max_memory"] = usable_bytes() // count
-        return changes
+            memory = usable_bytes() if self.max_memory is None else parse_memory(self.max_memory)
+            return list(local_workers(MODULE, count, self.time_limit, devices=devices, memory=memory))
+        changes: dict[str, JSON] = {"device": devices[0]} if devices else {}
+        alone = Worker((sys.executable, *MODULE), time_limit=self.time_limit, changes=changes)
+        return list(alone.lanes())
 
 
 def execute(

@@ -42,6 +42,10 @@ _METRICS = 22.5
 """Volumes that the metrics against a reference take."""
 
 
+REFUSED = "GB may be taken"
+"""What is said of every scan that does not fit; a batch hears it from another process, as text."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """The prediction for one scan.
@@ -189,5 +193,5 @@ def _refusal(job: _Job, smallest: Budget, limit: int) -> str:
         remedy += ", or ask for the mean without samples"
     return (
         f"{size} voxels take {smallest.peak_bytes / 1e9:.2f} GB with the smallest possible tile, "
-        f"{smallest.tile} voxels wide, and {limit / 1e9:.2f} GB may be taken ({given}); {remedy}"
+        f"{smallest.tile} voxels wide, and {limit / 1e9:.2f} {REFUSED} ({given}); {remedy}"
     )
