@@ -198,9 +198,9 @@ class VoxelNet(nn.Module):
                 skips.append(x)
                 x = self.shrink[level](x)
         for level in reversed(range(len(self.up))):
-            x = skips[level] + F.interpolate(self.grow[level](x), scale_factor=2)
+            x = F.interpolate(self.grow[level](x), scale_factor=2).add_(skips[level])
             x = self.up[level](x, embedding)
-        return unfold(self.head(F.silu(self.head_norm(x))).float())
+        return unfold(self.head(self._finish(x)).float())
 
     def stream(self, slabs: Slabs, levels: Tensor, total: int) -> Slabs:
         """Predict the noise of a volume that arrives slab by slab, in the memory of some planes.
@@ -221,7 +221,7 @@ class VoxelNet(nn.Module):
             return self._stem(slab, embedding)
 
         mixed = self._descend(through(start, slabs), embedding, total // FOLD, 0)
-        bright = through(lambda rows: F.silu(self.head_norm(rows)), mixed)
+        bright = through(self._finish, mixed)
         for out in convolve(self.head, bright, total // FOLD):
             done.put(unfold(out.float()))
             while given and done.count >= given[0]:
@@ -238,17 +238,27 @@ class VoxelNet(nn.Module):
         coarse = self._descend(halves, embedding, total // 2, level + 1)
         coarse = thin(coarse, ROWS >> (level + 2), POSITIONS)
         grown = through(lambda rows: F.interpolate(self.grow[level](rows), scale_factor=2), coarse)
-        joined = through(lambda rows: skip.take(rows.shape[2]) + rows, grown)
+        joined = through(lambda rows: rows.add_(skip.take(rows.shape[2])), grown)
         return up[level].stream(joined, embedding, total)
+
+    def _finish(self, x: Tensor) -> Tensor:
+        return F.silu(self.head_norm(x), inplace=not torch.is_grad_enabled())
 
     def _stem(self, inputs: Tensor, embedding: Tensor) -> Tensor:
         """Fold and mix the inputs in float32: at 1 % noise bfloat16 would round away a fifth of the noise."""
         with torch.autocast(inputs.device.type, enabled=False):
-            mean, scaled, departure, gain = fold(inputs.float()).chunk(INPUTS, dim=1)
-            detail = scaled - scaled.mean(dim=1, keepdim=True)
-            folded = torch.cat([mean, detail, departure, gain], dim=1).permute(0, 2, 3, 4, 1)
+            folded = fold(inputs.float()).permute(0, 2, 3, 4, 1).flatten(1, 3)
             scale = 1 + self.stem_film(embedding.float())
-            mixed: Tensor = self.stem(folded) * scale[:, None, None, None, :]
+            weight = self.stem.weight.reshape(-1, INPUTS, FOLD**3)
+            # Of m / k only the departure from the mean of its block is seen: the rest may be hundreds of k.
+            detail = weight[:, 1] - weight[:, 1].mean(dim=1, keepdim=True)
+            weight = torch.stack([weight[:, 0], detail, weight[:, 2], weight[:, 3]], dim=1).flatten(1)
+            # Scaling the weights rather than their product saves passes over the finest level.
+            mixed = torch.baddbmm(
+                (self.stem.bias * scale)[:, None], folded, (scale[:, :, None] * weight).transpose(1, 2)
+            )
+            batch, _, *size = inputs.shape
+            mixed = mixed.reshape(batch, *(n // FOLD for n in size), -1)
         # The residual stream follows the autocast type, or every addition below would run in float32.
         return mixed.to(embedding.dtype).permute(0, 4, 1, 2, 3)
 
