@@ -14,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -146,6 +148,21 @@ def test_a_dask_worker_that_is_killed_costs_one_try_and_leaves_nothing(bench):
     }
     assert not [path for path in bench.out.rglob(".*") if path.name != FOLDER]
     settle({run[who] for run in bench.runs() for who in ("pid", "dask")})
+
+
+def test_nobody_else_can_reach_the_workers_of_this_machine(bench):
+    workers = dask.local_workers(bench.module, 1)
+    try:
+        workers[0]._cluster.enter("", None)
+        cluster = workers[0]._cluster._cluster
+        assert cluster.scheduler_address.startswith("tls://127.0.0.1:")
+        with pytest.raises(OSError):
+            distributed.Client(cluster.scheduler_address, timeout=5, set_as_default=False)
+        page = f"http://127.0.0.1:{cluster.scheduler.http_server.port}/info/main/workers.html"
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(page, timeout=30)
+    finally:
+        workers[0].close()
 
 
 def test_memory_is_shared_but_by_the_case_that_is_alone(bench):

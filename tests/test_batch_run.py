@@ -140,6 +140,32 @@ def test_a_long_cause_is_cut_in_the_ledger_and_in_the_report(run):
     assert row["cause"] == cause
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from medrestore.batch import find_cases, reporting
+from medrestore.io import atomic
+real, left = atomic._flush, [int(sys.argv[3])]
+def flush(path):
+    left[0] -= 1
+    if left[0] < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(path)
+atomic._flush = flush
+reporting.write_report(Path(sys.argv[2]), find_cases(Path(sys.argv[1])).cases, "denoise")
+"""
+
+
+def test_a_kill_while_the_report_is_written_leaves_nothing_for_long(run):
+    run("a", "bad")
+    for after in range(5):  # two summaries, two pages and the report
+        killed = subprocess.run([sys.executable, "-c", KILLED, run.scans, run.out, str(after)], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    write_report(run.out, find_cases(run.scans).cases, "denoise")
+    assert not [path for path in run.out.rglob(".*") if path.name != FOLDER]
+    assert len(list((run.out / "cases").iterdir())) == 2 and (run.out / "report.html").exists()
+
+
 def test_a_crash_is_tried_once_more(run):
     entries, heard = run("once", "exit")
     assert (entries["once"].state, entries["once"].attempts) == (State.DONE, 2)

@@ -15,11 +15,12 @@ from medrestore.batch.ledger import FOLDER
 from medrestore.errors import OutputError
 
 BEAT, STALE = 30.0, 600.0  # seconds
+_GLANCE = 0.2  # seconds between looks at a lock that is waited for
 
 
 @contextlib.contextmanager
-def hold(out: Path, shard: str) -> Iterator[None]:
-    """Hold the lock of a shard while the block runs.
+def hold(out: Path, shard: str, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock of a shard while the block runs; wait for it for so many seconds.
 
     The lock is a file that exists, which works on every file system. That of a process of this machine that
     is gone is taken over; so is that of another machine if it was not touched for a while, as its holder
@@ -31,7 +32,7 @@ def hold(out: Path, shard: str) -> Iterator[None]:
     path = out / FOLDER / f"lock-{shard}.json"
     try:
         path.parent.mkdir(exist_ok=True)
-        _take(path)
+        _wait_for(path, time.monotonic() + wait)
     except OSError as error:
         raise OutputError(f"{path.parent}: cannot be written ({error.strerror or error})") from error
     done = threading.Event()
@@ -43,6 +44,18 @@ def hold(out: Path, shard: str) -> Iterator[None]:
         done.set()
         beat.join()
         path.unlink(missing_ok=True)
+
+
+def _wait_for(path: Path, until: float) -> None:
+    while True:
+        try:
+            _take(path)
+        except OutputError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_GLANCE)
+        else:
+            return
 
 
 def _touch(path: Path, done: threading.Event) -> None:

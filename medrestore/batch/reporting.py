@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from medrestore.batch.cases import Case
 from medrestore.batch.ledger import Entry, State, last_entries, pictures
-from medrestore.batch.names import results
+from medrestore.batch.names import remove, results, temporary_files
 from medrestore.report import CaseRow, write
+from medrestore.report.write import PAGES
+
+_FILES = ("summary.csv", "summary.json", "report.html")
+_HALF_A_PAGE = re.compile(r"\.[0-9a-f]{8}\.[0-9a-f]{12}\.html")
 
 
 def write_report(out: Path, cases: Sequence[Case], task: str) -> Path:
     """Write the report of all cases that any shard has brought to an end, into the folder of results.
+
+    What a run that was killed left of an earlier one is cleared away: nobody else may write at the same time.
 
     Raises:
         OutputError: It cannot be written.
     """
     entries = last_entries(out)
     rows = [_row(out, case, entries[case.id], task) for case in cases if case.id in entries]
+    for name in _FILES:
+        for left in temporary_files(out / name):
+            remove(left)
+    for page in (out / PAGES).glob(".*"):
+        if _HALF_A_PAGE.fullmatch(page.name):
+            remove(page)
     return write(out, rows, "medrestore batch")
 
 

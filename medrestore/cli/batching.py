@@ -16,6 +16,7 @@ from rich.console import Console
 
 from medrestore.batch import BatchOptions, Case, Entry, Found, Listener, Settings, State, run_batch
 from medrestore.batch.failures import Failure
+from medrestore.batch.lock import hold
 from medrestore.batch.plan import CasePlan, options_of, plan_case
 from medrestore.batch.reporting import write_report
 from medrestore.batch.roles import Restorer
@@ -32,6 +33,8 @@ from medrestore.types import Modality
 
 MODULE = ("-m", "medrestore.cli.worker")
 SOME_FAILED = 3
+_BESIDE = 250_000_000  # bytes of a Dask worker, which computes nothing itself
+_TURN = 120.0  # seconds to wait for another shard that writes the report
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,10 @@ class Workers:
         if count > 1:
             from medrestore.batch.dask import local_workers
 
-            memory = usable_bytes() if self.max_memory is None else parse_memory(self.max_memory)
+            if self.max_memory is None:
+                memory = max(usable_bytes() - count * _BESIDE, 0)
+            else:
+                memory = parse_memory(self.max_memory)
             return list(local_workers(MODULE, count, self.time_limit, devices=devices, memory=memory))
         changes: dict[str, JSON] = {"device": devices[0]} if devices else {}
         alone = Worker((sys.executable, *MODULE), time_limit=self.time_limit, changes=changes)
@@ -91,7 +97,8 @@ def execute(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _Progress(len(mine), quiet=quiet) as progress:
         entries = run_batch(found.cases, out, settings, workers.start(), options, progress)
-    write_report(out, found.cases, str(settings.restore["task"]))
+    with hold(out, "report", wait=_TURN):  # shards that end at the same time take turns
+        write_report(out, found.cases, str(settings.restore["task"]))
     failed = sum(entry.state is State.FAILED for entry in entries.values())
     if not quiet:
         done = len(entries) - failed
