@@ -10,6 +10,8 @@ import contextlib
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -156,8 +158,12 @@ def test_nobody_else_can_reach_the_workers_of_this_machine(bench):
         workers[0]._cluster.enter("", None)
         cluster = workers[0]._cluster._cluster
         assert cluster.scheduler_address.startswith("tls://127.0.0.1:")
-        with pytest.raises(OSError):
-            distributed.Client(cluster.scheduler_address, timeout=5, set_as_default=False)
+        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        port = int(cluster.scheduler_address.rpartition(":")[2])
+        wire = trusting.wrap_socket(socket.create_connection(("127.0.0.1", port)))
+        with wire, pytest.raises(ssl.SSLError, match="certificate"):
+            wire.recv(1)
         page = f"http://127.0.0.1:{cluster.scheduler.http_server.port}/info/main/workers.html"
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(page, timeout=30)
