@@ -8,6 +8,8 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_ARGS ?=
 PYTEST_ARGS ?=
+# Scans in HU for `make benchmarks`: no CT comes with this repository.
+CT_VOLUMES ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -44,6 +46,9 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python benchmarks/claims.py --speed
 	$(BIN)/python benchmarks/superres.py
 	$(BIN)/python benchmarks/uncertainty.py
+	$(BIN)/python benchmarks/batch.py
+	$(BIN)/python benchmarks/ct.py $(CT_VOLUMES:%=--volume %)
+	$(if $(CT_VOLUMES),$(BIN)/python benchmarks/superres.py --modality CT $(CT_VOLUMES:%=--volume %))
 
 docs: $(STAMPS)/docs
 	$(BIN)/mkdocs build --strict

@@ -22,7 +22,7 @@ import nibabel as nib
 import numpy as np
 from common import Truth, add_common_arguments, check_volumes, describe_machine, load_truth
 
-from medrestore.batch.ledger import State, read_entries
+from medrestore.batch.ledger import Entry, State, read_entries
 from medrestore.physics.noise import add_rician
 
 LEVEL = 0.05
@@ -98,7 +98,7 @@ def measure(name: str, way: Callable[[Path], None], out: Path, count: int) -> di
     if len(records) != count:
         raise RuntimeError(f"{name}: {len(records)} results of {count}")
     inference = [sum(record["timings"][part] for part in INFERENCE) for record in records]
-    beyond = [float(facts["seconds"]) - _inference(facts) for facts in done[LOADS.get(name, 1) :]]
+    beyond = _beyond(name, ended)
     return {
         "way": name,
         "title": (way.__doc__ or "").splitlines()[0].rstrip("."),
@@ -108,6 +108,18 @@ def measure(name: str, way: Callable[[Path], None], out: Path, count: int) -> di
         "beyond_seconds": float(np.median(beyond)) if beyond else None,
         "peak_bytes": max((facts["peak_bytes"] for facts in done), default=None),
     }
+
+
+def _beyond(name: str, ended: list[Entry]) -> list[float]:
+    """Seconds from the end of a case to the end of the next one of its process, less the inference of that.
+
+    Cases overlap, so the time that one takes by itself says nothing of what it costs. With several processes
+    one cannot tell which case followed which: there it is the time of each case by itself.
+    """
+    if name in LOADS:
+        return [float(one.facts["seconds"]) - _inference(one.facts) for one in ended[LOADS[name] :]]
+    pairs = zip(ended, ended[1:], strict=False)
+    return [after.time - before.time - _inference(after.facts) for before, after in pairs]
 
 
 def _inference(facts: dict[str, Any]) -> float:
@@ -132,7 +144,8 @@ def markdown(command: str, machine: dict[str, Any], truth: Truth, runs: list[dic
         f"`{command}`, {machine['date']}, {machine['cpu']}, {machine['cores']} cores, threads: "
         f"{machine['threads']}. {runs[0]['cases']} scans of {size} voxels, {truth.name} with Rician noise of "
         f"{LEVEL:.0%}. Inference: median of what the record calls prepare, network and measure. Beyond: "
-        "median of the rest of the time of a case in its worker, without the first case of each, which loads "
+        "with one worker, median from the end of a case to the end of the next, less inference; with "
+        "several, of the rest of the time of a case in its worker, without the first of each, which loads "
         "the model. The whole "
         "includes the start of the program and the report.",
         "",
