@@ -14,7 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import SERIES, tool, write_series
-from pydicom.uid import MRImageStorage
+from pydicom.uid import BasicTextSRStorage, MRImageStorage
 from tiny import model_folder
 
 pytest.importorskip("pynetdicom")
@@ -273,6 +273,26 @@ def test_what_cannot_be_restored_fails_alone_and_may_come_again(options, routes,
         store(node, scan, files[2:3])
         until(node, State.SENT)
     assert len(archive.images) == 6
+
+
+def test_restoring_that_takes_too_long_is_ended(options, routes, archive, scan):
+    with Node(replace(options, time_limit=0.05), routes) as node:
+        store(node, scan)
+        assert until(node, State.FAILED).reason == "not done within the time limit of 0.05 s, and ended"
+    assert archive.images == []
+
+
+def test_a_report_is_taken_and_ignored(options, routes, archive, tmp_path):
+    def edit(index, data):
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = BasicTextSRStorage
+        data.Modality = "SR"
+        del data.PixelData
+
+    write_series(tmp_path / "reports", change=edit)
+    with Node(options, routes) as node:
+        assert store(node, tmp_path / "reports") == ""
+        assert until(node, State.IGNORED).reason == "no route for its modality and description"
+        assert not (options.spool / "incoming" / SERIES).exists()
 
 
 def test_two_series_in_one_association_go_each_its_way(options, routes, scan, instant, tmp_path):

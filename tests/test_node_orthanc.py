@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -135,7 +133,7 @@ class Program:
         self._command += ["--route", folder / "routes.toml", "--port", port, "--spool", self.spool]
         self._command += ["--host", "127.0.0.1", "--rest", 1, "--patience", 600]
         self._log = (folder / "node.log").open("w")
-        self._port = port
+        self.port = port
 
     def start(self) -> None:
         self.process = subprocess.Popen(
@@ -143,15 +141,22 @@ class Program:
         )
         for _ in range(240):
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             assert self.process.poll() is None, Path(self._log.name).read_text()
             time.sleep(0.25)
         raise AssertionError("the node does not listen")
 
     def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
+        """Kill the node alone: what restores for it has to notice."""
+        self.process.kill()
         self.process.wait()
+
+    def restoring(self) -> bool:
+        """Whether a process that restores is under way."""
+        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        commands = [Path(f"/proc/{pid}/cmdline") for path in children for pid in path.read_text().split()]
+        return any(b"medrestore" in path.read_bytes() for path in commands if path.exists())
 
     def states(self) -> list[State]:
         base = sqlite3.connect(f"file:{self.spool}/ledger.sqlite?mode=ro", uri=True, timeout=60)
@@ -246,8 +251,7 @@ def test_a_node_killed_while_it_restores_gives_one_result(place, scan):
     orthanc, node = place
     upload(orthanc, scan)
     to_node(orthanc)
-    until(lambda: State.QUEUED in node.states())
-    time.sleep(1)
+    until(node.restoring)
     node.kill()
     assert orthanc.derived() == []
     node.start()
@@ -267,6 +271,30 @@ def test_an_archive_killed_meanwhile_gets_one_result(place, scan):
     until(lambda: node.states() == [State.SENT])
     assert [len(item["Instances"]) for item in orthanc.derived()] == [6]
     assert orthanc.get("/statistics")["CountInstances"] == 12
+
+
+def test_an_archive_killed_while_it_sends_gives_one_result(place, scan, tmp_path):
+    orthanc, node = place
+    count = 240
+    first = pydicom.dcmread(min(scan.iterdir()))
+    for index in range(count):
+        first.SOPInstanceUID = first.file_meta.MediaStorageSOPInstanceUID = f"{SERIES}.{index}"
+        first.InstanceNumber, first.ImagePositionPatient = index + 1, [0, 0, 2.0 * index]
+        first.save_as(tmp_path / "one.dcm", enforce_file_format=True)
+        orthanc.post("/instances", (tmp_path / "one.dcm").read_bytes())
+    (source,) = [item["ID"] for item in orthanc.series()]
+    orthanc.post("/modalities/node/store", {"Resources": [source], "Synchronous": False})
+    until(lambda: len(list(node.spool.rglob("*.dcm"))) > 3)
+    orthanc.kill()
+    came = len(list(node.spool.rglob("*.dcm")))
+    assert 3 < came < count
+    time.sleep(3)  # thrice the quiet after which a series that came whole would be restored
+    assert node.states() == [State.RECEIVING]
+    orthanc.start()
+    to_node(orthanc)
+    until(lambda: node.states() == [State.SENT])
+    assert [len(item["Instances"]) for item in orthanc.derived()] == [count]
+    assert orthanc.get("/statistics")["CountInstances"] == 2 * count
 
 
 def test_push_and_pull(place, scan, tmp_path, monkeypatch, capsys):
@@ -292,13 +320,16 @@ def test_push_and_pull(place, scan, tmp_path, monkeypatch, capsys):
     assert "does not take the association" in errors
 
 
-@pytest.mark.parametrize("series", [None, SERIES], ids=["study", "series"])
-def test_pull_from_a_dicom_node(place, scan, tmp_path, monkeypatch, capsys, series):
-    orthanc, _ = place
+@pytest.mark.parametrize("what", ["study, get", "series, get", "study, move", "series, move"])
+def test_pull_from_a_dicom_node(place, scan, tmp_path, monkeypatch, capsys, what):
+    orthanc, node = place
+    node.kill()  # its port and title are those that the archive knows
     upload(orthanc, scan)
     cli = CommandLine(monkeypatch, capsys)
     peer = f"ORTHANC@127.0.0.1:{orthanc.dicom}"
-    wanted = ["--study", STUDY, *(["--series", series] if series else [])]
+    wanted = ["--study", STUDY, *(["--series", SERIES] if "series" in what else [])]
+    if "move" in what:
+        wanted += ["--move-port", str(node.port)]
     status, _, errors = cli("pull", "--from", peer, *wanted, "-o", tmp_path / "pulled")
     assert status == 0, errors
     assert [path.name for path in (tmp_path / "pulled").iterdir()] == [SERIES]
@@ -311,6 +342,24 @@ def test_pull_from_a_dicom_node(place, scan, tmp_path, monkeypatch, capsys, seri
     status, _, errors = cli("pull", "--from", peer, *wanted, "-o", tmp_path / "none")
     assert (status, "does not take the association" in errors) == (2, True)
     assert sorted(path.name for path in tmp_path.iterdir() if "none" in path.name) == []
+
+
+def test_a_move_that_cannot_be(place, scan, tmp_path, monkeypatch, capsys):
+    orthanc, node = place
+    upload(orthanc, scan)
+    cli = CommandLine(monkeypatch, capsys)
+    common = ["pull", "--study", STUDY, "-o", tmp_path / "none", "--move-port"]
+    peer = ["--from", f"ORTHANC@127.0.0.1:{orthanc.dicom}"]
+    status, _, errors = cli(*common, node.port, *peer)
+    assert (status, "cannot be listened on" in errors) == (2, True)
+    node.kill()
+    status, _, errors = cli(*common, node.port, *peer, "--ae-title", "STRANGER")
+    assert (status, "'STRANGER', which it has to know, did not come whole" in errors) == (2, True), errors
+    status, _, errors = cli(*common, free_ports(1)[0], *peer)  # where the archive finds nobody
+    assert (status, "did not come whole" in errors) == (2, True), errors
+    status, _, errors = cli(*common, node.port, "--from", orthanc.url)
+    assert (status, "is for a DICOM node" in errors) == (2, True)
+    assert not (tmp_path / "none").exists()
 
 
 def test_an_archive_killed_while_it_is_sent_to_gets_one_result(place, scan, tmp_path, monkeypatch):

@@ -50,19 +50,29 @@ def pull(
         str | None, typer.Option(metavar="UID", help="Series instance UID; all of the study by default.")
     ] = None,
     ae_title: Annotated[str, typer.Option(help="Own AE title.")] = "MEDRESTORE",
+    move_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            help="Have a DICOM node send to this port of ours (C-MOVE), which it knows by our AE title; "
+            "C-GET by default.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
 ) -> None:
-    """Fetch a study, or one series of it, by DICOMweb (WADO) or C-GET; a folder for each series."""
+    """Fetch a study, or one series of it, by DICOMweb (WADO), C-GET or C-MOVE; a folder for each series."""
     require_extra()
     from medrestore.io import atomic_folder
     from medrestore.node.retrieve import retrieve
 
     peer = _address(source, "--from")
+    if peer.url and move_port is not None:
+        raise ConfigError("--move-port is for a DICOM node, AE@HOST:PORT; --from is a DICOMweb service")
     with atomic_folder(out) as folder:
         if peer.url:
             counts = _download(peer.url, study, series, folder)
         else:
-            counts = retrieve(peer, study, series, folder, ae_title)
+            counts = retrieve(peer, (study, series), folder, ae_title, move_port)
         if not counts:
             raise InputError(f"{source}: no image of study {study}")
     if not quiet:

@@ -26,6 +26,9 @@ def node(
     patience: Annotated[
         float, typer.Option(metavar="S", help="The same, where the transfer was cut off.")
     ] = 900.0,
+    time_limit: Annotated[
+        float, typer.Option(metavar="S", help="Longest time that restoring a series may take.")
+    ] = 3600.0,
     tls: Annotated[
         tuple[Path, Path, Path] | None,
         typer.Option(metavar="CERT KEY CA", help="Use TLS; callers need a certificate of CA."),
@@ -49,6 +52,7 @@ def node(
         quota=int(quota * _GIB),
         rest=rest,
         patience=patience,
+        time_limit=time_limit,
         tls=tls,
     )
     for number in (signal.SIGINT, signal.SIGTERM):

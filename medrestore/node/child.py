@@ -1,6 +1,7 @@
 """Restores one series in a process of its own: what kills it, kills one series and not the node.
 
-Run as ``python -m medrestore.node.child``, with a job as JSON on standard input.
+Run as ``python -m medrestore.node.child``, with a job as JSON on standard input. What went wrong, empty if
+nothing did, comes back as JSON on standard output: what libraries and plugins print may quote headers.
 """
 
 from __future__ import annotations
@@ -10,20 +11,46 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
+from typing import Any
 
-from medrestore.engine import RestoreOptions, restore
-from medrestore.io import check_derivable, read, write_dicom
+from medrestore.engine import RestoreOptions, load_model, restore
+from medrestore.errors import MedrestoreError
+from medrestore.io import check_derivable, read_series, write_dicom
 
 
 def main() -> None:
-    """Restore what standard input says; an error is a traceback and exit status 1."""
+    """Restore what standard input says."""
     _die_with(os.getppid())
-    job = json.load(sys.stdin)
-    volume = read(job["source"])
-    check_derivable(volume)
-    result = restore(volume, RestoreOptions(**job["options"]))
-    write_dicom(result.volume, Path(job["target"]), result.record, overwrite=True)
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
+        os.dup2(2, 1)
+        try:
+            _restore(json.load(sys.stdin))
+        except Exception as error:  # noqa: BLE001  whatever it is, it is the end of this series alone
+            json.dump(_described(error), answer)
+        else:
+            json.dump({"reason": ""}, answer)
+
+
+def _restore(job: dict[str, Any]) -> None:
+    """Restore every volume of a series, and write them as one."""
+    options = RestoreOptions(**job["options"])
+    volumes = read_series(job["source"])
+    check_derivable(volumes)
+    model = load_model(options, volumes[0].modality)
+    results = [restore(volume, options, model=model) for volume in volumes]
+    images, records = [result.volume for result in results], [result.record for result in results]
+    write_dicom(images, Path(job["target"]), records, overwrite=True)
+
+
+def _described(error: Exception) -> dict[str, str]:
+    """Say what went wrong without words of others, who may quote values of a header."""
+    reason = str(error)
+    if not isinstance(error, MedrestoreError):
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+    return {"reason": reason, "trace": "".join(traceback.format_tb(error.__traceback__))}
 
 
 def _die_with(parent: int) -> None:

@@ -32,6 +32,7 @@ class NodeOptions:
         patience: Seconds after which that also holds for one whose transfer was cut off.
         retry: Seconds before a result is sent again; doubled each time, up to an hour.
         attempts: How often it is sent before the node gives up until it is started again.
+        time_limit: Seconds that restoring a series may take.
         tls: Certificate, key and the authority that peers must have theirs from; None for no TLS.
     """
 
@@ -44,6 +45,7 @@ class NodeOptions:
     patience: float = 900.0
     retry: float = 10.0
     attempts: int = 20
+    time_limit: float = 3600.0
     tls: tuple[Path, Path, Path] | None = None
 
     def __post_init__(self) -> None:
@@ -51,8 +53,9 @@ class NodeOptions:
         check_ae_title(self.ae_title)
         if not 0 <= self.port < 1 << 16:
             raise ConfigError(f"port {self.port}, expected 0 to 65535")
-        if min(self.quota, self.rest, self.patience, self.retry, self.attempts) <= 0:
-            raise ConfigError("quota, rest, patience, retry and attempts of a node are positive numbers")
+        waits = (self.rest, self.patience, self.retry, self.time_limit)
+        if min(self.quota, self.attempts, *waits) <= 0:
+            raise ConfigError("quota, rest, patience, retry, attempts and time limit of a node are positive")
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,26 @@
-"""Fetching from a DICOM node by C-GET: images come over the association that asks for them."""
+"""Fetching from a DICOM node.
+
+By C-GET images come over the association that asks for them; by C-MOVE the node opens another one, to a port
+of ours that it has to know.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, StoragePresentationContexts, build_role, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelGet as StudyRootGet,
+)
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StudyRootQueryRetrieveInformationModelMove as StudyRootMove,
 )
 
 from medrestore.errors import InputError
@@ -26,61 +35,112 @@ _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _TAGS = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 
 
+class _Arrivals:
+    """Keeps the images of one study, or of one series of it, in a folder for each series."""
+
+    def __init__(self, study: str, series: str | None, folder: Path) -> None:
+        self._study, self._series, self._folder = study, series, folder
+        self._images: dict[str, set[str]] = {}
+        self.came = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images of every series; one that was sent twice is one image."""
+        return {uid: len(images) for uid, images in self._images.items()}
+
+    def keep(self, event: Any) -> int:
+        """Answer a C-STORE."""
+        try:
+            content = event.encoded_dataset()
+            head = pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=list(_TAGS))
+            of, uid, sop = (checked_uid(str(head.get(tag, ""))) for tag in _TAGS)
+            if of != self._study or self._series not in (None, uid):
+                return _CANNOT_STORE
+            (self._folder / uid).mkdir(exist_ok=True)
+            (self._folder / uid / f"{sop}.dcm").write_bytes(content)
+        except (OSError, *READ_ERRORS):
+            return _CANNOT_STORE
+        self._images.setdefault(uid, set()).add(sop)
+        self.came += 1
+        return _SUCCESS
+
+
 def retrieve(
-    source: Destination, study: str, series: str | None, folder: Path, ae_title: str
+    source: Destination,
+    query: tuple[str, str | None],
+    folder: Path,
+    ae_title: str,
+    move_port: int | None = None,
 ) -> dict[str, int]:
     """Fetch a study, or one series of it, into a folder for each series.
 
     Args:
         source: DICOM node to ask.
-        study: Study instance UID.
-        series: Series instance UID; None for all of the study.
+        query: Study instance UID, and series instance UID; None for all of the study.
         folder: Where ``SERIES/SOP.dcm`` go; to be thrown away if this raises.
         ae_title: Own AE title.
+        move_port: Port of ours, which the node knows by that title, to which it sends the images by C-MOVE;
+            None for C-GET.
 
     Returns:
         Number of images of every series.
 
     Raises:
-        InputError: The node cannot be reached, refuses, or did not send all that it has.
+        InputError: The node cannot be reached, refuses, or did not send all that it has; the port is taken.
     """
-    counts: dict[str, int] = {}
-
-    def keep(event: Any) -> int:
-        try:
-            content = event.encoded_dataset()
-            head = pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=list(_TAGS))
-            of, uid, sop = (checked_uid(str(head.get(tag, ""))) for tag in _TAGS)
-            if of != study or series not in (None, uid):
-                return _CANNOT_STORE
-            (folder / uid).mkdir(exist_ok=True)
-            (folder / uid / f"{sop}.dcm").write_bytes(content)
-        except (OSError, *READ_ERRORS):
-            return _CANNOT_STORE
-        counts[uid] = counts.get(uid, 0) + 1
-        return _SUCCESS
-
+    arrivals = _Arrivals(*query, folder)
     where = f"{source.ae_title} at {source.host}:{source.port}"
-    association = _associate(source, ae_title, [(evt.EVT_C_STORE, keep)])
-    if not association.is_established:
-        raise InputError(f"{where} does not take the association")
+    what, verb = f"{where}: study {query[0]}", "C-GET"
+    if move_port is not None:
+        # Archives differ in what they answer where they do not know the title; some just hang up.
+        what, verb = f"{what} to be sent to {ae_title!r}, which it has to know,", "C-MOVE"
+    with _listening(source, arrivals, ae_title, move_port):
+        association = _associate(source, arrivals, ae_title, get=move_port is None)
+        if not association.is_established:
+            raise InputError(f"{where} does not take the association")
+        try:
+            last = _ask(association, *query, None if move_port is None else ae_title)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise InputError(f"{what}: {verb} is not possible ({error})") from error
+        finally:
+            if association.is_established:
+                association.release()
+    _check_whole(last, arrivals.came, what)
+    return arrivals.counts
+
+
+@contextmanager
+def _listening(source: Destination, arrivals: _Arrivals, ae_title: str, port: int | None) -> Iterator[None]:
+    """Take what the source sends to a port, while it is asked to."""
+    if port is None:
+        yield
+        return
+    entity = _entity(ae_title)
+    entity.require_called_aet = True
+    entity.require_calling_aet = [str(source.ae_title)]
+    for context in StoragePresentationContexts:
+        entity.add_supported_context(str(context.abstract_syntax), list(AllTransferSyntaxes))
     try:
-        last = _ask(association, study, series)
-    except (ValueError, RuntimeError, OSError) as error:
-        raise InputError(f"{where}: C-GET of study {study} is not possible ({error})") from error
+        server = entity.start_server(("", port), block=False, evt_handlers=[(evt.EVT_C_STORE, arrivals.keep)])
+    except OSError as error:
+        raise InputError(f"port {port}: cannot be listened on ({error.strerror or error})") from error
+    try:
+        yield
     finally:
-        if association.is_established:
-            association.release()
-    _check_whole(last, sum(counts.values()), f"{where}: study {study}")
-    return counts
+        server.shutdown()  # type: ignore[union-attr]
 
 
-def _associate(source: Destination, ae_title: str, handlers: list[Any]) -> Any:
+def _entity(ae_title: str) -> AE:
     entity = AE(ae_title=ae_title)
     entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = 60, 30, 60
     entity.connection_timeout = 30
-    entity.add_requested_context(StudyRootGet)
-    kinds = sorted({str(context.abstract_syntax) for context in StoragePresentationContexts})
+    return entity
+
+
+def _associate(source: Destination, arrivals: _Arrivals, ae_title: str, *, get: bool) -> Any:
+    entity = _entity(ae_title)
+    entity.add_requested_context(StudyRootGet if get else StudyRootMove)
+    kinds = sorted({str(context.abstract_syntax) for context in StoragePresentationContexts}) if get else []
     for kind in kinds:
         entity.add_requested_context(kind, _SYNTAXES)
     return entity.associate(
@@ -88,19 +148,23 @@ def _associate(source: Destination, ae_title: str, handlers: list[Any]) -> Any:
         source.port,
         ae_title=source.ae_title,
         ext_neg=[build_role(kind, scp_role=True) for kind in kinds],
-        evt_handlers=handlers,
+        evt_handlers=[(evt.EVT_C_STORE, arrivals.keep)],
     )
 
 
-def _ask(association: Any, study: str, series: str | None) -> Dataset:
+def _ask(association: Any, study: str, series: str | None, destination: str | None) -> Dataset:
     """Return the last answer; it has no status where the connection broke."""
     query = Dataset()
     query.QueryRetrieveLevel = "SERIES" if series else "STUDY"
     query.StudyInstanceUID = study
     if series:
         query.SeriesInstanceUID = series
+    if destination is None:
+        answers = association.send_c_get(query, StudyRootGet)
+    else:
+        answers = association.send_c_move(query, destination, StudyRootMove)
     last = Dataset()
-    for status, _ in association.send_c_get(query, StudyRootGet):
+    for status, _ in answers:
         last = status
     return Dataset() if last.get("Status") in _PENDING else last
 

@@ -109,20 +109,27 @@ class Worker:
         child = subprocess.Popen(
             [sys.executable, "-m", "medrestore.node.child"],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
         )
         self._child = child
         if self._stopping.is_set():
             child.terminate()
-        _, said = child.communicate(json.dumps(job))
-        self._child = None
-        if child.returncode == 0:
-            return ""
-        lines = [line for line in said.splitlines() if line.strip()]
-        _log.debug("%s: %s", series.uid, said)
-        return lines[-1] if lines and child.returncode > 0 else f"the process ended with {child.returncode}"
+        try:
+            said, _ = child.communicate(json.dumps(job), timeout=self._options.time_limit)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            return f"not done within the time limit of {self._options.time_limit:g} s, and ended"
+        finally:
+            self._child = None
+        try:
+            answer = json.loads(said)
+        except ValueError:
+            return f"the process ended with {child.returncode}"
+        _log.debug("%s: %s", series.uid, answer.get("trace", ""))
+        return str(answer["reason"])
 
     def _fail(self, series: Series, reason: str) -> None:
         _log.error("%s: failed, %s", series.uid, reason)
