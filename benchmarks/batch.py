@@ -22,16 +22,13 @@ import nibabel as nib
 import numpy as np
 from common import Truth, add_common_arguments, check_volumes, describe_machine, load_truth
 
-from medrestore.batch.ledger import Entry, State, read_entries
+from medrestore.batch.ledger import FOLDER, State
 from medrestore.physics.noise import add_rician
 
 LEVEL = 0.05
 CLI = (sys.executable, "-c", "from medrestore.cli import main; main()")
 INFERENCE = ("prepare", "network", "measure")
 """Timings of a record that are the work itself; the rest is reading, writing, checking and waiting."""
-
-LOADS = {"two": 2, "shards": 2}
-"""How many cases are the first of a process, which load the model."""
 
 
 def make_scans(truth: Truth, folder: Path, count: int, seed: int) -> list[Path]:
@@ -90,15 +87,13 @@ def measure(name: str, way: Callable[[Path], None], out: Path, count: int) -> di
     start = time.perf_counter()
     way(out)
     wall = time.perf_counter() - start
-    ended = sorted(
-        (entry for entry in read_entries(out) if entry.state is State.DONE), key=lambda one: one.time
-    )
-    done = [entry.facts for entry in ended]
+    ledgers = _finished(out)
+    done = [one["facts"] for ledger in ledgers for one in ledger]
     records = [json.loads(path.read_text()) for path in sorted(out.glob("scan*.json"))]
     if len(records) != count:
         raise RuntimeError(f"{name}: {len(records)} results of {count}")
     inference = [sum(record["timings"][part] for part in INFERENCE) for record in records]
-    beyond = _beyond(name, ended)
+    beyond = _beyond(name, ledgers)
     return {
         "way": name,
         "title": (way.__doc__ or "").splitlines()[0].rstrip("."),
@@ -110,16 +105,28 @@ def measure(name: str, way: Callable[[Path], None], out: Path, count: int) -> di
     }
 
 
-def _beyond(name: str, ended: list[Entry]) -> list[float]:
+def _finished(out: Path) -> list[list[dict[str, Any]]]:
+    """What each ledger, one for a shard, says of the cases that were done, in their order."""
+    said = [path.read_text().splitlines() for path in sorted((out / FOLDER).glob("ledger-*.jsonl"))]
+    entries = [[json.loads(line) for line in lines] for lines in said]
+    return [[one for one in ledger if one["state"] == State.DONE] for ledger in entries]
+
+
+def _beyond(name: str, ledgers: list[list[dict[str, Any]]]) -> list[float]:
     """Seconds from the end of a case to the end of the next one of its process, less the inference of that.
 
-    Cases overlap, so the time that one takes by itself says nothing of what it costs. With several processes
-    one cannot tell which case followed which: there it is the time of each case by itself.
+    Cases overlap, so the time that one takes by itself says nothing of what it costs. With two workers one
+    cannot tell which case followed which: there it is the time of each case by itself, without the first of
+    each worker, which loads the model.
     """
-    if name in LOADS:
-        return [float(one.facts["seconds"]) - _inference(one.facts) for one in ended[LOADS[name] :]]
-    pairs = zip(ended, ended[1:], strict=False)
-    return [after.time - before.time - _inference(after.facts) for before, after in pairs]
+    if name == "two":
+        facts = [one["facts"] for one in ledgers[0][2:]]
+        return [float(one["seconds"]) - _inference(one) for one in facts]
+    return [
+        after["time"] - before["time"] - _inference(after["facts"])
+        for ledger in ledgers
+        for before, after in zip(ledger, ledger[1:], strict=False)
+    ]
 
 
 def _inference(facts: dict[str, Any]) -> float:
@@ -144,10 +151,9 @@ def markdown(command: str, machine: dict[str, Any], truth: Truth, runs: list[dic
         f"`{command}`, {machine['date']}, {machine['cpu']}, {machine['cores']} cores, threads: "
         f"{machine['threads']}. {runs[0]['cases']} scans of {size} voxels, {truth.name} with Rician noise of "
         f"{LEVEL:.0%}. Inference: median of what the record calls prepare, network and measure. Beyond: "
-        "with one worker, median from the end of a case to the end of the next, less inference; with "
-        "several, of the rest of the time of a case in its worker, without the first of each, which loads "
-        "the model. The whole "
-        "includes the start of the program and the report.",
+        "median from the end of a case to the end of the next in its process, less inference; with "
+        "two workers, of the rest of the time of a case in its worker, without the first of each, which "
+        "loads the model. The whole includes the start of the program and the report.",
         "",
         "| way | whole (s) | cases an hour | inference (s) | beyond it (s) | share | same bytes |",
         "|---|---:|---:|---:|---:|---:|---|",
