@@ -525,12 +525,32 @@ def test_a_token_goes_to_its_service_and_not_over_the_open_network(tmp_path, mon
 
 
 def test_what_could_not_be_written_does_not_count_for_the_quota(tmp_path):
-    spool = Spool(tmp_path / "spool", 1000)
+    spool = Spool(tmp_path / "spool", 2000)
     (spool.incoming("1.2")).write_text("a file where the folder of the series would be")
     for _ in range(3):
         with pytest.raises((OSError, OutputError)):
             spool.store("1.2", "1.2.1", bytes(600))
     assert spool.store("1.3", "1.3.1", bytes(600))
+
+
+def test_the_quota_keeps_room_for_results(tmp_path):
+    spool = Spool(tmp_path / "spool", 2500)
+    assert spool.store("1.2", "1.2.1", bytes(1000))
+    assert not spool.store("1.2", "1.2.2", bytes(1000))  # that of the first is still to come
+    assert not Spool(tmp_path / "spool", 2500).store("1.2", "1.2.2", bytes(1000))
+    spool.forget("1.2")
+    assert spool.store("1.2", "1.2.2", bytes(1000))
+
+
+def test_an_image_that_is_dropped_leaves_nothing(tmp_path):
+    spool = Spool(tmp_path / "spool", 2500)
+    for sop in ("1.2.1", "1.2.2"):
+        assert spool.store("1.2", sop, bytes(500))
+    spool.drop("1.2", "1.2.2")
+    assert [path.name for path in spool.incoming("1.2").iterdir()] == ["1.2.1.dcm"]
+    spool.drop("1.2", "1.2.1")
+    assert not spool.incoming("1.2").exists()
+    assert spool.store("1.2", "1.2.3", bytes(1200))
 
 
 def test_a_result_that_is_no_dicom_file_is_an_error_and_not_the_end(tmp_path):

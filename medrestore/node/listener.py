@@ -123,7 +123,10 @@ class Listener:
         if not self._spool.store(series.uid, sop, content):
             _log.warning("%s: refused an image, the quota of the spool is used up", series.uid)
             return NO_ROOM
-        return SUCCESS if self._ledger.stored(sop, series, association) else LATE
+        if self._ledger.stored(sop, series, association):
+            return SUCCESS
+        self._spool.drop(series.uid, sop)
+        return LATE
 
 
 def server_context(options: NodeOptions) -> ssl.SSLContext | None:

@@ -16,6 +16,8 @@ from medrestore.io import atomic_write
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH = 64
+# Of the quota an image takes twice its size: the result, which is about as large, must find room as well.
+_ROOM = 2
 _TAGS = (
     "SOPInstanceUID",
     "SeriesInstanceUID",
@@ -42,7 +44,7 @@ class Spool:
                 folder.mkdir(parents=folder == self.root, exist_ok=True)
             for leftover in [*self.root.glob("*/.*"), *self.root.glob("incoming/*/.*")]:
                 _remove(leftover)
-            self._used = _size(root)
+            self._used = self._count()
         except OSError as error:
             raise OutputError(f"{root}: cannot be the spool ({error.strerror or error})") from error
 
@@ -56,10 +58,11 @@ class Spool:
 
     def store(self, series: str, sop: str, content: bytes) -> bool:
         """Keep an image, flushed to disk; False if it would go beyond the quota."""
+        room = _ROOM * len(content)
         with self._lock:
-            if self._used + len(content) > self.quota:
+            if self._used + room > self.quota:
                 return False
-            self._used += len(content)
+            self._used += room
         try:
             folder = self.incoming(series)
             folder.mkdir(exist_ok=True)
@@ -67,7 +70,7 @@ class Spool:
                 temporary.write_bytes(content)
         except BaseException:
             with self._lock:
-                self._used -= len(content)
+                self._used -= room
             raise
         return True
 
@@ -77,7 +80,18 @@ class Spool:
             _remove(self.incoming(uid))
             _remove(self.result(uid))
         with self._lock:
-            self._used = _size(self.root)
+            self._used = self._count()
+
+    def drop(self, series: str, sop: str) -> None:
+        """Remove one image that came in."""
+        with self._lock:
+            (self.incoming(series) / f"{checked_uid(sop)}.dcm").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others of the series are there
+                self.incoming(series).rmdir()
+            self._used = self._count()
+
+    def _count(self) -> int:
+        return _ROOM * _size(self.root / "incoming")
 
 
 def _size(root: Path) -> int:
