@@ -42,7 +42,7 @@ for line in sys.stdin:
     log = Path(job["root"]).parent / "runs.txt"
     with log.open("a") as stream:
         stream.write(json.dumps({
-            "name": name, "pid": os.getpid(), "dask": os.getppid(), "threads": os.environ["OMP_NUM_THREADS"],
+            "name": name, "pid": os.getpid(), "dask": os.getppid(), "threads": os.environ.get("OMP_NUM_THREADS"),
             **restore
         }) + "\\n")
     say(event="stage", stage="restore", share=0.5)
