@@ -42,8 +42,8 @@ for line in sys.stdin:
     log = Path(job["root"]).parent / "runs.txt"
     with log.open("a") as stream:
         stream.write(json.dumps({
-            "name": name, "pid": os.getpid(), "dask": os.getppid(), "threads": os.environ.get("OMP_NUM_THREADS"),
-            **restore
+            "name": name, "pid": os.getpid(), "dask": os.getppid(),
+            "threads": os.environ.get("OMP_NUM_THREADS"), **restore
         }) + "\\n")
     say(event="stage", stage="restore", share=0.5)
     out, tries = Path(job["out"]), log.read_text().count(name)

@@ -62,13 +62,14 @@ def test_a_worker_that_crashes_says_where_it_was(tmp_path):
     """A plugin that ends the process: the traceback of all threads is in the ledger."""
     nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4)), tmp_path / "a.nii")
     crash = (
-        "import os, signal, medrestore.cli.worker as worker\n"
-        "def restore_and_crash(job, channel): os.kill(os.getpid(), signal.SIGSEGV)\n"
-        "worker._restore = restore_and_crash\n"
+        "import signal, medrestore.cli.worker as worker\n"
+        "def restore_and_crash(self, guest, voice): signal.raise_signal(signal.SIGSEGV)\n"
+        "worker.Desk._restore = restore_and_crash\n"
         "worker.main()"
     )
     worker = Worker((sys.executable, "-c", crash))
     job = {"case": "0", "root": str(tmp_path), "source": "a.nii", "out": str(tmp_path / "b"), "restore": {}}
+    job |= {"modality": "MR", "series": None, "reference": None}
     try:
         answer = worker.run(job)
     finally:

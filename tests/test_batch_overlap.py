@@ -121,7 +121,9 @@ def test_a_crash_is_counted_where_it_is_certain_whose_it_is(run):
         "z": ("done", 1),
     }
     assert "SIGSEGV" in entries["segv"].cause and heard.tries == [("segv.nii", "as it was")]
-    assert [alone for name, alone, _ in run.runs() if name == "segv.nii"] == ["False", "True", "True"]
+    # This worker lets others in beside what is to be alone: a death that they shared is not counted.
+    first, *others = [alone for name, alone, _ in run.runs() if name == "segv.nii"]
+    assert first == "False" and len(others) >= 2 and set(others) == {"True"}
 
 
 def test_what_crashes_while_it_is_read_costs_the_one_that_is_restored_nothing(run):

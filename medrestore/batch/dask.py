@@ -7,6 +7,7 @@ the case is done again. On a cluster the folders of scans and of results have th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -132,7 +133,9 @@ class _Cluster:
                 return
             self._client.close()
             if self._cluster is not None:
-                self._cluster.close()
+                # Dask's own closing may fail where a batch is ended in a bad moment; they end with it.
+                with contextlib.suppress(Exception):
+                    self._cluster.close()
 
     def _hear(self, event: tuple[float, Any]) -> None:
         said = event[1]
