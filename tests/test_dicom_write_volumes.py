@@ -264,7 +264,8 @@ def test_the_standard_deviation_of_an_enhanced_image(tmp_path):
     assert report.slope < 1e-3
 
 
-def test_enhanced_ct_is_in_hounsfield_units(tmp_path):
+def enhanced_ct(path, lean=0.0, tilt=None):
+    """An enhanced CT of 7 slices, each moved by `lean` mm along the columns against the one before."""
     kind = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
     said = {"PixelPresentation": "MONOCHROME", "VolumetricProperties": "VOLUME"}
     said["VolumeBasedCalculationTechnique"] = "NONE"
@@ -280,11 +281,20 @@ def test_enhanced_ct_is_in_hounsfield_units(tmp_path):
         "PixelValueTransformationSequence": item(RescaleSlope=1, RescaleIntercept=-1024, RescaleType="HU"),
         "FrameVOILUTSequence": item(WindowCenter=40, WindowWidth=400),
     }
+    if tilt is not None:
+        acquired["CTAcquisitionDetailsSequence"].GantryDetectorTilt = tilt
     groups = [frame(k, np.eye(3), **acquired) for k in range(7)]
+    for k, group in enumerate(groups):
+        x, y, z = group.PlanePositionSequence[0].ImagePositionPatient
+        group.PlanePositionSequence[0].ImagePositionPatient = [x, float(y) + k * lean, z]
     said |= {"ImageType": kind, "AcquisitionDateTime": "20240102101112", "AcquisitionDuration": 1.0}
     said |= {"ContentDate": "20240102", "ContentTime": "101112", "StudyInstanceUID": "1.2"}
     said["Manufacturer"] = "Acme"
-    enhanced(tmp_path / "in.dcm", voxels(), groups, kind=EnhancedCTImageStorage, **said)
+    enhanced(path, voxels(), groups, kind=EnhancedCTImageStorage, **said)
+
+
+def test_enhanced_ct_is_in_hounsfield_units(tmp_path):
+    enhanced_ct(tmp_path / "in.dcm")
     volumes, report = rewritten(tmp_path / "in.dcm", tmp_path / "out")
     (data,) = images(tmp_path / "out")
     assert data.SOPClassUID == EnhancedCTImageStorage
@@ -368,6 +378,17 @@ def test_a_tilt_that_was_mended_is_not_claimed_any_more(tmp_path):
     assert not [data for data in images(tmp_path / "out") if "GantryDetectorTilt" in data]
     (image,) = converted(tmp_path / "out", tmp_path / "nii").values()
     assert differing([read(tmp_path / "out")], image).size == 0
+
+
+def test_a_tilt_of_an_enhanced_image_is_not_claimed_any_more_either(tmp_path):
+    enhanced_ct(tmp_path / "in.dcm", lean=0.5, tilt=-11.0)
+    volume = read(tmp_path / "in.dcm", policy=ReadPolicy(on_tilt="resample"))
+    write_dicom(volume, tmp_path / "out", record_of(volume))
+    (data,) = images(tmp_path / "out")
+    details = [group.CTAcquisitionDetailsSequence[0] for group in data.PerFrameFunctionalGroupsSequence]
+    assert not [item for item in details if "GantryDetectorTilt" in item]
+    assert {item.RotationDirection for item in details} == {"CW"}  # what is still true is still there
+    same_volumes(read_series(tmp_path / "out"), [volume], atol=0.51)
 
 
 def test_values_that_are_not_the_rescaled_ones(tmp_path):

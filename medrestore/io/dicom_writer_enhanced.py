@@ -113,6 +113,7 @@ def _shared_groups(series: DerivedSeries, item: DerivedSlice) -> Dataset:
         set_window(window, series.window)
         group.FrameVOILUTSequence = [window]
     _set_frame_type(series, group)
+    _forget_tilt(series, group)
     return group
 
 
@@ -139,6 +140,7 @@ def _frame_groups(series: DerivedSeries, item: DerivedSlice) -> Dataset:
         ),
     ]
     _set_frame_type(series, group)
+    _forget_tilt(series, group)
     return group
 
 
@@ -161,6 +163,13 @@ def _set_frame_type(series: DerivedSeries, group: Dataset) -> None:
         for item in group.get(name) or ():
             flavour = [*(item.get("FrameType") or []), "", "", ""][2] or "NONE"
             item.FrameType = ["DERIVED", "PRIMARY", flavour, how]
+
+
+def _forget_tilt(series: DerivedSeries, group: Dataset) -> None:
+    """Say no more of a tilted gantry once the stack was resampled: readers would shift the slices again."""
+    if series.what.resampled:
+        for item in group.get("CTAcquisitionDetailsSequence") or ():
+            item.pop("GantryDetectorTilt", None)
 
 
 def _set_kind(data: Dataset, groups: Sequence[Dataset]) -> None:
