@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import CommandLine, model_folder, noisy, phantom, save
+from tiny import CommandLine, model_folder, scan_folder
 
 from medrestore.batch.ledger import FOLDER
 from medrestore.engine import budget, calibration
@@ -24,11 +24,7 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture
 def scans(tmp_path):
-    root = tmp_path / "scans"
-    (root / "sub").mkdir(parents=True)
-    for index, name in enumerate(NAMES):
-        save(root / name, noisy(phantom(16), 0.05, seed=index))
-    return root
+    return scan_folder(tmp_path / "scans", NAMES, size=16)
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -22,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import CommandLine, model_folder, noisy, phantom, save
+from tiny import CommandLine, batch_command, model_folder, phantom, save, scan_folder
 
 from medrestore.batch import BatchOptions, Listener, Settings, State, dask, find_cases, run_batch
 from medrestore.batch.ledger import FOLDER
@@ -280,15 +279,7 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture
 def scans(tmp_path):
-    root = tmp_path / "scans"
-    (root / "sub").mkdir(parents=True)
-    for index, name in enumerate(("a_T1w.nii.gz", "b_T1w.nii", "sub/Zq7Canary_T1w.nii.gz")):
-        save(root / name, noisy(phantom(24), 0.05, seed=index))
-    return root
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-c", "from medrestore.cli import main; main()", "batch", *map(str, arguments)]
+    return scan_folder(tmp_path / "scans", ("a_T1w.nii.gz", "b_T1w.nii", "sub/Zq7Canary_T1w.nii.gz"))
 
 
 def marked(mark: str) -> set[int]:
@@ -306,7 +297,7 @@ def begun(scans: Path, out: Path, model: Path) -> Iterator[tuple[subprocess.Pope
     """Start a batch with two workers; give it when a case is being restored, with its mark."""
     mark = f"medrestore-dask-{os.getpid()}-{time.monotonic_ns()}"
     process = subprocess.Popen(
-        command(scans, "-o", out, "--model", model, "--workers", 2),
+        batch_command(scans, "-o", out, "--model", model, "--workers", 2),
         env={**os.environ, "MARK": mark},
         stderr=subprocess.PIPE,
         text=True,
@@ -343,7 +334,7 @@ def test_however_it_ends_no_process_is_left(scans, tiny_model, tmp_path, how):
     assert bool(list(out.glob(f"{FOLDER}/lock-*"))) == (how == "kill")
     one = tmp_path / "one"
     for folder in (out, one):
-        subprocess.run(command(scans, "-o", folder, "--model", tiny_model, "-q"), check=True)
+        subprocess.run(batch_command(scans, "-o", folder, "--model", tiny_model, "-q"), check=True)
     assert images(out) == images(one) and len(images(one)) == 3
     assert not [path for path in out.rglob(".*") if path.name != FOLDER]
 
@@ -351,9 +342,9 @@ def test_however_it_ends_no_process_is_left(scans, tiny_model, tmp_path, how):
 @pytest.mark.slow
 def test_the_number_of_workers_changes_no_byte(scans, tiny_model, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run(command(scans, "-o", one, "--model", tiny_model, "-q"), check=True)
+    subprocess.run(batch_command(scans, "-o", one, "--model", tiny_model, "-q"), check=True)
     ran = subprocess.run(
-        command(scans, "-o", two, "--model", tiny_model, "--workers", 2),
+        batch_command(scans, "-o", two, "--model", tiny_model, "--workers", 2),
         capture_output=True,
         text=True,
         check=True,

@@ -21,7 +21,7 @@ import nibabel as nib
 import pydicom
 import pytest
 from dicom_series import write_series
-from tiny import CommandLine, model_folder, noisy, phantom, save
+from tiny import CommandLine, batch_command, model_folder, scan_folder
 
 from medrestore.batch import BatchOptions, Listener, Settings, Shard, State, find_cases, run_batch
 from medrestore.batch.ledger import FOLDER, last_entries
@@ -301,15 +301,7 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture
 def scans(tmp_path):
-    root = tmp_path / "scans"
-    (root / "sub").mkdir(parents=True)
-    for index, name in enumerate(("a_T1w.nii.gz", "b_T1w.nii", "sub/c_T1w.nii.gz")):
-        save(root / name, noisy(phantom(24), 0.05, seed=index))
-    return root
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-c", "from medrestore.cli import main; main()", "batch", *map(str, arguments)]
+    return scan_folder(tmp_path / "scans", ("a_T1w.nii.gz", "b_T1w.nii", "sub/c_T1w.nii.gz"))
 
 
 def images(out: Path) -> dict[str, bytes]:
@@ -344,19 +336,19 @@ def test_a_folder_without_scans_is_refused(cli, tmp_path):
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_bytes_of_a_quiet_run(scans, tiny_model, tmp_path):
     quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    subprocess.run(command(scans, "-o", quiet, "--model", tiny_model, "-q"), check=True)
+    subprocess.run(batch_command(scans, "-o", quiet, "--model", tiny_model, "-q"), check=True)
     assert len(images(quiet)) == 3
     mark = f"medrestore-test-{os.getpid()}"
     for wait in (0.5, 4.0, 5.0, 6.0):
         process = subprocess.Popen(
-            command(scans, "-o", killed, "--model", tiny_model, "-q"), env={**os.environ, "MARK": mark}
+            batch_command(scans, "-o", killed, "--model", tiny_model, "-q"), env={**os.environ, "MARK": mark}
         )
         time.sleep(wait)
         process.send_signal(signal.SIGKILL)
         process.wait()
         settle(mark)
     done = {case for case, entry in last_entries(killed).items() if entry.state is State.DONE}
-    subprocess.run(command(scans, "-o", killed, "--model", tiny_model, "-q"), check=True)
+    subprocess.run(batch_command(scans, "-o", killed, "--model", tiny_model, "-q"), check=True)
     assert images(killed) == images(quiet)
     lines = [json.loads(line) for line in (killed / FOLDER / "ledger-whole.jsonl").read_text().splitlines()]
     finished = [line["case"] for line in lines if line["state"] == "done"]
@@ -382,7 +374,7 @@ def environments() -> Iterator[bytes]:
 def test_asked_to_end_it_ends_its_worker_and_gives_the_folder_free(scans, tiny_model, tmp_path):
     out, mark = tmp_path / "out", f"medrestore-term-{os.getpid()}"
     process = subprocess.Popen(
-        command(scans, "-o", out, "--model", tiny_model, "-q"),
+        batch_command(scans, "-o", out, "--model", tiny_model, "-q"),
         env={**os.environ, "MARK": mark},
         stderr=subprocess.PIPE,
     )
@@ -407,7 +399,7 @@ def test_a_disk_that_fills_up_leaves_nothing_partial(scans, tiny_model, tmp_path
         pytest.skip("a small file system cannot be mounted here (not root)")
     try:
         stopped = subprocess.run(
-            command(scans, "-o", small / "out", "--model", tiny_model),
+            batch_command(scans, "-o", small / "out", "--model", tiny_model),
             capture_output=True,
             text=True,
             check=False,
@@ -418,7 +410,7 @@ def test_a_disk_that_fills_up_leaves_nothing_partial(scans, tiny_model, tmp_path
         for name in before:
             nib.load(small / "out" / name).get_fdata()
         subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
-        subprocess.run(command(scans, "-o", small / "out", "--model", tiny_model, "-q"), check=True)
+        subprocess.run(batch_command(scans, "-o", small / "out", "--model", tiny_model, "-q"), check=True)
         after = images(small / "out")
         assert len(after) == 3 and {name: after[name] for name in before} == before
     finally:
@@ -457,7 +449,7 @@ def test_nothing_that_names_a_patient_is_written(scans, tiny_model, tmp_path):
     (scans / "broken_T1w.nii").write_bytes((scans / "b_T1w.nii").read_bytes()[:2000])
     out = tmp_path / "out"
     ran = subprocess.run(
-        command(scans, "-o", out, "--model", tiny_model, "--force", "--format", "nifti"),
+        batch_command(scans, "-o", out, "--model", tiny_model, "--force", "--format", "nifti"),
         capture_output=True,
         text=True,
         check=False,

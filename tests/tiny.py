@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -92,3 +94,16 @@ class CommandLine:
             status = int(stop.code or 0)
         found = self._capsys.readouterr()
         return status, found.out, found.err
+
+
+def scan_folder(root: Path, names: Iterable[str], size: int = 24) -> Path:
+    """Write a noisy phantom for each name, with other noise in each; return the folder."""
+    for index, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        save(root / name, noisy(phantom(size), 0.05, seed=index))
+    return root
+
+
+def batch_command(*arguments: object) -> list[str]:
+    """Return what starts `medrestore batch` in a process of its own."""
+    return [sys.executable, "-c", "from medrestore.cli import main; main()", "batch", *map(str, arguments)]
