@@ -7,8 +7,9 @@ import pytest
 from tiny import CommandLine, save
 
 from medrestore.engine.noise_ct import estimate_ct_noise
+from medrestore.io import read
 from medrestore.training import anatomy, ct_corpus, load_config
-from medrestore.training.config import AugmentationOptions, CtOptions
+from medrestore.training.config import AugmentationOptions, CtOptions, DataOptions
 from medrestore.training.contrast import Orientation, random_orientation
 from medrestore.training.corpus import Corpus
 from medrestore.training.ct_noise import FLOOR, NoiseBank, smoothed, unit_noise, with_ct_noise
@@ -83,9 +84,8 @@ def last_score(log) -> float:
 
 def bank_of(scan: np.ndarray) -> NoiseBank:
     model = np.maximum(scan / 1000 + 1, 0)
-    return NoiseBank(
-        [unit_noise(model, (6.0, 6.0, 3.0), CtOptions(kernels=("soft",)), np.random.default_rng(0))]
-    )
+    noise = unit_noise(model, (6.0, 6.0, 3.0), CtOptions(kernels=("soft",)), np.random.default_rng(0))
+    return NoiseBank([noise], own=[0.0])
 
 
 def test_a_patch_and_its_noise_are_cut_and_turned_alike():
@@ -95,7 +95,7 @@ def test_a_patch_and_its_noise_are_cut_and_turned_alike():
 
     def degrade(clean, place, rng):
         np.testing.assert_allclose(clean, place.cut(volume, 16), rtol=1e-6)
-        return with_ct_noise(clean, place, NoiseBank([volume[None]]), config, rng)
+        return with_ct_noise(clean, place, NoiseBank([volume[None]], [0.0]), config, rng)
 
     options = AugmentationOptions(tone_curve=0, bias_field=0, scale=0)
     batch = PatchSampler(corpus, 16, options, degrade).batch(12, (1, 2))
@@ -141,6 +141,35 @@ def test_the_model_is_told_the_level_and_draws_differ():
     clipped = CtOptions(noise=(0.1, 0.1), clipped=1.0)
     air = with_ct_noise(0 * clean, place, bank, clipped, np.random.default_rng(0))
     assert air.scan.min() == pytest.approx(FLOOR)
+
+
+def test_a_scan_gets_no_weaker_noise_than_its_own():
+    clean, place = np.ones((16, 16, 16), dtype=np.float32), Place(0, (8, 8, 2))
+    fields = bank_of(np.maximum(section(), -1000)).fields
+    options = CtOptions(noise=(0.01, 0.1), estimate_error=0.0)
+
+    def told(own: float) -> list[float]:
+        bank = NoiseBank(fields, [own])
+        return [with_ct_noise(clean, place, bank, options, np.random.default_rng(i)).sigma for i in range(40)]
+
+    assert min(told(0.0)) < 0.015
+    assert 0.05 <= min(told(0.05)) < 0.06
+    assert told(0.3) == pytest.approx([0.1] * 40)
+
+
+def test_the_noise_that_a_scan_has_is_read_before_it_is_cleaned(tmp_path):
+    noisy = section(96, 24) + np.random.default_rng(0).normal(0, 40, (96, 96, 24)).astype(np.float32)
+    volume = read(save(tmp_path / "noisy.nii", noisy, spacing=0.6))
+    options = DataOptions(
+        roots=(), scans=(), spacings_mm=(), slices_mm=(2.4,), denoise_with="ct-denoise", denoise_above=0.005
+    )
+    (whole, _, own), (thick, step, less) = ct_corpus.resolutions(volume, options)
+    assert own == pytest.approx(0.040, rel=0.15)
+    assert less == pytest.approx(0.020, rel=0.2)
+    assert step[2] == pytest.approx(2.4)
+    assert thick.shape[2] == 6
+    inside = (slice(40, 56), slice(60, 76))
+    assert whole[inside].std() < 0.01
 
 
 def test_smoothing_changes_the_texture_and_not_the_level():

@@ -70,7 +70,7 @@ class LoopOptions:
         seed: Seed of everything random.
         checkpoint_minutes: Time between checkpoints.
         validate_steps: Updates between validations; 0 for none.
-        bfloat16: Whether matrix work runs in bfloat16.
+        bfloat16: Whether matrix work runs in bfloat16; None where the device has it natively.
     """
 
     steps: int
@@ -86,7 +86,7 @@ class LoopOptions:
     seed: int = 1
     checkpoint_minutes: float = 5.0
     validate_steps: int = 1000
-    bfloat16: bool = True
+    bfloat16: bool | None = None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -170,6 +170,8 @@ class AugmentationOptions:
         tone_curve: Probability of another contrast.
         bias_field: Probability of a smooth change of brightness.
         blur: Probability of a loss of resolution, as averaging, motion and interpolation leave it.
+        blur_width: Smallest and largest standard deviation of it, in voxels.
+        lesions: Probability of small bright and dark ellipsoids in the tissue.
         scale: Standard deviation of the logarithm of the overall brightness.
         synthetic: Probability of a patch from a label map, where there are label maps.
     """
@@ -177,6 +179,8 @@ class AugmentationOptions:
     tone_curve: float = 0.35
     bias_field: float = 0.3
     blur: float = 0.0
+    blur_width: tuple[float, float] = (0.3, 0.9)
+    lesions: float = 0.0
     scale: float = 0.35
     synthetic: float = 0.2
 

@@ -9,6 +9,9 @@ from scipy import ndimage
 
 from medrestore.types import FloatArray, RealArray
 
+DARK = 0.12
+"""Below it is background, in units in which 1 is the bright end of the tissue."""
+
 
 @dataclass(frozen=True)
 class Orientation:
@@ -67,10 +70,39 @@ def random_bias_field(shape: tuple[int, ...], rng: np.random.Generator, strength
     return np.asarray(np.exp(log), dtype=np.float32)
 
 
-def random_blur(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Lower the resolution by a Gaussian of 0.3 to 0.9 voxels, the same along all axes or one for each."""
-    widths = rng.uniform(0.3, 0.9, 1 if rng.random() < 0.5 else 3)
-    return np.asarray(ndimage.gaussian_filter(patch, np.broadcast_to(widths, 3), truncate=3))
+def random_blur(patch: FloatArray, widths: tuple[float, float], rng: np.random.Generator) -> FloatArray:
+    """Lower the resolution by a Gaussian, the same along all axes or one for each.
+
+    Args:
+        patch: (X, Y, Z).
+        widths: Smallest and largest standard deviation in voxels; drawn evenly in the logarithm.
+        rng: Source of randomness.
+    """
+    low, high = np.log(widths)
+    drawn = np.exp(rng.uniform(low, high, 1 if rng.random() < 0.5 else 3))
+    return np.asarray(ndimage.gaussian_filter(patch, np.broadcast_to(drawn, 3), truncate=3))
+
+
+def random_lesions(patch: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Put 5 to 40 small ellipsoids into tissue, brighter or darker than what is there.
+
+    No atlas of anatomy has them, and a model that never saw a small isolated structure takes it for noise.
+    Radii are 1 to 4 voxels, contrasts 0.03 to 0.5 of the bright end of tissue, edges as soft as a partial
+    volume makes them.
+    """
+    patch = patch.copy()
+    tissue = np.argwhere(patch > DARK)
+    for centre in rng.choice(tissue, min(len(tissue), int(rng.integers(5, 41)))):
+        radii = np.exp(rng.uniform(0, np.log(4))) * rng.uniform(0.7, 1.3, 3)
+        contrast = np.exp(rng.uniform(np.log(0.03), np.log(0.5))) * rng.choice((-1, 1))
+        low = np.maximum(centre - 7, 0)
+        box = tuple(slice(a, b) for a, b in zip(low, centre + 8, strict=True))
+        offsets = np.meshgrid(*(np.arange(n) for n in patch[box].shape), indexing="ij", sparse=True)
+        parts = [np.square((o + a - c) / r) for o, a, c, r in zip(offsets, low, centre, radii, strict=True)]
+        # Signed distance in voxels, about: a voxel across the edge is covered in part.
+        depth = (1 - np.sqrt(parts[0] + parts[1] + parts[2])) * radii.min()
+        patch[box] += np.float32(contrast) * np.clip(depth + 0.5, 0, 1).astype(np.float32)
+    return np.maximum(patch, 0)
 
 
 def synthesise(labels: RealArray, size: int, rng: np.random.Generator) -> FloatArray:

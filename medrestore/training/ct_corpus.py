@@ -18,18 +18,12 @@ from medrestore.training.config import CtOptions, DataOptions, TrainConfig
 from medrestore.training.corpus import THIN, Corpus, find, names
 from medrestore.training.ct_noise import FLOOR, NoiseBank, unit_noise
 from medrestore.training.grids import at_spacing, in_slices, trim_air
-from medrestore.types import FloatArray
+from medrestore.types import FloatArray, Modality
 from medrestore.volume import Volume
 
-LIFT = 1700.0
-"""Added to HU before a model of magnitude images sees them: its noise is Gaussian far from zero."""
-
-STRONGER = 1.3
-"""Correlated noise has more power at low frequencies than white noise of its deviation; a model of white
-noise is told so much more."""
-
-Scan = tuple[FloatArray, tuple[float, ...]]
-"""A volume (X, Y, Z) in units of the attenuation of water, and its voxel sizes in mm."""
+Scan = tuple[FloatArray, tuple[float, ...], float]
+"""A volume (X, Y, Z) in units of the attenuation of water, its voxel sizes in mm, and the level of the noise
+that it was measured with, in the same units."""
 
 
 def load_ct(config: TrainConfig, options: CtOptions, base: Path, work: Path) -> tuple[Corpus, NoiseBank]:
@@ -53,12 +47,13 @@ def load_ct(config: TrainConfig, options: CtOptions, base: Path, work: Path) -> 
         scans = [scan for path in scan_paths for scan in resolutions(read(path), config.data)]
         phantoms = _phantoms(options.phantoms, config.loop.seed, label_paths)
         rng = np.random.default_rng((config.loop.seed, 2))
-        made = [(voxels, unit_noise(voxels, step, options, rng)) for voxels, step in scans + phantoms]
-        arrays = {f"scan{i}": voxels for i, (voxels, _) in enumerate(made)}
-        arrays |= {f"noise{i}": noise for i, (_, noise) in enumerate(made)}
+        found = scans + phantoms
+        arrays = {f"scan{i}": voxels for i, (voxels, _, _) in enumerate(found)}
+        arrays |= {f"noise{i}": unit_noise(*scan[:2], options, rng) for i, scan in enumerate(found)}
+        arrays["own"] = np.array([own for _, _, own in found], dtype=np.float32)
         work.mkdir(parents=True, exist_ok=True)
         np.savez(kept, key=np.array(key), **arrays)  # type: ignore[arg-type]
-    count = len(arrays) // 2
+    count = len(arrays["own"])
     corpus = Corpus(
         [arrays[f"scan{i}"] for i in range(count)],
         [],
@@ -66,7 +61,7 @@ def load_ct(config: TrainConfig, options: CtOptions, base: Path, work: Path) -> 
         phantoms=options.phantoms,
         in_plane=True,
     )
-    return corpus, NoiseBank([arrays[f"noise{i}"] for i in range(count)])
+    return corpus, NoiseBank([arrays[f"noise{i}"] for i in range(count)], arrays["own"].tolist())
 
 
 def _key(config: TrainConfig, options: CtOptions, paths: list[Path]) -> str:
@@ -90,21 +85,31 @@ def resolutions(volume: Volume, options: DataOptions) -> list[Scan]:
     """Return a scan as it is to be learnt from: cleaned, and at each voxel size of the options."""
     spacing = tuple(float(step) for step in volume.spacing)
     units = model_units(Intensity.ATTENUATION, volume.array)
-    hounsfield = units.from_model(trim_air(units.to_model(without_padding(volume.array))))
-    if options.denoise_with is not None:
-        hounsfield = cleaned(hounsfield, volume, options)
-    voxels = np.maximum(smooth_air(units.to_model(hounsfield)), np.float32(FLOOR))
-    found: list[Scan] = [(voxels, spacing)]
+    measured = units.from_model(trim_air(units.to_model(without_padding(volume.array))))
+    voxels = cleaned(measured, volume, options) if options.denoise_with is not None else measured
+    voxels = np.maximum(smooth_air(units.to_model(voxels)), np.float32(FLOOR))
+    found = at_each_size(voxels, spacing, options)
+    noise = [estimate_ct_noise(scan) / 1000 for scan, _ in at_each_size(measured, spacing, options)]
+    return [
+        (np.maximum(np.ascontiguousarray(scan, dtype=np.float32), np.float32(FLOOR)), step, own)
+        for (scan, step), own in zip(found, noise, strict=True)
+    ]
+
+
+def at_each_size(
+    voxels: FloatArray, spacing: tuple[float, ...], options: DataOptions
+) -> list[tuple[FloatArray, tuple[float, ...]]]:
+    """Return (X, Y, Z) voxels as they are and at each larger voxel size of the options, with their sizes."""
+    found = [(voxels, spacing)]
     for target in options.spacings_mm:
         if min(spacing) < 0.85 * target:
-            lowered = np.maximum(at_spacing(voxels, spacing, target), np.float32(FLOOR))
-            found.append((lowered, tuple(max(step, target) for step in spacing)))
+            found.append((at_spacing(voxels, spacing, target), tuple(max(step, target) for step in spacing)))
     if max(spacing) <= THIN:
         for thickness in options.slices_mm:
             count = round(thickness / spacing[2])
             thick = in_slices(voxels, spacing, thickness, axis=2)
             found.append((thick, (spacing[0], spacing[1], spacing[2] * count)))
-    return [(np.ascontiguousarray(array, dtype=np.float32), step) for array, step in found]
+    return found
 
 
 def cleaned(hounsfield: FloatArray, volume: Volume, options: DataOptions) -> FloatArray:
@@ -119,9 +124,8 @@ def cleaned(hounsfield: FloatArray, volume: Volume, options: DataOptions) -> Flo
     if sigma < options.denoise_above * 1000:
         return hounsfield
     geometry = volume.geometry.cropped(tuple(slice(0, n) for n in hounsfield.shape))
-    lifted = Volume(hounsfield + np.float32(LIFT), geometry, volume.modality)
-    wish = RestoreOptions(model=options.denoise_with, noise=STRONGER * sigma, force=True)
-    return np.asarray(restore(lifted, wish).volume.array - np.float32(LIFT), dtype=np.float32)
+    wish = RestoreOptions(model=options.denoise_with, noise=sigma, force=True)
+    return restore(Volume(hounsfield, geometry, Modality.CT), wish).volume.array.astype(np.float32)
 
 
 def smooth_air(voxels: FloatArray) -> FloatArray:
@@ -139,5 +143,6 @@ def _phantoms(count: int, seed: int, labels: list[Path]) -> list[Scan]:
             made = anatomy.head(read(labels[number // 2 % len(labels)]).array.astype(np.uint8), rng)
         else:
             made = anatomy.torso(rng)
-        found.append((model_units(Intensity.ATTENUATION, made.hu).to_model(made.hu), made.spacing))
+        voxels = model_units(Intensity.ATTENUATION, made.hu).to_model(made.hu)
+        found.append((voxels, made.spacing, 0.0))
     return found

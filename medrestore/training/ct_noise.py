@@ -32,9 +32,11 @@ class NoiseBank:
     Attributes:
         fields: For each scan of a corpus, (K, X, Y, Z) float16: one field for each reconstruction kernel,
             independent from slice to slice.
+        own: For each scan, the level of the noise that it was measured with.
     """
 
     fields: list[FloatArray]
+    own: list[float]
 
     def draw(self, place: Place, size: int, options: CtOptions, rng: np.random.Generator) -> FloatArray:
         """Draw noise for a patch: that of one kernel, or of a mixture of two, correlated along the slices.
@@ -73,8 +75,13 @@ def smoothed(noise: FloatArray, in_plane: float, across: float) -> FloatArray:
 def with_ct_noise(
     clean: FloatArray, place: Place, bank: NoiseBank, options: CtOptions, rng: np.random.Generator
 ) -> Degraded:
-    """Add the noise of a low dose to a patch; the model is told its global level, about as estimated."""
-    sigma = float(np.exp(rng.uniform(*np.log(options.noise))))
+    """Add the noise of a low dose to a patch; the model is told its global level, about as estimated.
+
+    A scan gets no weaker noise than it was measured with: what is left of that counts as anatomy, and beside
+    weaker noise it would teach a network to keep noise.
+    """
+    low, high = options.noise
+    sigma = float(np.exp(rng.uniform(*np.log((min(max(low, bank.own[place.scan]), high), high)))))
     scan = clean + np.float32(sigma) * bank.draw(place, clean.shape[0], options, rng)
     if rng.random() < options.clipped:
         scan = np.maximum(scan, np.float32(FLOOR))

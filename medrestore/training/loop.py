@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from medrestore.diffusion.precondition import network_inputs
+from medrestore.engine.device import has_native_bfloat16
 from medrestore.errors import ConfigError, ModelError
 from medrestore.networks import build
 from medrestore.training.config import LoopOptions, TrainConfig
@@ -91,6 +92,8 @@ class Trainer:
         self.options = config.loop
         self.sampler = sampler
         self.device = torch.device(device)
+        wish = self.options.bfloat16
+        self.bfloat16 = has_native_bfloat16(device) if wish is None else wish
         torch.manual_seed(self.options.seed)
         network = build(config.network.name, config.network.options)
         self.network = network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -163,7 +166,7 @@ class Trainer:
         finite = torch.nan_to_num(state, posinf=0.0)[:, None, None, None, None]
         noisy = clean * (finite > 0) + finite * noise
         mean, k, inputs, levels = network_inputs(noisy, state, image, scan, gain, details)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             predicted = self.network(inputs, levels)
         error = (predicted - (clean - mean) / k).square().mean(dim=(1, 2, 3, 4))
         return levels[:, 0], error

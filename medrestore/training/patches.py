@@ -8,8 +8,10 @@ import numpy as np
 
 from medrestore.training.config import AugmentationOptions
 from medrestore.training.contrast import (
+    DARK,
     random_bias_field,
     random_blur,
+    random_lesions,
     random_orientation,
     random_tone_curve,
     synthesise,
@@ -74,7 +76,9 @@ class PatchSampler:
             if rng.random() < options.tone_curve:
                 patch = random_tone_curve(patch, rng)
             if rng.random() < options.blur:
-                patch = random_blur(patch, rng)
+                patch = random_blur(patch, options.blur_width, rng)
+        if options.lesions and rng.random() < options.lesions:
+            patch = random_lesions(patch, rng)
         turn = random_orientation(rng, self.in_plane)
         patch = turn(patch)
         if rng.random() < options.bias_field:
@@ -88,7 +92,7 @@ class PatchSampler:
         scan = self.scans[index]
         patch, start = self._window(scan, rng)
         for _ in range(3):
-            if np.mean(patch[::4, ::4, ::4] > 0.12) > 0.25:
+            if np.mean(patch[::4, ::4, ::4] > DARK) > 0.25:
                 break
             patch, start = self._window(scan, rng)
         padding = [(0, self.patch - n) for n in patch.shape]

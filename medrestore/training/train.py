@@ -72,7 +72,7 @@ def train(
         trainer.start_from(weights, init)
     with TemporaryDirectory() as rehearsal:  # a fault in the [model] table is found now, not after hours
         export_model(trainer.average, config, TrainingFacts(0, data.files, None, origin), Path(rehearsal))
-    run(trainer, work, validator(cases, loop.bfloat16) if cases else None, progress)
+    run(trainer, work, validator(cases, trainer.bfloat16) if cases else None, progress)
     plot_log(work / "log.csv", work / "loss.png")
     facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"), origin)
     return export_model(trainer.average, config, facts, work / "model")
