@@ -6,7 +6,7 @@
 
 A scan is taken to be of full dose: the noise that it has is measured, and the photons set to what gives it. A
 lower dose adds the difference. Computed anatomy has no noise; there full dose is the noise given with --full.
-Writes ct.md and ct.json (ct-quick for --quick) to the folder given with --out.
+Writes ct.md, ct.json, ct.png and ct-slices.png (ct-quick for --quick) to the folder given with --out.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import ct_tables
 import numpy as np
+from pictures import Row, side_by_side
 from scipy import ndimage
 
 import medrestore
@@ -41,6 +42,7 @@ TISSUES = {"air": (-1100, -950), "fat": (-130, -70), "soft tissue": (0, 100), "b
 BODY = -500.0
 BORDER = 5  # voxels at the border that have no SSIM
 NPS_SIDE = 16  # pixels of the squares in which the spectrum is measured
+WHITE = 60.0  # HU: the error that is white in the picture
 UNSEEN = 4711  # seed of anatomy that no training run computes
 
 
@@ -122,10 +124,14 @@ METHODS: dict[str, tuple[str, Callable[[Scan], np.ndarray]]] = {
 }
 
 
-def load(path: Path) -> Truth:
+def load(path: Path, average: int) -> Truth:
+    """Read a scan and average its slices in groups: thicker ones have less noise that counts as truth."""
     volume = medrestore.read(path)
-    voxels = without_padding(volume.array)
-    return Truth(path.name, voxels, tuple(map(float, volume.spacing)), estimate_ct_noise(voxels))
+    voxels, spacing = without_padding(volume.array), tuple(map(float, volume.spacing))
+    groups = voxels.shape[2] // average
+    voxels = voxels[:, :, : groups * average].reshape(*voxels.shape[:2], groups, average).mean(axis=3)
+    name = path.name + (f", {average} slices averaged" if average > 1 else "")
+    return Truth(name, voxels, (*spacing[:2], spacing[2] * average), estimate_ct_noise(voxels))
 
 
 def computed() -> list[Truth]:
@@ -175,33 +181,61 @@ def score(image: np.ndarray, truth: Truth, noisy: np.ndarray) -> dict[str, Any]:
         here = (smooth > least) & (smooth < most) & (calm | (name == "bone"))
         bias[name] = float(np.mean(image[here] - truth.voxels[here])) if here.sum() > 100 else None
     soft = calm & (smooth > TISSUES["soft tissue"][0]) & (smooth < TISSUES["soft tissue"][1])
+    left, removed = (in_plane_power(noise, soft) for noise in (image - truth.voxels, noisy - image))
     return {
         "psnr": psnr(seen, true, data_range=high - low, mask=body),
         "ssim": float(np.mean(similarity[inner], dtype=np.float64)),
         "bias": bias,
-        "left_frequency": mean_frequency(image - truth.voxels, soft, truth.spacing),
-        "removed_frequency": mean_frequency(noisy - image, soft, truth.spacing),
+        "left_frequency": mean_frequency(left, truth.spacing),
+        "removed_frequency": mean_frequency(removed, truth.spacing),
+        "left_spectrum": radial(left, truth.spacing),
         "left_hu": float((image - truth.voxels)[soft].std()),
     }
 
 
-def mean_frequency(noise: np.ndarray, where: np.ndarray, spacing: tuple[float, ...]) -> float | None:
-    """Power-weighted mean frequency in the plane, in cycles/mm, over squares that are all in a mask."""
-    power, count = np.zeros((NPS_SIDE, NPS_SIDE)), 0
+def in_plane_power(noise: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Noise power spectrum in the plane, over squares that are all in a mask; zeros where there is none."""
+    power = np.zeros((NPS_SIDE, NPS_SIDE))
     for x in range(0, noise.shape[0] - NPS_SIDE, NPS_SIDE // 2):
         for y in range(0, noise.shape[1] - NPS_SIDE, NPS_SIDE // 2):
             box = (slice(x, x + NPS_SIDE), slice(y, y + NPS_SIDE))
             slices = where[box].mean(axis=(0, 1)) > 0.95
             squares = noise[box][:, :, slices]
             power += np.sum(np.abs(np.fft.fft2(squares - squares.mean((0, 1)), axes=(0, 1))) ** 2, axis=2)
-            count += int(slices.sum())
-    frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(NPS_SIDE, d) for d in spacing[:2]), indexing="ij"))
-    return float((power * frequency).sum() / power.sum()) if count and power.sum() > 0 else None
+    return power
 
 
-def measure(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every filter at every dose and kernel; one that fails leaves its reason and stops nothing."""
-    runs = []
+def frequencies(spacing: tuple[float, ...]) -> np.ndarray:
+    """Distance of each entry of a spectrum from zero, in cycles/mm."""
+    return np.hypot(*np.meshgrid(*(np.fft.fftfreq(NPS_SIDE, d) for d in spacing[:2]), indexing="ij"))
+
+
+def mean_frequency(power: np.ndarray, spacing: tuple[float, ...]) -> float | None:
+    """Power-weighted mean frequency in cycles/mm."""
+    return float((power * frequencies(spacing)).sum() / power.sum()) if power.any() else None
+
+
+def radial(power: np.ndarray, spacing: tuple[float, ...]) -> dict[str, list[float]] | None:
+    """Shape of a spectrum: mean power in rings up to the Nyquist frequency, over the mean of the rings."""
+    if not power.any():
+        return None
+    step = 1 / (NPS_SIDE * max(spacing[:2]))
+    ring = np.rint(frequencies(spacing) / step)
+    rings = range(1, NPS_SIDE // 2 + 1)
+    mean = np.array([power[ring == n].mean() for n in rings])
+    return {
+        "cycles_per_mm": [round(n * step, 4) for n in rings],
+        "power": (mean / mean.mean()).round(4).tolist(),
+    }
+
+
+def measure(truth: Truth, args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Row]]:
+    """Every filter at every dose and kernel; one that fails leaves its reason and stops nothing.
+
+    Also returns rows for the picture, of the first dose.
+    """
+    runs, rows = [], []
+    middle = truth.voxels.shape[2] // 2
     full = truth.own or args.full
     for kernel in args.kernels:
         for dose in args.doses:
@@ -209,60 +243,30 @@ def measure(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
             level = 1000 * tissue_level(noise / 1000, truth.voxels / 1000 + 1)
             voxels = np.asarray(truth.voxels + noise, dtype=np.float32)
             scan = Scan(voxels, truth.spacing, level, spectrum(other), args.model)
+            shown = {}
             for method in args.methods:
                 title, run = METHODS[method]
-                made = {"volume": truth.name, "kernel": kernel, "dose": dose, "level": level, "title": title}
+                made = {"volume": truth.name, "kernel": kernel, "dose": dose, "level": level}
+                made |= {"method": method, "title": title}
                 made |= {"photons": beam.photons, "own": truth.own}
                 try:
                     started = time.perf_counter()
                     image = np.asarray(run(scan), dtype=np.float32)
                     made |= {"seconds": time.perf_counter() - started, **score(image, truth, voxels)}
+                    shown[title.replace(", ", "\n")] = _upright(image[:, :, middle])
                 except Exception as error:  # noqa: BLE001  a peer may fail in any way; the others go on
                     made["error"] = str(error)
                 print(json.dumps(made), file=sys.stderr, flush=True)
                 runs.append(made)
-    return runs
+            if dose == args.doses[0]:
+                name = f"{truth.name}, {kernel}"
+                rows.append(Row(name, _upright(truth.voxels[:, :, middle]), shown, WINDOW, WHITE))
+    return runs, rows
 
 
-def markdown(command: str, truths: list[Truth], runs: list[dict[str, Any]]) -> str:
-    """The whole page."""
-    lines = [
-        "# Low-dose CT: medrestore beside other filters",
-        "",
-        f"Made by `{command}` on {datetime.now(UTC).date().isoformat()}; raw numbers are in the JSON file",
-        "beside it. Noise: Poisson and electronic noise of parallel projections through filtered back",
-        "projection (`medrestore.physics.ct`), independent from slice to slice. PSNR and SSIM: voxels inside",
-        "the body, clipped to -160 to 240 HU, data range 400 HU. Bias: mean of result minus truth. Left:",
-        "standard deviation of result minus truth in soft tissue. Frequency: mean of the noise power in soft",
-        "tissue, in cycles/mm, of what is left and of what was removed.",
-    ]
-    for truth in truths:
-        own = f"has noise of {truth.own:.1f} HU of its own, which bounds every score"
-        about = own if truth.own else "is free of noise"
-        size = " x ".join(map(str, truth.voxels.shape))
-        spacing = " x ".join(f"{step:.3g}" for step in truth.spacing)
-        lines += ["", f"## {truth.name}", "", f"{size} voxels of {spacing} mm; the truth {about}.", "", HEAD]
-        lines += [_row(run) for run in runs if run["volume"] == truth.name]
-    return "\n".join(lines) + "\n"
-
-
-HEAD = (
-    "| kernel | dose | added (HU) | filter | PSNR (dB) | SSIM | bias: air, fat, soft, bone (HU) | left (HU) "
-    "| frequency left, removed | time (s) |\n|---|---:|---:|---|---:|---:|---|---:|---|---:|"
-)
-
-
-def _row(run: dict[str, Any]) -> str:
-    start = f"| {run['kernel']} | {run['dose']:g} | {run['level']:.0f} | {run['title']} | "
-    if "error" in run:
-        return start + f"not measured: {run['error']} | | | | | |"
-    bias = ", ".join("-" if value is None else f"{value:+.1f}" for value in run["bias"].values())
-    both = (run["left_frequency"], run["removed_frequency"])
-    frequency = ", ".join("-" if value is None else f"{value:.2f}" for value in both)
-    return start + (
-        f"{run['psnr']:.2f} | {run['ssim']:.4f} | {bias} | {run['left_hu']:.1f} | {frequency} "
-        f"| {run['seconds']:.1f} |"
-    )
+def _upright(plane: np.ndarray) -> np.ndarray:
+    """Turn an (X, Y) slice so that the front is above."""
+    return plane.T[::-1]
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -270,6 +274,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--volume", type=Path, action="append", default=[], help="scan in HU, repeatable")
+    parser.add_argument("--average", type=int, default=1, help="slices of a scan to average (default: 1)")
     parser.add_argument("--doses", default="0.25,0.1", help="fractions of full dose (default: 0.25,0.1)")
     parser.add_argument("--kernels", default="soft,sharp", help=f"of {', '.join(KERNELS)}")
     parser.add_argument("--full", type=float, default=12.0, help="noise of computed anatomy at full dose, HU")
@@ -297,15 +302,18 @@ def cropped(truth: Truth) -> Truth:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    truths = [load(path) for path in args.volume] + computed()
+    truths = [load(path, args.average) for path in args.volume] + computed()
     truths = [cropped(truth) for truth in truths] if args.quick else truths
-    runs = [run for truth in truths for run in measure(truth, args)]
+    measured = [measure(truth, args) for truth in truths]
+    runs, rows = ([one for pair in measured for one in pair[part]] for part in (0, 1))
     names = [Path(word).name if "/" in word else word for word in (sys.argv[1:] if argv is None else argv)]
     command = shlex.join(["python", "benchmarks/ct.py", *names])
     stem = "ct-quick" if args.quick else "ct"
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / f"{stem}.json").write_text(json.dumps({"command": command, "runs": runs}, indent=1) + "\n")
-    (args.out / f"{stem}.md").write_text(markdown(command, truths, runs))
+    ct_tables.plot(runs, args.out / f"{stem}.png")
+    side_by_side(rows, args.out / f"{stem}-slices.png")
+    (args.out / f"{stem}.md").write_text(ct_tables.markdown(command, truths, runs, stem))
 
 
 if __name__ == "__main__":

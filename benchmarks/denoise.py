@@ -5,8 +5,8 @@
     python benchmarks/denoise.py --quick                    # 64 voxels cubed from the middle: minutes
     python benchmarks/denoise.py --gain middle,ramp,field   # noise that varies over the scan
 
-Each filter runs in a process of its own. Writes denoise.md, denoise.json and denoise.png (with -varying in
-the name for --gain, and -quick for --quick) to the folder given with --out.
+Each filter runs in a process of its own. Writes denoise.md, denoise.json, denoise.png and denoise-slices.png
+(with -varying in the name for --gain, and -quick for --quick) to the folder given with --out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import json
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,13 @@ from common import (
     score,
 )
 from methods import METHODS
+from pictures import row_of, side_by_side
 
 from medrestore.physics.noise import add_gaussian, add_rician
 from medrestore.training.contrast import random_bias_field
+
+UP = 2  # axis that runs upwards in the picture
+WHITE = 0.1  # of the data range: the error that is white in it
 
 GAINS = {
     "middle": "1 + 1.5 exp(-r^2 / 0.25), r from 0 in the middle to 1 in the middle of a face: a g-factor",
@@ -78,9 +82,14 @@ def run_filter(
     return run_method("denoise", method, {**scan, "rician": args.noise == "rician"})
 
 
-def measure(truth: Truth, args: argparse.Namespace, kind: str = "") -> list[dict[str, Any]]:
-    """Every filter at every level on one volume; a filter that fails leaves its reason and stops nothing."""
-    runs = []
+def measure(
+    truth: Truth, args: argparse.Namespace, kind: str = ""
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Every filter at every level on one volume; a filter that fails leaves its reason and stops nothing.
+
+    Also returns the images for the picture, by title.
+    """
+    runs, images = [], {"truth": truth.voxels}
     gain = make_gain(kind, truth) if kind else None
     name = titled(truth.name, kind)
     for level in args.levels:
@@ -92,6 +101,8 @@ def measure(truth: Truth, args: argparse.Namespace, kind: str = "") -> list[dict
             try:
                 image, measured = run_filter(method, truth, noisy, noise, args)
                 run |= measured | score(image, truth)
+                if level == args.pictured:
+                    images[run["title"]] = image
                 print(
                     f"{name} {level:g} % {run['title']}: {run['psnr_head']:.2f} dB, SSIM "
                     f"{run['ssim_head']:.4f} in the head, {run['filter_s']:.1f} s, {run['peak_mb']:.0f} MB",
@@ -101,7 +112,7 @@ def measure(truth: Truth, args: argparse.Namespace, kind: str = "") -> list[dict
                 run["error"] = str(error)
                 print(f"{name} {level:g} % {run['title']}: {error}", file=sys.stderr, flush=True)
             runs.append(run)
-    return runs
+    return runs, images
 
 
 def titled(name: str, kind: str) -> str:
@@ -137,6 +148,7 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
             ]
         ),
         "noise": args.noise,
+        "pictured": args.pictured,
         "seed": args.seed,
         "gains": {kind: GAINS[kind] for kind in args.gain if kind},
         "volumes": [
@@ -167,6 +179,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if any(kind not in {"", *GAINS} for kind in args.gain):
         parser.error(f"unknown kind of gain in {', '.join(args.gain)}; there are {', '.join(GAINS)}")
     args.levels = [float(level) for level in args.levels.split(",")]
+    args.pictured = sorted(args.levels)[len(args.levels) // 2]
     usual = VARYING if args.gain[0] else [name for name in METHODS if name not in ONLY_VARYING]
     args.methods = args.methods.split(",") if args.methods else usual
     unknown = [name for name in args.methods if name not in METHODS]
@@ -179,15 +192,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     truths = [load_truth(path, quick=args.quick) for path in args.volume]
-    report = {
-        "setup": describe_setup(args, truths),
-        "runs": [run for t in truths for kind in args.gain for run in measure(t, args, kind)],
-    }
+    runs: list[dict[str, Any]] = []
+    pictures = []
+    for truth, kind in ((truth, kind) for truth in truths for kind in args.gain):
+        found, images = measure(truth, args, kind)
+        runs += found
+        named = replace(truth, name=titled(truth.name, kind))
+        pictures.append(row_of(named, images, UP, WHITE))
+    report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
     stem = "denoise" + ("-varying" if args.gain[0] else "") + ("-quick" if args.quick else "")
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     tables.plot(report, args.out / f"{stem}.png")
-    (args.out / f"{stem}.md").write_text(tables.markdown(report, f"{stem}.png"))
+    side_by_side(pictures, args.out / f"{stem}-slices.png")
+    (args.out / f"{stem}.md").write_text(tables.markdown(report, stem))
 
 
 if __name__ == "__main__":

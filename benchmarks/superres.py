@@ -32,6 +32,7 @@ from common import (
     run_method,
     score,
 )
+from pictures import row_of, side_by_side
 from superres_methods import METHODS, Scan
 
 from medrestore.physics.noise import add_rician
@@ -42,6 +43,7 @@ SLOW = {"eclare", "ours-sample"}  # not by default
 GAP = 0.2  # of the distance of the slices
 NOISE = 0.02  # of the 99th percentile of the slices
 PICTURED = "x4"
+WHITE = 0.25  # of the data range: the error that is white in the picture
 
 
 @dataclass(frozen=True)
@@ -199,17 +201,17 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     truths = [load_truth(path, quick=args.quick, modality=args.modality) for path in args.volume]
     runs: list[dict[str, Any]] = []
-    pictures: list[tuple[Truth, dict[str, np.ndarray]]] = []
+    pictures = []
     for truth in truths:
         found, images = measure(truth, args)
         runs += found
-        pictures.append((truth, images))
+        pictures.append(row_of(truth, images, "ijk".index(args.axis), WHITE))
     report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
     stem = "superres" + ("-ct" if args.modality == "CT" else "") + ("-quick" if args.quick else "")
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     superres_tables.plot(report, args.out / f"{stem}.png")
-    superres_tables.picture(pictures, "ijk".index(args.axis), args.out / f"{stem}-slices.png")
+    side_by_side(pictures, args.out / f"{stem}-slices.png")
     (args.out / f"{stem}.md").write_text(superres_tables.markdown(report, stem))
 
 

@@ -1,4 +1,4 @@
-"""The results of superres.py as Markdown, as curves and as slices side by side."""
+"""The results of superres.py as Markdown and as curves."""
 
 from __future__ import annotations
 
@@ -9,14 +9,9 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
-from common import Truth
 from tables import settings, times, volume_line
 
-from medrestore.geometry import Geometry
-
 Run = dict[str, Any]
-MIDDLE = 0.62  # part of the field of view that the picture shows: the brain
 
 
 def markdown(report: dict[str, Any], stem: str) -> str:
@@ -136,41 +131,3 @@ def _bars(axes: Any, runs: list[Run], key: str, colours: dict[str, str]) -> None
     axes.set_xticks(range(len(cases)), cases, rotation=20, ha="right", fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-
-
-def picture(pictures: list[tuple[Truth, dict[str, np.ndarray]]], axis: int, path: Path) -> None:
-    """For each volume, a plane through the slices: the truth and every result, with the error below."""
-    columns = max(len(images) for _, images in pictures)
-    size = (2.3 * columns, 4.9 * len(pictures))
-    figure, axes = plt.subplots(2 * len(pictures), columns, figsize=size, squeeze=False, layout="constrained")
-    for axis_of in axes.flat:
-        axis_of.set_axis_off()
-    for number, (truth, images) in enumerate(pictures):
-        reference = images["truth"]
-        plane = _plane(truth, axis)
-        for column, (title, image) in enumerate(images.items()):
-            above, below = axes[2 * number, column], axes[2 * number + 1, column]
-            above.imshow(_middle(image, plane, axis), cmap="gray", vmin=0, vmax=truth.p99)
-            above.set_title(title, fontsize="small")
-            if title != "truth":
-                error = np.abs(_middle(image, plane, axis) - _middle(reference, plane, axis))
-                below.imshow(error, cmap="gray", vmin=0, vmax=0.25 * truth.data_range)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def _plane(truth: Truth, axis: int) -> int:
-    """Axis to look along: front to back, which shows no face, or up where the slices lie that way."""
-    codes = Geometry(truth.voxels.shape, truth.affine).axis_codes
-    order = [next(n for n in range(3) if codes[n] in pair) for pair in ("AP", "SI")]
-    return order[0] if order[0] != axis else order[1]
-
-
-def _middle(image: np.ndarray, plane: int, axis: int) -> np.ndarray:
-    """Cut the middle of the middle plane; the slice axis runs upwards."""
-    cut = np.take(image, image.shape[plane] // 2, axis=plane)
-    across = [n for n in range(3) if n != plane].index(axis)
-    cut = cut if across == 0 else cut.T
-    margins = [round(n * (1 - MIDDLE) / 2) for n in cut.shape]
-    cut = cut[margins[0] : cut.shape[0] - margins[0], margins[1] : cut.shape[1] - margins[1]]
-    return cut[::-1]

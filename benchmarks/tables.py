@@ -13,14 +13,17 @@ import matplotlib.pyplot as plt
 Run = dict[str, Any]
 
 
-def markdown(report: dict[str, Any], picture: str) -> str:
+def markdown(report: dict[str, Any], stem: str) -> str:
     """The whole page: how it was measured, one table for each volume, the picture, the settings."""
     setup, runs = report["setup"], report["runs"]
     parts = [
         "# Denoising: medrestore beside other filters",
         f"Made by `{setup['command']}` on {setup['date']}; raw numbers are in the JSON file beside it.",
         _setup(setup),
-        f"![PSNR and SSIM by noise level, and time by filter]({picture})",
+        f"![PSNR and SSIM by noise level, and time by filter]({stem}.png)",
+        f"![The middle of a plane, truth and results]({stem}-slices.png)",
+        f"The middle of a plane, noise of {setup['pictured']:g} %: voxels above, error below; white is 10 % "
+        "of the data range.",
     ]
     for volume in setup["volumes"]:
         parts += [
