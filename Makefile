@@ -48,6 +48,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python benchmarks/uncertainty.py
 	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/ct.py $(CT_VOLUMES:%=--volume %)
+	$(BIN)/python benchmarks/ct_claims.py
 	$(if $(CT_VOLUMES),$(BIN)/python benchmarks/superres.py --modality CT $(CT_VOLUMES:%=--volume %))
 
 docs: $(STAMPS)/docs

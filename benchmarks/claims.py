@@ -272,27 +272,27 @@ def markdown(report: dict[str, Any]) -> str:
         "## Clean scans",
         "Rician noise of this level (per cent of the 99th percentile) added to the scan, the level "
         "estimated; change of the voxels inside the head, in per cent of its range (maximum - minimum).",
-        _table(HARM, report["harm"]),
+        table(HARM, report["harm"]),
         "## Nothing in the scan",
         f"{SIZE} voxels cubed, noise of standard deviation sigma = 5, the constant is 100. All but voxels in "
         "units of sigma. A blob is a connected set (faces, edges, corners) of voxels more than one sigma off "
         "the median.",
-        _table(NOTHING, report["nothing"]),
+        table(NOTHING, report["nothing"]),
         "## Small spheres",
         "Bright and dark spheres in tissue, before the noise; contrast = CNR x sigma. Kept: the mean over "
         "the core of a sphere (voxels wholly inside) of the result minus the result of the same scan and "
         "noise without spheres, over the contrast. Level given. Mean over spheres, and the 10th "
         "percentile: a tenth kept less.",
-        _table(SPHERES, report["spheres"]),
+        table(SPHERES, report["spheres"]),
         "## Speed",
         "Voxels a second in one evaluation, and everything from loading the model; NLM is DIPY's at radii 2 "
         "and 2. Other work may have run on the machine: the ratio says more than the times.",
-        _table(SPEED, report["speed"]),
+        table(SPEED, report["speed"]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(columns: dict[str, tuple[str, str]], rows: list[dict[str, Any]]) -> str:
+def table(columns: dict[str, tuple[str, str]], rows: list[dict[str, Any]]) -> str:
     lines = ["| " + " | ".join(title for title, _ in columns.values()) + " |", "|" + "---|" * len(columns)]
     for row in rows:
         cells = ["" if row[key] is None else form.format(row[key]) for key, (_, form) in columns.items()]

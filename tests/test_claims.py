@@ -16,6 +16,7 @@ from medrestore.engine.model import find_model
 from medrestore.engine.noise import NoiseLevel
 from medrestore.metrics import head_mask, reference_range
 from medrestore.physics.noise import add_rician
+from medrestore.training import anatomy
 from medrestore.types import Modality
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,3 +150,39 @@ def test_the_benchmark_writes_its_page(claims, tmp_path, monkeypatch):
     page = (tmp_path / "claims.md").read_text()
     assert "## Small spheres" in page
     assert str(CROP.parent) not in page
+
+
+def test_what_a_ct_model_must_not_do_is_measured(claims, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import ct_claims
+
+    shape = (48, 40, 24)
+    x, y = np.meshgrid(*(np.linspace(-1, 1, n + 16) for n in shape[:2]), indexing="ij")
+    plane = np.where(np.hypot(x, y) < 1.2, 50.0, -1000.0).astype(np.float32)
+    body = anatomy.Phantom(plane[:, :, None].repeat(30, axis=2), (3.0, 3.0, 3.0))
+    monkeypatch.setattr(anatomy, "torso", lambda rng: body)
+    monkeypatch.setattr(ct_claims, "SHAPE", shape)
+    ct_claims.main(["--out", str(tmp_path)])
+    report = json.loads((tmp_path / "claims-ct.json").read_text())
+    clean = report["harm"][0]
+    assert clean["noise"] == 0 and clean["max"] < 3
+    cases = {row["case"]: row for row in report["nothing"]}
+    assert cases["air"]["std_out"] == 0 and cases["water"]["blob_out"] == 0
+    assert all(row["blob_out"] < 30 for row in cases.values())
+    rows = {(row["level"], row["cnr"], row["diameter"]): row for row in report["spheres"]}
+    assert len(rows) == 2 * 3 * 4 and all(row["count"] for row in rows.values())
+    large = [row["mean"] for (_, cnr, diameter), row in rows.items() if (cnr, diameter) == (5, 6)]
+    assert all(0.7 < kept < 1.3 for kept in large)
+    assert "medrestore/ct-denoise" in (tmp_path / "claims-ct.md").read_text()
+
+
+def test_spheres_in_ct_have_the_contrast_that_is_asked_for(claims, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import ct_claims
+
+    tissue = np.full((40, 40, 30), 50, dtype=np.float32)
+    tissue[:14] = -900
+    scan, placed = ct_claims.with_spheres(tissue, 60.0)
+    assert len(placed) > 4 and {one["sign"] for one in placed} == {-1, 1}
+    np.testing.assert_array_equal(scan[:14], tissue[:14])
+    assert claims.contrast_kept(scan, tissue, 60.0, placed) == pytest.approx([1.0] * len(placed))

@@ -1,0 +1,224 @@
+"""Measure what a denoiser for CT must not do: harm clean scans, invent structure, swallow small lesions.
+
+    python benchmarks/ct_claims.py                       # the middle of a computed body: minutes
+    python benchmarks/ct_claims.py --model runs/mine/model
+
+The noise is that of ct.py. Writes claims-ct.md and claims-ct.json to the folder given with --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from claims import DIAMETERS, NOTHING, SPHERES, ball, contrast_kept, largest_blob, table
+from common import DOCS, describe_machine
+from ct import UNSEEN, low_dose
+from ct import Truth as Scan
+from scipy import ndimage
+
+import medrestore
+from medrestore.engine import LoadedModel, RestoreOptions, load_model
+from medrestore.geometry import Geometry
+from medrestore.training import anatomy
+from medrestore.training.ct_noise import tissue_level
+from medrestore.types import Modality
+
+SHAPE = (160, 128, 40)
+CLEAN_LEVELS = (0.0, 1.0, 2.0, 3.0)  # HU; 3 are 0.3 % of the attenuation of water
+LEVELS = {"soft": 25.0, "sharp": 60.0}  # HU in soft tissue, by kernel
+CONTRASTS = (2.0, 3.0, 5.0)
+SPACING = 11  # voxels between spheres
+MARGIN = 5  # voxels from the middle of a sphere to the border of the scan
+CALM = 9  # side in voxels of the soft tissue around the middle of a sphere
+
+
+class Runner:
+    """Restores voxels in HU with one model."""
+
+    def __init__(self, name: str, spacing: tuple[float, ...]) -> None:
+        self.model: LoadedModel = load_model(RestoreOptions(model=name), Modality.CT)
+        self.affine = np.diag([*spacing, 1.0])
+
+    def __call__(self, voxels: np.ndarray, noise: float | str = "auto") -> tuple[np.ndarray, Any]:
+        """The restored voxels and the record."""
+        volume = medrestore.Volume(voxels, Geometry(voxels.shape, self.affine), Modality.CT)
+        done = medrestore.restore(volume, RestoreOptions(noise=noise, force=True), model=self.model)
+        return done.volume.array, done.record
+
+
+def unit_noise(truth: Scan, kernel: str) -> np.ndarray:
+    """Noise of a kernel whose level in the soft tissue of a scan is one."""
+    noise = low_dose(truth, 0.25, kernel, 12.0)[0]
+    return np.float32(1 / (1000 * tissue_level(noise / 1000, truth.voxels / 1000 + 1))) * noise
+
+
+def harm(truth: Scan, noise: np.ndarray, run: Runner) -> list[dict[str, Any]]:
+    """How much a scan with hardly any noise is changed, in HU, inside the body."""
+    rows = []
+    body = ndimage.binary_fill_holes(truth.voxels > -500)
+    for level in CLEAN_LEVELS:
+        scan = np.asarray(truth.voxels + level * noise, dtype=np.float32)
+        restored, record = run(scan)
+        change = np.abs(restored - scan)[body]
+        rows.append(
+            {
+                "noise": level,
+                "found": record.noise["sigma"],
+                "mean": float(change.mean()),
+                "rms": float(np.sqrt(np.square(change).mean())),
+                "p99": float(np.percentile(change, 99)),
+                "max": float(change.max()),
+            }
+        )
+    return rows
+
+
+def nothing(spacing: tuple[float, ...], run: Runner) -> list[dict[str, Any]]:
+    """What becomes of scans in which there is nothing but air or water."""
+    rows = []
+    air, water = (np.full(SHAPE, value, dtype=np.float32) for value in (-1000, 0))
+    cases: dict[str, tuple[np.ndarray, float]] = {"air": (air, 1.0), "water": (water, 1.0)}
+    for kernel, level in LEVELS.items():
+        noise = np.float32(level) * unit_noise(Scan("water", water, spacing), kernel)
+        cases[f"water, noise of {level:g} HU, {kernel}"] = (water + noise, level)
+        cases[f"air, noise of {level:g} HU, {kernel}"] = (np.maximum(air + noise, -1024), level)
+    for name, (scan, sigma) in cases.items():
+        restored, record = run(scan)
+        rows.append(
+            {
+                "case": name,
+                "found": record.noise["sigma"] / sigma,
+                "std_in": float(scan.std() / sigma),
+                "std_out": float(restored.std() / sigma),
+                "extreme": float(np.abs(restored - np.median(restored)).max() / sigma),
+                "blob_in": largest_blob(scan, sigma),
+                "blob_out": largest_blob(restored, sigma),
+            }
+        )
+    return rows
+
+
+def with_spheres(clean: np.ndarray, contrast: float) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Put bright and dark spheres of all diameters into soft tissue; return the scan and what is where."""
+    tissue = (clean > 0) & (clean < 120)
+    deep = ndimage.minimum_filter(tissue, CALM)
+    grid = [range(MARGIN, n - MARGIN, SPACING) for n in clean.shape]
+    scan, placed = clean.copy(), []
+    sites = [(x, y, z) for x in grid[0] for y in grid[1] for z in grid[2] if deep[x, y, z]]
+    for number, (x, y, z) in enumerate(sites):
+        box = tuple(slice(at - 4, at + 5) for at in (x, y, z))
+        diameter, sign = DIAMETERS[number // 2 % len(DIAMETERS)], -1 if number % 2 else 1
+        shape = ball(diameter)
+        scan[box] += sign * contrast * shape
+        placed.append({"box": box, "diameter": diameter, "sign": sign, "core": shape > 0.99})
+    return scan, placed
+
+
+def spheres(truth: Scan, kernel: str, noise: np.ndarray, run: Runner) -> list[dict[str, Any]]:
+    """Contrast of small spheres that is left; the noise is the same draw with them and without."""
+    rows = []
+    level = LEVELS[kernel]
+    without = run(np.asarray(truth.voxels + level * noise, dtype=np.float32), level)[0]
+    for cnr in CONTRASTS:
+        scan, placed = with_spheres(truth.voxels, cnr * level)
+        restored = run(np.asarray(scan + level * noise, dtype=np.float32), level)[0]
+        kept = np.array(contrast_kept(restored, without, cnr * level, placed))
+        sizes, signs = (np.array([one[key] for one in placed]) for key in ("diameter", "sign"))
+        for diameter in DIAMETERS:
+            here = sizes == diameter
+            bright, dark = (kept[here & (signs == sign)] for sign in (1, -1))
+            rows.append(
+                {
+                    "level": f"{level:g} HU, {kernel}",
+                    "cnr": cnr,
+                    "diameter": diameter,
+                    "count": int(here.sum()),
+                    "mean": float(kept[here].mean()) if here.any() else None,
+                    "p10": float(np.percentile(kept[here], 10)) if here.any() else None,
+                    "bright": float(bright.mean()) if bright.size else None,
+                    "dark": float(dark.mean()) if dark.size else None,
+                }
+            )
+    return rows
+
+
+HARM = {
+    "noise": ("noise (HU)", "{:g}"),
+    "found": ("noise found (HU)", "{:.1f}"),
+    "mean": ("mean change (HU)", "{:.2f}"),
+    "rms": ("root mean square", "{:.2f}"),
+    "p99": ("99th percentile", "{:.1f}"),
+    "max": ("largest", "{:.1f}"),
+}
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The page."""
+    setup, shape = report["setup"], " x ".join(map(str, SHAPE))
+    parts = [
+        f"# What {setup['model']} does not do",
+        f"Made by `{setup['command']}` on {setup['date']}, weights `{setup['sha256'][:16]}`; raw numbers are "
+        f"in the JSON file beside it. Scan: {shape} voxels from the middle of a computed body without noise "
+        "(`medrestore.training.anatomy`, a seed that no training run has; its kind is that of training). "
+        f"Noise: as in [ct](ct-quick.md). Machine: {setup['cpu']}, {setup['cores']} cores, threads: "
+        f"{setup['threads']}.",
+        "## Clean scans",
+        "Noise of this level in soft tissue added, soft kernel, the level estimated; change of the voxels "
+        "inside the body.",
+        table(HARM, report["harm"]),
+        "## Nothing in the scan",
+        f"{shape} voxels of air or water. All but voxels in units of the noise in water, or of 1 HU where "
+        "there is none. A blob is a connected set (faces, edges, corners) of voxels more than one unit off "
+        "the median. Level estimated. Noise of air is cut off at -1024 HU.",
+        table(NOTHING, report["nothing"]),
+        "## Small spheres",
+        "Bright and dark spheres in soft tissue, before the noise; contrast = CNR x level. Kept: the mean "
+        "over the core of a sphere (voxels wholly inside) of the result minus the result of the same scan "
+        "and noise without spheres, over the contrast. Level given. Mean over spheres, and the 10th "
+        "percentile: a tenth kept less.",
+        table({**SPHERES, "level": ("noise", "{}")}, report["spheres"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="ct-denoise", help="a name or a folder (default: ct-denoise)")
+    parser.add_argument("--out", type=Path, default=DOCS)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    body = anatomy.torso(np.random.default_rng(UNSEEN))
+    part = tuple(
+        slice((n - side) // 2, (n - side) // 2 + side) for n, side in zip(body.hu.shape, SHAPE, strict=True)
+    )
+    truth = Scan("computed body", np.ascontiguousarray(body.hu[part]), body.spacing)
+    run = Runner(args.model, truth.spacing)
+    noise = {kernel: unit_noise(truth, kernel) for kernel in LEVELS}
+    model = ["--model", Path(args.model).name] if args.model != "ct-denoise" else []
+    report = {
+        "setup": {
+            "command": " ".join(["python", "benchmarks/ct_claims.py", *model]),
+            "model": run.model.ref.name,
+            "sha256": run.model.ref.sha256 or "",
+            **describe_machine({"medrestore"}),
+        },
+        "harm": harm(truth, noise["soft"], run),
+        "nothing": nothing(truth.spacing, run),
+        "spheres": [row for kernel in LEVELS for row in spheres(truth, kernel, noise[kernel], run)],
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "claims-ct.json").write_text(json.dumps(report, indent=1) + "\n")
+    (args.out / "claims-ct.md").write_text(markdown(report))
+
+
+if __name__ == "__main__":
+    main()
