@@ -115,6 +115,30 @@ def measure(
     return runs, images
 
 
+def keep(old: dict[str, Any], report: dict[str, Any]) -> None:
+    """Put into a report what an earlier one measured of other filters on the very same noisy volumes.
+
+    Scores are those of the filters, whatever the machine; times are not, so each row says where it was made.
+
+    Raises:
+        ValueError: The earlier report is of other volumes or other noise.
+    """
+    new = report["setup"]
+    for key in ("noise", "seed", "gains", "volumes"):
+        if old["setup"][key] != new[key]:
+            raise ValueError(f"--keep: the earlier report has other {key}: {old['setup'][key]}")
+    levels = {run["level"] for run in report["runs"]}
+    where = f"{old['setup']['date']}, {old['setup']['cpu']}"
+    runs = [run for run in old["runs"] if run["method"] not in new["methods"] and run["level"] in levels]
+    report["runs"] += [{"kept": where} | run for run in runs]
+    kept = {run["method"] for run in runs}
+    methods = new["methods"] | {name: what for name, what in old["setup"]["methods"].items() if name in kept}
+    new["methods"] = {name: methods[name] for name in METHODS if name in methods}
+    order = list(METHODS)
+    report["runs"].sort(key=lambda run: order.index(run["method"]))
+    new["packages"] = old["setup"]["packages"] | new["packages"]
+
+
 def titled(name: str, kind: str) -> str:
     """Name of a volume with one kind of noise in the tables."""
     return f"{name}, {kind}" if kind else name
@@ -133,6 +157,7 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
     ]
     quick = ["--quick"] if args.quick else []
     quick += ["--gain", ",".join(args.gain)] if args.gain[0] else []
+    quick += ["--keep"] if args.keep else []
     quick += ["--model", Path(args.model).name] if args.model else []
     volumes = [part for name in names for part in ("--volume", name)]
     return {
@@ -174,6 +199,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--gain", default="", help=f"let the noise vary over the scan, by any of {', '.join(GAINS)}"
     )
+    parser.add_argument(
+        "--keep", action="store_true", help="keep what the page has of other filters, from its own run"
+    )
     args = parser.parse_args(argv)
     args.gain = args.gain.split(",")
     if any(kind not in {"", *GAINS} for kind in args.gain):
@@ -202,6 +230,8 @@ def main(argv: list[str] | None = None) -> None:
     report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
     stem = "denoise" + ("-varying" if args.gain[0] else "") + ("-quick" if args.quick else "")
+    if args.keep:
+        keep(json.loads((args.out / f"{stem}.json").read_text()), report)
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     tables.plot(report, args.out / f"{stem}.png")
     side_by_side(pictures, args.out / f"{stem}-slices.png")

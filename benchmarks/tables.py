@@ -32,6 +32,8 @@ def markdown(report: dict[str, Any], stem: str) -> str:
             _table([r for r in runs if r["volume"] == volume["name"]]),
         ]
     parts += ["## Settings", settings(setup["methods"], setup["packages"])]
+    if kept := sorted({run["kept"] for run in runs if "kept" in run}):
+        parts += [f"\\* Measured earlier, on the same noisy volumes ({'; '.join(kept)}): no time to compare."]
     failed = [run for run in runs if "error" in run]
     if failed:
         lines = [f"- {r['title']}, {r['volume']}, {r['level']:g} %: {r['error']}" for r in failed]
@@ -92,6 +94,7 @@ def _row(run: Run, best: float | None) -> str:
     else:
         load = run["notes"].get("timing load_model")
         time = f"{run['filter_s']:.1f}" + (f" (load {load:.1f})" if isinstance(load, float) else "")
+        time += "\\*" if "kept" in run else ""
         memory = f"{run['peak_mb']:.0f}"
     return start + (
         f"{psnr} | {run['ssim_head']:.4f} | {run['psnr_all']:.2f} | {run['ssim_all']:.4f} "

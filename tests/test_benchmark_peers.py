@@ -8,6 +8,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import denoise
+import tables
 from methods import METHODS, rician_corrected
 from rician_vst import RicianVST
 
@@ -40,3 +42,37 @@ def test_the_bias_correction_brings_the_mean_back(snr):
 def test_every_peer_says_how_it_is_set():
     assert {"nlm", "tv", "ants", "bm4d"} <= METHODS.keys()
     assert all(method.settings and method.package for method in METHODS.values())
+
+
+def report(methods: list[str], **changes: object) -> dict:
+    setup = {"noise": "rician", "seed": 0, "gains": {}, "volumes": [{"name": "a"}], "packages": {}}
+    setup |= {"date": "2026-01-01", "cpu": "one", "methods": {m: {"title": m} for m in methods}}
+    runs = [
+        {"method": m, "title": m, "level": level, "psnr_head": 30.0, "ssim_head": 0.9, "psnr_all": 31.0}
+        | {"ssim_all": 0.9, "filter_s": 1.5, "peak_mb": 10.0, "notes": {}}
+        for level in (3.0, 5.0)
+        for m in methods
+    ]
+    return {"setup": setup | changes, "runs": runs}
+
+
+def test_rows_of_an_earlier_page_are_kept_and_marked():
+    old, new = report(["noisy", "nlm", "bm4d"]), report(["nlm", "ours-auto"], date="2026-02-02", cpu="two")
+    new["runs"] = [run for run in new["runs"] if run["level"] == 3]
+    denoise.keep(old, new)
+    found = [(run["method"], run["level"], run.get("kept")) for run in new["runs"]]
+    where = "2026-01-01, one"
+    assert found == [
+        ("noisy", 3.0, where),
+        ("ours-auto", 3.0, None),
+        ("nlm", 3.0, None),
+        ("bm4d", 3.0, where),
+    ]
+    assert list(new["setup"]["methods"]) == ["noisy", "ours-auto", "nlm", "bm4d"]
+    assert tables._row(new["runs"][3], None).count("1.5\\*") == 1
+    assert "*" not in tables._row(new["runs"][2], None)
+
+
+def test_rows_of_another_noise_are_not_kept():
+    with pytest.raises(ValueError, match="other seed"):
+        denoise.keep(report(["bm4d"]), report(["nlm"], seed=1))
