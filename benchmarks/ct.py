@@ -232,7 +232,7 @@ def radial(power: np.ndarray, spacing: tuple[float, ...]) -> dict[str, list[floa
 def measure(truth: Truth, args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[Row]]:
     """Every filter at every dose and kernel; one that fails leaves its reason and stops nothing.
 
-    Also returns rows for the picture, of the first dose.
+    Also returns a row for the picture, of the first dose and kernel.
     """
     runs, rows = [], []
     middle = truth.voxels.shape[2] // 2
@@ -258,7 +258,7 @@ def measure(truth: Truth, args: argparse.Namespace) -> tuple[list[dict[str, Any]
                     made["error"] = str(error)
                 print(json.dumps(made), file=sys.stderr, flush=True)
                 runs.append(made)
-            if dose == args.doses[0]:
+            if dose == args.doses[0] and kernel == args.kernels[0]:
                 name = f"{truth.name}, {kernel}"
                 rows.append(Row(name, _upright(truth.voxels[:, :, middle]), shown, WINDOW, WHITE))
     return runs, rows

@@ -32,7 +32,7 @@ def markdown(command: str, truths: list[Any], runs: list[Run], stem: str) -> str
         "",
         f"![Slices, truth and results]({stem}-slices.png)",
         "",
-        "The middle slice at the first dose, -160 to 240 HU, and the error below; white is 60 HU.",
+        "The middle slice at the first dose and kernel, -160 to 240 HU, and the error below; white is 60 HU.",
     ]
     for truth in truths:
         own = f"has noise of {truth.own:.1f} HU of its own, which bounds every score"

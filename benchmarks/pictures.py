@@ -51,7 +51,7 @@ def side_by_side(rows: list[Row], path: Path) -> None:
             above.set_title(title, fontsize="small")
             if column:
                 below.imshow(np.abs(image - row.truth), cmap="gray", vmin=0, vmax=row.worst)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110 if len(rows) == 1 else 80)
     plt.close(figure)
 
 
