@@ -65,19 +65,19 @@ def _row(run: Run) -> str:
 
 def plot(runs: list[Run], path: Path) -> None:
     """For each scan and kernel at the first dose, the shape of the spectrum of what each filter leaves."""
-    scans = list(dict.fromkeys((run["volume"], run["kernel"]) for run in runs))
+    measured = [run for run in runs if run.get("left_spectrum")]  # a scan may have no calm squares
+    scans = list(dict.fromkeys((run["volume"], run["kernel"]) for run in measured))
     figure, axes = plt.subplots(
-        1, len(scans), figsize=(4.2 * len(scans), 3.8), squeeze=False, layout="constrained"
+        1, max(len(scans), 1), figsize=(4.2 * len(scans), 3.8), squeeze=False, layout="constrained"
     )
-    for axis, (volume, kernel) in zip(axes[0], scans, strict=True):
-        here = [run for run in runs if (run["volume"], run["kernel"]) == (volume, kernel)]
+    for axis, (volume, kernel) in zip(axes[0], scans, strict=False):
+        here = [run for run in measured if (run["volume"], run["kernel"]) == (volume, kernel)]
         for run in here:
-            shape = run.get("left_spectrum")
-            if shape is None or run["dose"] != here[0]["dose"]:
+            if run["dose"] != here[0]["dose"]:
                 continue
             style = ":" if run["method"] == "noisy" else "-"
             width = 2.5 if run["method"] == "ours" else 1.3
-            axis.plot(*shape.values(), style, linewidth=width, label=run["title"])
+            axis.plot(*run["left_spectrum"].values(), style, linewidth=width, label=run["title"])
         axis.set(title=f"{volume}, {kernel}", xlabel="cycles/mm", ylabel="noise power / mean")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
