@@ -67,18 +67,19 @@ def harm(clean: np.ndarray, run: Runner) -> list[dict[str, Any]]:
         scan = add_rician(clean, np.float32(sigma), np.random.default_rng(SEED)) if level else clean
         restored, record = run(scan)
         change = 100 * np.abs(restored - scan)[head] / data_range
-        rows.append(
-            {
-                "noise": level,
-                "found": 100 * record.noise["fraction"],
-                "mean": float(change.mean()),
-                "rms": float(np.sqrt(np.square(change).mean())),
-                "p99": float(np.percentile(change, 99)),
-                "max": float(change.max()),
-                "warnings": list(record.warnings),
-            }
-        )
+        found = {"noise": level, "found": 100 * record.noise["fraction"]}
+        rows.append(found | sizes_of(change) | {"warnings": list(record.warnings)})
     return rows
+
+
+def sizes_of(change: np.ndarray) -> dict[str, float]:
+    """How large absolute changes are."""
+    return {
+        "mean": float(change.mean()),
+        "rms": float(np.sqrt(np.square(change).mean())),
+        "p99": float(np.percentile(change, 99)),
+        "max": float(change.max()),
+    }
 
 
 def largest_blob(image: np.ndarray, sigma: float) -> int:
@@ -102,19 +103,20 @@ def nothing(run: Runner) -> list[dict[str, Any]]:
     }
     rows = []
     for name, (scan, noise) in cases.items():
-        restored, record = run(scan, noise)
-        rows.append(
-            {
-                "case": name,
-                "found": record.noise["sigma"] / sigma,
-                "std_in": float(scan.std() / sigma),
-                "std_out": float(restored.std() / sigma),
-                "extreme": float(np.abs(restored - np.median(restored)).max() / sigma),
-                "blob_in": largest_blob(scan, sigma),
-                "blob_out": largest_blob(restored, sigma),
-            }
-        )
+        rows.append({"case": name} | structure(scan, *run(scan, noise), sigma))
     return rows
+
+
+def structure(scan: np.ndarray, restored: np.ndarray, record: Any, sigma: float) -> dict[str, Any]:
+    """What a scan of nothing holds before and after, in units of sigma."""
+    return {
+        "found": record.noise["sigma"] / sigma,
+        "std_in": float(scan.std() / sigma),
+        "std_out": float(restored.std() / sigma),
+        "extreme": float(np.abs(restored - np.median(restored)).max() / sigma),
+        "blob_in": largest_blob(scan, sigma),
+        "blob_out": largest_blob(restored, sigma),
+    }
 
 
 def ball(diameter: int, side: int = 9) -> np.ndarray:
@@ -169,21 +171,26 @@ def spheres(clean: np.ndarray, run: Runner, levels: tuple[float, ...]) -> list[d
         for cnr in CONTRASTS:
             scan, placed = with_spheres(clean, cnr * sigma)
             kept = np.array(contrast_kept(restored(scan), without, cnr * sigma, placed))
-            sizes, signs = (np.array([one[key] for one in placed]) for key in ("diameter", "sign"))
-            for diameter in DIAMETERS:
-                here = kept[sizes == diameter]
-                rows.append(
-                    {
-                        "level": level,
-                        "cnr": cnr,
-                        "diameter": diameter,
-                        "count": len(here),
-                        "mean": float(here.mean()),
-                        "p10": float(np.percentile(here, 10)),
-                        "bright": _mean(kept[(sizes == diameter) & (signs > 0)]),
-                        "dark": _mean(kept[(sizes == diameter) & (signs < 0)]),
-                    }
-                )
+            rows += [{"level": level, "cnr": cnr} | row for row in by_diameter(kept, placed)]
+    return rows
+
+
+def by_diameter(kept: np.ndarray, placed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Contrast that spheres keep, for each diameter."""
+    rows = []
+    sizes, signs = (np.array([one[key] for one in placed]) for key in ("diameter", "sign"))
+    for diameter in DIAMETERS:
+        here = kept[sizes == diameter]
+        rows.append(
+            {
+                "diameter": diameter,
+                "count": len(here),
+                "mean": _mean(here),
+                "p10": float(np.percentile(here, 10)) if here.size else None,
+                "bright": _mean(kept[(sizes == diameter) & (signs > 0)]),
+                "dark": _mean(kept[(sizes == diameter) & (signs < 0)]),
+            }
+        )
     return rows
 
 

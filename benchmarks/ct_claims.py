@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims import DIAMETERS, NOTHING, SPHERES, ball, contrast_kept, largest_blob, table
+from claims import (
+    DIAMETERS,
+    NOTHING,
+    SPHERES,
+    ball,
+    by_diameter,
+    contrast_kept,
+    sizes_of,
+    structure,
+    table,
+)
 from common import DOCS, describe_machine
 from ct import UNSEEN, low_dose
 from ct import Truth as Scan
@@ -64,42 +74,19 @@ def harm(truth: Scan, noise: np.ndarray, run: Runner) -> list[dict[str, Any]]:
         scan = np.asarray(truth.voxels + level * noise, dtype=np.float32)
         restored, record = run(scan)
         change = np.abs(restored - scan)[body]
-        rows.append(
-            {
-                "noise": level,
-                "found": record.noise["sigma"],
-                "mean": float(change.mean()),
-                "rms": float(np.sqrt(np.square(change).mean())),
-                "p99": float(np.percentile(change, 99)),
-                "max": float(change.max()),
-            }
-        )
+        rows.append({"noise": level, "found": record.noise["sigma"]} | sizes_of(change))
     return rows
 
 
 def nothing(spacing: tuple[float, ...], run: Runner) -> list[dict[str, Any]]:
     """What becomes of scans in which there is nothing but air or water."""
-    rows = []
     air, water = (np.full(SHAPE, value, dtype=np.float32) for value in (-1000, 0))
     cases: dict[str, tuple[np.ndarray, float]] = {"air": (air, 1.0), "water": (water, 1.0)}
     for kernel, level in LEVELS.items():
         noise = np.float32(level) * unit_noise(Scan("water", water, spacing), kernel)
         cases[f"water, noise of {level:g} HU, {kernel}"] = (water + noise, level)
         cases[f"air, noise of {level:g} HU, {kernel}"] = (np.maximum(air + noise, -1024), level)
-    for name, (scan, sigma) in cases.items():
-        restored, record = run(scan)
-        rows.append(
-            {
-                "case": name,
-                "found": record.noise["sigma"] / sigma,
-                "std_in": float(scan.std() / sigma),
-                "std_out": float(restored.std() / sigma),
-                "extreme": float(np.abs(restored - np.median(restored)).max() / sigma),
-                "blob_in": largest_blob(scan, sigma),
-                "blob_out": largest_blob(restored, sigma),
-            }
-        )
-    return rows
+    return [{"case": name} | structure(scan, *run(scan), sigma) for name, (scan, sigma) in cases.items()]
 
 
 def with_spheres(clean: np.ndarray, contrast: float) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -127,22 +114,8 @@ def spheres(truth: Scan, kernel: str, noise: np.ndarray, run: Runner) -> list[di
         scan, placed = with_spheres(truth.voxels, cnr * level)
         restored = run(np.asarray(scan + level * noise, dtype=np.float32), level)[0]
         kept = np.array(contrast_kept(restored, without, cnr * level, placed))
-        sizes, signs = (np.array([one[key] for one in placed]) for key in ("diameter", "sign"))
-        for diameter in DIAMETERS:
-            here = sizes == diameter
-            bright, dark = (kept[here & (signs == sign)] for sign in (1, -1))
-            rows.append(
-                {
-                    "level": f"{level:g} HU, {kernel}",
-                    "cnr": cnr,
-                    "diameter": diameter,
-                    "count": int(here.sum()),
-                    "mean": float(kept[here].mean()) if here.any() else None,
-                    "p10": float(np.percentile(kept[here], 10)) if here.any() else None,
-                    "bright": float(bright.mean()) if bright.size else None,
-                    "dark": float(dark.mean()) if dark.size else None,
-                }
-            )
+        case = {"level": f"{level:g} HU, {kernel}", "cnr": cnr}
+        rows += [case | row for row in by_diameter(kept, placed)]
     return rows
 
 
