@@ -47,13 +47,17 @@ def middle(path: Path, size: int) -> np.ndarray:
 class Runner:
     """Restores arrays with one model."""
 
-    def __init__(self, name: str | None) -> None:
+    def __init__(
+        self, name: str | None, modality: Modality = Modality.MR, spacing: tuple[float, ...] = (1.0, 1.0, 1.0)
+    ) -> None:
         self.name = name
-        self.model: LoadedModel = load_model(RestoreOptions(model=name), Modality.MR)
+        self.modality = modality
+        self.affine = np.diag([*spacing, 1.0])
+        self.model: LoadedModel = load_model(RestoreOptions(model=name), modality)
 
     def __call__(self, voxels: np.ndarray, noise: float | str = "auto") -> tuple[np.ndarray, Any]:
         """The restored voxels and the record."""
-        volume = medrestore.Volume.from_array(voxels, modality=Modality.MR)
+        volume = medrestore.Volume.from_array(voxels, self.affine, modality=self.modality)
         done = medrestore.restore(volume, RestoreOptions(noise=noise, force=True), model=self.model)
         return done.volume.array, done.record
 
@@ -137,12 +141,19 @@ def sites(clean: np.ndarray) -> list[tuple[int, int, int]]:
 
 def with_spheres(clean: np.ndarray, contrast: float) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Put bright and dark spheres of all diameters into a scan; return it and what is where."""
+    # A dark sphere below zero would not have the contrast that is asked for.
+    return place(clean, contrast, sites(clean), least=0.0)
+
+
+def place(
+    clean: np.ndarray, contrast: float, where: list[tuple[int, int, int]], least: float
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Put spheres around voxels, every other one dark where it stays above the least value."""
     scan, placed = clean.copy(), []
-    for number, (x, y, z) in enumerate(sites(clean)):
-        box = tuple(slice(at - 4, at + 5) for at in (x, y, z))
+    for number, centre in enumerate(where):
+        box = tuple(slice(at - 4, at + 5) for at in centre)
         diameter = DIAMETERS[number // 2 % len(DIAMETERS)]
-        # A dark sphere below zero would not have the contrast that is asked for.
-        sign = -1 if number % 2 and clean[box].min() > contrast else 1
+        sign = -1 if number % 2 and clean[box].min() > contrast + least else 1
         shape = ball(diameter)
         scan[box] += sign * contrast * shape
         placed.append({"box": box, "diameter": diameter, "sign": sign, "core": shape > 0.99})

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 from claims import (
-    DIAMETERS,
     NOTHING,
     SPHERES,
-    ball,
+    Runner,
     by_diameter,
     contrast_kept,
+    place,
     sizes_of,
     structure,
     table,
@@ -30,9 +30,6 @@ from ct import UNSEEN, low_dose
 from ct import Truth as Scan
 from scipy import ndimage
 
-import medrestore
-from medrestore.engine import LoadedModel, RestoreOptions, load_model
-from medrestore.geometry import Geometry
 from medrestore.training import anatomy
 from medrestore.training.ct_noise import tissue_level
 from medrestore.types import Modality
@@ -44,20 +41,6 @@ CONTRASTS = (2.0, 3.0, 5.0)
 SPACING = 11  # voxels between spheres
 MARGIN = 5  # voxels from the middle of a sphere to the border of the scan
 CALM = 9  # side in voxels of the soft tissue around the middle of a sphere
-
-
-class Runner:
-    """Restores voxels in HU with one model."""
-
-    def __init__(self, name: str, spacing: tuple[float, ...]) -> None:
-        self.model: LoadedModel = load_model(RestoreOptions(model=name), Modality.CT)
-        self.affine = np.diag([*spacing, 1.0])
-
-    def __call__(self, voxels: np.ndarray, noise: float | str = "auto") -> tuple[np.ndarray, Any]:
-        """The restored voxels and the record."""
-        volume = medrestore.Volume(voxels, Geometry(voxels.shape, self.affine), Modality.CT)
-        done = medrestore.restore(volume, RestoreOptions(noise=noise, force=True), model=self.model)
-        return done.volume.array, done.record
 
 
 def unit_noise(truth: Scan, kernel: str) -> np.ndarray:
@@ -94,15 +77,8 @@ def with_spheres(clean: np.ndarray, contrast: float) -> tuple[np.ndarray, list[d
     tissue = (clean > 0) & (clean < 120)
     deep = ndimage.minimum_filter(tissue, CALM)
     grid = [range(MARGIN, n - MARGIN, SPACING) for n in clean.shape]
-    scan, placed = clean.copy(), []
     sites = [(x, y, z) for x in grid[0] for y in grid[1] for z in grid[2] if deep[x, y, z]]
-    for number, (x, y, z) in enumerate(sites):
-        box = tuple(slice(at - 4, at + 5) for at in (x, y, z))
-        diameter, sign = DIAMETERS[number // 2 % len(DIAMETERS)], -1 if number % 2 else 1
-        shape = ball(diameter)
-        scan[box] += sign * contrast * shape
-        placed.append({"box": box, "diameter": diameter, "sign": sign, "core": shape > 0.99})
-    return scan, placed
+    return place(clean, contrast, sites, least=-np.inf)
 
 
 def spheres(truth: Scan, kernel: str, noise: np.ndarray, run: Runner) -> list[dict[str, Any]]:
@@ -174,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
         slice((n - side) // 2, (n - side) // 2 + side) for n, side in zip(body.hu.shape, SHAPE, strict=True)
     )
     truth = Scan("computed body", np.ascontiguousarray(body.hu[part]), body.spacing)
-    run = Runner(args.model, truth.spacing)
+    run = Runner(args.model, Modality.CT, truth.spacing)
     noise = {kernel: unit_noise(truth, kernel) for kernel in LEVELS}
     model = ["--model", Path(args.model).name] if args.model != "ct-denoise" else []
     report = {

@@ -70,7 +70,7 @@ def plot(runs: list[Run], path: Path) -> None:
     figure, axes = plt.subplots(
         1, max(len(scans), 1), figsize=(4.2 * len(scans), 3.8), squeeze=False, layout="constrained"
     )
-    for axis, (volume, kernel) in zip(axes[0], scans, strict=False):
+    for axis, (volume, kernel) in zip(axes[0][: len(scans)], scans, strict=True):
         here = [run for run in measured if (run["volume"], run["kernel"]) == (volume, kernel)]
         for run in here:
             if run["dose"] != here[0]["dose"]:

@@ -134,7 +134,7 @@ def keep(old: dict[str, Any], report: dict[str, Any]) -> None:
     kept = {run["method"] for run in runs}
     methods = new["methods"] | {name: what for name, what in old["setup"]["methods"].items() if name in kept}
     new["methods"] = {name: methods[name] for name in METHODS if name in methods}
-    order = list(METHODS)
+    order = list(new["methods"])
     report["runs"].sort(key=lambda run: order.index(run["method"]))
     new["packages"] = old["setup"]["packages"] | new["packages"]
 

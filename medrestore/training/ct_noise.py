@@ -80,8 +80,8 @@ def with_ct_noise(
     A scan gets no weaker noise than it was measured with: what is left of that counts as anatomy, and beside
     weaker noise it would teach a network to keep noise.
     """
-    low, high = options.noise
-    sigma = float(np.exp(rng.uniform(*np.log((min(max(low, bank.own[place.scan]), high), high)))))
+    least = np.clip(bank.own[place.scan], *options.noise)
+    sigma = float(np.exp(rng.uniform(np.log(least), np.log(options.noise[1]))))
     scan = clean + np.float32(sigma) * bank.draw(place, clean.shape[0], options, rng)
     if rng.random() < options.clipped:
         scan = np.maximum(scan, np.float32(FLOOR))

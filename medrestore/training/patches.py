@@ -77,6 +77,7 @@ class PatchSampler:
                 patch = random_tone_curve(patch, rng)
             if rng.random() < options.blur:
                 patch = random_blur(patch, options.blur_width, rng)
+        # Nothing is drawn where there are none: the batches of a run without lesions stay what they were.
         if options.lesions and rng.random() < options.lesions:
             patch = random_lesions(patch, rng)
         turn = random_orientation(rng, self.in_plane)
