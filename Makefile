@@ -45,11 +45,13 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python benchmarks/denoise.py --gain middle,ramp
 	$(BIN)/python benchmarks/claims.py --speed
 	$(BIN)/python benchmarks/superres.py
+	$(BIN)/python benchmarks/superres_claims.py
 	$(BIN)/python benchmarks/uncertainty.py
 	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/ct.py $(CT_VOLUMES:%=--volume %)
 	$(BIN)/python benchmarks/ct_claims.py
 	$(if $(CT_VOLUMES),$(BIN)/python benchmarks/superres.py --modality CT $(CT_VOLUMES:%=--volume %))
+	$(if $(CT_VOLUMES),$(BIN)/python benchmarks/superres_claims.py --modality CT --volume $(firstword $(CT_VOLUMES)))
 
 docs: $(STAMPS)/docs
 	$(BIN)/mkdocs build --strict

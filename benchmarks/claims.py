@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from claims_tables import mr_page
 from common import CH2, DOCS, NO_CH2, describe_machine
 from methods import METHODS, Scan
 from scipy import ndimage
+from spheres import by_diameter, contrast_kept, place
 
 import medrestore
 from medrestore.engine import LoadedModel, RestoreOptions, load_model
@@ -32,7 +34,6 @@ SIZE = 96
 CLEAN_LEVELS = (0.0, 0.1, 0.2, 0.3)
 SPHERE_LEVELS = (3.0, 5.0, 10.0)
 CONTRASTS = (2.0, 3.0, 5.0)
-DIAMETERS = (3, 4, 5, 6)
 SPACING = 14  # voxels between spheres
 SEED = 0
 
@@ -107,28 +108,21 @@ def nothing(run: Runner) -> list[dict[str, Any]]:
     }
     rows = []
     for name, (scan, noise) in cases.items():
-        rows.append({"case": name} | structure(scan, *run(scan, noise), sigma))
+        restored, record = run(scan, noise)
+        rows.append({"case": name} | structure(scan, restored, record.noise["sigma"], sigma))
     return rows
 
 
-def structure(scan: np.ndarray, restored: np.ndarray, record: Any, sigma: float) -> dict[str, Any]:
+def structure(scan: np.ndarray, restored: np.ndarray, found: float, sigma: float) -> dict[str, Any]:
     """What a scan of nothing holds before and after, in units of sigma."""
     return {
-        "found": record.noise["sigma"] / sigma,
+        "found": found / sigma,
         "std_in": float(scan.std() / sigma),
         "std_out": float(restored.std() / sigma),
         "extreme": float(np.abs(restored - np.median(restored)).max() / sigma),
         "blob_in": largest_blob(scan, sigma),
         "blob_out": largest_blob(restored, sigma),
     }
-
-
-def ball(diameter: int, side: int = 9) -> np.ndarray:
-    """Fraction of each voxel of a (side, side, side) cube that is inside a ball in its middle."""
-    fine = 5
-    at = (np.arange(side * fine) + 0.5) / fine - side / 2
-    inside = sum(a**2 for a in np.meshgrid(at, at, at, indexing="ij", sparse=True)) <= (diameter / 2) ** 2
-    return inside.reshape(side, fine, side, fine, side, fine).mean(axis=(1, 3, 5)).astype(np.float32)
 
 
 def sites(clean: np.ndarray) -> list[tuple[int, int, int]]:
@@ -143,29 +137,6 @@ def with_spheres(clean: np.ndarray, contrast: float) -> tuple[np.ndarray, list[d
     """Put bright and dark spheres of all diameters into a scan; return it and what is where."""
     # A dark sphere below zero would not have the contrast that is asked for.
     return place(clean, contrast, sites(clean), least=0.0)
-
-
-def place(
-    clean: np.ndarray, contrast: float, where: list[tuple[int, int, int]], least: float
-) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Put spheres around voxels, every other one dark where it stays above the least value."""
-    scan, placed = clean.copy(), []
-    for number, centre in enumerate(where):
-        box = tuple(slice(at - 4, at + 5) for at in centre)
-        diameter = DIAMETERS[number // 2 % len(DIAMETERS)]
-        sign = -1 if number % 2 and clean[box].min() > contrast + least else 1
-        shape = ball(diameter)
-        scan[box] += sign * contrast * shape
-        placed.append({"box": box, "diameter": diameter, "sign": sign, "core": shape > 0.99})
-    return scan, placed
-
-
-def contrast_kept(
-    with_them: np.ndarray, without: np.ndarray, contrast: float, placed: list[Any]
-) -> list[float]:
-    """For each sphere, the mean difference over its core as a fraction of the contrast that was put in."""
-    difference = with_them - without
-    return [float(difference[one["box"]][one["core"]].mean() * one["sign"] / contrast) for one in placed]
 
 
 def spheres(clean: np.ndarray, run: Runner, levels: tuple[float, ...]) -> list[dict[str, Any]]:
@@ -184,29 +155,6 @@ def spheres(clean: np.ndarray, run: Runner, levels: tuple[float, ...]) -> list[d
             kept = np.array(contrast_kept(restored(scan), without, cnr * sigma, placed))
             rows += [{"level": level, "cnr": cnr} | row for row in by_diameter(kept, placed)]
     return rows
-
-
-def by_diameter(kept: np.ndarray, placed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Contrast that spheres keep, for each diameter."""
-    rows = []
-    sizes, signs = (np.array([one[key] for one in placed]) for key in ("diameter", "sign"))
-    for diameter in DIAMETERS:
-        here = kept[sizes == diameter]
-        rows.append(
-            {
-                "diameter": diameter,
-                "count": len(here),
-                "mean": _mean(here),
-                "p10": float(np.percentile(here, 10)) if here.size else None,
-                "bright": _mean(kept[(sizes == diameter) & (signs > 0)]),
-                "dark": _mean(kept[(sizes == diameter) & (signs < 0)]),
-            }
-        )
-    return rows
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if values.size else None
 
 
 def speed(clean: np.ndarray, run: Runner, *, whole: bool) -> list[dict[str, Any]]:
@@ -240,82 +188,6 @@ def speed(clean: np.ndarray, run: Runner, *, whole: bool) -> list[dict[str, Any]
             }
         )
     return rows
-
-
-HARM = {
-    "noise": ("noise", "{:.1f} %"),
-    "found": ("noise found", "{:.2f} %"),
-    "mean": ("mean change", "{:.3f} %"),
-    "rms": ("root mean square", "{:.3f} %"),
-    "p99": ("99th percentile", "{:.2f} %"),
-    "max": ("largest", "{:.2f} %"),
-}
-NOTHING = {
-    "case": ("scan", "{}"),
-    "found": ("level found or given", "{:.2f}"),
-    "std_in": ("deviation before", "{:.2f}"),
-    "std_out": ("after", "{:.3f}"),
-    "extreme": ("farthest from the median", "{:.2f}"),
-    "blob_in": ("largest blob before (voxels)", "{}"),
-    "blob_out": ("after", "{}"),
-}
-SPHERES = {
-    "level": ("noise", "{:g} %"),
-    "cnr": ("CNR", "{:g}"),
-    "diameter": ("diameter (voxels)", "{}"),
-    "count": ("spheres", "{}"),
-    "mean": ("kept", "{:.2f}"),
-    "p10": ("10th percentile", "{:.2f}"),
-    "bright": ("bright", "{:.2f}"),
-    "dark": ("dark", "{:.2f}"),
-}
-SPEED = {
-    "scan": ("scan", "{}"),
-    "voxels_per_second": ("voxels/s", "{:.3g}"),
-    "load": ("model load (s)", "{:.1f}"),
-    "whole": ("all (s)", "{:.1f}"),
-    "nlm": ("NLM (s)", "{:.1f}"),
-    "ratio": ("ratio", "{:.2f}"),
-}
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """The page."""
-    setup = report["setup"]
-    parts = [
-        f"# What {setup['model']} does not do",
-        f"Made by `{setup['command']}` on {setup['date']}, weights `{setup['sha256'][:16]}`; raw numbers are "
-        f"in the JSON file beside it. Scan: the middle {SIZE} voxels of each axis of `{setup['volume']}`. "
-        f"Machine: {setup['cpu']}, {setup['cores']} cores, threads: {setup['threads']}.",
-        "## Clean scans",
-        "Rician noise of this level (per cent of the 99th percentile) added to the scan, the level "
-        "estimated; change of the voxels inside the head, in per cent of its range (maximum - minimum).",
-        table(HARM, report["harm"]),
-        "## Nothing in the scan",
-        f"{SIZE} voxels cubed, noise of standard deviation sigma = 5, the constant is 100. All but voxels in "
-        "units of sigma. A blob is a connected set (faces, edges, corners) of voxels more than one sigma off "
-        "the median.",
-        table(NOTHING, report["nothing"]),
-        "## Small spheres",
-        "Bright and dark spheres in tissue, before the noise; contrast = CNR x sigma. Kept: the mean over "
-        "the core of a sphere (voxels wholly inside) of the result minus the result of the same scan and "
-        "noise without spheres, over the contrast. Level given. Mean over spheres, and the 10th "
-        "percentile: a tenth kept less.",
-        table(SPHERES, report["spheres"]),
-        "## Speed",
-        "Voxels a second in one evaluation, and everything from loading the model; NLM is DIPY's at radii 2 "
-        "and 2. Other work may have run on the machine: the ratio says more than the times.",
-        table(SPEED, report["speed"]),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def table(columns: dict[str, tuple[str, str]], rows: list[dict[str, Any]]) -> str:
-    lines = ["| " + " | ".join(title for title, _ in columns.values()) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        cells = ["" if row[key] is None else form.format(row[key]) for key, (_, form) in columns.items()]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -360,7 +232,7 @@ def main(argv: list[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     stem = f"claims-{Path(args.model).name}" if args.model else "claims"
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (args.out / f"{stem}.md").write_text(markdown(report))
+    (args.out / f"{stem}.md").write_text(mr_page(report, SIZE))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 import medrestore
+from medrestore.geometry import Geometry
 from medrestore.metrics import head_mask, psnr, reference_range, ssim_map
 from medrestore.provenance import sha256_file
 
@@ -86,6 +87,22 @@ def load_truth(path: Path, *, quick: bool, modality: str = "MR") -> Truth:
         p99=float(np.percentile(voxels, 99)),
         data_range=reference_range(voxels),
         crop=crop,
+    )
+
+
+def middle(truth: Truth, size: int, multiple: int = 1) -> Truth:
+    """Cut the middle out: `size` voxels of each axis, or what there is, in whole multiples."""
+    part = []
+    for extent in truth.voxels.shape:
+        kept = min(size, extent) // multiple * multiple
+        part.append(slice((extent - kept) // 2, (extent - kept) // 2 + kept))
+    where = tuple(part)
+    return replace(
+        truth,
+        voxels=np.ascontiguousarray(truth.voxels[where]),
+        head=truth.head[where],
+        affine=Geometry(truth.voxels.shape, truth.affine).cropped(where).affine,
+        crop=f"only the middle {size} voxels of each axis",
     )
 
 

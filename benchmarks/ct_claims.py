@@ -14,21 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims import (
-    NOTHING,
-    SPHERES,
-    Runner,
-    by_diameter,
-    contrast_kept,
-    place,
-    sizes_of,
-    structure,
-    table,
-)
+from claims import Runner, sizes_of, structure
+from claims_tables import ct_page
 from common import DOCS, describe_machine
 from ct import UNSEEN, low_dose
 from ct import Truth as Scan
 from scipy import ndimage
+from spheres import by_diameter, contrast_kept, place
 
 from medrestore.training import anatomy
 from medrestore.training.ct_noise import tissue_level
@@ -69,7 +61,11 @@ def nothing(spacing: tuple[float, ...], run: Runner) -> list[dict[str, Any]]:
         noise = np.float32(level) * unit_noise(Scan("water", water, spacing), kernel)
         cases[f"water, noise of {level:g} HU, {kernel}"] = (water + noise, level)
         cases[f"air, noise of {level:g} HU, {kernel}"] = (np.maximum(air + noise, -1024), level)
-    return [{"case": name} | structure(scan, *run(scan), sigma) for name, (scan, sigma) in cases.items()]
+    rows = []
+    for name, (scan, sigma) in cases.items():
+        restored, record = run(scan)
+        rows.append({"case": name} | structure(scan, restored, record.noise["sigma"], sigma))
+    return rows
 
 
 def with_spheres(clean: np.ndarray, contrast: float) -> tuple[np.ndarray, list[dict[str, Any]]]:
@@ -93,45 +89,6 @@ def spheres(truth: Scan, kernel: str, noise: np.ndarray, run: Runner) -> list[di
         case = {"level": f"{level:g} HU, {kernel}", "cnr": cnr}
         rows += [case | row for row in by_diameter(kept, placed)]
     return rows
-
-
-HARM = {
-    "noise": ("noise (HU)", "{:g}"),
-    "found": ("noise found (HU)", "{:.1f}"),
-    "mean": ("mean change (HU)", "{:.2f}"),
-    "rms": ("root mean square", "{:.2f}"),
-    "p99": ("99th percentile", "{:.1f}"),
-    "max": ("largest", "{:.1f}"),
-}
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """The page."""
-    setup, shape = report["setup"], " x ".join(map(str, SHAPE))
-    parts = [
-        f"# What {setup['model']} does not do",
-        f"Made by `{setup['command']}` on {setup['date']}, weights `{setup['sha256'][:16]}`; raw numbers are "
-        f"in the JSON file beside it. Scan: {shape} voxels from the middle of a computed body without noise "
-        "(`medrestore.training.anatomy`, a seed that no training run has; its kind is that of training). "
-        f"Noise: as in [ct](ct-quick.md). Machine: {setup['cpu']}, {setup['cores']} cores, threads: "
-        f"{setup['threads']}.",
-        "## Clean scans",
-        "Noise of this level in soft tissue added, soft kernel, the level estimated; change of the voxels "
-        "inside the body.",
-        table(HARM, report["harm"]),
-        "## Nothing in the scan",
-        f"{shape} voxels of air or water. All but voxels in units of the noise in water, or of 1 HU where "
-        "there is none. A blob is a connected set (faces, edges, corners) of voxels more than one unit off "
-        "the median. Level estimated. Noise of air is cut off at -1024 HU.",
-        table(NOTHING, report["nothing"]),
-        "## Small spheres",
-        "Bright and dark spheres in soft tissue, before the noise; contrast = CNR x level. Kept: the mean "
-        "over the core of a sphere (voxels wholly inside) of the result minus the result of the same scan "
-        "and noise without spheres, over the contrast. Level given. Mean over spheres, and the 10th "
-        "percentile: a tenth kept less.",
-        table({**SPHERES, "level": ("noise", "{}")}, report["spheres"]),
-    ]
-    return "\n\n".join(parts) + "\n"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -166,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "claims-ct.json").write_text(json.dumps(report, indent=1) + "\n")
-    (args.out / "claims-ct.md").write_text(markdown(report))
+    (args.out / "claims-ct.md").write_text(ct_page(report, SHAPE))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from common import (
     check_volumes,
     describe_machine,
     load_truth,
+    middle,
 )
 from scipy import stats
 
@@ -41,21 +42,6 @@ CASES = {
     "denoise": f"Rician noise of {LEVEL} % of the 99th percentile",
     "superres": f"boxcar slices {FACTOR} voxels apart along axis k, no noise",
 }
-
-
-def middle(truth: Truth, size: int) -> Truth:
-    """Cut the middle out: `size` voxels of each axis, or what there is, in whole slices."""
-    part = []
-    for extent in truth.voxels.shape:
-        kept = min(size, extent) // FACTOR * FACTOR
-        part.append(slice((extent - kept) // 2, (extent - kept) // 2 + kept))
-    where = tuple(part)
-    affine = Geometry(truth.voxels.shape, truth.affine).cropped(where).affine
-    crop = f"only the middle {size} voxels of each axis"
-    return Truth(
-        **{**vars(truth), "voxels": np.ascontiguousarray(truth.voxels[where]), "head": truth.head[where]}
-        | {"affine": affine, "crop": crop}
-    )
 
 
 def make_scan(truth: Truth, task: str, seed: int) -> medrestore.Volume:
@@ -226,7 +212,7 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    truths = [middle(load_truth(path, quick=False), args.size) for path in args.volume]
+    truths = [middle(load_truth(path, quick=False), args.size, FACTOR) for path in args.volume]
     runs, pictures = [], []
     for task, model in load_models(args).items():
         for truth in truths:

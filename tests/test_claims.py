@@ -186,3 +186,22 @@ def test_spheres_in_ct_have_the_contrast_that_is_asked_for(claims, monkeypatch):
     assert len(placed) > 4 and {one["sign"] for one in placed} == {-1, 1}
     np.testing.assert_array_equal(scan[:14], tissue[:14])
     assert claims.contrast_kept(scan, tissue, 60.0, placed) == pytest.approx([1.0] * len(placed))
+
+
+@pytest.mark.slow
+def test_what_superres_must_not_do_is_measured(claims, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import superres_claims
+
+    superres_claims.main(["--volume", str(CROP), "--quick", "--cases", "x2", "--out", str(tmp_path)])
+    report = json.loads((tmp_path / "claims-superres-quick.json").read_text())
+    rows = {(row["contrast"], row["diameter"]): row for row in report["spheres"]}
+    assert len(rows) == 2 * 4
+    assert all(0.8 < rows[contrast, 6]["mean"] < 1.2 for contrast in (10, 30))
+    peers = [[rows[contrast, diameter]["peer"] for diameter in (3, 4, 5, 6)] for contrast in (10, 30)]
+    assert peers[0] == pytest.approx(peers[1], abs=1e-3)  # a spline is linear
+    empty, constant, noise = report["nothing"]
+    assert empty["std_out"] == 0 and constant["std_out"] < 0.1 and constant["blob_out"] < 10
+    assert noise["std_in"] == pytest.approx(1, abs=0.05) and noise["blob_out"] < 30
+    page = (tmp_path / "claims-superres-quick.md").read_text()
+    assert "medrestore/mr-superres" in page and str(CROP.parent) not in page

@@ -1,0 +1,75 @@
+"""The denoisers that `ct.py` compares."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+import medrestore
+from medrestore.geometry import Geometry
+
+
+@dataclass
+class Scan:
+    """What a filter is given: voxels in HU, the true level of the noise that was added, and draws of it."""
+
+    voxels: np.ndarray
+    spacing: tuple[float, ...]
+    sigma: float
+    spectrum: np.ndarray
+    model: str
+
+
+def ours(scan: Scan) -> np.ndarray:
+    return restored(scan, "auto")
+
+
+def ours_given(scan: Scan) -> np.ndarray:
+    return restored(scan, scan.sigma)
+
+
+def restored(scan: Scan, noise: float | str) -> np.ndarray:
+    affine = np.diag([*scan.spacing, 1.0])
+    volume = medrestore.Volume(scan.voxels, Geometry(scan.voxels.shape, affine), medrestore.Modality.CT)
+    options = medrestore.RestoreOptions(model=scan.model, noise=noise)
+    return medrestore.restore(volume, options).volume.array
+
+
+def nlm(scan: Scan) -> np.ndarray:
+    from dipy.denoise.nlmeans import nlmeans  # noqa: PLC0415
+
+    settings = {"patch_radius": 2, "block_radius": 2, "method": "blockwise", "rician": False}
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
+    return nlmeans(scan.voxels + 1024, scan.sigma, num_threads=threads, **settings) - 1024
+
+
+def tv(scan: Scan) -> np.ndarray:
+    from skimage.restoration import denoise_tv_chambolle  # noqa: PLC0415
+
+    return denoise_tv_chambolle(scan.voxels, weight=0.5 * scan.sigma, eps=1e-6)
+
+
+def bm4d(scan: Scan) -> np.ndarray:
+    from bm4d import bm4d as run  # noqa: PLC0415
+
+    return run((scan.voxels + 1000) / 2000, scan.sigma / 2000) * 2000 - 1000
+
+
+def bm4d_spectrum(scan: Scan) -> np.ndarray:
+    from bm4d import bm4d as run  # noqa: PLC0415
+
+    return run((scan.voxels + 1000) / 2000, scan.spectrum / 2000**2) * 2000 - 1000
+
+
+METHODS: dict[str, tuple[str, Callable[[Scan], np.ndarray]]] = {
+    "noisy": ("low-dose scan", lambda scan: scan.voxels),
+    "ours": ("medrestore, level estimated", ours),
+    "ours-given": ("medrestore, level given", ours_given),
+    "nlm": ("DIPY NLM, radii 2 and 2, level given", nlm),
+    "tv": ("scikit-image TV, weight 0.5 sigma", tv),
+    "bm4d": ("BM4D, white noise, level given", bm4d),
+    "bm4d-psd": ("BM4D, true noise spectrum", bm4d_spectrum),
+}
