@@ -8,7 +8,7 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 TORCH_ARGS ?=
 PYTEST_ARGS ?=
-# Scans in HU for `make benchmarks`: no CT comes with this repository.
+# Scans in HU for `make benchmarks`, beside computed ones: no CT comes with this repository.
 CT_VOLUMES ?=
 
 BIN := $(VENV)/bin
@@ -50,8 +50,9 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python benchmarks/batch.py
 	$(BIN)/python benchmarks/ct.py $(CT_VOLUMES:%=--volume %)
 	$(BIN)/python benchmarks/ct_claims.py
-	$(if $(CT_VOLUMES),$(BIN)/python benchmarks/superres.py --modality CT $(CT_VOLUMES:%=--volume %))
-	$(if $(CT_VOLUMES),$(BIN)/python benchmarks/superres_claims.py --modality CT --volume $(firstword $(CT_VOLUMES)))
+	$(BIN)/python benchmarks/superres.py --modality CT --volume computed-body $(CT_VOLUMES:%=--volume %)
+	$(BIN)/python benchmarks/superres_claims.py --modality CT
+	$(BIN)/python benchmarks/uncertainty.py --modality CT
 
 docs: $(STAMPS)/docs
 	$(BIN)/mkdocs build --strict

@@ -21,6 +21,7 @@ import medrestore
 from medrestore.geometry import Geometry
 from medrestore.metrics import head_mask, psnr, reference_range, ssim_map
 from medrestore.provenance import sha256_file
+from medrestore.training import anatomy
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs" / "benchmarks"
@@ -30,6 +31,9 @@ NO_CH2 = (
     "`apt-get download mricron-data && dpkg -x mricron-data_*.deb mricron` and "
     "`--volume mricron/usr/share/mricron/templates/ch2.nii.gz`"
 )
+COMPUTED = Path("computed-body")
+"""Stands for a CT that is computed, not read: free of noise, and no file."""
+UNSEEN = 4711  # seed of anatomy that no training run computes
 QUICK = 64
 BORDER = 5  # voxels at the border that have no SSIM
 
@@ -68,7 +72,7 @@ CT_WINDOW = (-1000, 1000)  # HU; what is outside, padding and metal, would set t
 
 def load_truth(path: Path, *, quick: bool, modality: str = "MR") -> Truth:
     """Read a clean volume; CT is given in HU + 1000, so that air is 0 as it is in MR."""
-    volume = medrestore.read(path)
+    volume = computed_body() if path == COMPUTED else medrestore.read(path)
     voxels = np.ascontiguousarray(volume.array, dtype=np.float32)
     if modality == "CT":
         voxels = voxels.clip(*CT_WINDOW) - CT_WINDOW[0]
@@ -80,7 +84,7 @@ def load_truth(path: Path, *, quick: bool, modality: str = "MR") -> Truth:
         crop = f"only the middle {QUICK} voxels of each axis"
     return Truth(
         name=path.name,
-        sha256=sha256_file(path) if path.is_file() else volume.source.sha256,
+        sha256=sha256_file(path) if path.is_file() else volume.source.sha256 if volume.source else "",
         voxels=voxels,
         affine=np.asarray(affine),
         head=head,
@@ -88,6 +92,13 @@ def load_truth(path: Path, *, quick: bool, modality: str = "MR") -> Truth:
         data_range=reference_range(voxels),
         crop=crop,
     )
+
+
+def computed_body() -> medrestore.Volume:
+    """A body of CT, in HU, with no noise at all."""
+    body = anatomy.torso(np.random.default_rng(UNSEEN))
+    affine = np.diag([*body.spacing, 1.0])
+    return medrestore.Volume.from_array(body.hu, affine, modality=medrestore.Modality.CT)
 
 
 def middle(truth: Truth, size: int, multiple: int = 1) -> Truth:
@@ -169,7 +180,10 @@ def _cpu() -> str:
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that every benchmark has."""
     parser.add_argument(
-        "--volume", type=Path, action="append", help=f"clean volume, repeatable (default: {CH2})"
+        "--volume",
+        type=Path,
+        action="append",
+        help=f"clean volume, repeatable (default: {CH2}; for CT {COMPUTED}, which is no file)",
     )
     parser.add_argument(
         "--model", default="", help="model of medrestore, a name or a folder (default: its own)"
@@ -181,6 +195,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 def check_volumes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Take the default volume where none is given, and refuse two of one name."""
+    if not args.volume and getattr(args, "modality", "MR") == "CT":
+        args.volume = [COMPUTED]
     if not args.volume:
         if not CH2.exists():
             parser.error(NO_CH2)

@@ -22,6 +22,7 @@ from typing import Any
 
 import ct_tables
 import numpy as np
+from common import UNSEEN, computed_body
 from ct_methods import METHODS, Scan
 from pictures import Row, side_by_side
 from scipy import ndimage
@@ -41,7 +42,6 @@ BODY = -500.0
 BORDER = 5  # voxels at the border that have no SSIM
 NPS_SIDE = 16  # pixels of the squares in which the spectrum is measured
 WHITE = 60.0  # HU: the error that is white in the picture
-UNSEEN = 4711  # seed of anatomy that no training run computes
 
 
 @dataclass
@@ -73,8 +73,8 @@ def load(path: Path, average: int) -> Truth:
 
 def computed() -> list[Truth]:
     """A body and, where the label map that it is made around is there, a head, from an unseen seed."""
-    body = anatomy.torso(np.random.default_rng(UNSEEN))
-    found = [Truth("computed body", body.hu, body.spacing)]
+    body = computed_body()
+    found = [Truth("computed body", body.array, body.spacing)]
     if LABELS.exists():
         labels = medrestore.read(LABELS).array.astype(np.uint8)
         head = anatomy.head(labels, np.random.default_rng(UNSEEN))

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from claims import Runner, sizes_of, structure
 from claims_tables import ct_page
-from common import DOCS, describe_machine
-from ct import UNSEEN, low_dose
+from common import DOCS, computed_body, describe_machine
 from ct import Truth as Scan
+from ct import low_dose
 from scipy import ndimage
 from spheres import by_diameter, contrast_kept, place
 
-from medrestore.training import anatomy
 from medrestore.training.ct_noise import tissue_level
 from medrestore.types import Modality
 
@@ -102,11 +101,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    body = anatomy.torso(np.random.default_rng(UNSEEN))
+    body = computed_body()
     part = tuple(
-        slice((n - side) // 2, (n - side) // 2 + side) for n, side in zip(body.hu.shape, SHAPE, strict=True)
+        slice((n - side) // 2, (n - side) // 2 + side)
+        for n, side in zip(body.array.shape, SHAPE, strict=True)
     )
-    truth = Scan("computed body", np.ascontiguousarray(body.hu[part]), body.spacing)
+    truth = Scan("computed body", np.ascontiguousarray(body.array[part]), body.spacing)
     run = Runner(args.model, Modality.CT, truth.spacing)
     noise = {kernel: unit_noise(truth, kernel) for kernel in LEVELS}
     model = ["--model", Path(args.model).name] if args.model != "ct-denoise" else []

@@ -2,10 +2,12 @@
 
     python benchmarks/uncertainty.py                        # Colin27 of Debian's mricron-data, both tasks
     python benchmarks/uncertainty.py --volume scan.nii.gz --tasks superres --samples 16 --steps 2,5,10,20
+    python benchmarks/uncertainty.py --modality CT          # a computed body, free of noise
     python benchmarks/uncertainty.py --model FOLDER --size 48   # minutes
 
 Works on the middle of the volume, in this process. Writes uncertainty.md, uncertainty.json and
-uncertainty.png (with -quick in the name for --quick, which is --size 64) to the folder given with --out.
+uncertainty.png (with -ct in the name for CT, -quick for --quick, which is --size 64) to the folder given with
+--out.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import Any
 import numpy as np
 import uncertainty_tables
 from common import (
+    COMPUTED,
+    CT_WINDOW,
     QUICK,
     Truth,
     add_common_arguments,
@@ -28,34 +32,53 @@ from common import (
     load_truth,
     middle,
 )
+from ct import Truth as Scan
+from ct import low_dose
 from scipy import stats
 
 import medrestore
 from medrestore.engine import LoadedModel, Observers, load_model
+from medrestore.engine.noise_ct import estimate_ct_noise
 from medrestore.geometry import Geometry
 from medrestore.metrics import psnr, ssim
 from medrestore.physics.noise import add_rician
 from medrestore.physics.slices import SliceStack
 
-LEVEL, FACTOR, CUBE, BINS = 5, 4, 5, 12
+LEVEL, DOSE, FACTOR, CUBE, BINS = 5, 0.25, 4, 5, 12
+FULL = 12.0  # HU: noise of computed anatomy at full dose
+SLICES = f"boxcar slices {FACTOR} voxels apart along axis k, no noise"
 CASES = {
-    "denoise": f"Rician noise of {LEVEL} % of the 99th percentile",
-    "superres": f"boxcar slices {FACTOR} voxels apart along axis k, no noise",
+    "MR": {"denoise": f"Rician noise of {LEVEL} % of the 99th percentile", "superres": SLICES},
+    "CT": {
+        "denoise": f"{DOSE:g} of the dose, soft kernel, as in [ct](ct-quick.md)",
+        "superres": f"{SLICES} but that of the scan",
+    },
 }
 
 
-def make_scan(truth: Truth, task: str, seed: int) -> medrestore.Volume:
-    """Degrade a clean volume for a task."""
-    voxels, affine = truth.voxels, truth.affine
-    if task == "denoise":
-        voxels = add_rician(voxels, LEVEL / 100 * truth.p99, np.random.default_rng(seed))
+def make_scan(truth: Truth, task: str, args: argparse.Namespace) -> medrestore.Volume:
+    """Degrade a clean volume for a task; CT is in HU."""
+    affine = truth.affine
+    voxels = np.asarray(truth.voxels + zero(args), dtype=np.float32)
+    if task == "denoise" and args.modality == "CT":
+        spacing = tuple(map(float, np.linalg.norm(affine[:3, :3], axis=0)))
+        own = 0.0 if truth.name == COMPUTED.name else estimate_ct_noise(voxels)
+        noise, _, _ = low_dose(Scan(truth.name, voxels, spacing, own), DOSE, "soft", own or FULL)
+        voxels = np.asarray(voxels + noise, dtype=np.float32)
+    elif task == "denoise":
+        voxels = add_rician(voxels, LEVEL / 100 * truth.p99, np.random.default_rng(args.seed))
     else:
         planes = voxels.shape[2]
         stack = SliceStack(planes, planes // FACTOR, FACTOR, FACTOR, first=(FACTOR - 1) / 2)
         voxels, affine = stack.forward(voxels), affine.copy()
         affine[:3, 3] += affine[:3, 2] * (FACTOR - 1) / 2
         affine[:3, 2] *= FACTOR
-    return medrestore.Volume(voxels, Geometry(voxels.shape, affine), medrestore.Modality.MR)
+    return medrestore.Volume(voxels, Geometry(voxels.shape, affine), medrestore.Modality(args.modality))
+
+
+def zero(args: argparse.Namespace) -> float:
+    """What a scan has where a truth, which has no negative voxels, is 0."""
+    return CT_WINDOW[0] if args.modality == "CT" else 0.0
 
 
 def options_for(task: str, truth: Truth, **changes: Any) -> medrestore.RestoreOptions:
@@ -124,20 +147,20 @@ def measure(
     truth: Truth, task: str, model: LoadedModel, args: argparse.Namespace
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Everything for one volume and one task; also the images for the picture."""
-    scan = make_scan(truth, task, args.seed)
+    scan, air = make_scan(truth, task, args), zero(args)
     drawn: dict[int, np.ndarray] = {}
-    observers = Observers(step=lambda point: drawn.update({point.sample: point.state.array}))
+    observers = Observers(step=lambda point: drawn.update({point.sample: point.state.array - air}))
     start = time.perf_counter()
     options = options_for(task, truth, samples=args.samples, seed=args.seed, sampler=args.sampler)
     result = medrestore.restore(scan, options, model=model, observers=observers)
     elapsed = time.perf_counter() - start
     assert result.std is not None
-    mean = result.volume.array
-    curve = [{"name": "scan", **quality(_baseline(scan, truth, task), truth)}]
+    mean = result.volume.array - air
+    curve = [{"name": "scan", **quality(_baseline(scan, truth, task) - air, truth)}]
     curve.append({"name": "mean", "evaluations": 1, **quality(mean, truth)})
     for steps in args.steps:
         options = options_for(task, truth, output="sample", steps=steps, seed=args.seed, sampler=args.sampler)
-        sample = medrestore.restore(scan, options, model=model).volume.array
+        sample = medrestore.restore(scan, options, model=model).volume.array - air
         each = 2 * steps - 1 if args.sampler == "heun" else steps
         curve.append(
             {"name": f"{steps} step{'s' * (steps > 1)}", "evaluations": each, **quality(sample, truth)}
@@ -169,6 +192,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_common_arguments(parser)
+    parser.add_argument("--modality", choices=("MR", "CT"), default="MR", help="of the volumes (default: MR)")
     parser.add_argument("--tasks", default="denoise,superres", help="without --model (default: both)")
     parser.add_argument("--size", type=int, default=96, help="voxels of each axis (default: 96)")
     parser.add_argument("--samples", type=int, default=8, help="for the deviation (default: 8)")
@@ -178,8 +202,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args.size = QUICK if args.quick else args.size
     args.steps = [int(steps) for steps in args.steps.split(",")]
     args.tasks = args.tasks.split(",")
-    if unknown := set(args.tasks) - set(CASES):
-        parser.error(f"unknown tasks {', '.join(unknown)}; there are {', '.join(CASES)}")
+    if unknown := set(args.tasks) - set(CASES[args.modality]):
+        parser.error(f"unknown tasks {', '.join(unknown)}; there are {', '.join(CASES[args.modality])}")
     if args.samples < 2:
         parser.error("a deviation needs two samples or more")
     check_volumes(parser, args)
@@ -188,15 +212,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def load_models(args: argparse.Namespace) -> dict[str, LoadedModel]:
     """Load the model that is named, or the default ones, by task."""
+    modality = medrestore.Modality(args.modality)
     if args.model:
-        model = load_model(medrestore.RestoreOptions(model=args.model))
+        model = load_model(medrestore.RestoreOptions(model=args.model), modality)
         return {str(model.spec.task): model}
     wishes = (medrestore.RestoreOptions(task=medrestore.Task(task), samples=2) for task in args.tasks)
-    return dict(zip(args.tasks, (load_model(w, medrestore.Modality.MR) for w in wishes), strict=True))
+    return dict(zip(args.tasks, (load_model(w, modality) for w in wishes), strict=True))
 
 
 def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, Any]:
     words = [part for path in args.volume for part in ("--volume", path.name)]
+    words += ["--modality", args.modality] if args.modality != "MR" else []
     words += ["--model", Path(args.model).name] if args.model else ["--tasks", ",".join(args.tasks)]
     words += ["--size", str(args.size), "--samples", str(args.samples), "--sampler", args.sampler]
     words += ["--steps", ",".join(map(str, args.steps)), "--seed", str(args.seed)]
@@ -204,7 +230,8 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
         "command": shlex.join(["python", "benchmarks/uncertainty.py", *words]),
         **{key: getattr(args, key) for key in ("samples", "sampler", "seed")},
         "cube": CUBE,
-        "cases": CASES,
+        "cases": CASES[args.modality],
+        "modality": args.modality,
         "volumes": [truth.describe() for truth in truths],
         **describe_machine({"medrestore"}),
     }
@@ -212,7 +239,8 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    truths = [middle(load_truth(path, quick=False), args.size, FACTOR) for path in args.volume]
+    truths = [load_truth(path, quick=False, modality=args.modality) for path in args.volume]
+    truths = [middle(truth, args.size, FACTOR) for truth in truths]
     runs, pictures = [], []
     for task, model in load_models(args).items():
         for truth in truths:
@@ -221,7 +249,7 @@ def main(argv: list[str] | None = None) -> None:
             pictures.append(images)
     report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
-    stem = "uncertainty-quick" if args.quick else "uncertainty"
+    stem = "uncertainty" + ("-ct" if args.modality == "CT" else "") + ("-quick" if args.quick else "")
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     uncertainty_tables.plot(report, pictures, args.out / f"{stem}.png")
     (args.out / f"{stem}.md").write_text(uncertainty_tables.markdown(report, f"{stem}.png"))

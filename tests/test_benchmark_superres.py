@@ -14,13 +14,14 @@ from tiny import phantom
 from medrestore import Modality, RestoreOptions, Volume
 from medrestore.engine.slice_plan import plan_slices
 from medrestore.metrics import head_mask
+from medrestore.training import anatomy
 
 pytest.importorskip("matplotlib")
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import superres
 import uncertainty
-from common import Truth, run_method
+from common import COMPUTED, Truth, load_truth, run_method
 from superres_methods import METHODS
 
 ARGS = argparse.Namespace(seed=0, modality="MR", model="")
@@ -111,3 +112,18 @@ def test_sharpness_is_that_of_the_truth_where_it_is_one(truth):
     blurred = uncertainty.quality(ndimage.uniform_filter(truth.voxels, 3), truth)
     assert blurred["gradient"] < 0.97
     assert blurred["power"] < 0.9
+
+
+def test_ct_is_taken_from_a_computed_body_in_hu(monkeypatch):
+    tissue = np.full((32, 32, 16), 50, dtype=np.float32)
+    tissue[:8] = -1000
+    body = anatomy.Phantom(tissue, (1.5, 1.5, 1.5))
+    monkeypatch.setattr(anatomy, "torso", lambda rng: body)
+    made = load_truth(COMPUTED, quick=False, modality="CT")
+    np.testing.assert_array_equal(made.voxels, tissue + 1000)
+    args = argparse.Namespace(seed=0, modality="CT", model="")
+    slices = uncertainty.make_scan(made, "superres", args)
+    assert slices.shape == (32, 32, 4) and slices.modality is Modality.CT
+    np.testing.assert_allclose(slices.array[:, :, 0], tissue[:, :, 0])
+    noise = uncertainty.make_scan(made, "denoise", args).array - tissue
+    assert noise[12:, 4:-4].std() == pytest.approx(2 * uncertainty.FULL, rel=0.25)
