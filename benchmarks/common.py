@@ -84,7 +84,7 @@ def load_truth(path: Path, *, quick: bool, modality: str = "MR") -> Truth:
         crop = f"only the middle {QUICK} voxels of each axis"
     return Truth(
         name=path.name,
-        sha256=sha256_file(path) if path.is_file() else volume.source.sha256 if volume.source else "",
+        sha256=sha256_file(path) if path.is_file() else volume.source.sha256 or "",
         voxels=voxels,
         affine=np.asarray(affine),
         head=head,

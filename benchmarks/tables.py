@@ -65,10 +65,11 @@ def volume_line(volume: dict[str, Any]) -> str:
     """A sentence on a clean volume."""
     shape = " x ".join(str(n) for n in volume["shape"])
     spacing = " x ".join(f"{length:g}" for length in volume["spacing_mm"])
+    file = f"sha256 of the file `{volume['sha256'][:16]}`" if volume["sha256"] else "computed, no file"
     return (
         f"{shape} voxels of {spacing} mm, values {volume['minimum']:g} to {volume['maximum']:g}, "
         f"99th percentile {volume['p99']:g}, head {100 * volume['head_fraction']:.0f} % of the voxels; "
-        f"sha256 of the file `{volume['sha256'][:16]}`{', ' + volume['crop'] if volume['crop'] else ''}."
+        f"{file}{', ' + volume['crop'] if volume['crop'] else ''}."
     )
 
 

@@ -23,6 +23,7 @@ import superres
 import uncertainty
 from common import COMPUTED, Truth, load_truth, run_method
 from superres_methods import METHODS
+from tables import volume_line
 
 ARGS = argparse.Namespace(seed=0, modality="MR", model="")
 AFFINE = np.array([[-0.9, 0, 0, 40], [0, 0, 1.1, -20], [0, 1, 0, 5], [0, 0, 0, 1.0]])
@@ -121,6 +122,7 @@ def test_ct_is_taken_from_a_computed_body_in_hu(monkeypatch):
     monkeypatch.setattr(anatomy, "torso", lambda rng: body)
     made = load_truth(COMPUTED, quick=False, modality="CT")
     np.testing.assert_array_equal(made.voxels, tissue + 1000)
+    assert "no file" in volume_line(made.describe())
     args = argparse.Namespace(seed=0, modality="CT", model="")
     slices = uncertainty.make_scan(made, "superres", args)
     assert slices.shape == (32, 32, 4) and slices.modality is Modality.CT
