@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from claims_tables import mr_page
-from common import CH2, DOCS, NO_CH2, describe_machine
+from common import CH2, DOCS, NO_CH2, describe_machine, middle_box
 from methods import METHODS, Scan
 from scipy import ndimage
 from spheres import by_diameter, contrast_kept, place
@@ -41,8 +41,7 @@ SEED = 0
 def middle(path: Path, size: int) -> np.ndarray:
     """The middle of a volume, float32."""
     voxels = np.asarray(medrestore.read(path).array, dtype=np.float32)
-    part = tuple(slice(max(0, (n - size) // 2), max(0, (n - size) // 2) + size) for n in voxels.shape)
-    return np.ascontiguousarray(voxels[part])
+    return np.ascontiguousarray(voxels[middle_box(voxels.shape, (size,) * 3)])
 
 
 class Runner:

@@ -7,13 +7,14 @@ from typing import Any
 Columns = dict[str, tuple[str, str]]
 Rows = list[dict[str, Any]]
 
-CHANGE = {
+HARM = {
+    "noise": ("noise", "{:.1f} %"),
+    "found": ("noise found", "{:.2f} %"),
     "mean": ("mean change", "{:.3f} %"),
     "rms": ("root mean square", "{:.3f} %"),
     "p99": ("99th percentile", "{:.2f} %"),
     "max": ("largest", "{:.2f} %"),
 }
-HARM = {"noise": ("noise", "{:.1f} %"), "found": ("noise found", "{:.2f} %"), **CHANGE}
 CT_HARM = {
     "noise": ("noise (HU)", "{:g}"),
     "found": ("noise found (HU)", "{:.1f}"),

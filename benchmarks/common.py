@@ -78,7 +78,7 @@ def load_truth(path: Path, *, quick: bool, modality: str = "MR") -> Truth:
         voxels = voxels.clip(*CT_WINDOW) - CT_WINDOW[0]
     affine, crop, head = volume.geometry.affine, "", head_mask(voxels)
     if quick:
-        part = tuple(slice(max(0, (n - QUICK) // 2), max(0, (n - QUICK) // 2) + QUICK) for n in voxels.shape)
+        part = middle_box(voxels.shape, (QUICK,) * 3)
         affine = volume.geometry.cropped(part).affine
         voxels, head = np.ascontiguousarray(voxels[part]), head[part]
         crop = f"only the middle {QUICK} voxels of each axis"
@@ -101,13 +101,15 @@ def computed_body() -> medrestore.Volume:
     return medrestore.Volume.from_array(body.hu, affine, modality=medrestore.Modality.CT)
 
 
+def middle_box(shape: tuple[int, ...], sides: tuple[int, ...], multiple: int = 1) -> tuple[slice, ...]:
+    """Where the middle is: so many voxels of each axis, or what there is, in whole multiples."""
+    kept = [min(side, n) // multiple * multiple for side, n in zip(sides, shape, strict=True)]
+    return tuple(slice((n - k) // 2, (n - k) // 2 + k) for n, k in zip(shape, kept, strict=True))
+
+
 def middle(truth: Truth, size: int, multiple: int = 1) -> Truth:
     """Cut the middle out: `size` voxels of each axis, or what there is, in whole multiples."""
-    part = []
-    for extent in truth.voxels.shape:
-        kept = min(size, extent) // multiple * multiple
-        part.append(slice((extent - kept) // 2, (extent - kept) // 2 + kept))
-    where = tuple(part)
+    where = middle_box(truth.voxels.shape, (size,) * 3, multiple)
     return replace(
         truth,
         voxels=np.ascontiguousarray(truth.voxels[where]),
@@ -191,6 +193,16 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=DOCS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help=f"crop to {QUICK} voxels cubed")
+
+
+def add_modality_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option of the benchmarks that measure either modality."""
+    parser.add_argument("--modality", choices=("MR", "CT"), default="MR", help="of the volumes (default: MR)")
+
+
+def report_stem(name: str, args: argparse.Namespace) -> str:
+    """Name of the files of a report, without suffix: -ct for CT, -quick for --quick."""
+    return name + ("-ct" if args.modality == "CT" else "") + ("-quick" if args.quick else "")
 
 
 def check_volumes(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import ct_tables
 import numpy as np
-from common import UNSEEN, computed_body
+from common import UNSEEN, computed_body, middle_box
 from ct_methods import METHODS, Scan
 from pictures import Row, side_by_side
 from scipy import ndimage
@@ -41,6 +41,7 @@ TISSUES = {"air": (-1100, -950), "fat": (-130, -70), "soft tissue": (0, 100), "b
 BODY = -500.0
 BORDER = 5  # voxels at the border that have no SSIM
 NPS_SIDE = 16  # pixels of the squares in which the spectrum is measured
+FULL = 12.0  # HU: noise of computed anatomy at full dose
 WHITE = 60.0  # HU: the error that is white in the picture
 
 
@@ -214,7 +215,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--average", type=int, default=1, help="slices of a scan to average (default: 1)")
     parser.add_argument("--doses", default="0.25,0.1", help="fractions of full dose (default: 0.25,0.1)")
     parser.add_argument("--kernels", default="soft,sharp", help=f"of {', '.join(KERNELS)}")
-    parser.add_argument("--full", type=float, default=12.0, help="noise of computed anatomy at full dose, HU")
+    parser.add_argument("--full", type=float, default=FULL, help="noise of computed anatomy at full dose, HU")
     parser.add_argument("--methods", default=",".join(METHODS), help=f"of {', '.join(METHODS)}")
     parser.add_argument("--model", default="ct-denoise", help="model of medrestore, a name or a folder")
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "benchmarks")
@@ -230,10 +231,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def cropped(truth: Truth) -> Truth:
     """The middle of a volume."""
-    part = tuple(
-        slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side)
-        for n, side in zip(truth.voxels.shape, (96, 96, 16), strict=True)
-    )
+    part = middle_box(truth.voxels.shape, (96, 96, 16))
     return replace(truth, voxels=np.ascontiguousarray(truth.voxels[part]))
 
 

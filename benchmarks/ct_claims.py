@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from claims import Runner, sizes_of, structure
 from claims_tables import ct_page
-from common import DOCS, computed_body, describe_machine
+from common import DOCS, computed_body, describe_machine, middle_box
+from ct import FULL, low_dose
 from ct import Truth as Scan
-from ct import low_dose
 from scipy import ndimage
 from spheres import by_diameter, contrast_kept, place
 
@@ -36,7 +36,7 @@ CALM = 9  # side in voxels of the soft tissue around the middle of a sphere
 
 def unit_noise(truth: Scan, kernel: str) -> np.ndarray:
     """Noise of a kernel whose level in the soft tissue of a scan is one."""
-    noise = low_dose(truth, 0.25, kernel, 12.0)[0]
+    noise = low_dose(truth, 0.25, kernel, FULL)[0]
     return np.float32(1 / (1000 * tissue_level(noise / 1000, truth.voxels / 1000 + 1))) * noise
 
 
@@ -102,10 +102,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     body = computed_body()
-    part = tuple(
-        slice((n - side) // 2, (n - side) // 2 + side)
-        for n, side in zip(body.array.shape, SHAPE, strict=True)
-    )
+    part = middle_box(body.array.shape, SHAPE)
     truth = Scan("computed body", np.ascontiguousarray(body.array[part]), body.spacing)
     run = Runner(args.model, Modality.CT, truth.spacing)
     noise = {kernel: unit_noise(truth, kernel) for kernel in LEVELS}

@@ -26,9 +26,11 @@ import superres_tables
 from common import (
     Truth,
     add_common_arguments,
+    add_modality_argument,
     check_volumes,
     describe_machine,
     load_truth,
+    report_stem,
     run_method,
     score,
 )
@@ -175,7 +177,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--axis", choices="ijk", default="k", help="array axis across the slices (default: k)"
     )
-    parser.add_argument("--modality", choices=("MR", "CT"), default="MR", help="of the volumes (default: MR)")
+    add_modality_argument(parser)
     parser.add_argument("--cases", default=CASES, help=f"(default: {CASES})")
     parser.add_argument(
         "--methods",
@@ -208,7 +210,7 @@ def main(argv: list[str] | None = None) -> None:
         pictures.append(row_of(truth, images, "ijk".index(args.axis), WHITE))
     report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
-    stem = "superres" + ("-ct" if args.modality == "CT" else "") + ("-quick" if args.quick else "")
+    stem = report_stem("superres", args)
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     superres_tables.plot(report, args.out / f"{stem}.png")
     side_by_side(pictures, args.out / f"{stem}-slices.png")

@@ -16,10 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims import sites, structure
+from claims import structure, with_spheres
 from claims_tables import superres_page
-from common import QUICK, Truth, add_common_arguments, check_volumes, describe_machine, load_truth, middle
-from spheres import by_diameter, contrast_kept, place
+from common import (
+    QUICK,
+    Truth,
+    add_common_arguments,
+    add_modality_argument,
+    check_volumes,
+    describe_machine,
+    load_truth,
+    middle,
+    report_stem,
+)
+from spheres import by_diameter, contrast_kept
 from superres import cut, make_slices, parse_case
 from superres_methods import METHODS, Scan
 
@@ -41,7 +51,6 @@ def spheres(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
     for name in args.cases:
         case = parse_case(name)
         whole = cut(truth, args.axis, case.factor)
-        where = sites(whole.voxels)
 
         def resolved(voxels: np.ndarray, case: Any = case, whole: Truth = whole) -> dict[str, np.ndarray]:
             scan = make_slices(replace(whole, voxels=voxels), args.axis, case, args)
@@ -49,7 +58,7 @@ def spheres(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
 
         without = resolved(whole.voxels)
         for contrast in CONTRASTS[args.modality]:
-            scan, placed = place(whole.voxels, contrast * unit, where, least=0.0)
+            scan, placed = with_spheres(whole.voxels, contrast * unit)
             made = resolved(scan)
             kept = {
                 method: np.array(contrast_kept(made[method], without[method], contrast * unit, placed))
@@ -85,7 +94,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add_common_arguments(parser)
     parser.add_argument("--axis", choices="ijk", default="k", help="array axis across the slices")
-    parser.add_argument("--modality", choices=("MR", "CT"), default="MR", help="of the volume (default: MR)")
+    add_modality_argument(parser)
     parser.add_argument("--cases", default=",".join(CASES), help=f"(default: {','.join(CASES)})")
     args = parser.parse_args(argv)
     check_volumes(parser, args)
@@ -119,7 +128,7 @@ def main(argv: list[str] | None = None) -> None:
         "nothing": nothing(args),
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    stem = "claims-superres" + ("-ct" if args.modality == "CT" else "") + ("-quick" if args.quick else "")
+    stem = report_stem("claims-superres", args)
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     (args.out / f"{stem}.md").write_text(superres_page(report))
 

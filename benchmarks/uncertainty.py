@@ -27,13 +27,15 @@ from common import (
     QUICK,
     Truth,
     add_common_arguments,
+    add_modality_argument,
     check_volumes,
     describe_machine,
     load_truth,
     middle,
+    report_stem,
 )
+from ct import FULL, low_dose
 from ct import Truth as Scan
-from ct import low_dose
 from scipy import stats
 
 import medrestore
@@ -45,7 +47,6 @@ from medrestore.physics.noise import add_rician
 from medrestore.physics.slices import SliceStack
 
 LEVEL, DOSE, FACTOR, CUBE, BINS = 5, 0.25, 4, 5, 12
-FULL = 12.0  # HU: noise of computed anatomy at full dose
 SLICES = f"boxcar slices {FACTOR} voxels apart along axis k, no noise"
 CASES = {
     "MR": {"denoise": f"Rician noise of {LEVEL} % of the 99th percentile", "superres": SLICES},
@@ -192,7 +193,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_common_arguments(parser)
-    parser.add_argument("--modality", choices=("MR", "CT"), default="MR", help="of the volumes (default: MR)")
+    add_modality_argument(parser)
     parser.add_argument("--tasks", default="denoise,superres", help="without --model (default: both)")
     parser.add_argument("--size", type=int, default=96, help="voxels of each axis (default: 96)")
     parser.add_argument("--samples", type=int, default=8, help="for the deviation (default: 8)")
@@ -249,7 +250,7 @@ def main(argv: list[str] | None = None) -> None:
             pictures.append(images)
     report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
-    stem = "uncertainty" + ("-ct" if args.modality == "CT" else "") + ("-quick" if args.quick else "")
+    stem = report_stem("uncertainty", args)
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     uncertainty_tables.plot(report, pictures, args.out / f"{stem}.png")
     (args.out / f"{stem}.md").write_text(uncertainty_tables.markdown(report, f"{stem}.png"))
