@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -133,6 +135,17 @@ def test_a_break_changes_nothing(config, tmp_path):
     assert all(torch.utils._pytree.tree_leaves(same))
     columns = [[(row["step"], row["loss"], row["gradient"]) for row in log_of(w)] for w in (straight, broken)]
     assert columns[0] == columns[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="workers are forked")
+def test_workers_draw_the_same_batches(config, tmp_path):
+    settings = load_config(config)
+    weights = []
+    for workers in (0, 2):
+        chosen = replace(settings, loop=replace(settings.loop, workers=workers))
+        train(chosen, tmp_path, tmp_path / str(workers))
+        weights.append((tmp_path / str(workers) / "model" / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
 
 
 def test_a_finished_run_is_exported_again_without_a_step(cli, config, tmp_path):

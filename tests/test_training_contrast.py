@@ -69,4 +69,4 @@ def test_the_sampler_puts_lesions_where_the_options_say_so(probability, changed)
         return Degraded(clean, np.ones_like(clean), 0.1)
 
     batch = PatchSampler(corpus, 16, options, degrade).batch(8, (1, 2))
-    assert sum(patch.std() > 0 for patch in batch.clean) == changed
+    assert sum(patch.std() > 0 for patch in batch.clean.numpy()) == changed

@@ -71,6 +71,8 @@ class LoopOptions:
         checkpoint_minutes: Time between checkpoints.
         validate_steps: Updates between validations; 0 for none.
         bfloat16: Whether matrix work runs in bfloat16; None where the device has it natively.
+        workers: Processes that draw batches ahead of time, for a GPU that would wait for them; 0 for none,
+            the only choice on Windows. The batches do not depend on it.
     """
 
     steps: int
@@ -87,6 +89,7 @@ class LoopOptions:
     checkpoint_minutes: float = 5.0
     validate_steps: int = 1000
     bfloat16: bool | None = None
+    workers: int = 0
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -6,7 +6,7 @@ import copy
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,7 +22,7 @@ from medrestore.errors import ConfigError, ModelError
 from medrestore.networks import build
 from medrestore.training.config import LoopOptions, TrainConfig
 from medrestore.training.optim import make_optimisers
-from medrestore.training.patches import Batch, PatchSampler
+from medrestore.training.patches import Batch, PatchSampler, stream
 
 LOG_FIELDS = ("step", "loss", "rate", "gradient", "seconds", "validation_psnr")
 
@@ -70,13 +70,12 @@ def learning_rate(step: int, options: LoopOptions) -> float:
     return options.rate * rise * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
 
 
-def draw_levels(batch: Batch, options: LoopOptions, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Draw the state levels of a batch, and drop some scans.
+def draw_levels(scan: Tensor, options: LoopOptions, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Draw the state levels of a batch whose scans have the levels `scan`, (B,), and drop some scans.
 
     Returns:
         (B,) levels of the state and of the scan; never both infinite.
     """
-    scan = torch.from_numpy(batch.sigma)
     count = len(scan)
     # Around the scan's own level: far above it the state says nothing, far below it the scan does not.
     state = scan * torch.from_numpy(np.exp(rng.uniform(-3.0, 1.5, count)).astype(np.float32))
@@ -101,6 +100,7 @@ class Trainer:
         self.optimisers = make_optimisers(self.network, self.options.rate)
         self.weights = LevelWeights()
         self.step = 0
+        self.batches: Iterator[Batch] | None = None
 
     def start_from(self, weights: dict[str, Tensor], model: str) -> None:
         """Begin with the weights of a trained model rather than with random ones.
@@ -130,6 +130,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.step = state["step"]
+        self.batches = None
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
@@ -139,9 +140,11 @@ class Trainer:
     def train_step(self) -> tuple[float, float]:
         """Make one update; return the mean squared error in units of k^2 and the norm of the gradient."""
         options = self.options
-        batch = self.sampler.batch(options.batch, (options.seed, self.step))
+        if self.batches is None:
+            self.batches = stream(self.sampler, options, self.step, pin=self.device.type == "cuda")
+        batch = next(self.batches)
         rng = np.random.default_rng((options.seed, self.step, 1))
-        log_k, error = self._errors(batch, *draw_levels(batch, options, rng), rng)
+        log_k, error = self._errors(batch, *draw_levels(batch.sigma, options, rng), rng)
         self.weights(log_k, error).backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), options.clip)
         for optimiser in self.optimisers:
@@ -157,12 +160,12 @@ class Trainer:
         self, batch: Batch, state: Tensor, scan: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return (B,) logarithms of k and (B,) mean squared errors in units of k^2."""
-        clean, image, gain, details = (
-            torch.from_numpy(part).to(self.device)
-            for part in (batch.clean, batch.scan, batch.gain, batch.details)
+        clean, image, gain, details, state, scan = (
+            part.to(self.device, non_blocking=True)
+            for part in (batch.clean, batch.scan, batch.gain, batch.details, state, scan)
         )
-        noise = torch.from_numpy(rng.standard_normal(batch.clean.shape, dtype=np.float32)).to(self.device)
-        state, scan = state.to(self.device), scan.to(self.device)
+        generator = torch.Generator(self.device).manual_seed(int(rng.integers(2**63)))
+        noise = torch.randn(clean.shape, generator=generator, device=self.device)
         finite = torch.nan_to_num(state, posinf=0.0)[:, None, None, None, None]
         noisy = clean * (finite > 0) + finite * noise
         mean, k, inputs, levels = network_inputs(noisy, state, image, scan, gain, details)

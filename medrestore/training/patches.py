@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from medrestore.training.config import AugmentationOptions
+from medrestore.training.config import AugmentationOptions, LoopOptions
 from medrestore.training.contrast import (
     DARK,
     random_bias_field,
@@ -22,15 +28,14 @@ from medrestore.training.place import Place
 from medrestore.types import FloatArray, RealArray
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Training pairs, all (B, 1, X, Y, Z) float32 but `sigma`, (B,), and `details`, (B, D)."""
 
-    clean: FloatArray
-    scan: FloatArray
-    gain: FloatArray
-    sigma: FloatArray
-    details: FloatArray
+    clean: Tensor
+    scan: Tensor
+    gain: Tensor
+    sigma: Tensor
+    details: Tensor
 
 
 class PatchSampler:
@@ -59,11 +64,11 @@ class PatchSampler:
         clean = [patch for patch, _ in drawn]
         made = [self.degrade(patch, place, rng) for patch, place in drawn]
         return Batch(
-            clean=np.stack(clean)[:, None],
-            scan=np.stack([d.scan for d in made])[:, None],
-            gain=np.stack([d.gain for d in made])[:, None],
-            sigma=np.array([d.sigma for d in made], dtype=np.float32),
-            details=np.array([d.details for d in made], dtype=np.float32),
+            clean=_stacked(clean),
+            scan=_stacked([d.scan for d in made]),
+            gain=_stacked([d.gain for d in made]),
+            sigma=torch.tensor([d.sigma for d in made], dtype=torch.float32),
+            details=torch.tensor([d.details for d in made], dtype=torch.float32),
         )
 
     def _clean(self, rng: np.random.Generator) -> tuple[FloatArray, Place]:
@@ -105,3 +110,39 @@ class PatchSampler:
         x, y, z = (int(rng.integers(0, max(n - self.patch, 0) + 1)) for n in scan.shape)
         side = self.patch
         return scan[x : x + side, y : y + side, z : z + side], (x, y, z)
+
+
+def _stacked(patches: list[FloatArray]) -> Tensor:
+    return torch.from_numpy(np.stack(patches)[:, None])
+
+
+class _Steps(Dataset[Batch]):
+    """The batches of a run, by the number of the step."""
+
+    def __init__(self, sampler: PatchSampler, size: int, seed: int) -> None:
+        self.sampler, self.size, self.seed = sampler, size, seed
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.sampler.batch(self.size, (self.seed, step))
+
+
+def stream(sampler: PatchSampler, options: LoopOptions, start: int, *, pin: bool = False) -> Iterator[Batch]:
+    """Yield the batches from the step `start` on, the same whatever the number of workers.
+
+    Args:
+        sampler: Draws them.
+        options: Their size and seed, and how many processes draw them ahead of time.
+        start: The first step.
+        pin: Put them where a GPU can fetch them while it works.
+    """
+    workers = options.workers
+    loader = DataLoader(
+        _Steps(sampler, options.batch, options.seed),
+        batch_size=None,
+        sampler=count(start),
+        num_workers=workers,
+        pin_memory=pin,
+        # Forked, the workers share the corpus in memory; a closure that degrades could not be sent to others.
+        multiprocessing_context="fork" if workers else None,
+    )
+    return iter(loader)
