@@ -31,10 +31,18 @@ def ours_given(scan: Scan) -> np.ndarray:
     return restored(scan, scan.sigma)
 
 
-def restored(scan: Scan, noise: float | str) -> np.ndarray:
+def ours_single(scan: Scan) -> np.ndarray:
+    return restored(scan, "auto", mirrors=1)
+
+
+def ours_mirrored(scan: Scan) -> np.ndarray:
+    return restored(scan, "auto", mirrors=8)
+
+
+def restored(scan: Scan, noise: float | str, mirrors: int | None = None) -> np.ndarray:
     affine = np.diag([*scan.spacing, 1.0])
     volume = medrestore.Volume(scan.voxels, Geometry(scan.voxels.shape, affine), medrestore.Modality.CT)
-    options = medrestore.RestoreOptions(model=scan.model, noise=noise)
+    options = medrestore.RestoreOptions(model=scan.model, noise=noise, mirrors=mirrors)
     return medrestore.restore(volume, options).volume.array
 
 
@@ -68,6 +76,8 @@ METHODS: dict[str, tuple[str, Callable[[Scan], np.ndarray]]] = {
     "noisy": ("low-dose scan", lambda scan: scan.voxels),
     "ours": ("medrestore, level estimated", ours),
     "ours-given": ("medrestore, level given", ours_given),
+    "ours-single": ("medrestore, level estimated, one image", ours_single),
+    "ours-mirrored": ("medrestore, level estimated, 8 mirror images", ours_mirrored),
     "nlm": ("DIPY NLM, radii 2 and 2, level given", nlm),
     "tv": ("scikit-image TV, weight 0.5 sigma", tv),
     "bm4d": ("BM4D, white noise, level given", bm4d),

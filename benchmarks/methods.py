@@ -59,7 +59,7 @@ def _nothing() -> Filter:
     return lambda scan: scan.voxels
 
 
-def _ours(*, given: bool, noise_map: str = "auto") -> Filter:
+def _ours(*, given: bool = False, noise_map: str = "auto", mirrors: int | None = None) -> Filter:
     import medrestore
     from medrestore.geometry import Geometry
 
@@ -70,7 +70,10 @@ def _ours(*, given: bool, noise_map: str = "auto") -> Filter:
             scan.voxels, Geometry(scan.voxels.shape, scan.affine), medrestore.Modality.MR
         )
         options = medrestore.RestoreOptions(
-            model=scan.model or None, noise=scan.sigma if given else "auto", noise_map=noise_map
+            model=scan.model or None,
+            noise=scan.sigma if given else "auto",
+            noise_map=noise_map,
+            mirrors=mirrors,
         )
         result = restore(volume, options)
         for phase, seconds in result.record.timings.items():
@@ -186,14 +189,20 @@ _CORRECTED = "then sqrt(max(a^2 - sigma^2, 0))"
 METHODS: dict[str, Method] = {
     "noisy": Method("noisy input", "numpy", "no filter", _nothing),
     "ours-auto": Method(
-        "medrestore", "medrestore", "noise level estimated from the scan", lambda: _ours(given=False)
+        "medrestore", "medrestore", "noise level estimated from the scan", _ours
     ),
     "ours": Method("medrestore, sigma given", "medrestore", "true sigma", lambda: _ours(given=True)),
+    "ours-mirrored": Method(
+        "medrestore, 8 mirror images",
+        "medrestore",
+        "noise level estimated from the scan, mean over eight mirror images",
+        lambda: _ours(mirrors=8),
+    ),
     "ours-constant": Method(
         "medrestore, no map",
         "medrestore",
         "noise level estimated from the scan, taken to be constant",
-        lambda: _ours(given=False, noise_map="constant"),
+        lambda: _ours(noise_map="constant"),
     ),
     "ours-told": Method(
         "medrestore, told the map", "medrestore", "true sigma and true map of the noise", _ours_told

@@ -45,6 +45,9 @@ NoiseMap: TypeAlias = Annotated[
     str, _in(_RUN, "Whether noise may vary over the scan.", metavar="auto|constant")
 ]
 Output: TypeAlias = Annotated[str, _in(_RUN, "Posterior mean, or a sample.", metavar="mean|sample")]
+Mirrors: TypeAlias = Annotated[
+    int | None, _in(_RUN, "Mirror images that the mean is taken over.", metavar="1|2|4|8")
+]
 Samples: TypeAlias = Annotated[int, _in(_RUN, "Posterior samples to draw.")]
 Steps: TypeAlias = Annotated[int, _in(_RUN, "Steps for each sample.")]
 Sampler: TypeAlias = Annotated[str, _in(_RUN, "How to draw.", metavar="heun|euler|stochastic")]

@@ -20,6 +20,7 @@ import torch
 from medrestore.engine.calibration import Calibration, calibration
 from medrestore.engine.device import choose_device
 from medrestore.engine.memory import SHARE, usable_bytes
+from medrestore.engine.mirroring import mirrors
 from medrestore.engine.model import LoadedModel, find_model
 from medrestore.engine.options import RestoreOptions, parse_memory
 from medrestore.engine.posterior import evaluations, sample_count
@@ -37,6 +38,9 @@ _STEP = 16
 
 _SAMPLING = {"heun": 27.0, "euler": 20.0, "stochastic": 20.0}
 """Volumes that a sampler and the statistics of its samples hold."""
+
+_MIRRORS = 4.0
+"""Volumes of a mirror image, its noise map, and both the estimates that are added."""
 
 _METRICS = 22.5
 """Volumes that the metrics against a reference take."""
@@ -158,7 +162,7 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
     beside, most = _volumes(job)
     own = work if job.device == "cpu" else 0.0
     peak = costs.base_bytes + max(beside * volume + own, most * volume)
-    network = evaluations(job.options) * waste * costs.network_seconds
+    network = evaluations(job.options, job.spec) * waste * costs.network_seconds
     seconds = math.prod(job.shape) * (costs.other_seconds + network)
     return Budget(int(peak), seconds, tile, streamed), 0 if job.device == "cpu" else int(work)
 
@@ -171,6 +175,8 @@ def _volumes(job: _Job) -> tuple[float, float]:
         beside, most = 3.0, 5.5  # the scan, the scan in model units, the result
     else:
         beside, most = 4.0, 9.0  # and a map of the noise
+    if mirrors(job.options, job.spec) > 1:
+        beside += _MIRRORS
     if sample_count(job.options):
         beside += _SAMPLING[job.options.sampler]
     if job.reference:

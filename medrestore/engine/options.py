@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from medrestore.engine.noise import parse_noise
 from medrestore.errors import ConfigError
+from medrestore.plugin import MIRRORS
 from medrestore.types import Task
 
 Output = Literal["mean", "sample"]
@@ -38,7 +39,9 @@ class RestoreOptions:
             distance of the slices where there is a gap. None for what the scan says, or else no gap.
         noise_map: ``"auto"`` to look whether the noise of an MR scan varies over it, and to tell the model if
             so; ``"constant"`` to take it for the same everywhere.
-        output: ``"mean"``, the posterior mean in one evaluation, or ``"sample"``, one posterior sample.
+        output: ``"mean"``, the posterior mean, or ``"sample"``, one posterior sample.
+        mirrors: Over how many mirror images of the scan the posterior mean is taken, 1, 2, 4 or 8: each costs
+            an evaluation. None for what the model was declared with.
         samples: Posterior samples to draw; two or more give a map of their standard deviation.
         steps: Steps of the sampler for each sample.
         sampler: How samples are drawn.
@@ -64,6 +67,7 @@ class RestoreOptions:
     slice_profile: SliceProfile = "boxcar"
     slice_thickness: float | None = None
     output: Output = "mean"
+    mirrors: int | None = None
     samples: int = 0
     steps: int = 10
     sampler: Sampler = "heun"
@@ -87,6 +91,8 @@ class RestoreOptions:
         _choice("output", self.output, get_args(Output))
         _choice("sampler", self.sampler, get_args(Sampler))
         _choice("dtype", self.dtype, get_args(DType))
+        if self.mirrors is not None:
+            _choice("mirrors", self.mirrors, MIRRORS)
         _least("samples", self.samples, 0)
         _least("steps", self.steps, 1)
         _least("seed", self.seed, 0)
@@ -126,9 +132,9 @@ def parse_memory(wish: int | str) -> int:
     return int(amount * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
 
 
-def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
+def _choice(name: str, value: object, known: tuple[object, ...]) -> None:
     if value not in known:
-        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(known)}")
+        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(map(str, known))}")
 
 
 def _least(name: str, value: int, least: int) -> None:

@@ -18,7 +18,9 @@ from medrestore.diffusion import (
     stochastic,
     volume_noise,
 )
+from medrestore.engine.mirroring import mirrors
 from medrestore.engine.options import RestoreOptions, Sampler
+from medrestore.plugin import ModelSpec
 
 START = 2.0
 """First level of a sampler, in units of the scan's noise.
@@ -33,10 +35,10 @@ END = 0.05
 OnSample = Callable[[int, SamplerStep], None]
 
 
-def evaluations(options: RestoreOptions) -> int:
+def evaluations(options: RestoreOptions, spec: ModelSpec) -> int:
     """Return how often the network runs over the whole volume."""
     each = 2 * options.steps - 1 if options.sampler == "heun" else options.steps
-    return 1 + each * sample_count(options)
+    return mirrors(options, spec) + each * sample_count(options)
 
 
 def sample_count(options: RestoreOptions) -> int:
@@ -45,7 +47,7 @@ def sample_count(options: RestoreOptions) -> int:
 
 
 def posterior_mean(denoiser: Denoiser, condition: Condition) -> Tensor:
-    """Evaluate once at an infinite level, where the state is not looked at."""
+    """Evaluate at an infinite level, where the state is not looked at."""
     return denoiser(condition.image, math.inf, condition)
 
 

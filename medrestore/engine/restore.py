@@ -18,6 +18,7 @@ from medrestore.engine.consistency import residual_evidence
 from medrestore.engine.evidence import Restoration, as_json, check_reference, measure
 from medrestore.engine.measurement import Measurement
 from medrestore.engine.memory import give_back, peak_bytes, resident_bytes
+from medrestore.engine.mirroring import MirroredDenoiser, mirrors
 from medrestore.engine.model import LoadedModel, find_model, load_model, plugins
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.posterior import (
@@ -32,7 +33,7 @@ from medrestore.engine.slice_plan import target_grid
 from medrestore.engine.tasks import MEASURE
 from medrestore.engine.tiling import StreamedDenoiser, TiledDenoiser
 from medrestore.geometry import Geometry
-from medrestore.provenance import RunRecord, Source, Step, software_versions
+from medrestore.provenance import JSON, RunRecord, Source, Step, software_versions
 from medrestore.volume import Volume
 
 OnProgress = Callable[[int, int], None]
@@ -158,9 +159,14 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
         versions=software_versions(),
         model=model.ref,
         input=volume.source or Source("", "array"),
-        settings={**asdict(options), "device": model.device, "dtype": model.dtype},
+        settings={**asdict(options), **_settled(model, options)},
         seed=options.seed if sample_count(options) else None,
     )
+
+
+def _settled(model: LoadedModel, options: RestoreOptions) -> dict[str, JSON]:
+    """Return what the options leave to the model or the machine, as it was decided."""
+    return {"device": model.device, "dtype": model.dtype, "mirrors": mirrors(options, model.spec)}
 
 
 def _run(
@@ -171,10 +177,13 @@ def _run(
 ) -> tuple[Volume, Volume | None]:
     """Run the model; return the result, and the deviation of the samples where there are two or more."""
     what = {"model": model.ref.name, "sha256": model.ref.sha256, "sigma": measurement.noise.sigma}
-    step = Step(f"restore:{options.output}", {**what, **measurement.facts, "seed": options.seed})
+    images = mirrors(options, model.spec)
+    step = Step(
+        f"restore:{options.output}", {**what, **measurement.facts, "mirrors": images, "seed": options.seed}
+    )
     condition, (budget, observers) = measurement.condition, plan
     tiled = tiled_denoiser(model, options, budget, observers.progress)
-    denoiser = measurement.guide(tiled)
+    denoiser = measurement.guide(MirroredDenoiser(tiled, images))
     mean = posterior_mean(denoiser, condition)
     levels = sampling_levels(condition.sigma, options.steps, measurement.start)
 
@@ -217,7 +226,7 @@ def tiled_denoiser(
     def on_tile(done: int, total: int) -> None:
         nonlocal finished
         if progress is not None:
-            progress(finished + done, total * evaluations(options))
+            progress(finished + done, total * evaluations(options, spec))
         finished += total if done == total else 0
 
     kind = StreamedDenoiser if budget is not None and budget.streamed else TiledDenoiser
