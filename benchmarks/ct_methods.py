@@ -31,18 +31,18 @@ def ours_given(scan: Scan) -> np.ndarray:
     return restored(scan, scan.sigma)
 
 
-def ours_single(scan: Scan) -> np.ndarray:
-    return restored(scan, "auto", mirrors=1)
+def ours_1(scan: Scan) -> np.ndarray:
+    return restored(scan, "auto", ensemble=1)
 
 
-def ours_mirrored(scan: Scan) -> np.ndarray:
-    return restored(scan, "auto", mirrors=8)
+def ours_8(scan: Scan) -> np.ndarray:
+    return restored(scan, "auto", ensemble=8)
 
 
-def restored(scan: Scan, noise: float | str, mirrors: int | None = None) -> np.ndarray:
+def restored(scan: Scan, noise: float | str, ensemble: int | None = None) -> np.ndarray:
     affine = np.diag([*scan.spacing, 1.0])
     volume = medrestore.Volume(scan.voxels, Geometry(scan.voxels.shape, affine), medrestore.Modality.CT)
-    options = medrestore.RestoreOptions(model=scan.model, noise=noise, mirrors=mirrors)
+    options = medrestore.RestoreOptions(model=scan.model, noise=noise, ensemble=ensemble)
     return medrestore.restore(volume, options).volume.array
 
 
@@ -76,8 +76,8 @@ METHODS: dict[str, tuple[str, Callable[[Scan], np.ndarray]]] = {
     "noisy": ("low-dose scan", lambda scan: scan.voxels),
     "ours": ("medrestore, level estimated", ours),
     "ours-given": ("medrestore, level given", ours_given),
-    "ours-single": ("medrestore, level estimated, one image", ours_single),
-    "ours-mirrored": ("medrestore, level estimated, 8 mirror images", ours_mirrored),
+    "ours-1": ("medrestore, level estimated, 1 estimate", ours_1),
+    "ours-8": ("medrestore, level estimated, 8 estimates", ours_8),
     "nlm": ("DIPY NLM, radii 2 and 2, level given", nlm),
     "tv": ("scikit-image TV, weight 0.5 sigma", tv),
     "bm4d": ("BM4D, white noise, level given", bm4d),

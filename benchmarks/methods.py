@@ -59,7 +59,7 @@ def _nothing() -> Filter:
     return lambda scan: scan.voxels
 
 
-def _ours(*, given: bool = False, noise_map: str = "auto", mirrors: int | None = None) -> Filter:
+def _ours(*, given: bool = False, noise_map: str = "auto", ensemble: int | None = None) -> Filter:
     import medrestore
     from medrestore.geometry import Geometry
 
@@ -73,7 +73,7 @@ def _ours(*, given: bool = False, noise_map: str = "auto", mirrors: int | None =
             model=scan.model or None,
             noise=scan.sigma if given else "auto",
             noise_map=noise_map,
-            mirrors=mirrors,
+            ensemble=ensemble,
         )
         result = restore(volume, options)
         for phase, seconds in result.record.timings.items():
@@ -188,15 +188,13 @@ def _nlm_method(title: str, patch: int, block: int) -> Method:
 _CORRECTED = "then sqrt(max(a^2 - sigma^2, 0))"
 METHODS: dict[str, Method] = {
     "noisy": Method("noisy input", "numpy", "no filter", _nothing),
-    "ours-auto": Method(
-        "medrestore", "medrestore", "noise level estimated from the scan", _ours
-    ),
+    "ours-auto": Method("medrestore", "medrestore", "noise level estimated from the scan", _ours),
     "ours": Method("medrestore, sigma given", "medrestore", "true sigma", lambda: _ours(given=True)),
-    "ours-mirrored": Method(
-        "medrestore, 8 mirror images",
+    "ours-8": Method(
+        "medrestore, 8 estimates",
         "medrestore",
-        "noise level estimated from the scan, mean over eight mirror images",
-        lambda: _ours(mirrors=8),
+        "noise level estimated from the scan, mean over eight estimates, --ensemble 8",
+        lambda: _ours(ensemble=8),
     ),
     "ours-constant": Method(
         "medrestore, no map",

@@ -45,8 +45,8 @@ NoiseMap: TypeAlias = Annotated[
     str, _in(_RUN, "Whether noise may vary over the scan.", metavar="auto|constant")
 ]
 Output: TypeAlias = Annotated[str, _in(_RUN, "Posterior mean, or a sample.", metavar="mean|sample")]
-Mirrors: TypeAlias = Annotated[
-    int | None, _in(_RUN, "Mirror images that the mean is taken over.", metavar="1|2|4|8")
+Ensemble: TypeAlias = Annotated[
+    int | None, _in(_RUN, "Estimates that the mean is taken over.", metavar="1|2|4|8")
 ]
 Samples: TypeAlias = Annotated[int, _in(_RUN, "Posterior samples to draw.")]
 Steps: TypeAlias = Annotated[int, _in(_RUN, "Steps for each sample.")]

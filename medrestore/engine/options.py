@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from medrestore.engine.noise import parse_noise
 from medrestore.errors import ConfigError
-from medrestore.plugin import MIRRORS
+from medrestore.plugin import ENSEMBLES
 from medrestore.types import Task
 
 Output = Literal["mean", "sample"]
@@ -40,8 +40,8 @@ class RestoreOptions:
         noise_map: ``"auto"`` to look whether the noise of an MR scan varies over it, and to tell the model if
             so; ``"constant"`` to take it for the same everywhere.
         output: ``"mean"``, the posterior mean, or ``"sample"``, one posterior sample.
-        mirrors: Over how many mirror images of the scan the posterior mean is taken, 1, 2, 4 or 8: each costs
-            an evaluation. None for what the model was declared with.
+        ensemble: Over how many estimates the posterior mean is taken, 1, 2, 4 or 8, each from the scan turned
+            around and moved by a voxel; each costs an evaluation. None for what the model was declared with.
         samples: Posterior samples to draw; two or more give a map of their standard deviation.
         steps: Steps of the sampler for each sample.
         sampler: How samples are drawn.
@@ -67,7 +67,7 @@ class RestoreOptions:
     slice_profile: SliceProfile = "boxcar"
     slice_thickness: float | None = None
     output: Output = "mean"
-    mirrors: int | None = None
+    ensemble: int | None = None
     samples: int = 0
     steps: int = 10
     sampler: Sampler = "heun"
@@ -91,8 +91,8 @@ class RestoreOptions:
         _choice("output", self.output, get_args(Output))
         _choice("sampler", self.sampler, get_args(Sampler))
         _choice("dtype", self.dtype, get_args(DType))
-        if self.mirrors is not None:
-            _choice("mirrors", self.mirrors, MIRRORS)
+        if self.ensemble is not None:
+            _choice("ensemble", self.ensemble, ENSEMBLES)
         _least("samples", self.samples, 0)
         _least("steps", self.steps, 1)
         _least("seed", self.seed, 0)

@@ -18,7 +18,7 @@ from medrestore.diffusion import (
     stochastic,
     volume_noise,
 )
-from medrestore.engine.mirroring import mirrors
+from medrestore.engine.ensemble import ensemble_size
 from medrestore.engine.options import RestoreOptions, Sampler
 from medrestore.plugin import ModelSpec
 
@@ -38,7 +38,7 @@ OnSample = Callable[[int, SamplerStep], None]
 def evaluations(options: RestoreOptions, spec: ModelSpec) -> int:
     """Return how often the network runs over the whole volume."""
     each = 2 * options.steps - 1 if options.sampler == "heun" else options.steps
-    return mirrors(options, spec) + each * sample_count(options)
+    return ensemble_size(options, spec) + each * sample_count(options)
 
 
 def sample_count(options: RestoreOptions) -> int:

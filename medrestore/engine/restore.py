@@ -15,10 +15,10 @@ from medrestore.engine.budget import Budget, least_tile, predict
 from medrestore.engine.calibration import SIDE, is_known
 from medrestore.engine.checks import check_noise, check_scan
 from medrestore.engine.consistency import residual_evidence
+from medrestore.engine.ensemble import SelfEnsemble, ensemble_size
 from medrestore.engine.evidence import Restoration, as_json, check_reference, measure
 from medrestore.engine.measurement import Measurement
 from medrestore.engine.memory import give_back, peak_bytes, resident_bytes
-from medrestore.engine.mirroring import MirroredDenoiser, mirrors
 from medrestore.engine.model import LoadedModel, find_model, load_model, plugins
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.posterior import (
@@ -166,7 +166,7 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
 
 def _settled(model: LoadedModel, options: RestoreOptions) -> dict[str, JSON]:
     """Return what the options leave to the model or the machine, as it was decided."""
-    return {"device": model.device, "dtype": model.dtype, "mirrors": mirrors(options, model.spec)}
+    return {"device": model.device, "dtype": model.dtype, "ensemble": ensemble_size(options, model.spec)}
 
 
 def _run(
@@ -177,13 +177,13 @@ def _run(
 ) -> tuple[Volume, Volume | None]:
     """Run the model; return the result, and the deviation of the samples where there are two or more."""
     what = {"model": model.ref.name, "sha256": model.ref.sha256, "sigma": measurement.noise.sigma}
-    images = mirrors(options, model.spec)
+    size = ensemble_size(options, model.spec)
     step = Step(
-        f"restore:{options.output}", {**what, **measurement.facts, "mirrors": images, "seed": options.seed}
+        f"restore:{options.output}", {**what, **measurement.facts, "ensemble": size, "seed": options.seed}
     )
     condition, (budget, observers) = measurement.condition, plan
     tiled = tiled_denoiser(model, options, budget, observers.progress)
-    denoiser = measurement.guide(MirroredDenoiser(tiled, images))
+    denoiser = measurement.guide(SelfEnsemble(tiled, size))
     mean = posterior_mean(denoiser, condition)
     levels = sampling_levels(condition.sigma, options.steps, measurement.start)
 

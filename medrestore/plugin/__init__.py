@@ -12,11 +12,11 @@ from medrestore.plugin.folder import read_model_folder
 from medrestore.plugin.hookspecs import hookimpl
 from medrestore.plugin.manager import PluginInfo, PluginManager
 from medrestore.plugin.registry import Registry
-from medrestore.plugin.spec import API, MIRRORS, Declaration, Intensity, LoadContext, ModelSpec
+from medrestore.plugin.spec import API, ENSEMBLES, Declaration, Intensity, LoadContext, ModelSpec
 
 __all__ = [
     "API",
-    "MIRRORS",
+    "ENSEMBLES",
     "Declaration",
     "Intensity",
     "LoadContext",

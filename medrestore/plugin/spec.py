@@ -21,8 +21,8 @@ API = 1
 
 OUTPUTS = frozenset({"mean", "sample"})
 DTYPES = frozenset({"float32", "bfloat16", "float16"})
-MIRRORS = (1, 2, 4, 8)
-"""How many mirror images of a scan a mean may be taken over."""
+ENSEMBLES = (1, 2, 4, 8)
+"""How many estimates, from the scan turned around and moved, a mean may be taken over."""
 
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 
@@ -122,8 +122,8 @@ class ModelSpec(Declaration):
         outputs: ``"mean"``: an infinite noise level of the state gives the posterior mean given the scan.
             ``"sample"``: finite levels work, and a sampler may draw from the posterior.
         dtypes: Types of the heavy arithmetic that keep its quality, the reference type first.
-        mirrors: Over how many mirror images of the scan, itself included, the mean is taken unless the user
-            says otherwise: 1, 2, 4 or 8, each an evaluation.
+        ensemble: Over how many estimates the mean is taken unless the user says otherwise, each from the scan
+            turned around and moved by a voxel, and each an evaluation: 1, 2, 4 or 8.
     """
 
     title: str
@@ -142,7 +142,7 @@ class ModelSpec(Declaration):
     multiple: int = 1
     outputs: frozenset[str] = frozenset({"mean"})
     dtypes: tuple[str, ...] = ("float32",)
-    mirrors: int = 1
+    ensemble: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -171,7 +171,7 @@ class ModelSpec(Declaration):
         self._require(_is_integer(self.halo, 0), "halo", "a whole number of voxels, 0 or more")
         self._require(_is_integer(self.multiple, 1), "multiple", "a whole number of voxels, 1 or more")
         self._require(
-            _is_integer(self.mirrors, 1) and self.mirrors in MIRRORS, "mirrors", f"one of {MIRRORS}"
+            _is_integer(self.ensemble, 1) and self.ensemble in ENSEMBLES, "ensemble", f"one of {ENSEMBLES}"
         )
         self._require(_chosen(self.outputs, frozenset, OUTPUTS), "outputs", "a frozenset of 'mean', 'sample'")
         self._require(_chosen(self.dtypes, tuple, DTYPES), "dtypes", f"a tuple of {sorted(DTYPES)}")
