@@ -13,7 +13,7 @@ from tiny import SUPERRES, model_folder, noisy, phantom
 import medrestore
 from medrestore.diffusion import Condition
 from medrestore.engine import RestoreOptions, restore
-from medrestore.engine.ensemble import VIEWS, SelfEnsemble, View
+from medrestore.engine.ensemble import SLICE_VIEWS, VIEWS, SelfEnsemble, View
 from medrestore.engine.restore import Observers
 from medrestore.errors import ConfigError, PluginError
 from medrestore.plugin import ENSEMBLES, read_model_folder
@@ -64,13 +64,13 @@ def test_a_view_is_moved_by_one_voxel_and_turned():
 
 def test_one_plane_is_no_obstacle():
     slices = PLACES[..., :1].contiguous()
-    found = SelfEnsemble(lambda x, sigma, condition: condition.image.clone(), 8)
+    found = SelfEnsemble(lambda x, sigma, condition: condition.image.clone(), VIEWS[:8])
     torch.testing.assert_close(found(slices, math.inf, Condition(slices, 0.1)), slices)
 
 
 def test_eight_estimates_lean_nowhere():
     volume = torch.from_numpy(np.random.default_rng(0).random((1, 1, 9, 9, 9)).astype(np.float32))
-    mean = SelfEnsemble(Leaning(), 8)(volume, math.inf, Condition(volume, 0.1))
+    mean = SelfEnsemble(Leaning(), VIEWS[:8])(volume, math.inf, Condition(volume, 0.1))
     moves = [volume.roll((a, b, c), (2, 3, 4)) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)]
     inner = (..., slice(2, -2), slice(2, -2), slice(2, -2))
     torch.testing.assert_close(mean[inner], torch.stack(moves).mean(dim=0)[inner])
@@ -79,21 +79,21 @@ def test_eight_estimates_lean_nowhere():
 @pytest.mark.parametrize(("size", "left"), [(1, 0.5), (4, 0.0), (8, 0.0)])
 def test_what_differs_between_neighbours_averages_out(size, left):
     volume = torch.zeros(1, 1, 8, 8, 8)
-    mean = SelfEnsemble(rough, size)(volume, math.inf, Condition(volume, 0.1))
+    mean = SelfEnsemble(rough, VIEWS[:size])(volume, math.inf, Condition(volume, 0.1))
     assert (mean - mean[INNER].mean())[INNER].abs().max() == pytest.approx(left, abs=1e-6)
 
 
 def test_the_map_of_the_noise_is_seen_like_the_scan():
     gain = torch.linspace(0.5, 2, 5)[None, None, :, None, None].expand(PLACES.shape)
-    told = SelfEnsemble(Leaning(), 8)(PLACES, math.inf, Condition(PLACES, 0.1, gain=gain))
+    told = SelfEnsemble(Leaning(), VIEWS[:8])(PLACES, math.inf, Condition(PLACES, 0.1, gain=gain))
     flat = PLACES / gain
-    torch.testing.assert_close(told, SelfEnsemble(Leaning(), 8)(flat, math.inf, Condition(flat, 0.1)))
+    torch.testing.assert_close(told, SelfEnsemble(Leaning(), VIEWS[:8])(flat, math.inf, Condition(flat, 0.1)))
 
 
 @pytest.mark.parametrize(("sigma", "calls"), [(math.inf, 4), (0.1, 1)])
 def test_samplers_see_one_view(sigma, calls):
     denoiser = Leaning()
-    SelfEnsemble(denoiser, 4)(PLACES, sigma, Condition(PLACES, 0.1))
+    SelfEnsemble(denoiser, VIEWS[:4])(PLACES, sigma, Condition(PLACES, 0.1))
     assert denoiser.calls == [sigma] * calls
 
 
@@ -114,6 +114,11 @@ def test_a_model_says_how_many_and_the_user_has_the_last_word(tmp_path):
     assert one.record.settings["ensemble"] == 1
     np.testing.assert_array_equal(four.volume.array, run(model, 4).volume.array)
     assert np.abs(four.volume.array - one.volume.array).max() > 1
+
+
+def test_slices_are_turned_but_not_moved_across():
+    assert [view.turned for view in SLICE_VIEWS] == [view.turned for view in VIEWS]
+    assert {view.moved for view in SLICE_VIEWS} == {(), (0,), (1,), (0, 1)}
 
 
 def test_slices_are_reproduced_by_the_mean(tmp_path):

@@ -7,7 +7,7 @@ voxel to the next. What differs is its own error, and averages out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -62,6 +62,9 @@ TURNS = ((), (0, 1, 2), (0,), (1, 2), (1,), (0, 2), (2,), (0, 1))
 VIEWS = tuple(View(turn, tuple(axis for axis in range(3) if (axis + 1) % 3 in turn)) for turn in TURNS)
 """Every way to turn and every way to move, once, neither foretelling the other along one axis."""
 
+SLICE_VIEWS = tuple(replace(view, moved=tuple(axis for axis in view.moved if axis < 2)) for view in VIEWS)
+"""The same for slices along the last axis, not moved along it: a network has learnt where slices lie."""
+
 
 class SelfEnsemble:
     """Averages the posterior mean over views of the scan; itself a `Denoiser` of the whole volume.
@@ -72,18 +75,18 @@ class SelfEnsemble:
 
     Args:
         denoiser: Of the whole volume.
-        size: How many of `VIEWS`.
+        views: Of the scan, the first the scan as it is.
     """
 
-    def __init__(self, denoiser: Denoiser, size: int) -> None:
+    def __init__(self, denoiser: Denoiser, views: Sequence[View]) -> None:
         self.denoiser = denoiser
-        self.size = size
+        self.views = views
 
     def __call__(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
         """See `Denoiser`."""
         mean = self.denoiser(x, sigma, condition)
         if math.isinf(sigma):
-            for done, view in enumerate(VIEWS[1 : self.size], start=1):
+            for done, view in enumerate(self.views[1:], start=1):
                 mean.lerp_(view.back(self._seen(view, sigma, condition), mean), 1 / (done + 1))
         return mean
 

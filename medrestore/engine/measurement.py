@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from medrestore.diffusion import Condition, Denoiser
+from medrestore.engine.ensemble import VIEWS, View
 from medrestore.engine.intensity import Units
 from medrestore.engine.noise import NoiseLevel
 from medrestore.engine.posterior import START
@@ -33,6 +34,7 @@ class Measurement(ABC):
         magnitude: Whether the result has no negative voxels.
         start: First level of a sampler, in units of the condition's: what the mean leaves open must be small
             beside it.
+        views: Ways to look at it that a self-ensemble may take its estimates from.
         idle: Why there is nothing for the model to do, so that the baseline is the result; or None.
         facts: What a record says of the measurement.
         warnings: What a reader of the result should know.
@@ -45,6 +47,7 @@ class Measurement(ABC):
     baseline: Volume
     magnitude: bool
     start: float = START
+    views: tuple[View, ...] = VIEWS
     idle: str | None = None
     facts: Mapping[str, JSON] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -183,7 +183,7 @@ def _run(
     )
     condition, (budget, observers) = measurement.condition, plan
     tiled = tiled_denoiser(model, options, budget, observers.progress)
-    denoiser = measurement.guide(SelfEnsemble(tiled, size))
+    denoiser = measurement.guide(SelfEnsemble(tiled, measurement.views[:size]))
     mean = posterior_mean(denoiser, condition)
     levels = sampling_levels(condition.sigma, options.steps, measurement.start)
 

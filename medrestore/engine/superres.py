@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from medrestore.diffusion import Condition, Denoiser
+from medrestore.engine.ensemble import SLICE_VIEWS, View
 from medrestore.engine.intensity import model_units
 from medrestore.engine.measurement import Measurement, is_magnitude
 from medrestore.engine.noise import NoiseLevel, noise_level
@@ -76,6 +77,7 @@ class ThickSlices(Measurement):
 
     plan: SlicePlan
     ridge: float
+    views: tuple[View, ...] = SLICE_VIEWS
 
     def guide(self, denoiser: Denoiser) -> Denoiser:
         """See `Measurement.guide`."""
