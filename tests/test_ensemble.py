@@ -11,14 +11,16 @@ import torch
 from tiny import SUPERRES, model_folder, noisy, phantom
 
 import medrestore
-from medrestore.diffusion import Condition
-from medrestore.engine import RestoreOptions, restore
-from medrestore.engine.ensemble import SLICE_VIEWS, VIEWS, SelfEnsemble, View
+from medrestore.diffusion import Condition, Denoiser
+from medrestore.engine import RestoreOptions, load_model, restore
+from medrestore.engine.ensemble import SLICE_VIEWS, VIEWS, View
 from medrestore.engine.restore import Observers
+from medrestore.engine.tiling import StreamedDenoiser, TiledDenoiser, cut_mirrored
 from medrestore.errors import ConfigError, PluginError
 from medrestore.plugin import ENSEMBLES, read_model_folder
 
 PLACES = torch.arange(5 * 6 * 7, dtype=torch.float32).reshape(1, 1, 5, 6, 7)
+WHOLE = tuple(slice(0, extent) for extent in PLACES.shape[2:])
 INNER = (..., slice(1, -1), slice(1, -1), slice(1, -1))
 
 
@@ -41,36 +43,56 @@ def rough(x: torch.Tensor, sigma: float, condition: Condition) -> torch.Tensor:
     return estimate
 
 
+def over(denoiser: Denoiser, size: int, tile: int = 2**31, halo: int = 0) -> TiledDenoiser:
+    tiled = TiledDenoiser(denoiser, tile, halo, multiple=1)
+    tiled.views = VIEWS[:size]
+    return tiled
+
+
 def test_every_way_to_turn_and_every_way_to_move_is_there_once():
     assert len({view.turned for view in VIEWS}) == len({view.moved for view in VIEWS}) == 8 == max(ENSEMBLES)
-    assert VIEWS[0].of(PLACES) is PLACES
+    assert VIEWS[0] == View()
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_view_comes_back_to_its_place(view):
+@pytest.mark.parametrize("beyond", [0, 3])
+def test_a_view_comes_back_to_its_place(view, beyond):
     mean = torch.full_like(PLACES, -1.0)
-    back = view.back(view.of(PLACES), mean)
+    box = tuple(slice(0, span.stop + beyond) for span in WHOLE)
+    view.average(mean, box, cut_mirrored(PLACES, box, view), 0.5)
     hidden = torch.zeros_like(PLACES, dtype=torch.bool)
     for axis in view.moved:
         hidden.select(axis + 2, -1).fill_(value=True)
-    torch.testing.assert_close(back, torch.where(hidden, mean, PLACES))
+    torch.testing.assert_close(mean, torch.where(hidden, -1.0, (PLACES - 1) / 2))
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_parts_of_a_view_come_back_like_the_whole(view):
+    mean = torch.zeros_like(PLACES)
+    for x in range(0, 5, 2):
+        for z in range(7):
+            box = (slice(x, x + 2), WHOLE[1], slice(z, z + 1))
+            view.average(mean, box, cut_mirrored(PLACES, box, view), 0.5)
+    whole = torch.zeros_like(PLACES)
+    view.average(whole, WHOLE, cut_mirrored(PLACES, WHOLE, view), 0.5)
+    torch.testing.assert_close(mean, whole)
 
 
 def test_a_view_is_moved_by_one_voxel_and_turned():
-    seen = View(turned=(0,), moved=(0, 2)).of(PLACES)
+    seen = cut_mirrored(PLACES, WHOLE, View(turned=(0,), moved=(0, 2)))
     torch.testing.assert_close(seen[0, 0, 0, :, 1:], PLACES[0, 0, 3, :, :-1])
     torch.testing.assert_close(seen[0, 0, -1, :, 0], PLACES[0, 0, 0, :, 0])
 
 
 def test_one_plane_is_no_obstacle():
     slices = PLACES[..., :1].contiguous()
-    found = SelfEnsemble(lambda x, sigma, condition: condition.image.clone(), VIEWS[:8])
+    found = over(lambda x, sigma, condition: condition.image.clone(), 8)
     torch.testing.assert_close(found(slices, math.inf, Condition(slices, 0.1)), slices)
 
 
 def test_eight_estimates_lean_nowhere():
     volume = torch.from_numpy(np.random.default_rng(0).random((1, 1, 9, 9, 9)).astype(np.float32))
-    mean = SelfEnsemble(Leaning(), VIEWS[:8])(volume, math.inf, Condition(volume, 0.1))
+    mean = over(Leaning(), 8)(volume, math.inf, Condition(volume, 0.1))
     moves = [volume.roll((a, b, c), (2, 3, 4)) for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)]
     inner = (..., slice(2, -2), slice(2, -2), slice(2, -2))
     torch.testing.assert_close(mean[inner], torch.stack(moves).mean(dim=0)[inner])
@@ -79,21 +101,21 @@ def test_eight_estimates_lean_nowhere():
 @pytest.mark.parametrize(("size", "left"), [(1, 0.5), (4, 0.0), (8, 0.0)])
 def test_what_differs_between_neighbours_averages_out(size, left):
     volume = torch.zeros(1, 1, 8, 8, 8)
-    mean = SelfEnsemble(rough, VIEWS[:size])(volume, math.inf, Condition(volume, 0.1))
+    mean = over(rough, size)(volume, math.inf, Condition(volume, 0.1))
     assert (mean - mean[INNER].mean())[INNER].abs().max() == pytest.approx(left, abs=1e-6)
 
 
 def test_the_map_of_the_noise_is_seen_like_the_scan():
     gain = torch.linspace(0.5, 2, 5)[None, None, :, None, None].expand(PLACES.shape)
-    told = SelfEnsemble(Leaning(), VIEWS[:8])(PLACES, math.inf, Condition(PLACES, 0.1, gain=gain))
+    told = over(Leaning(), 8)(PLACES, math.inf, Condition(PLACES, 0.1, gain=gain))
     flat = PLACES / gain
-    torch.testing.assert_close(told, SelfEnsemble(Leaning(), VIEWS[:8])(flat, math.inf, Condition(flat, 0.1)))
+    torch.testing.assert_close(told, over(Leaning(), 8)(flat, math.inf, Condition(flat, 0.1)))
 
 
 @pytest.mark.parametrize(("sigma", "calls"), [(math.inf, 4), (0.1, 1)])
 def test_samplers_see_one_view(sigma, calls):
     denoiser = Leaning()
-    SelfEnsemble(denoiser, VIEWS[:4])(PLACES, sigma, Condition(PLACES, 0.1))
+    over(denoiser, 4)(PLACES, sigma, Condition(PLACES, 0.1))
     assert denoiser.calls == [sigma] * calls
 
 
@@ -129,10 +151,22 @@ def test_slices_are_reproduced_by_the_mean(tmp_path):
     assert restore(thick, wish).record.slices["residual_rms_of_p99"] < 1e-4
 
 
-def test_tiles_make_no_difference(tmp_path):
+@pytest.mark.parametrize("options", [{"tile": 1}, {"max_memory": "2GB"}])
+def test_tiles_make_no_difference(tmp_path, options):
     model = model_folder(tmp_path / "model")
-    whole, tiled = run(model, 2).volume.array, run(model, 2, tile=1).volume.array
+    whole, tiled = run(model, 8).volume.array, run(model, 8, **options).volume.array
     np.testing.assert_allclose(tiled, whole, atol=1e-2)
+
+
+def test_a_stream_sees_the_same_views(tmp_path):
+    denoiser = load_model(RestoreOptions(model=str(model_folder(tmp_path / "model")))).denoiser
+    volume = torch.from_numpy(noisy(phantom(28), 0.05) / 800)[None, None, :, :27]
+    condition, found = Condition(volume, 0.05), []
+    for kind in (TiledDenoiser, StreamedDenoiser):
+        tiled = kind(denoiser, 2**31, halo=24, multiple=4)  # type: ignore[arg-type]
+        tiled.views = VIEWS
+        found.append(tiled(volume, math.inf, condition))
+    torch.testing.assert_close(*found, atol=1e-5, rtol=0)
 
 
 def test_progress_counts_every_estimate(tmp_path):

@@ -19,7 +19,6 @@ import torch
 
 from medrestore.engine.calibration import Calibration, calibration
 from medrestore.engine.device import choose_device
-from medrestore.engine.ensemble import ensemble_size
 from medrestore.engine.memory import SHARE, usable_bytes
 from medrestore.engine.model import LoadedModel, find_model
 from medrestore.engine.options import RestoreOptions, parse_memory
@@ -38,9 +37,6 @@ _STEP = 16
 
 _SAMPLING = {"heun": 27.0, "euler": 20.0, "stochastic": 20.0}
 """Volumes that a sampler and the statistics of its samples hold."""
-
-_ENSEMBLE = 4.0
-"""Volumes of another view, of its noise map, and of two more estimates."""
 
 _METRICS = 22.5
 """Volumes that the metrics against a reference take."""
@@ -175,8 +171,6 @@ def _volumes(job: _Job) -> tuple[float, float]:
         beside, most = 3.0, 5.5  # the scan, the scan in model units, the result
     else:
         beside, most = 4.0, 9.0  # and a map of the noise
-    if ensemble_size(job.options, job.spec) > 1:
-        beside += _ENSEMBLE
     if sample_count(job.options):
         beside += _SAMPLING[job.options.sampler]
     if job.reference:

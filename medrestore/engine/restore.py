@@ -15,7 +15,7 @@ from medrestore.engine.budget import Budget, least_tile, predict
 from medrestore.engine.calibration import SIDE, is_known
 from medrestore.engine.checks import check_noise, check_scan
 from medrestore.engine.consistency import residual_evidence
-from medrestore.engine.ensemble import SelfEnsemble, ensemble_size
+from medrestore.engine.ensemble import VIEWS, View, ensemble_size
 from medrestore.engine.evidence import Restoration, as_json, check_reference, measure
 from medrestore.engine.measurement import Measurement
 from medrestore.engine.memory import give_back, peak_bytes, resident_bytes
@@ -182,8 +182,8 @@ def _run(
         f"restore:{options.output}", {**what, **measurement.facts, "ensemble": size, "seed": options.seed}
     )
     condition, (budget, observers) = measurement.condition, plan
-    tiled = tiled_denoiser(model, options, budget, observers.progress)
-    denoiser = measurement.guide(SelfEnsemble(tiled, measurement.views[:size]))
+    tiled = tiled_denoiser(model, options, budget, observers.progress, measurement.views[:size])
+    denoiser = measurement.guide(tiled)
     mean = posterior_mean(denoiser, condition)
     levels = sampling_levels(condition.sigma, options.steps, measurement.start)
 
@@ -210,6 +210,7 @@ def tiled_denoiser(
     options: RestoreOptions,
     budget: Budget | None = None,
     progress: OnProgress | None = None,
+    views: tuple[View, ...] = VIEWS[:1],
 ) -> Denoiser:
     """Return the model's denoiser for a whole volume.
 
@@ -218,6 +219,7 @@ def tiled_denoiser(
         options: `tile` and what is needed to count the evaluations.
         budget: Says which tiles; None for the largest.
         progress: Called after every tile, or slab of one.
+        views: Of the scan, that the mean is taken over.
     """
     spec = model.spec
     tile = max(options.tile or 2**31, least_tile(spec)) if budget is None else budget.tile
@@ -230,4 +232,6 @@ def tiled_denoiser(
         finished += total if done == total else 0
 
     kind = StreamedDenoiser if budget is not None and budget.streamed else TiledDenoiser
-    return kind(model.denoiser, tile, spec.halo, spec.multiple, model.device, on_tile)
+    tiled = kind(model.denoiser, tile, spec.halo, spec.multiple, model.device, on_tile)
+    tiled.views = views
+    return tiled

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from medrestore.diffusion import Condition, Denoiser, StreamingDenoiser
+from medrestore.engine.ensemble import VIEWS, Box, View
 
-Box = tuple[slice, slice, slice]
 OnTile = Callable[[int, int], None]
 
 SLAB = 16
@@ -81,7 +81,11 @@ class TiledDenoiser:
         halo: Voxels of context that the denoiser needs.
         multiple: Sizes that the denoiser takes are multiples of this.
         device: Where a tile is computed; the volume stays where it is.
-        on_tile: Called after every tile with the voxels done and the voxels in all.
+        on_tile: Called after every tile with the voxels done and the voxels in all, anew for each view.
+
+    Attributes:
+        views: Of the scan, that the posterior mean is taken over; at first the scan as it is. Estimates at a
+            finite level of the state, those of a sampler, are from the first.
     """
 
     def __init__(
@@ -99,34 +103,35 @@ class TiledDenoiser:
         self.multiple = multiple
         self.device = device
         self.on_tile = on_tile
+        self.views: tuple[View, ...] = VIEWS[:1]
 
     def __call__(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
         """See `Denoiser`. Sizes that are no multiple are padded by reflection and cut again."""
         result = torch.empty_like(x)
-        shape = whole_shape(tuple(x.shape[2:]), self.multiple)
-        done, total = 0, math.prod(shape)
-        for box, estimate in self._estimates(shape, x, sigma, condition):
-            target = result[(..., *box)]
-            x_size, y_size, z_size = target.shape[2:]
-            target[...] = estimate[..., :x_size, :y_size, :z_size]
-            done += estimate[0, 0].numel()
-            if self.on_tile is not None:
-                self.on_tile(done, total)
+        total = math.prod(whole_shape(tuple(x.shape[2:]), self.multiple))
+        for number, view in enumerate(self.views if math.isinf(sigma) else self.views[:1], start=1):
+            done = 0
+            for box, estimate in self._estimates(view, x, sigma, condition):
+                view.average(result, box, estimate, 1 / number)
+                done += estimate[0, 0].numel()
+                if self.on_tile is not None:
+                    self.on_tile(done, total)
         return result
 
     def _estimates(
-        self, shape: tuple[int, ...], x: Tensor, sigma: float, condition: Condition
+        self, view: View, x: Tensor, sigma: float, condition: Condition
     ) -> Iterator[tuple[Box, Tensor]]:
-        """Yield boxes that cover the padded volume once, each with what the denoiser makes of it."""
+        """Yield boxes that cover the padded view once, each with what the denoiser makes of it."""
+        shape = whole_shape(tuple(x.shape[2:]), self.multiple)
         for tile in plan_tiles(shape, self.tile, self.halo, self.multiple):
-            part, local = self._cut(tile.outer, x, condition)
+            part, local = self._cut(tile.outer, view, x, condition)
             yield tile.inner, self.denoiser(part, sigma, local)[(..., *tile.kept)]
 
-    def _cut(self, box: Box, x: Tensor, condition: Condition) -> tuple[Tensor, Condition]:
-        part = cut_mirrored(x, box).to(self.device)
+    def _cut(self, box: Box, view: View, x: Tensor, condition: Condition) -> tuple[Tensor, Condition]:
+        part = cut_mirrored(x, box, view).to(self.device)
         # The state of the posterior mean is the scan itself.
-        image = part if x is condition.image else cut_mirrored(condition.image, box).to(self.device)
-        gain = None if condition.gain is None else cut_mirrored(condition.gain, box).to(self.device)
+        image = part if x is condition.image else cut_mirrored(condition.image, box, view).to(self.device)
+        gain = None if condition.gain is None else cut_mirrored(condition.gain, box, view).to(self.device)
         return part, replace(condition, image=image, gain=gain)
 
 
@@ -140,13 +145,14 @@ class StreamedDenoiser(TiledDenoiser):
     denoiser: StreamingDenoiser
 
     def _estimates(
-        self, shape: tuple[int, ...], x: Tensor, sigma: float, condition: Condition
+        self, view: View, x: Tensor, sigma: float, condition: Condition
     ) -> Iterator[tuple[Box, Tensor]]:
+        shape = whole_shape(tuple(x.shape[2:]), self.multiple)
         for column in plan_tiles((0, *shape[1:]), self.tile, self.halo, self.multiple):
             plane = math.prod(span.stop - span.start for span in column.outer[1:])
             rows = max(min(SLAB, SLAB_VOXELS // plane), 2) // 2 * 2
             slabs = [slice(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
-            parts = (self._cut((slab, *column.outer[1:]), x, condition) for slab in slabs)
+            parts = (self._cut((slab, *column.outer[1:]), view, x, condition) for slab in slabs)
             estimates = self.denoiser.stream(parts, sigma, shape[0])
             for slab, estimate in zip(slabs, estimates, strict=True):
                 yield (slab, *column.inner[1:]), estimate[(..., *column.kept[1:])]
@@ -157,13 +163,14 @@ def streams(denoiser: Denoiser) -> TypeGuard[StreamingDenoiser]:
     return bool(getattr(denoiser, "streams", False))
 
 
-def cut_mirrored(volume: Tensor, box: Box) -> Tensor:
-    """Cut a box out of a (B, 1, X, Y, Z) volume that goes on as its mirror image, however thin it is."""
-    for axis, span in enumerate(box, start=2):
-        extent = volume.shape[axis]
-        if span.stop <= extent:
-            volume = volume.narrow(axis, span.start, span.stop - span.start)
+def cut_mirrored(volume: Tensor, box: Box, view: View = VIEWS[0]) -> Tensor:
+    """Cut a box out of a view of a (B, 1, X, Y, Z) volume that goes on as its mirror image, however thin."""
+    for axis, span in enumerate(box):
+        extent = volume.shape[axis + 2]
+        if span.stop <= extent and axis not in (*view.turned, *view.moved):
+            volume = volume.narrow(axis + 2, span.start, span.stop - span.start)
         else:
-            index = torch.arange(span.start, span.stop, device=volume.device) % (2 * extent)
-            volume = volume.index_select(axis, torch.minimum(index, 2 * extent - 1 - index))
+            place = torch.arange(span.start, span.stop) % (2 * extent)
+            index = view.seen(axis, extent)[torch.minimum(place, 2 * extent - 1 - place)]
+            volume = volume.index_select(axis + 2, index.to(volume.device))
     return volume
