@@ -158,7 +158,7 @@ def measure(
     assert result.std is not None
     mean = result.volume.array - air
     curve = [{"name": "scan", **quality(_baseline(scan, truth, task) - air, truth)}]
-    curve.append({"name": "mean", "evaluations": 1, **quality(mean, truth)})
+    curve.append({"name": "mean", "evaluations": result.record.settings["ensemble"], **quality(mean, truth)})
     for steps in args.steps:
         options = options_for(task, truth, output="sample", steps=steps, seed=args.seed, sampler=args.sampler)
         sample = medrestore.restore(scan, options, model=model).volume.array - air

@@ -40,7 +40,7 @@ def _setup(setup: dict[str, Any]) -> str:
     lines += [
         f"- {setup['samples']} samples ({setup['sampler']}), seed {setup['seed']}; noise levels estimated.",
         "- Everything inside the head (`medrestore.metrics.head_mask` of the clean volume). Error: that of",
-        "  the posterior mean, one evaluation. Data range of PSNR and SSIM = maximum - minimum of the clean",
+        "  the posterior mean. Data range of PSNR and SSIM = maximum - minimum of the clean",
         "  volume.",
         "- Error / deviation: root mean square of the one over that of the other; 1 is right, above 1 the",
         "  samples are too sure. Rank correlation: Spearman's, over voxels and over cubes of",
