@@ -108,10 +108,11 @@ class TiledDenoiser:
     def __call__(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
         """See `Denoiser`. Sizes that are no multiple are padded by reflection and cut again."""
         result = torch.empty_like(x)
-        total = math.prod(whole_shape(tuple(x.shape[2:]), self.multiple))
+        shape = whole_shape(tuple(x.shape[2:]), self.multiple)
+        total = math.prod(shape)
         for number, view in enumerate(self.views if math.isinf(sigma) else self.views[:1], start=1):
             done = 0
-            for box, estimate in self._estimates(view, x, sigma, condition):
+            for box, estimate in self._estimates(shape, view, x, sigma, condition):
                 view.average(result, box, estimate, 1 / number)
                 done += estimate[0, 0].numel()
                 if self.on_tile is not None:
@@ -119,10 +120,9 @@ class TiledDenoiser:
         return result
 
     def _estimates(
-        self, view: View, x: Tensor, sigma: float, condition: Condition
+        self, shape: tuple[int, ...], view: View, x: Tensor, sigma: float, condition: Condition
     ) -> Iterator[tuple[Box, Tensor]]:
         """Yield boxes that cover the padded view once, each with what the denoiser makes of it."""
-        shape = whole_shape(tuple(x.shape[2:]), self.multiple)
         for tile in plan_tiles(shape, self.tile, self.halo, self.multiple):
             part, local = self._cut(tile.outer, view, x, condition)
             yield tile.inner, self.denoiser(part, sigma, local)[(..., *tile.kept)]
@@ -145,9 +145,8 @@ class StreamedDenoiser(TiledDenoiser):
     denoiser: StreamingDenoiser
 
     def _estimates(
-        self, view: View, x: Tensor, sigma: float, condition: Condition
+        self, shape: tuple[int, ...], view: View, x: Tensor, sigma: float, condition: Condition
     ) -> Iterator[tuple[Box, Tensor]]:
-        shape = whole_shape(tuple(x.shape[2:]), self.multiple)
         for column in plan_tiles((0, *shape[1:]), self.tile, self.halo, self.multiple):
             plane = math.prod(span.stop - span.start for span in column.outer[1:])
             rows = max(min(SLAB, SLAB_VOXELS // plane), 2) // 2 * 2

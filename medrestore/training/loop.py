@@ -6,7 +6,7 @@ import copy
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -22,7 +22,7 @@ from medrestore.errors import ConfigError, ModelError
 from medrestore.networks import build
 from medrestore.training.config import LoopOptions, TrainConfig
 from medrestore.training.optim import make_optimisers
-from medrestore.training.patches import Batch, PatchSampler, stream
+from medrestore.training.patches import Batch, PatchSampler, draw_batches
 
 LOG_FIELDS = ("step", "loss", "rate", "gradient", "seconds", "validation_psnr")
 
@@ -85,11 +85,10 @@ def draw_levels(scan: Tensor, options: LoopOptions, rng: np.random.Generator) ->
 
 
 class Trainer:
-    """Trains one network on one sampler; everything that a checkpoint must hold is in `state_dict`."""
+    """Trains one network; everything that a checkpoint must hold is in `state_dict`."""
 
-    def __init__(self, config: TrainConfig, sampler: PatchSampler, device: str = "cpu") -> None:
+    def __init__(self, config: TrainConfig, device: str = "cpu") -> None:
         self.options = config.loop
-        self.sampler = sampler
         self.device = torch.device(device)
         wish = self.options.bfloat16
         self.bfloat16 = has_native_bfloat16(device) if wish is None else wish
@@ -100,7 +99,6 @@ class Trainer:
         self.optimisers = make_optimisers(self.network, self.options.rate)
         self.weights = LevelWeights()
         self.step = 0
-        self.batches: Iterator[Batch] | None = None
 
     def start_from(self, weights: dict[str, Tensor], model: str) -> None:
         """Begin with the weights of a trained model rather than with random ones.
@@ -130,19 +128,22 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.step = state["step"]
-        self.batches = None
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.weights.mean = state["level_means"].numpy().copy()
 
-    def train_step(self) -> tuple[float, float]:
-        """Make one update; return the mean squared error in units of k^2 and the norm of the gradient."""
+    def train_step(self, batch: Batch) -> tuple[float, float]:
+        """Make one update.
+
+        Args:
+            batch: That of this step.
+
+        Returns:
+            The mean squared error in units of k^2 and the norm of the gradient.
+        """
         options = self.options
-        if self.batches is None:
-            self.batches = stream(self.sampler, options, self.step, pin=self.device.type == "cuda")
-        batch = next(self.batches)
         rng = np.random.default_rng((options.seed, self.step, 1))
         log_k, error = self._errors(batch, *draw_levels(batch.sigma, options, rng), rng)
         self.weights(log_k, error).backward()  # type: ignore[no-untyped-call]
@@ -191,6 +192,7 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
 
 def run(
     trainer: Trainer,
+    sampler: PatchSampler,
     folder: Path,
     validate: Callable[[nn.Module], float] | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -199,6 +201,7 @@ def run(
 
     Args:
         trainer: A new trainer.
+        sampler: Draws its batches.
         folder: Where `checkpoint.pt` and `log.csv` live.
         validate: Score of the averaged weights in dB, called every `validate_steps`.
         progress: Called after every step.
@@ -214,12 +217,13 @@ def run(
     log = folder / "log.csv"
     _truncate_log(log, trainer.step)
     saved = time.monotonic()
+    batches = draw_batches(sampler, options, trainer.step, pin=trainer.device.type == "cuda")
     with log.open("a", newline="") as stream:
         writer = csv.DictWriter(stream, LOG_FIELDS)
         while trainer.step < options.steps:
             start = time.monotonic()
             rate = learning_rate(trainer.step, options)
-            loss, norm = trainer.train_step()
+            loss, norm = trainer.train_step(next(batches))
             seconds = time.monotonic() - start
             last = trainer.step == options.steps
             due = options.validate_steps and (last or trainer.step % options.validate_steps == 0)

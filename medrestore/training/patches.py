@@ -126,7 +126,9 @@ class _Steps(Dataset[Batch]):
         return self.sampler.batch(self.size, (self.seed, step))
 
 
-def stream(sampler: PatchSampler, options: LoopOptions, start: int, *, pin: bool = False) -> Iterator[Batch]:
+def draw_batches(
+    sampler: PatchSampler, options: LoopOptions, start: int, *, pin: bool = False
+) -> Iterator[Batch]:
     """Yield the batches from the step `start` on, the same whatever the number of workers.
 
     Args:
@@ -145,4 +147,4 @@ def stream(sampler: PatchSampler, options: LoopOptions, start: int, *, pin: bool
         # Forked, the workers share the corpus in memory; a closure that degrades could not be sent to others.
         multiprocessing_context="fork" if workers else None,
     )
-    return iter(loader)
+    yield from loader

@@ -65,14 +65,14 @@ def train(
         cases = make_ct_cases(scans) if loop.validate_steps else []
     else:
         cases = make_cases(scans, intensity, config.slices)
-    trainer = Trainer(config, sampler, device)
+    trainer = Trainer(config, device)
     origin = None
     if init is not None:
         origin, weights = weights_of(init)
         trainer.start_from(weights, init)
     with TemporaryDirectory() as rehearsal:  # a fault in the [model] table is found now, not after hours
         export_model(trainer.average, config, TrainingFacts(0, data.files, None, origin), Path(rehearsal))
-    run(trainer, work, validator(cases, trainer.bfloat16) if cases else None, progress)
+    run(trainer, sampler, work, validator(cases, trainer.bfloat16) if cases else None, progress)
     plot_log(work / "log.csv", work / "loss.png")
     facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"), origin)
     return export_model(trainer.average, config, facts, work / "model")
