@@ -67,5 +67,6 @@ def _record(name: str, spec: ModelSpec, short: str) -> dict[str, object]:
         "multiple": spec.multiple,
         "outputs": sorted(spec.outputs),
         "dtypes": spec.dtypes,
+        "ensemble": spec.ensemble,
         "api": spec.api,
     }
