@@ -14,9 +14,10 @@ from medrestore.engine.measurement import Measurement, is_magnitude
 from medrestore.engine.noise import NoiseLevel, noise_level
 from medrestore.engine.noise_map import NoiseMap, estimate_noise_map
 from medrestore.engine.options import RestoreOptions
+from medrestore.geometry import Geometry
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import Step
-from medrestore.types import FloatArray, Modality, RealArray
+from medrestore.types import BoolArray, FloatArray, Modality, RealArray
 from medrestore.volume import Volume
 
 LEAST_NOISE = 1e-4
@@ -26,6 +27,12 @@ LEAST_NOISE = 1e-4
 FAINT = 0.25
 """Estimated noise below this fraction of the least that a model was made for is left alone."""
 
+THICK = 1.2
+"""How many times wider than the others voxels must be along an axis to tell that it is across the slices."""
+
+PADDING = -1800.0
+"""CT below this many HU was not measured: noise of air does not reach so far."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NoisyVoxels(Measurement):
@@ -33,9 +40,13 @@ class NoisyVoxels(Measurement):
 
     Attributes:
         share: How much of what the model takes out is taken out, from 0 to 1.
+        across: Array axis of the scan that is the last of the condition's image.
+        padding: Voxels of that image that were not measured and stay as they are, (X, Y, Z); None for none.
     """
 
     share: float = 1.0
+    across: int = 2
+    padding: BoolArray | None = None
 
     def finish(self, tensor: Tensor, step: Step) -> Volume:
         """See `Measurement.finish`."""
@@ -45,11 +56,21 @@ class NoisyVoxels(Measurement):
 
     def spread(self, tensor: Tensor, step: Step) -> Volume:
         """See `Measurement.spread`."""
-        return super().spread(self.share * tensor, step)
+        spread = self.share * tensor
+        if self.padding is not None:
+            spread[0, 0].numpy()[self.padding] = 0
+        return super().spread(spread, step)
+
+    def physical(self, array: FloatArray) -> FloatArray:
+        """See `Measurement.physical`; what was not measured stays as it is."""
+        array = super().physical(array)
+        if self.padding is not None:
+            array[self.padding] = np.moveaxis(self.scan.array, self.across, -1)[self.padding]
+        return array
 
     def place(self, array: FloatArray, step: Step) -> Volume:
         """See `Measurement.place`: the result has the grid of the scan."""
-        return self.scan.with_array(array, step)
+        return self.scan.with_array(np.ascontiguousarray(np.moveaxis(array, -1, self.across)), step)
 
     def remeasure(self, result: Volume) -> RealArray:
         """See `Measurement.remeasure`."""
@@ -70,7 +91,9 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
         options: `noise` and `noise_map`.
     """
     units = model_units(spec.intensity, scan.array)
-    noise = noise_level(scan.array, options.noise, units.reference, spec.intensity, units.zero)
+    across = slice_axis(scan.geometry) if spec.intensity is Intensity.ATTENUATION else 2
+    voxels = np.moveaxis(scan.array, across, -1)
+    noise = noise_level(voxels, options.noise, units.reference, spec.intensity, units.zero)
     # Weaker noise than the model was made for cannot be told from fine anatomy, let alone its variation.
     varying = noise_map(scan, spec, options) if noise.fraction >= spec.noise[0] else None
     gain = None
@@ -83,19 +106,39 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     share, warnings = share_taken(noise, spec)
     if noise.fraction < LEAST_NOISE or share == 0:
         idle = f"no noise to remove ({noise.sigma:.3g}, {noise.method}): the scan is returned as it came"
-    image = torch.from_numpy(units.to_model(scan.array))[None, None]
+    image = units.to_model(voxels)
+    padding = None
+    if spec.intensity is Intensity.ATTENUATION and voxels.min() < PADDING:
+        padding = voxels < PADDING
+        image[padding] = 0
+        count = np.count_nonzero(padding)
+        warnings += (f"{count} voxels below {PADDING:.0f} HU were not measured and are left as they are",)
     return NoisyVoxels(
         scan=scan,
         units=units,
         noise=noise,
         # Noise that varies over the scan is told by `gain`, (1, 1, X, Y, Z), relative to the level.
-        condition=Condition(image, noise.sigma / units.one, gain=gain),
+        condition=Condition(torch.from_numpy(image)[None, None], noise.sigma / units.one, gain=gain),
         baseline=scan,
         magnitude=is_magnitude(spec, scan),
         idle=idle,
         warnings=warnings,
         share=share,
+        across=across,
+        padding=padding,
     )
+
+
+def slice_axis(geometry: Geometry) -> int:
+    """Return the array axis across the slices of a CT scan, whose noise is another along it than within them.
+
+    It is that of the widest voxels or, where no axis has clearly wider ones, the one nearest to the axis of
+    the patient, as thin slices are axial.
+    """
+    *_, second, widest = sorted(geometry.spacing)
+    if widest > THICK * second:
+        return int(np.argmax(geometry.spacing))
+    return int(np.argmax(np.abs(geometry.direction[2])))
 
 
 def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[str, ...]]:

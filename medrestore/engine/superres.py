@@ -150,9 +150,10 @@ def thick_slices(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
         GeometryError, ConfigError: See `plan_slices`.
     """
     plan = plan_slices(scan, options)
+    stack = plan.to_stack(scan.array)
     units = model_units(spec.intensity, scan.array)
-    noise = _noise(noise_level(scan.array, options.noise, units.reference, spec.intensity, units.zero))
-    slices = units.to_model(plan.to_stack(scan.array))
+    noise = _noise(noise_level(stack, options.noise, units.reference, spec.intensity, units.zero))
+    slices = units.to_model(stack)
     told = upsample(slices, plan.stack, noise.sigma / units.one)
     image = torch.from_numpy(told.image)[None, None]
     gain = torch.from_numpy(told.gain).expand(image.shape)

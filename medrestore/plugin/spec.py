@@ -33,7 +33,7 @@ class Intensity(StrEnum):
     P99 = "p99"
     """The voxels divided by the 99th percentile of the scan."""
     ATTENUATION = "attenuation"
-    """The attenuation relative to water, HU / 1000 + 1: air is 0, water 1."""
+    """The attenuation relative to water, HU / 1000 + 1: air is 0, water 1. Slices lie along the last axis."""
     RAW = "raw"
     """The numbers as they are in the file."""
 
