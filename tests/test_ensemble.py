@@ -90,6 +90,14 @@ def test_one_plane_is_no_obstacle():
     torch.testing.assert_close(found(slices, math.inf, Condition(slices, 0.1)), slices)
 
 
+def test_every_estimate_of_one_plane_counts():
+    calls = iter(range(8))
+    slices = PLACES[..., :1].contiguous()
+    found = over(lambda x, sigma, condition: torch.full_like(condition.image, float(next(calls))), 8)
+    mean = found(slices, math.inf, Condition(slices, 0.1))
+    torch.testing.assert_close(mean[:, :, 1:-1, 1:-1], torch.full_like(mean[:, :, 1:-1, 1:-1], 3.5))
+
+
 def test_eight_estimates_lean_nowhere():
     volume = torch.from_numpy(np.random.default_rng(0).random((1, 1, 9, 9, 9)).astype(np.float32))
     mean = over(Leaning(), 8)(volume, math.inf, Condition(volume, 0.1))

@@ -76,6 +76,15 @@ def test_anatomy_is_not_taken_for_noise(level):
     assert estimate_noise_map(add_rician(clean, sigma, np.random.default_rng(2))) is None
 
 
+@pytest.mark.parametrize("slab", [slice(0, 3), slice(8, 14), slice(20, 24)])
+def test_a_slab_in_padding_has_no_map(slab):
+    array = np.zeros((120, 120, 24), dtype=np.float32)
+    array[:, :, slab] = add_rician(
+        np.full(array[:, :, slab].shape, 500, np.float32), 20, np.random.default_rng(4)
+    )
+    assert estimate_noise_map(array) is None
+
+
 @pytest.mark.parametrize(
     "array",
     [

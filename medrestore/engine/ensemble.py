@@ -34,7 +34,7 @@ class View:
 
     def seen(self, axis: int, extent: int) -> Tensor:
         """Return the voxel of the scan that is at each place of the view along an axis."""
-        index = (torch.arange(extent) - int(axis in self.moved)).clamp(min=0)
+        index = (torch.arange(extent) - self._move(axis, extent)).clamp(min=0)
         return index.flip(0) if axis in self.turned else index
 
     def average(self, mean: Tensor, box: Box, estimate: Tensor, weight: float) -> None:
@@ -56,9 +56,13 @@ class View:
         else:
             target.lerp_(part, weight)
 
+    def _move(self, axis: int, extent: int) -> int:
+        """Return by how many voxels it is moved along an axis: a single one has nowhere to go."""
+        return int(axis in self.moved and extent > 1)
+
     def _voxels(self, axis: int, span: slice, extent: int) -> tuple[slice, slice]:
         """Return which voxels of the scan are seen in a span of the view, and where in the span."""
-        moved = int(axis in self.moved)
+        moved = self._move(axis, extent)
         if axis in self.turned:
             low, high = span.start, max(min(span.stop, extent - moved), span.start)
             voxels = slice(extent - moved - high, extent - moved - low)

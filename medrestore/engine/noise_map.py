@@ -42,6 +42,9 @@ SMALLEST = 24
 FEWEST = 4000
 """Coefficients in smooth tissue below which there is none either."""
 
+THINNEST = 8
+"""Coefficients along an axis that smooth tissue must extend over."""
+
 WIDTH = 0.08
 """Deviation of the smoothing of what the quadratic leaves, as a fraction of the largest side."""
 
@@ -147,8 +150,9 @@ def _read(detail: RealArray, brightness: RealArray, tissue: BoolArray, *, rician
     found = detail[index].astype(np.float64)
     middle = float(np.median(found)) / 0.6745
     smoother = gradient[index] <= half
-    # A constant has one half only.
-    if len(found) < FEWEST or middle <= 0 or np.count_nonzero(~smoother) < FEWEST / 4:
+    # A constant has one half only, and a thin slab tells nothing of how noise varies across it.
+    thin = any(len(np.unique(places)) < THINNEST for places in index)
+    if len(found) < FEWEST or middle <= 0 or np.count_nonzero(~smoother) < FEWEST / 4 or thin:
         return None
     values = np.log(np.maximum(found, 0.02 * middle)) + MEAN_LOG
     basis = np.stack([term[index] for term in _monomials(detail.shape)], axis=1).astype(np.float64)
