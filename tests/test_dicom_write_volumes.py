@@ -398,6 +398,7 @@ def test_values_that_are_not_the_rescaled_ones(tmp_path):
         data.RescaleSlope, data.RescaleIntercept, data.RescaleType = 2, 0, "normalized"
         block = data.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
         block.add_new(0x0E, "FL", 0.01)
+        data.WindowCenter, data.WindowWidth = 400, 800  # of what viewers show
 
     write_series(tmp_path / "in", "MR", change)
     plain = rewritten(tmp_path / "in", tmp_path / "plain")[1]
@@ -405,6 +406,8 @@ def test_values_that_are_not_the_rescaled_ones(tmp_path):
     report = write_dicom(volume, tmp_path / "out", record_of(volume, sigma=100.0))
     np.testing.assert_allclose(read(tmp_path / "out").array, volume.array, rtol=1e-6)
     assert report.series_uid != plain.series_uid
+    shown = pydicom.dcmread(next((tmp_path / "out").glob("*.dcm")))
+    assert (float(shown.WindowCenter), float(shown.WindowWidth)) != (400, 800)
 
 
 # --- any split, order and direction ---

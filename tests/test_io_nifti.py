@@ -61,6 +61,24 @@ def test_affine_is_nibabels_choice_and_the_codes_survive(tmp_path, sform_code, q
         assert np.allclose(header.get_qform(), AFFINES["anisotropic"], atol=1e-4)
 
 
+def test_two_forms_that_differ_still_do_on_another_grid(tmp_path):
+    """The qform says where the scan was in the scanner, the sform where it is in a template."""
+    orient(tmp_path / "in.nii", 4, 1)
+    image = nib.load(tmp_path / "in.nii")
+    turned = np.array([[0, -1, 0, 30], [1, 0, 0, 20], [0, 0, 1, 10], [0, 0, 0, 1.0]])
+    image.header.set_qform(turned @ image.affine, code=1)
+    nib.save(image, tmp_path / "two.nii")
+    volume = read(tmp_path / "two.nii")
+    finer = np.diag([0.5, 1, 1, 1.0])
+    finer[0, 3] = -0.25
+    grid = Geometry((2 * volume.shape[0], *volume.shape[1:]), volume.geometry.affine @ finer)
+    write(volume.on_grid(np.repeat(volume.array, 2, axis=0), grid, Step("test", {})), tmp_path / "out.nii")
+    header = nib.load(tmp_path / "out.nii").header
+    assert np.allclose(header.get_sform(), grid.affine, atol=1e-4)
+    assert np.allclose(header.get_qform(), turned @ grid.affine, atol=1e-3)
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (4, 1)
+
+
 def test_codes_of_a_lost_grid_are_not_kept_as_unknown(tmp_path):
     orient(tmp_path / "in.nii", 0, 0)
     volume = read(tmp_path / "in.nii")

@@ -132,7 +132,10 @@ def plan_series(volumes: Sequence[Volume], records: Sequence[RunRecord], quantit
     restored = quantity == "restored"
     wanted = _wanted(volumes, records, sources, restored)
     hounsfield = restored and str(sources[0].data.Modality) == "CT"
-    keep = restored and all(source.get("WindowCenter") is not None for source in sources)
+    # The window of a header is one of rescaled values.
+    keep = restored and all(
+        source.values == "rescaled" and source.get("WindowCenter") is not None for source in sources
+    )
     padded = [
         source for volume, part in zip(volumes, parts, strict=True) if _padded(volume) for source in part
     ]

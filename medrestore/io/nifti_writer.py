@@ -195,9 +195,11 @@ def _set_orientation(header: Any, geometry: Geometry, details: Any) -> None:
     if same_grid and sform == qform == 0:
         header.set_sform(None, code=0)
         return
-    if same_grid and details.get("qform") is not None:
-        header.set_qform(np.asarray(details["qform"]), code=qform)
+    if affine is not None and details.get("qform") is not None:
         # Voxel sizes belong to the affine in use; the two forms agree on them in any sane file.
+        other = np.asarray(details["qform"])
+        moved = other if same_grid else other @ np.linalg.inv(np.asarray(affine)) @ geometry.affine
+        header.set_qform(moved, code=qform)
     elif not sform and not qform:
         header.set_qform(geometry.affine, code=_ALIGNED)
     header.set_sform(geometry.affine, code=sform or qform or _ALIGNED)
