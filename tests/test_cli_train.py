@@ -18,7 +18,8 @@ from medrestore.cli.train import follow
 from medrestore.errors import ConfigError
 from medrestore.plugin import read_model_folder
 from medrestore.training import Progress, corpus, load_config, train
-from medrestore.training.config import LoopOptions
+from medrestore.training.config import DataOptions, LoopOptions
+from medrestore.training.export import GENERATED
 from medrestore.training.loop import LOG_FIELDS, LevelWeights, learning_rate
 from medrestore.training.optim import Muon, make_optimisers, orthogonalise
 
@@ -106,11 +107,30 @@ def test_from_a_configuration_to_a_folder_that_restores(cli, config, tmp_path):
     seen = card.partition("that the weights saw")[2]
     assert "`one.nii`" in seen and "`labels/map.nii`" in seen and "held_out" not in seen
     assert f"{float(rows[-1]['validation_psnr']):.2f} dB" in card
+    assert GENERATED in card
 
     scan = save(tmp_path / "head_T1w.nii", noisy(phantom(16), 0.05))
     status, _, errors = cli("restore", scan, "-o", tmp_path / "out.nii", "--model", work / "model", "-q")
     assert status == 0, errors
     assert (tmp_path / "out.nii").exists()
+
+
+def test_the_card_goes_on_with_the_run_unless_a_person_took_it_over(config, tmp_path):
+    settings = load_config(config)
+    card = tmp_path / "work" / "model" / "README.md"
+    for steps in (2, 4):
+        train(replace(settings, loop=replace(settings.loop, steps=steps)), tmp_path, tmp_path / "work")
+        assert f"for {steps} steps" in card.read_text()
+    card.write_text("Mine.")
+    train(replace(settings, loop=replace(settings.loop, steps=5)), tmp_path, tmp_path / "work")
+    assert card.read_text() == "Mine."
+
+
+def test_a_patch_that_cannot_be_halved_is_refused_at_once(config, tmp_path):
+    settings = load_config(config)
+    with pytest.raises(ConfigError, match=r"loop\.patch is 18; expected a multiple of 4"):
+        train(replace(settings, loop=replace(settings.loop, patch=18)), tmp_path, tmp_path / "work")
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_break_changes_nothing(config, tmp_path):
@@ -244,6 +264,28 @@ def test_a_scan_for_validation_is_not_trained_on(config, tmp_path):
     assert data.scans[0].max() == pytest.approx(1.0, abs=0.2)
 
 
+@pytest.mark.parametrize("field", ["validation", "exclude"])
+@pytest.mark.parametrize(
+    ("roots", "apart"),
+    [
+        ((".",), "**/sub-99.nii"),
+        ((".",), "sub-99*"),
+        ((".", "deep"), "deep/sub-98.nii"),
+        (("deep", "."), "sub-98.nii"),
+        ((".",), "deep"),
+    ],
+)
+def test_what_is_set_apart_is_never_seen_from_wherever_it_is_found(tmp_path, field, roots, apart):
+    (tmp_path / "deep").mkdir()
+    for name in ("sub-01.nii", "sub-99.nii", "deep/sub-98.nii"):
+        (tmp_path / name).touch()
+    options = DataOptions(roots=roots, scans=("**/*.nii",), **{field: (apart,)})
+    scans, _, _ = corpus.find(options, tmp_path)
+    hidden = "sub-99.nii" if "99" in apart else "sub-98.nii"
+    assert hidden not in [path.name for path in scans]
+    assert len(scans) == 2
+
+
 def test_the_meter_shows_the_running_loss_and_the_last_score():
     class Seen:
         def __init__(self) -> None:
@@ -273,6 +315,11 @@ def test_the_rate_rises_holds_and_falls_to_zero():
     assert rates[70] == pytest.approx(1e-3)
     assert rates[100] == pytest.approx(0, abs=1e-12)
     assert rates[40:] == sorted(rates[40:], reverse=True)
+
+
+def test_the_rate_may_hold_from_the_first_step_to_the_last():
+    options = LoopOptions(steps=10, warmup=0, hold=1.0, rate=2e-3)
+    assert [learning_rate(step, options) for step in range(10)] == pytest.approx([2e-3] * 10)
 
 
 def test_level_weights_make_levels_count_alike():

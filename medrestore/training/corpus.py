@@ -64,23 +64,29 @@ def find(options: DataOptions, base: Path) -> tuple[list[Path], list[Path], list
         ConfigError: A pattern matches nothing.
     """
     roots = [(base / root).resolve() for root in options.roots]
-    validation = _matches(roots, options.validation, ())
     exclude = options.exclude + options.validation
-    return _matches(roots, options.scans, exclude), _matches(roots, options.labels, exclude), validation
+    apart = {path for pattern in exclude for root in roots for path in root.glob(pattern)}
+
+    def may_be_seen(path: Path) -> bool:
+        """Whether no pattern sets it apart: read as globs, or as of old with `*` standing for folders too."""
+        below = [path.relative_to(root).as_posix() for root in roots if path.is_relative_to(root)]
+        return not apart.intersection((path, *path.parents)) and not any(
+            fnmatch(name, pattern) for name in below for pattern in exclude
+        )
+
+    scans, labels = _matches(roots, options.scans), _matches(roots, options.labels)
+    validation = _matches(roots, options.validation)
+    return list(filter(may_be_seen, scans)), list(filter(may_be_seen, labels)), validation
 
 
-def _matches(roots: list[Path], patterns: tuple[str, ...], exclude: tuple[str, ...]) -> list[Path]:
+def _matches(roots: list[Path], patterns: tuple[str, ...]) -> list[Path]:
     found: list[Path] = []
     for pattern in patterns:
-        matches = {path: root for root in roots for path in sorted(root.glob(pattern))}
+        matches = [path for root in roots for path in sorted(root.glob(pattern))]
         if not matches:
             where = ", ".join(str(root) for root in roots)
             raise ConfigError(f"nothing in {where} matches {pattern!r}; check data.roots and the pattern")
-        found += [
-            path
-            for path, root in matches.items()
-            if not any(fnmatch(path.relative_to(root).as_posix(), other) for other in exclude)
-        ]
+        found += matches
     return list(dict.fromkeys(found))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy import ndimage
@@ -11,7 +12,7 @@ from scipy import ndimage
 from medrestore.engine import RestoreOptions, restore
 from medrestore.engine.intensity import model_units
 from medrestore.engine.noise_ct import estimate_ct_noise, without_padding
-from medrestore.io import read
+from medrestore.io import atomic_write, read
 from medrestore.plugin import Intensity
 from medrestore.training import anatomy
 from medrestore.training.config import CtOptions, DataOptions, TrainConfig
@@ -52,7 +53,8 @@ def load_ct(config: TrainConfig, options: CtOptions, base: Path, work: Path) -> 
         arrays |= {f"noise{i}": unit_noise(*scan[:2], options, rng) for i, scan in enumerate(found)}
         arrays["own"] = np.array([own for _, _, own in found], dtype=np.float32)
         work.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, key=np.array(key), **arrays)  # type: ignore[arg-type]
+        with atomic_write(kept, overwrite=True) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, key=np.array(key), **arrays)  # type: ignore[arg-type]
     count = len(arrays["own"])
     corpus = Corpus(
         [arrays[f"scan{i}"] for i in range(count)],
@@ -77,7 +79,7 @@ def _read(kept: Path, key: str) -> dict[str, FloatArray] | None:
             if str(data["key"]) != key:
                 return None
             return {name: data[name] for name in data.files if name != "key"}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
 
 

@@ -19,6 +19,8 @@ from medrestore.training.config import TrainConfig
 
 WEIGHTS = "model.safetensors"
 
+GENERATED = "<!-- Written by medrestore train, anew when training goes on unless this line is removed. -->"
+
 
 @dataclass(frozen=True)
 class TrainingFacts:
@@ -64,7 +66,7 @@ def export_model(network: nn.Module, config: TrainConfig, facts: TrainingFacts, 
     }
     _write(folder / "model.toml", tomli_w.dumps(description).encode())
     card = folder / "README.md"
-    if not card.exists():  # a card that a person has written stays
+    if not card.exists() or GENERATED in card.read_text():  # a card that a person has written stays
         _write(card, model_card(config.model, config, facts).encode())
     sums = "".join(f"{sha256_file(folder / name)}  {name}\n" for name in (WEIGHTS, "model.toml"))
     _write(folder / "SHA256SUMS", sums.encode())
@@ -94,6 +96,8 @@ def model_card(model: Mapping[str, Any], config: TrainConfig, facts: TrainingFac
 ## Scans and label maps that the weights saw
 
 {files}
+
+{GENERATED}
 """
 
 

@@ -64,9 +64,9 @@ class LevelWeights:
 
 def learning_rate(step: int, options: LoopOptions) -> float:
     """Rise linearly, hold, and fall to zero along a cosine."""
-    rise = min(1.0, (step + 1) / options.warmup)
+    rise = min(1.0, (step + 1) / max(options.warmup, 1))
     start = options.hold * options.steps
-    fall = max(0.0, (step - start) / (options.steps - start))
+    fall = max(0.0, (step - start) / max(options.steps - start, 1))
     return options.rate * rise * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
 
 

@@ -6,13 +6,14 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import numpy as np
 from torch import Tensor, nn
 
 from medrestore.engine import RestoreOptions
 from medrestore.engine.model import find_model
-from medrestore.errors import ModelError
+from medrestore.errors import ConfigError, ModelError
 from medrestore.plugin import Intensity, LoadContext, ModelSpec
 from medrestore.training import corpus
 from medrestore.training.config import TrainConfig
@@ -52,12 +53,17 @@ def train(
         The declaration of the exported model.
 
     Raises:
-        ConfigError: The configuration finds no data or describes no model.
+        ConfigError: The configuration finds no data, describes no model, or has patches of a size that the
+            network cannot halve as often as it does.
         ModelError: There is no model `init`, or it is of another network.
         InputError: A scan cannot be read.
     """
     intensity = Intensity(config.model.get("intensity", Intensity.P99))
     loop = config.loop
+    trainer = Trainer(config, device)
+    multiple = cast("int", trainer.network.multiple)
+    if loop.patch % multiple:
+        raise ConfigError(f"loop.patch is {loop.patch}; expected a multiple of {multiple}")
     data, degrade = prepare(config, base, work, intensity)
     sampler = PatchSampler(data, loop.patch, config.augmentation, degrade)
     scans = corpus.find(config.data, base)[2] if loop.validate_steps else []
@@ -65,7 +71,6 @@ def train(
         cases = make_ct_cases(scans) if loop.validate_steps else []
     else:
         cases = make_cases(scans, intensity, config.slices)
-    trainer = Trainer(config, device)
     origin = None
     if init is not None:
         origin, weights = weights_of(init)
