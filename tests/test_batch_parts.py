@@ -103,6 +103,10 @@ def test_a_list_names_inputs_outputs_and_references(tree):
     (case,) = read_list(tree / "list.csv").cases
     assert (str(case.output), case.modality) == ("x/y", Modality.MR)
     assert case.reference == (tree / "sub" / "a_T1w.nii.gz").resolve()
+    (tree / "models").mkdir()
+    (tree / "list.csv").write_text("input,model\nb.nii,models\nb.nii,mr-denoise\n")
+    mine, shipped = read_list(tree / "list.csv").cases
+    assert (mine.model, shipped.model) == (str((tree / "models").resolve()), "mr-denoise")
     (tree / "list.jsonl").write_text('{"input": "none.nii"}\n\n{"input": "series"}\n')
     missing, series = read_list(tree / "list.jsonl").cases
     assert (missing.refused, series.kind) == ("no such file", "dicom")
@@ -131,6 +135,13 @@ def test_a_wrong_list_is_refused_with_its_line(tree, text, message):
 def test_a_name_that_leads_elsewhere_is_refused(name):
     with pytest.raises(OutputError, match="below the folder of results"):
         safe_path(PurePosixPath(name))
+
+
+def test_no_case_is_called_like_the_deviation_of_another():
+    names = [safe_path(PurePosixPath(name)).name for name in ("chest", "chest_std", "chest_STD")]
+    assert names[0] == "chest" and len(set(names)) == 3
+    assert not any(name.lower().endswith("_std") for name in names)
+    assert safe_path(PurePosixPath("chest_std/scan")) == PurePosixPath("chest_std/scan")
 
 
 def test_odd_and_long_names_are_made_safe_and_stay_apart():

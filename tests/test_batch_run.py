@@ -10,6 +10,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -82,7 +83,7 @@ def run(tmp_path):
     scans, out = tmp_path / "in", tmp_path / "out"
     scans.mkdir()
 
-    def go(*names, count=1, settings=None, time_limit=None, **options):
+    def go(*names, count=1, settings=None, time_limit=None, reference=None, **options):
         for name in names:
             (scans / f"{name}.nii").write_bytes(name.encode() * 50)
         heard = Heard()
@@ -90,9 +91,8 @@ def run(tmp_path):
             Worker((sys.executable, script), time_limit=time_limit, environment={"MARK": str(mark)})
             for mark in range(count)
         ]
-        entries = run_batch(
-            find_cases(scans).cases, out, settings or Settings(), workers, BatchOptions(**options), heard
-        )
+        cases = [replace(case, reference=reference) for case in find_cases(scans).cases]
+        entries = run_batch(cases, out, settings or Settings(), workers, BatchOptions(**options), heard)
         names_of = {case.id: case.source.name.removesuffix(".nii") for case in find_cases(scans).cases}
         return {names_of[case]: entry for case, entry in entries.items()}, heard
 
@@ -232,6 +232,14 @@ def test_what_changed_is_done_again(run):
     assert all(fresh for *_, fresh in heard.cases)
     _, heard = run(settings=Settings(restore={"seed": 1}), model_hash=lambda case: "others")
     assert all(fresh for *_, fresh in heard.cases)
+
+
+def test_another_truth_is_another_score(run, tmp_path):
+    truth = tmp_path / "truth.nii"
+    run("a")
+    for voxels in (b"one", b"two"):
+        truth.write_bytes(voxels)
+        assert [fresh for _ in range(2) for *_, fresh in run(reference=truth)[1].cases] == [True, False]
 
 
 def test_a_result_of_nobody_is_not_replaced(run):

@@ -43,7 +43,8 @@ class Entry:
     Attributes:
         case: Id of the case.
         state: How far it has come.
-        key: SHA-256 of the input, of the model and of the settings: ``input``, ``model``, ``settings``.
+        key: SHA-256 of the input, of the model and of the settings: ``input``, ``model``, ``settings``; and
+            of the reference, where there is one: ``reference``.
         files: SHA-256 of each file of the result, by what follows the name of the result.
         facts: What is known of the run: seconds, peak memory, noise, metrics, shape.
         cause: Why it failed, in plain words.

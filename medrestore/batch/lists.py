@@ -71,7 +71,7 @@ def _cases(base: Path, row: dict[str, str], policy: ReadPolicy | None, suffix: s
         raise InputError(f"{where}: the input is no NIfTI file and no folder")
     changes: dict[str, object] = {
         "reference": (base / row["reference"]).resolve() if row.get("reference") else None,
-        "model": row.get("model") or None,
+        "model": _model(base, row["model"]) if row.get("model") else None,
     }
     if modality is not None:
         changes["modality"] = modality
@@ -80,3 +80,9 @@ def _cases(base: Path, row: dict[str, str], policy: ReadPolicy | None, suffix: s
             raise InputError(f"{where}: an output for one case, and the input has {len(found)}")
         changes["output"] = safe_path(PurePosixPath(row["output"]))
     return [replace(case, **changes) for case in found]  # type: ignore[arg-type]
+
+
+def _model(base: Path, name: str) -> str:
+    """Return the path of a model folder beside the list, or the name of a model."""
+    folder = (base / name).resolve()
+    return str(folder) if folder.is_dir() else name

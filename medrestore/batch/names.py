@@ -14,7 +14,8 @@ from medrestore.provenance import JSON
 _LONGEST = 150  # bytes of a part of a path; file systems take 255, and endings come behind
 _SHORTEST = 2  # letters that are replaced nowhere, as they are part of any word
 _ODD = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
-ENDINGS = ("", ".nii.gz", ".json", "_std", "_std.nii.gz")
+_DEVIATION = "_std"
+ENDINGS = ("", ".nii.gz", ".json", _DEVIATION, f"{_DEVIATION}.nii.gz")
 """What comes behind the name of a result."""
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.")
@@ -33,7 +34,10 @@ def safe_path(path: PurePosixPath) -> PurePosixPath:
     """
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise OutputError(f"{str(path)!r} is no path below the folder of results; expected a relative one")
-    return PurePosixPath(*(_safe_name(part) for part in path.parts))
+    *folders, name = (_safe_name(part) for part in path.parts)
+    if name.lower().endswith(_DEVIATION):  # or it would be taken for the deviation of another case
+        name = f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return PurePosixPath(*folders, name)
 
 
 def _safe_name(name: str) -> str:

@@ -135,6 +135,8 @@ class _Batch:
                 raise MedrestoreError(case.refused)
             key["model"] = self._options.model_hash(case)
             key["input"] = case.content()
+            if case.reference is not None:
+                key["reference"] = fingerprint(case.reference)
             before = self._ledger.last(case.id)
             if before is not None and before.key == key and self._still(case, before):
                 self._tell(case, before, fresh=False)
