@@ -21,10 +21,11 @@ from medrestore.batch import Entry, Ledger, Settings, Shard, State, find_cases
 from medrestore.batch.failures import Kind, ended, smaller_tile
 from medrestore.batch.ledger import FOLDER
 from medrestore.batch.lists import read_list
-from medrestore.batch.lock import hold
+from medrestore.batch.lock import hold, refuse_if_held
 from medrestore.batch.names import place, safe_path, temporary_files
 from medrestore.batch.roles import Room
 from medrestore.errors import ConfigError, InputError, OutputError
+from medrestore.io import atomic_write
 from medrestore.types import Modality
 
 SERIES = Path(__file__).resolve().parents[1] / "sample_data" / "dicom_rician5"
@@ -163,6 +164,12 @@ def test_a_link_in_the_results_is_not_followed(tmp_path):
     assert place(out, PurePosixPath("new/deep/a")).parent.is_dir()
 
 
+def test_temporary_files_of_long_names_are_told_apart(tmp_path):
+    one, two = (tmp_path / (letter + "x" * 120) for letter in "ab")
+    with atomic_write(one.with_name(f"{one.name}.nii.gz")) as temporary:
+        assert temporary_files(one) == [temporary] and not temporary_files(two)
+
+
 def test_temporary_files_of_a_result_are_told_from_others(tmp_path):
     for name in (".0123abcd.a.nii.gz", ".0123abcd.a.json", ".0123abcd.b.nii.gz", ".a.nii.gz", "a.nii.gz"):
         (tmp_path / name).touch()
@@ -236,6 +243,16 @@ def test_the_second_run_is_told_who_holds_the_folder_and_a_dead_one_holds_nothin
     with hold(tmp_path, "whole"):
         pass
     assert not list((tmp_path / FOLDER).iterdir())
+
+
+def test_another_number_of_parts_is_another_run_on_the_same_cases(tmp_path):
+    with hold(tmp_path, "1-of-2"), hold(tmp_path, "report"):
+        for number, count in ((2, 2), (1, 2)):
+            refuse_if_held(tmp_path, Shard(number, count).overlaps)
+        for number, count in ((1, 1), (1, 3)):
+            with pytest.raises(OutputError, match=f"process {os.getpid()} on "):
+                refuse_if_held(tmp_path, Shard(number, count).overlaps)
+    refuse_if_held(tmp_path, Shard().overlaps)
 
 
 def test_a_lock_can_be_waited_for(tmp_path):

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from medrestore.batch.ledger import FOLDER
@@ -44,6 +44,21 @@ def hold(out: Path, shard: str, wait: float = 0.0) -> Iterator[None]:
         done.set()
         beat.join()
         path.unlink(missing_ok=True)
+
+
+def refuse_if_held(out: Path, named: Callable[[str], bool]) -> None:
+    """Refuse a folder of results of which other shards are held.
+
+    Args:
+        out: The folder.
+        named: Tells by its name whether a shard counts.
+
+    Raises:
+        OutputError: Another run holds one; the message says which.
+    """
+    for path in sorted((out / FOLDER).glob("lock-*.json")):
+        if named(path.stem.removeprefix("lock-")):
+            _refuse_or_clear(path)
 
 
 def _wait_for(path: Path, until: float) -> None:

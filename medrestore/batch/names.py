@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from medrestore.errors import OutputError
+from medrestore.io.atomic import temporary_end
 from medrestore.provenance import JSON
 
 _LONGEST = 150  # bytes of a part of a path; file systems take 255, and endings come behind
@@ -95,7 +96,7 @@ def temporary_files(path: Path) -> list[Path]:
     """Return what a run that was killed left beside a result: see `medrestore.io.atomic_write`."""
     if not path.parent.is_dir():
         return []
-    names = {(path.name + ending)[-100:] for ending in ENDINGS}
+    names = {temporary_end(path.name + ending) for ending in ENDINGS}
     return [
         entry
         for entry in path.parent.iterdir()

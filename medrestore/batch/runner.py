@@ -23,7 +23,7 @@ from medrestore.batch.failures import (
     shortened,
 )
 from medrestore.batch.ledger import Entry, Ledger, State, pictures
-from medrestore.batch.lock import hold
+from medrestore.batch.lock import hold, refuse_if_held
 from medrestore.batch.names import fingerprint, place, remove, results, temporary_files
 from medrestore.batch.roles import BatchOptions, Listener, Restorer, Room
 from medrestore.batch.settings import Settings
@@ -71,6 +71,7 @@ def run_batch(
         raise OutputError(f"{out}: cannot be made ({describe_os_error(error)})") from error
     mine = [case for case in cases if options.shard.has(case.id)]
     with hold(out, options.shard.name), closing(Ledger(out, options.shard.name)) as ledger:
+        refuse_if_held(out, options.shard.overlaps)
         batch = _Batch(out.resolve(), settings, options, ledger, listener or Listener())
         return batch.run(mine, restorers)
 

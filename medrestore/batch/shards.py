@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from medrestore.errors import ConfigError
 
+WHOLE = "whole"
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -33,7 +35,12 @@ class Shard:
         """Whether the case of that id belongs to it."""
         return int(case, 16) % self.count == self.number - 1
 
+    def overlaps(self, name: str) -> bool:
+        """Whether a part of that name may have cases of this one: it is one of another number of parts."""
+        count = "1" if name == WHOLE else name.rpartition("-of-")[2]
+        return count.isdecimal() and int(count) != self.count
+
     @property
     def name(self) -> str:
         """What its ledger and its lock are called."""
-        return "whole" if self.count == 1 else f"{self.number}-of-{self.count}"
+        return WHOLE if self.count == 1 else f"{self.number}-of-{self.count}"

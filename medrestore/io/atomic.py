@@ -11,6 +11,9 @@ from pathlib import Path
 
 from medrestore.errors import OutputError
 
+_LONG = 235
+"""Bytes of a name with which a temporary one, a little longer, is still below the 255 of file systems."""
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
@@ -48,6 +51,11 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
+def temporary_end(name: str) -> str:
+    """Return what the temporary name of a file ends with: its own, or the end of one that is very long."""
+    return name if len(os.fsencode(name)) <= _LONG else name[-100:]
+
+
 def _check_target(path: Path, overwrite: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected the name of a file to write")
@@ -65,7 +73,7 @@ def _exists(path: Path) -> OutputError:
 
 def _reserve(path: Path) -> Path:
     # Not tempfile.mkstemp: it makes files that nobody else may read, whatever the umask says.
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name[-100:]}")
+    temporary = path.with_name(f".{secrets.token_hex(4)}.{temporary_end(path.name)}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return temporary
 
@@ -126,7 +134,7 @@ def atomic_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
     """
     path = Path(path)
     _check_folder_target(path, overwrite)
-    hidden = path.with_name(f".{secrets.token_hex(4)}.{path.name[-100:]}")
+    hidden = path.with_name(f".{secrets.token_hex(4)}.{temporary_end(path.name)}")
     try:
         hidden.mkdir()
         try:
