@@ -7,6 +7,7 @@ import pytest
 from tiny import model_folder, phantom
 
 from medrestore import Modality, RestoreOptions, Volume, restore
+from medrestore.engine.consistency import residual_evidence
 from medrestore.engine.denoising import slice_axis
 from medrestore.geometry import Geometry
 
@@ -69,6 +70,29 @@ def test_what_was_not_measured_stays_and_changes_nothing(options):
     np.testing.assert_allclose(kept.volume.array[3:], plain.volume.array[3:], atol=1e-3)
     assert any(f"{3 * 20 * 12} voxels below -1800 HU" in text for text in kept.record.warnings)
     assert not any("below -1800" in text for text in plain.record.warnings)
+
+
+def test_scores_are_of_what_was_measured(options):
+    truth = phantom(24)[:, :20, :12] - 900
+    padded = truth.copy()
+    padded[:3] = -3024
+    plain, kept = (
+        restore(volume(ct()), options, reference=volume(reference)).metrics["result"]["psnr"]
+        for reference in (np.where(np.arange(24)[:, None, None] < 3, -1024, truth), padded)
+    )
+    assert plain.definition == kept.definition and "range" in plain.definition
+    assert kept.value == pytest.approx(plain.value)
+
+
+def test_the_residual_is_that_of_the_body_and_not_of_bone():
+    """Noise taken out of soft tissue counts, though it is darker than a third of the brightest bone."""
+    clean = np.full((40, 40, 40), -1000, np.float32)
+    clean[5:35, 5:35, 5:35] = 40
+    clean[18:22, 5:35, 5:35] = 1200
+    noise = np.random.default_rng(0).normal(0, 20, clean.shape).astype(np.float32)
+    noise[clean == 1200] = 0
+    found = residual_evidence(clean + noise, clean, 20.0, zero=-1000.0)
+    assert found["std_over_sigma"] == pytest.approx(0.95, abs=0.05)
 
 
 def test_what_was_not_measured_has_no_deviation(options):

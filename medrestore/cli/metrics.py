@@ -14,7 +14,7 @@ from medrestore.errors import InputError
 
 if TYPE_CHECKING:
     from medrestore.metrics import MetricValue
-    from medrestore.types import BoolArray
+    from medrestore.types import BoolArray, RealArray
     from medrestore.volume import Volume
 
 
@@ -35,7 +35,8 @@ def metrics(
 ) -> None:
     """Compare a restored scan with a reference: PSNR, SSIM, MAE and RMSE, each with its definition."""
     from medrestore.io import read_series
-    from medrestore.metrics import evaluate, reference_range
+    from medrestore.metrics import evaluate, measured, reference_range
+    from medrestore.types import Modality
 
     images, references = read_series(restored), read_series(reference)
     if len(references) not in {1, len(images)}:
@@ -48,8 +49,10 @@ def metrics(
     found = []
     for image, truth in zip(images, references, strict=True):
         _check_grid(restored, image, reference, truth)
-        extent = reference_range(truth.array) if data_range is None else data_range
-        chosen = _mask(mask, truth, reference)
+        modality = truth.modality if image.modality is Modality.UNKNOWN else image.modality
+        voxels = measured(truth.array, modality)
+        extent = reference_range(voxels) if data_range is None else data_range
+        chosen = _mask(mask, truth, voxels, reference)
         found.append(evaluate(image.array, truth.array, data_range=extent, mask=chosen))
     if as_json:
         values = [{name: asdict(value) for name, value in volume.items()} for volume in found]
@@ -59,14 +62,14 @@ def metrics(
         _print(found)
 
 
-def _mask(mask: str, truth: Volume, reference: Path) -> BoolArray | None:
+def _mask(mask: str, truth: Volume, voxels: RealArray, reference: Path) -> BoolArray | None:
     from medrestore.io import read
     from medrestore.metrics import head_mask
 
     if mask == "all":
         return None
     if mask == "head":
-        return head_mask(truth.array)
+        return head_mask(voxels)
     selected = read(mask)
     _check_grid(Path(mask), selected, reference, truth)
     inside: BoolArray = selected.array != 0

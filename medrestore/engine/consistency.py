@@ -19,7 +19,7 @@ _SLAB = 1 << 20
 
 
 def residual_evidence(
-    scan: RealArray, restored: RealArray, sigma: float | RealArray
+    scan: RealArray, restored: RealArray, sigma: float | RealArray, zero: float = 0.0
 ) -> dict[str, float | None]:
     """Describe the residual, scan minus result, in tissue.
 
@@ -30,6 +30,7 @@ def residual_evidence(
         scan: (X, Y, Z) voxels before.
         restored: (X, Y, Z) voxels after.
         sigma: Noise level in the units of the voxels, or (X, Y, Z) one for each voxel.
+        zero: The value of voxels without tissue: that of air in CT.
 
     Returns:
         ``std_over_sigma`` and ``mean_over_sigma`` of the residual, and ``neighbour_correlation``, its largest
@@ -37,7 +38,7 @@ def residual_evidence(
     """
     inside, lags = _Moments(), [_Moments() for _ in range(3)]
     if np.min(sigma) > 0:
-        for residual, tissue, new in _slabs(scan, restored, sigma):
+        for residual, tissue, new in _slabs(scan, restored, sigma, zero):
             values = residual[new][tissue[new]]
             inside.add(values, values)
             for axis, lag in enumerate(lags):
@@ -54,7 +55,7 @@ def residual_evidence(
 
 
 def _slabs(
-    scan: RealArray, restored: RealArray, sigma: float | RealArray
+    scan: RealArray, restored: RealArray, sigma: float | RealArray, zero: float
 ) -> Iterator[tuple[FloatArray, BoolArray, slice]]:
     """Yield residual and tissue slab by slab along X, each with the last row of the one before.
 
@@ -62,6 +63,7 @@ def _slabs(
         The residual over the noise, where tissue is, and which rows are new.
     """
     smooth = ndimage.uniform_filter(np.asarray(restored, dtype=np.float32), 3)
+    smooth -= np.float32(zero)
     least = FOREGROUND * bright_level(smooth)
     thickness = max(_SLAB // max(scan[0].size, 1), 1)
     for start in range(0, len(scan), thickness):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 from medrestore.errors import GeometryError
 from medrestore.geometry import Geometry
-from medrestore.metrics import MetricValue, evaluate, head_mask, reference_range
+from medrestore.metrics import MetricValue, evaluate, head_mask, measured, reference_range
 from medrestore.provenance import JSON, RunRecord
 from medrestore.volume import Volume
 
@@ -38,7 +38,8 @@ def measure(baseline: Volume, result: Volume, reference: Volume | None) -> Metri
     """Compare the result, and what there was without it, with a reference on their grid, inside its head."""
     if reference is None:
         return {name: evaluate(baseline.array, None, data_range=1.0) for name in ("input", "result")}
-    data_range, mask = reference_range(reference.array), head_mask(reference.array)
+    truth = measured(reference.array, baseline.modality)
+    data_range, mask = reference_range(truth), head_mask(truth)
     return {
         name: evaluate(volume.array, reference.array, data_range=data_range, mask=mask)
         for name, volume in (("input", baseline), ("result", result))

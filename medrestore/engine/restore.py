@@ -121,7 +121,9 @@ def restore(
     finished = time.perf_counter()
     metrics = measure(measurement.baseline, restored, reference)
     noise = measurement.noise
-    residual = residual_evidence(volume.array, measurement.remeasure(restored), measurement.local_sigma())
+    residual = residual_evidence(
+        volume.array, measurement.remeasure(restored), measurement.local_sigma(), measurement.units.zero
+    )
     timings = {
         "load_model": model.load_seconds,
         "prepare": prepared - start,

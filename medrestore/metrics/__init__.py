@@ -9,7 +9,7 @@ it is called.
 from __future__ import annotations
 
 from medrestore.metrics.evaluation import MetricValue, evaluate
-from medrestore.metrics.intensity import mae, psnr, reference_range, rmse
+from medrestore.metrics.intensity import mae, measured, psnr, reference_range, rmse
 from medrestore.metrics.mask import head_mask
 from medrestore.metrics.structural import ssim, ssim_map
 
@@ -18,6 +18,7 @@ __all__ = [
     "evaluate",
     "head_mask",
     "mae",
+    "measured",
     "psnr",
     "reference_range",
     "rmse",

@@ -8,7 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from medrestore.metrics.checks import check_mask, check_pair, check_range
-from medrestore.types import BoolArray, RealArray
+from medrestore.types import BoolArray, Modality, RealArray
+
+LEAST_HU = -1024
+"""What scanners store for the least they measure."""
 
 
 def mae(image: npt.ArrayLike, reference: npt.ArrayLike, *, mask: npt.ArrayLike | None = None) -> float:
@@ -68,3 +71,13 @@ def _difference(image: npt.ArrayLike, reference: npt.ArrayLike, mask: npt.ArrayL
     if selected is not None:
         left, right = left[selected], right[selected]
     return np.subtract(left, right, dtype=np.float64)
+
+
+def measured(reference: RealArray, modality: Modality) -> RealArray:
+    """Return a reference whose padding is air: what no scanner measures is neither range nor head.
+
+    Args:
+        reference: (X, Y, Z), of CT in HU.
+        modality: Of the scan; of CT, voxels below -1024 HU are padding.
+    """
+    return np.maximum(reference, LEAST_HU) if modality is Modality.CT else reference
