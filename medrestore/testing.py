@@ -56,8 +56,7 @@ def check_model(spec: ModelSpec) -> None:
 def _problems(spec: ModelSpec, dtype: str) -> Iterator[str]:
     checks: list[Check] = [_check_sizes]
     if dtype == spec.dtypes[0]:
-        checks += [_check_repeatable, _check_batch, _check_gain]
-        checks += [_check_mean, _check_halo] if "mean" in spec.outputs else []
+        checks += [_check_repeatable, _check_batch, _check_gain, _check_mean, _check_halo]
         checks += [_check_sample] if "sample" in spec.outputs else []
     try:
         denoiser = spec.load(LoadContext(device="cpu", dtype=dtype))
@@ -77,7 +76,7 @@ def _check_sizes(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
         condition = _condition(spec, shape)
         state = _state(spec, condition)
         before = (state.clone(), condition.image.clone())
-        result = denoiser(state, _level(spec, condition), condition)
+        result = denoiser(state, math.inf, condition)
         if not isinstance(result, Tensor) or result.shape != condition.image.shape:
             yield f"returns {_what(result)}; expected a tensor of shape {tuple(condition.image.shape)}"
         elif result.dtype != torch.float32:
@@ -90,10 +89,10 @@ def _check_sizes(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
 
 def _check_repeatable(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     condition = _condition(spec)
-    state, level = _state(spec, condition), _level(spec, condition)
-    first = denoiser(state, level, condition).clone()
-    denoiser(state, level, _condition(spec, seed=5))
-    if not torch.equal(first, denoiser(state, level, condition)):
+    state = _state(spec, condition)
+    first = denoiser(state, math.inf, condition).clone()
+    denoiser(state, math.inf, _condition(spec, seed=5))
+    if not torch.equal(first, denoiser(state, math.inf, condition)):
         yield "gives another result for the same input; randomness belongs to the sampler"
 
 
@@ -101,8 +100,8 @@ def _check_batch(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     one, two = _condition(spec), _condition(spec, seed=5)
     gain = None if one.gain is None or two.gain is None else torch.cat([one.gain, two.gain])
     both = replace(one, image=torch.cat([one.image, two.image]), gain=gain)
-    result = denoiser(_state(spec, both), _level(spec, both), both)
-    alone = denoiser(_state(spec, both)[:1], _level(spec, one), one)
+    result = denoiser(_state(spec, both), math.inf, both)
+    alone = denoiser(_state(spec, both)[:1], math.inf, one)
     if result.shape != both.image.shape or not _close(spec, result[:1], alone):
         yield "mixes the scans of a batch, or cannot take two; expected (B, 1, X, Y, Z), each by itself"
 
@@ -110,16 +109,22 @@ def _check_batch(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
 def _check_gain(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     plain = replace(_condition(spec), gain=None)
     mapped = replace(plain, gain=torch.ones_like(plain.image))
-    state, level = _state(spec, plain), _level(spec, plain)
-    if not _close(spec, denoiser(state, level, plain), denoiser(state, level, mapped)):
+    state = _state(spec, plain)
+    if not _close(spec, denoiser(state, math.inf, plain), denoiser(state, math.inf, mapped)):
         yield "gives another result for a noise map that is 1 everywhere than for none"
+    gain = 1 + 0.5 * torch.linspace(-1, 1, plain.image.shape[2])[:, None, None].expand_as(plain.image)
+    varying = replace(plain, gain=gain.clone())
+    result = denoiser(state, math.inf, varying)
+    if varying.gain is None or not torch.equal(varying.gain, gain):
+        yield "changes the noise map in place; expected it as it was"
+    if not bool(result.isfinite().all()):
+        yield "returns values that are not finite where the noise varies over the scan"
 
 
 def _check_mean(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     condition = _condition(spec)
-    zeros = torch.zeros_like(condition.image)
-    first = denoiser(zeros, math.inf, condition)
-    if not _close(spec, first, denoiser(zeros + condition.image.max(), math.inf, condition)):
+    zeros, noise = torch.zeros_like(condition.image), _unit(spec) * _noise(condition.image.shape, seed=7)
+    if not _close(spec, denoiser(zeros, math.inf, condition), denoiser(noise, math.inf, condition)):
         yield "depends on the state at an infinite noise level, where the state says nothing"
 
 
@@ -144,23 +149,28 @@ def _check_halo(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
         shape = [side, side, side]
         shape[axis] = length
         whole = _condition(spec, (shape[0], shape[1], shape[2]))
-        image, gain = (
-            None if part is None else part.narrow(axis + 2, m, length - m).contiguous()
-            for part in (whole.image, whole.gain)
-        )
-        assert image is not None
-        tile = replace(whole, image=image, gain=gain)
+        expected = denoiser(torch.zeros_like(whole.image), math.inf, whole)
         inner = length - m - spec.halo
-        expected = denoiser(torch.zeros_like(whole.image), math.inf, whole).narrow(
-            axis + 2, length - inner, inner
-        )
-        found = denoiser(torch.zeros_like(tile.image), math.inf, tile).narrow(axis + 2, spec.halo, inner)
-        if not _close(spec, expected, found):
-            yield (
-                f"differs by {float((expected - found).abs().max()):.3g} between the volume and a tile of it "
-                f"along axis {axis}, {spec.halo} voxels or more inside; expected rounding alone: the halo or "
-                "the multiple is too small, or something is computed over the whole of space"
-            )
+        for start in (m, 0):  # a tile that ends with the volume, and one that begins with it
+            tile = _cut(whole, axis + 2, start, length - m)
+            found = denoiser(torch.zeros_like(tile.image), math.inf, tile)
+            near = found.narrow(axis + 2, spec.halo if start else 0, inner)
+            far = expected.narrow(axis + 2, start + spec.halo if start else 0, inner)
+            if not _close(spec, far, near):
+                yield (
+                    f"differs by {float((far - near).abs().max()):.3g} between the volume and a tile of it "
+                    f"along axis {axis}, {spec.halo} voxels or more inside; expected rounding alone: the "
+                    "halo or the multiple is too small, or something is computed over the whole of space"
+                )
+
+
+def _cut(whole: Condition, axis: int, start: int, length: int) -> Condition:
+    image, gain = (
+        None if part is None else part.narrow(axis, start, length).contiguous()
+        for part in (whole.image, whole.gain)
+    )
+    assert image is not None
+    return replace(whole, image=image, gain=gain)
 
 
 def _up(size: int, multiple: int) -> int:
@@ -209,10 +219,6 @@ def _sliced(spec: ModelSpec, shape: tuple[int, int, int], sigma: float, seed: in
     image = torch.from_numpy(told.image)
     gain = torch.from_numpy(told.gain).expand(image.shape).contiguous()
     return Condition(image, told.sigma, gain, told.details)
-
-
-def _level(spec: ModelSpec, condition: Condition) -> float:
-    return math.inf if "mean" in spec.outputs else condition.sigma
 
 
 def _state(spec: ModelSpec, condition: Condition) -> Tensor:

@@ -124,6 +124,8 @@ def test_weights_that_do_not_fit_the_network_are_refused(folder):
         ('title = "A tiny network"', "", "missing: title"),
         ('task = "denoise"', 'task = "deblur"', "task has 'deblur'; expected one of 'denoise', 'superres'"),
         ('"MR", "unknown"', '"MRI"', "modalities has 'MRI'; expected one of 'MR', 'CT'"),
+        ('modalities = ["MR", "unknown"]', "modalities = 1", "a key has a value of the wrong kind"),
+        ('outputs = ["mean", "sample"]', "outputs = true", "a key has a value of the wrong kind"),
         ('intensity = "p99"', 'intensity = "p95"', "intensity has 'p95'"),
         ("[0.01, 0.15]", "[0.15, 0.01]", "noise is"),
         ("multiple = 4", "multiple = 4.0", "multiple is 4.0"),

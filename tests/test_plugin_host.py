@@ -319,6 +319,7 @@ def make_spec():
         ("multiple", True),
         ("outputs", frozenset()),
         ("outputs", frozenset({"median"})),
+        ("outputs", frozenset({"sample"})),  # samples start from the mean
         ("dtypes", ("float64",)),
         ("sha256", "0" * 64),
         ("weights", Path("model.safetensors")),

@@ -74,6 +74,17 @@ def global_norm(x, sigma, condition):
     return blur(condition.image) / condition.image.std()
 
 
+def ahead(x, sigma, condition):
+    """Look far in one direction alone."""
+    return torch.roll(condition.image, -3, dims=2)
+
+
+def logarithm(x, sigma, condition):
+    """Take the logarithm of the map where it lies."""
+    gain = torch.ones(1) if condition.gain is None else condition.gain
+    return blur(condition.image) + 0.01 * gain.log_()
+
+
 def batch_norm(x, sigma, condition):
     return blur(condition.image) - condition.image.mean(dim=0, keepdim=True).mean()
 
@@ -84,7 +95,6 @@ def batch_norm(x, sigma, condition):
         (mean_filter, {}),
         (mean_filter, {"intensity": Intensity.ATTENUATION, "noise": (0.0, 0.0)}),
         (weighted, {"outputs": frozenset({"mean", "sample"})}),
-        (weighted, {"outputs": frozenset({"sample"})}),
         (folded, {"multiple": 4, "halo": 4}),
     ],
 )
@@ -111,7 +121,14 @@ def test_a_model_that_keeps_the_contract_passes(denoise, changes):
         (batch_norm, {"halo": 300}, "mixes the scans of a batch"),
         (folded, {"multiple": 2, "halo": 4}, "raised ValueError: sizes must be multiples of 4"),
         (lambda x, s, c: blur(c.image) if c.gain is None else c.image, {}, "noise map that is 1 everywhere"),
-        (mean_filter, {"outputs": frozenset({"sample"})}, "moves a state with noise"),
+        (mean_filter, {"outputs": frozenset({"mean", "sample"})}, "moves a state with noise"),
+        (
+            lambda x, s, c: blur(c.image) + (x - blur(x, 5)),
+            {},
+            "depends on the state at an infinite noise level",
+        ),
+        (ahead, {}, "differs by .* along axis 0, 1 voxels"),
+        (logarithm, {}, "changes the noise map in place"),
     ],
 )
 def test_a_break_is_named(denoise, changes, message):

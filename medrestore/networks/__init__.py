@@ -24,4 +24,4 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
     try:
         return NETWORKS[name](**options)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"network {name!r} cannot be built with {dict(options)}: {error}") from error
+        raise ModelError(f"network {name!r} cannot be built with {options!r}: {error}") from error

@@ -77,6 +77,8 @@ def read_model_folder(path: Path) -> ModelSpec:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{description}: not TOML: {error}") from error
+    except TypeError as error:
+        raise ModelError(f"{description}: a key has a value of the wrong kind: {error}") from error
     except (ModelError, PluginError) as error:
         raise ModelError(f"{description}: {error}") from error
 

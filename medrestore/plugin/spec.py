@@ -173,7 +173,8 @@ class ModelSpec(Declaration):
         self._require(
             _is_integer(self.ensemble, 1) and self.ensemble in ENSEMBLES, "ensemble", f"one of {ENSEMBLES}"
         )
-        self._require(_chosen(self.outputs, frozenset, OUTPUTS), "outputs", "a frozenset of 'mean', 'sample'")
+        offered = _chosen(self.outputs, frozenset, OUTPUTS) and "mean" in self.outputs
+        self._require(offered, "outputs", "a frozenset of 'mean' and, where it has them, 'sample'")
         self._require(_chosen(self.dtypes, tuple, DTYPES), "dtypes", f"a tuple of {sorted(DTYPES)}")
 
     def _check_weights(self) -> None:
