@@ -265,6 +265,7 @@ def test_the_unit_of_the_voxels_does_not_matter(scan, model, scale):
         ({"steps": 0}, "steps is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"tile": 0}, "tile is 0"),
+        ({"task": "deblur"}, "task is 'deblur'; expected one of denoise, superres"),
     ],
 )
 def test_an_option_out_of_range_is_refused_at_once(options, message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 import time
 from dataclasses import replace
 
@@ -17,12 +18,13 @@ from tiny import model_folder
 pytest.importorskip("pynetdicom")
 from pynetdicom import AE, evt
 
-from medrestore.errors import OutputError
+from medrestore.errors import ConfigError, OutputError
 from medrestore.io import read
 from medrestore.node import Destination, Node, NodeOptions, Peer, Route, Routes, State
 from medrestore.node import worker as worker_module
-from medrestore.node.listener import client_context
+from medrestore.node.listener import client_context, server_context
 from medrestore.node.transfer import send
+from medrestore.node.worker import Worker
 
 PEER = Peer("SENDER", "127.0.0.1")
 
@@ -347,6 +349,30 @@ def test_a_series_that_kills_the_node_is_given_up(options, routes, scan, monkeyp
             node.ledger.tried(SERIES)
     with Node(options, routes) as node:
         assert "ended the node 3 times" in until(node, State.FAILED).reason
+
+
+def test_an_orderly_stop_is_no_attempt(options, routes, scan, monkeypatch):
+    began = threading.Event()
+
+    def run_child(worker, series, route):
+        began.set()
+        worker._stopping.wait()
+        return "ended"
+
+    monkeypatch.setattr(Worker, "_run_child", run_child)
+    with Node(options, routes) as node:
+        store(node, scan)
+        assert began.wait(60)
+    with Node(replace(options, rest=600), replace(routes, routes=())) as node:
+        (series,) = (one for one in node.ledger.all() if one.uid == SERIES)
+        assert series.attempts == 0
+
+
+def test_tls_files_that_cannot_be_used_are_named(options, tmp_path):
+    files = tuple(tmp_path / name for name in ("a.pem", "a.key", "ca.pem"))
+    for context in (client_context, server_context):
+        with pytest.raises(ConfigError, match=r"TLS: .*a\.pem.*a\.key.*ca\.pem.* cannot be used"):
+            context(replace(options, tls=files))
 
 
 def test_uids_are_no_paths(options, routes, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -16,6 +17,7 @@ from medrestore.node.ledger import Series
 from medrestore.node.spool import Spool
 from medrestore.node.transfer import fetch, send
 from medrestore.node.web import TOKEN_FILE, web_client
+from medrestore.types import Task
 
 
 def test_the_ledger_survives(tmp_path):
@@ -65,6 +67,8 @@ def test_routes(tmp_path):
     routes = load_routes(tmp_path / "r.toml")
     assert routes.find("MR", "Sag T1 MPRAGE").restore_options().samples == 4
     assert routes.find("MR", "T2").destination == "web"
+    resolve = replace(routes.find("MR", "T2"), options={"task": "superres"})
+    assert resolve.restore_options().task is Task.SUPERRES
     assert routes.find("CT", "T1") is None
     (peer,) = routes.peers
     assert peer.is_caller("SCANNER", "10.0.0.7")

@@ -80,6 +80,8 @@ class RestoreOptions:
 
     def __post_init__(self) -> None:
         """Check what can be checked without a scan."""
+        _choice("task", self.task, tuple(Task))
+        object.__setattr__(self, "task", Task(self.task))
         parse_noise(self.noise)
         parse_spacing(self.spacing)
         if self.slice_axis is not None:

@@ -12,7 +12,7 @@ from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from medrestore.errors import OutputError
+from medrestore.errors import ConfigError, OutputError
 from medrestore.io.dicom_head import READ_ERRORS
 from medrestore.node.config import NodeOptions, Routes
 from medrestore.node.ledger import Arrival, Ledger, Series, State
@@ -131,20 +131,25 @@ class Listener:
 
 def server_context(options: NodeOptions) -> ssl.SSLContext | None:
     """Return TLS for those who call: they too need a certificate of the named authority."""
-    if options.tls is None:
-        return None
-    certificate, key, authority = options.tls
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority))
-    context.load_cert_chain(certificate, key)
-    context.verify_mode = ssl.CERT_REQUIRED
+    context = _context(options, ssl.Purpose.CLIENT_AUTH)
+    if context is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 
 def client_context(options: NodeOptions) -> ssl.SSLContext | None:
     """Return TLS for those who are called."""
+    return _context(options, ssl.Purpose.SERVER_AUTH)
+
+
+def _context(options: NodeOptions, purpose: ssl.Purpose) -> ssl.SSLContext | None:
     if options.tls is None:
         return None
     certificate, key, authority = options.tls
-    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(authority))
-    context.load_cert_chain(certificate, key)
+    try:
+        context = ssl.create_default_context(purpose, cafile=str(authority))
+        context.load_cert_chain(certificate, key)
+    except OSError as error:  # that of ssl is one
+        files = ", ".join(map(str, options.tls))
+        raise ConfigError(f"TLS: certificate, key and authority ({files}) cannot be used: {error}") from error
     return context

@@ -92,6 +92,7 @@ class Worker:
         self._ledger.tried(series.uid)
         error = self._run_child(series, route)
         if self._stopping.is_set():
+            self._ledger.move(series.uid, State.QUEUED)  # an orderly stop counts for nothing
             return
         if error:
             self._fail(series, error)
