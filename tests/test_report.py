@@ -145,7 +145,7 @@ def test_names_and_causes_stay_text_wherever_they_come_up(tmp_path):
 def test_missing_values_are_dashes_that_say_why(tmp_path):
     write(tmp_path, [FAILED, replace(DONE, psnr=None, ssim=None)], "A batch")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert page.count('title="no reference was given" role="img"') == 2
+    assert page.count('title="no reference was given, or there is nothing to measure" role="img"') == 2
     assert page.count('title="the case failed" role="img"') == 6
     assert "nan" not in page.lower().replace("number.isnan", "")
 

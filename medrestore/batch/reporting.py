@@ -52,11 +52,12 @@ def _row(out: Path, case: Case, entry: Entry, task: str) -> CaseRow:
         shape=_three(facts.get("shape"), int),
         spacing_mm=_three(facts.get("spacing_mm"), float),
         noise=_number(facts.get("noise")),
+        sigma=_number(facts.get("sigma")),
         psnr=_score(facts, "psnr"),
         ssim=_score(facts, "ssim"),
         seconds=_number(facts.get("seconds")),
         peak_bytes=int(_number(facts.get("peak_bytes")) or 0) or None,
-        predicted_seconds=_number(predicted.get("seconds")),
+        predicted_seconds=_times(_number(predicted.get("seconds")), _number(facts.get("volumes"))),
         predicted_peak_bytes=int(1e6 * (_number(predicted.get("peak_memory_mb")) or 0)) or None,
         attempts=entry.attempts,
         output=_output(out, case) if done else None,
@@ -78,6 +79,11 @@ def _score(facts: dict[str, Any], name: str) -> float | None:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
+
+
+def _times(seconds: float | None, volumes: float | None) -> float | None:
+    """Return what was predicted of one volume for all of a case."""
+    return None if seconds is None else seconds * (volumes or 1)
 
 
 def _text(value: object) -> str | None:

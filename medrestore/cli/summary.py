@@ -18,7 +18,7 @@ def print_summary(records: Sequence[RunRecord], targets: Targets) -> None:
     """Print what was done on stdout, and what should be known of it on stderr."""
     if len(records) > 1:
         print_table(
-            ("volume", "noise", "of p99", "residual / noise", "neighbours", "PSNR (dB)", "SSIM"),
+            ("volume", "noise", "share", "residual / noise", "neighbours", "PSNR (dB)", "SSIM"),
             [(str(number), *_volume_cells(record)) for number, record in enumerate(records)],
         )
     print_table(("restored", str(targets.main)), _rows(records))
@@ -36,7 +36,7 @@ def _rows(records: Sequence[RunRecord]) -> list[Row]:
     if len(records) == 1:
         noise, share, residual, neighbours, *_ = _volume_cells(first)
         rows += [
-            ("noise", f"{noise}, {share} of the 99th percentile ({first.noise['method']})"),
+            ("noise", f"{noise}, {share}{_reference(first)} ({first.noise['method']})"),
             ("residual", f"{residual} of the noise, neighbours correlated {neighbours}"),
             *_slices(first),
             *_quality(first),
@@ -72,6 +72,12 @@ def _volume_cells(record: RunRecord) -> tuple[str, ...]:
         _number(noise["neighbour_correlation"], "+.2f"),
         *(_change(record, name, digits) for name, digits in (("psnr", ".2f"), ("ssim", ".4f"))),
     )
+
+
+def _reference(record: RunRecord) -> str:
+    """Return what the share of the noise is one of: the 99th percentile, or the attenuation of water."""
+    sigma, fraction = (float(cast(float, record.noise[name])) for name in ("sigma", "fraction"))
+    return f" of {sigma / fraction:.4g}" if fraction else ""
 
 
 def _slices(record: RunRecord) -> list[Row]:

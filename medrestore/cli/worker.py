@@ -238,6 +238,7 @@ def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
         "modality": str(first.settings["modality"]),
         "volumes": len(records),
         "noise": first.noise.get("fraction"),
+        "sigma": first.noise.get("sigma"),
         "scores": scores,
         "timings": dict(first.timings),
         "predicted": dict(first.predicted),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from medrestore.engine.noise import NoiseLevel
 from medrestore.errors import ModelError
 from medrestore.geometry import Geometry
-from medrestore.plugin import ModelSpec
+from medrestore.plugin import Intensity, ModelSpec
 from medrestore.types import Modality
 from medrestore.volume import Volume
 
@@ -52,7 +52,8 @@ def check_noise(noise: NoiseLevel, spec: ModelSpec) -> tuple[str, ...]:
     low, high = spec.noise
     if low <= noise.fraction <= high:
         return ()
+    unit = "1000 HU" if spec.intensity is Intensity.ATTENUATION else "the 99th percentile"
     return (
-        f"noise of {noise.fraction:.2%} of the 99th percentile is outside the {low:.2%} to {high:.2%} that "
+        f"noise of {noise.fraction:.2%} of {unit} is outside the {low:.2%} to {high:.2%} that "
         f"{spec.name} was made for",
     )

@@ -15,7 +15,7 @@ from medrestore.report.preview import NAMES, THUMBNAIL, Preview
 from medrestore.report.rows import CaseRow
 from medrestore.report.tables import count
 
-NO_REFERENCE = "no reference was given"
+NO_REFERENCE = "no reference was given, or there is nothing to measure"
 
 
 @dataclass(frozen=True)
@@ -196,8 +196,8 @@ def _measure(row: CaseRow, measure: Measure) -> Markup:
 
 def beside(row: CaseRow, measure: Measure) -> Markup | None:
     """Return what stands below a number in small: what was promised, or the noise of CT as people say it."""
-    if measure is NOISE and row.modality == "CT" and row.noise is not None:
-        return tag("small", f"{number(1000 * row.noise, 2)} HU")
+    if measure is NOISE and row.modality == "CT" and row.sigma is not None:
+        return tag("small", f"{number(row.sigma, 2)} HU")
     promised = None if measure.predicted is None else measure.predicted(row)
     return None if promised is None else tag("small", f"predicted {number(promised, measure.digits)}")
 

@@ -33,7 +33,8 @@ class CaseRow:
         shape: Voxels of the scan along X, Y and Z.
         spacing_mm: Voxel size of the scan along the same axes, in mm.
         noise: Noise level as in the record of the run (``noise.fraction``): standard deviation over the
-            bright level of the scan; in CT, over the attenuation of water, so that 0.01 is 10 HU.
+            bright level of the scan, or for a model in units of attenuation over that of water.
+        sigma: The same in the units of the scan: HU in CT.
         psnr: PSNR of the result, in dB; None without a reference.
         ssim: SSIM of the result, 0 to 1; None without a reference.
         seconds: Wall-clock time.
@@ -59,6 +60,7 @@ class CaseRow:
     shape: Shape | None = None
     spacing_mm: tuple[float, float, float] | None = None
     noise: float | None = None
+    sigma: float | None = None
     psnr: float | None = None
     ssim: float | None = None
     seconds: float | None = None
@@ -77,7 +79,7 @@ class CaseRow:
             )
         if self.status not in STATUSES:
             raise ConfigError(f"case {self.case}: status {self.status!r}; expected one of {STATUSES}")
-        for name in ("noise", "psnr", "ssim", "seconds", "predicted_seconds"):
+        for name in ("noise", "sigma", "psnr", "ssim", "seconds", "predicted_seconds"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 object.__setattr__(self, name, None)
