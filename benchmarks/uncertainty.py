@@ -162,7 +162,8 @@ def measure(
     for steps in args.steps:
         options = options_for(task, truth, output="sample", steps=steps, seed=args.seed, sampler=args.sampler)
         sample = medrestore.restore(scan, options, model=model).volume.array - air
-        each = 2 * steps - 1 if args.sampler == "heun" else steps
+        # A sample starts from the mean.
+        each = (2 * steps - 1 if args.sampler == "heun" else steps) + result.record.settings["ensemble"]
         curve.append(
             {"name": f"{steps} step{'s' * (steps > 1)}", "evaluations": each, **quality(sample, truth)}
         )
