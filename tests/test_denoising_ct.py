@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny import model_folder, phantom
+from tiny import SUPERRES, model_folder, phantom
 
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine.consistency import residual_evidence
@@ -70,6 +70,17 @@ def test_what_was_not_measured_stays_and_changes_nothing(options):
     np.testing.assert_allclose(kept.volume.array[3:], plain.volume.array[3:], atol=1e-3)
     assert any(f"{3 * 20 * 12} voxels below -1800 HU" in text for text in kept.record.warnings)
     assert not any("below -1800" in text for text in plain.record.warnings)
+
+
+def test_padding_of_thick_slices_is_taken_for_air(tmp_path):
+    changes = {**SUPERRES, "modalities": ["CT"], "intensity": "attenuation"}
+    wish = RestoreOptions(model=str(model_folder(tmp_path / "superres", **changes)))
+    air, padded = ct(), ct()
+    air[:3], padded[:3] = -1000, -3024
+    plain, kept = (restore(volume(array), wish) for array in (air, padded))
+    np.testing.assert_array_equal(kept.volume.array, plain.volume.array)
+    assert kept.record.slices["residual_max"] == pytest.approx(plain.record.slices["residual_max"])
+    assert any("were taken for air" in text for text in kept.record.warnings)
 
 
 def test_scores_are_of_what_was_measured(options):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medrestore.diffusion import Condition
-from medrestore.engine.intensity import model_units
+from medrestore.engine.intensity import PADDING, model_units, padding_in
 from medrestore.engine.measurement import Measurement, is_magnitude
 from medrestore.engine.noise import NoiseLevel, noise_level
 from medrestore.engine.noise_map import NoiseMap, estimate_noise_map
@@ -29,9 +29,6 @@ FAINT = 0.25
 
 THICK = 1.2
 """How many times wider than the others voxels must be along an axis to tell that it is across the slices."""
-
-PADDING = -1800.0
-"""CT below this many HU was not measured: noise of air does not reach so far."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,9 +104,8 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     if noise.fraction < LEAST_NOISE or share == 0:
         idle = f"no noise to remove ({noise.sigma:.3g}, {noise.method}): the scan is returned as it came"
     image = units.to_model(voxels)
-    padding = None
-    if spec.intensity is Intensity.ATTENUATION and voxels.min() < PADDING:
-        padding = voxels < PADDING
+    padding = padding_in(voxels, spec.intensity)
+    if padding is not None:
         image[padding] = 0
         count = np.count_nonzero(padding)
         warnings += (f"{count} voxels below {PADDING:.0f} HU were not measured and are left as they are",)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrestore.plugin import Intensity
-from medrestore.types import FloatArray, RealArray
+from medrestore.types import BoolArray, FloatArray, RealArray
+
+PADDING = -1800.0
+"""CT below this many HU was not measured: the noise of air does not reach so far."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,15 @@ def bright_level(array: RealArray) -> float:
         return level
     positive = array[array > 0]
     return float(np.percentile(positive, 99)) if positive.size else 0.0
+
+
+def padding_in(array: RealArray, intensity: Intensity) -> BoolArray | None:
+    """Tell which voxels of a scan were not measured; None where there are none.
+
+    Args:
+        array: (X, Y, Z) voxels.
+        intensity: What the model was made for; in units of attenuation, the scan is one of CT.
+    """
+    if intensity is not Intensity.ATTENUATION or array.min() >= PADDING:
+        return None
+    return np.asarray(array < PADDING)

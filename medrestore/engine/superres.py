@@ -11,9 +11,10 @@ from torch import Tensor
 
 from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.ensemble import SLICE_VIEWS, View
-from medrestore.engine.intensity import model_units
+from medrestore.engine.intensity import PADDING, model_units, padding_in
 from medrestore.engine.measurement import Measurement, is_magnitude
 from medrestore.engine.noise import NoiseLevel, noise_level
+from medrestore.engine.noise_ct import AIR
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.slice_plan import SlicePlan, plan_slices
 from medrestore.physics.slices import SliceStack, upsample
@@ -149,6 +150,13 @@ def thick_slices(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     Raises:
         GeometryError, ConfigError: See `plan_slices`.
     """
+    warnings: tuple[str, ...] = ()
+    padding = padding_in(scan.array, spec.intensity)
+    if padding is not None:
+        count = int(np.count_nonzero(padding))
+        warnings = (f"{count} voxels below {PADDING:.0f} HU were not measured and were taken for air",)
+        air = np.where(padding, np.float32(AIR), scan.array)
+        scan = scan.with_array(air, Step("padding:air", {"voxels": count}))
     plan = plan_slices(scan, options)
     stack = plan.to_stack(scan.array)
     units = model_units(spec.intensity, scan.array)
@@ -168,6 +176,7 @@ def thick_slices(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
         magnitude=is_magnitude(spec, scan),
         start=FIRST_LEVEL,
         facts=plan.facts,
+        warnings=warnings,
         plan=plan,
         ridge=_ridge(told.sigma, noise.sigma / units.one),
     )

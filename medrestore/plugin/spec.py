@@ -120,7 +120,8 @@ class ModelSpec(Declaration):
             around it gives the very result of the whole volume.
         multiple: Every size given to the denoiser, and every start of a tile, is a multiple of this.
         outputs: ``"mean"``: an infinite noise level of the state gives the posterior mean given the scan.
-            ``"sample"``: finite levels work, and a sampler may draw from the posterior.
+            Every model offers it. ``"sample"``: finite levels work, and a sampler may draw from the
+            posterior.
         dtypes: Types of the heavy arithmetic that keep its quality, the reference type first.
         ensemble: Over how many estimates the mean is taken unless the user says otherwise, each from the scan
             turned around and moved by a voxel, and each an evaluation: 1, 2, 4 or 8.
