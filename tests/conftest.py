@@ -29,3 +29,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "needs_shared" in item.keywords:
             item.add_marker(absent)
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an untrained model that takes no time."""
+    from tiny import model_folder  # brings torch, which most tests do without
+
+    return model_folder(tmp_path_factory.mktemp("model") / "tiny")

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import CommandLine, model_folder, scan_folder
+from tiny import CommandLine, batch_command, mount_small, scan_folder
 
 from medrestore.batch.ledger import FOLDER
 from medrestore.engine import budget, calibration
 
 NAMES = ("a_T1w.nii.gz", "b_T1w.nii", "b_ct.nii", "sub/c_T1w.nii.gz", "sub/d_T1w.nii.gz", "head.nii")
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory):
-    return model_folder(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture
@@ -99,20 +93,10 @@ def test_what_cannot_start_ends_with_two(monkeypatch, capsys, scans, tmp_path, a
     assert not list(tmp_path.glob("out/**/*.nii*"))
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-c", "from medrestore.cli import main; main()", "batch", *map(str, arguments)]
-
-
 @pytest.fixture
 def disk(tmp_path) -> Iterator[Path]:
     """A small file system that can be made read-only, even for root."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a small file system cannot be mounted here (not root)")
+    folder = mount_small(tmp_path / "disk", "16m")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
 
@@ -139,7 +123,7 @@ def test_a_part_that_is_read_only_stops_the_batch_and_it_goes_on(scans, disk, ti
     out = tmp_path / "out"
     (out / "sub").mkdir(parents=True)
     subprocess.run(["mount", "--bind", disk, out / "sub"], check=True)
-    asked = command(scans, "-o", out, "--model", tiny_model, "--include", "*_T1w*")
+    asked = batch_command(scans, "-o", out, "--model", tiny_model, "--include", "*_T1w*")
     try:
         ran = subprocess.run(asked, capture_output=True, text=True, check=False)
     finally:

@@ -16,15 +16,10 @@ import nibabel as nib
 import pydicom
 import pytest
 from dicom_series import write_series
-from tiny import CommandLine, batch_command, model_folder, scan_folder
+from tiny import CommandLine, batch_command, mount_small, scan_folder
 
 from medrestore.batch import State
 from medrestore.batch.ledger import FOLDER, last_entries
-
-
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory):
-    return model_folder(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture
@@ -118,13 +113,7 @@ def test_asked_to_end_it_ends_its_worker_and_gives_the_folder_free(scans, tiny_m
 
 @pytest.mark.slow
 def test_a_disk_that_fills_up_leaves_nothing_partial(scans, tiny_model, tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", small], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a small file system cannot be mounted here (not root)")
+    small = mount_small(tmp_path / "small", "400k")
     try:
         stopped = subprocess.run(
             batch_command(scans, "-o", small / "out", "--model", tiny_model),

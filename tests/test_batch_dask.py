@@ -272,11 +272,6 @@ def wait_for(happened) -> None:
 # --- the command ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory):
-    return model_folder(tmp_path_factory.mktemp("model") / "tiny")
-
-
 @pytest.fixture
 def scans(tmp_path):
     return scan_folder(tmp_path / "scans", ("a_T1w.nii.gz", "b_T1w.nii", "sub/Zq7Canary_T1w.nii.gz"))

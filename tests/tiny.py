@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 import torch
 from scipy import ndimage
 
@@ -107,3 +109,14 @@ def scan_folder(root: Path, names: Iterable[str], size: int = 24) -> Path:
 def batch_command(*arguments: object) -> list[str]:
     """Return what starts `medrestore batch` in a process of its own."""
     return [sys.executable, "-c", "from medrestore.cli import main; main()", "batch", *map(str, arguments)]
+
+
+def mount_small(folder: Path, size: str) -> Path:
+    """Make a folder with a file system of its own, in memory; skips the test where that may not be done."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here (not root)")
+    return folder

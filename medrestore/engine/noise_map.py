@@ -151,7 +151,7 @@ def _read(detail: RealArray, brightness: RealArray, tissue: BoolArray, *, rician
     middle = float(np.median(found)) / 0.6745
     smoother = gradient[index] <= half
     # A constant has one half only, and a thin slab tells nothing of how noise varies across it.
-    thin = any(len(np.unique(places)) < THINNEST for places in index)
+    thin = any(np.count_nonzero(np.bincount(places)) < THINNEST for places in index)
     if len(found) < FEWEST or middle <= 0 or np.count_nonzero(~smoother) < FEWEST / 4 or thin:
         return None
     values = np.log(np.maximum(found, 0.02 * middle)) + MEAN_LOG
