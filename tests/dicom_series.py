@@ -120,3 +120,10 @@ def is_part_10(path: Path) -> bool:
     """Whether dcmftest takes a file for a DICOM file."""
     run = subprocess.run([tool("dcmftest"), str(path)], capture_output=True, text=True, check=False)
     return run.stdout.startswith("yes:")
+
+
+def spread_of(folder: Path) -> np.ndarray:
+    """Values of a series that is a standard deviation, (column, row, slice): it is not read as a scan."""
+    files = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+    slices = [data.pixel_array.T * float(data.RescaleSlope) + float(data.RescaleIntercept) for data in files]
+    return np.stack(slices, axis=2)

@@ -83,6 +83,25 @@ def test_cases_that_would_write_the_same_files_are_refused_but_one(tree):
     assert first.refused == "" and f"that of case {first.id}" in second.refused
 
 
+def test_a_series_around_another_gets_a_folder_beside_its_result(tmp_path):
+    write_series(tmp_path / "study")
+
+    def other(index, data):
+        data.SeriesInstanceUID, data.SOPInstanceUID = "1.2.9", f"1.2.9.{index}"
+
+    write_series(tmp_path / "study" / "more", change=other)
+    outer, inner = find_cases(tmp_path).cases
+    assert (str(outer.output), str(inner.output)) == (f"study/{outer.series}", "study/more")
+    assert not outer.refused + inner.refused
+
+
+def test_a_result_that_would_lie_around_others_is_refused(tree):
+    (tree / "list.csv").write_text("input,output\nb.nii,a\nb.nii,a/b\n")
+    outer, inner = read_list(tree / "list.csv").cases
+    assert "the name of the folder of those of other cases" in outer.refused
+    assert not inner.refused
+
+
 def test_cases_can_be_chosen(tree):
     found = find_cases(tree)
     assert [str(case.source) for case in found.only(include=("sub/*",)).cases] == ["sub/a_T1w.nii.gz"]
@@ -107,10 +126,29 @@ def test_a_list_names_inputs_outputs_and_references(tree):
     (tree / "models").mkdir()
     (tree / "list.csv").write_text("input,model\nb.nii,models\nb.nii,mr-denoise\n")
     mine, shipped = read_list(tree / "list.csv").cases
+    assert mine.id != shipped.id
     assert (mine.model, shipped.model) == (str((tree / "models").resolve()), "mr-denoise")
     (tree / "list.jsonl").write_text('{"input": "none.nii"}\n\n{"input": "series"}\n')
     missing, series = read_list(tree / "list.jsonl").cases
     assert (missing.refused, series.kind) == ("no such file", "dicom")
+
+
+def test_one_scan_in_several_ways_has_as_many_ids(tree):
+    text = '{"input": "b.nii", "output": "x", "model": null}\n{"input": "b.nii", "output": "y"}\n'
+    (tree / "list.jsonl").write_text(text + '{"input": "sub"}\n{"input": "sub"}\n')
+    cases = read_list(tree / "list.jsonl").cases
+    assert len({case.id for case in cases}) == len(cases) == 4
+    assert cases[0].model is None
+    assert [bool(case.refused) for case in cases] == [False, False, False, True]
+    (tree / "list.jsonl").write_text('{"input": "b.nii", "output": "y"}\n')
+    assert read_list(tree / "list.jsonl").cases[0].id == cases[1].id
+
+
+def test_a_list_does_not_take_results_for_scans(tree):
+    (tree / "out").mkdir()
+    save(tree / "out" / "b_restored.nii.gz", np.ones((4, 4, 4), np.float32))
+    (tree / "list.csv").write_text("input\n.\n")
+    assert len(read_list(tree / "list.csv", leave_out=tree / "out").cases) == 3
 
 
 @pytest.mark.parametrize(
@@ -209,6 +247,14 @@ def test_a_line_that_was_cut_off_is_no_line_and_spoils_none(tmp_path):
     assert Ledger(tmp_path).last("cc") is not None
 
 
+@pytest.mark.parametrize("cause", ["one\u2028two", "M\udcfcller", "three\x85four"])
+def test_odd_characters_of_a_cause_are_read_back(tmp_path, cause):
+    ledger = Ledger(tmp_path)
+    ledger.add(Entry("a", State.FAILED, KEY, cause=cause))
+    ledger.close()
+    assert Ledger(tmp_path).last("a").cause == cause
+
+
 def test_shards_read_the_ledgers_of_each_other(tmp_path):
     one = Ledger(tmp_path, "1-of-2")
     one.add(Entry("aa", State.DONE, KEY))
@@ -263,6 +309,35 @@ def test_a_lock_can_be_waited_for(tmp_path):
         over.start()
         with hold(tmp_path, "report", wait=60):
             assert over.finished.is_set()
+
+
+def test_a_lock_that_another_run_has_taken_over_is_not_removed(tmp_path):
+    lock = tmp_path / FOLDER / "lock-whole.json"
+    with hold(tmp_path, "whole"):
+        lock.unlink()
+        lock.write_text("that of another")
+    assert lock.read_text() == "that of another"
+
+
+def test_processes_of_one_number_take_turns(tmp_path):
+    held, errors = [], []
+
+    def work():
+        try:
+            with hold(tmp_path, "report", wait=60):
+                held.append(1)
+                time.sleep(0.01)
+                held.append(-1)
+        except OutputError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert held == [1, -1] * 4
 
 
 def test_the_lock_of_another_machine_is_respected(tmp_path):

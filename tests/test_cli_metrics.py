@@ -98,3 +98,13 @@ def test_a_data_range_must_be_positive(cli, pair):
     found = values(cli, *pair, "--data-range", 0)
     assert found["psnr"]["value"] is None
     assert "data_range must be a positive number" in found["psnr"]["reason"]
+
+
+def test_padding_of_ct_is_no_part_of_the_range_whatever_the_file_is_called(cli, tmp_path):
+    clean = phantom(24) - 1000
+    clean[:4] = -3024
+    plain = [save(tmp_path / name, voxels) for name, voxels in (("a.nii", clean + 5), ("b.nii", clean))]
+    named = [save(tmp_path / name, voxels) for name, voxels in (("a_ct.nii", clean + 5), ("b_ct.nii", clean))]
+    said = values(cli, *named)
+    assert values(cli, *plain, "--modality", "CT") == said
+    assert values(cli, *plain)["psnr"]["value"] > said["psnr"]["value"] + 1

@@ -282,6 +282,17 @@ def test_a_damaged_file_makes_its_series_refused(tmp_path):
         read(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"", bytes(100), bytes(5000)])
+def test_an_image_that_a_broken_copy_left_empty_makes_its_series_refused(tmp_path, content):
+    series(tmp_path)
+    (tmp_path / "notes.txt").write_bytes(content)
+    assert read(tmp_path).shape == (6, 5, 7)
+    last = sorted(path for path in tmp_path.iterdir() if path.suffix != ".txt")[-1]
+    last.write_bytes(content)
+    with pytest.raises(InputError, match=f"{last.name}: empty, or nothing but zeros"):
+        read(tmp_path)
+
+
 def test_a_nesting_bomb_is_refused_quickly(tmp_path):
     opening = b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff"
     start = image(voxels()[0])

@@ -16,10 +16,11 @@ from dicom_series import (
     add_baggage,
     dicom_errors,
     is_part_10,
+    spread_of,
     write_series,
 )
 
-from medrestore.errors import GeometryError, OutputError
+from medrestore.errors import GeometryError, InputError, OutputError
 from medrestore.geometry import Geometry
 from medrestore.io import read
 from medrestore.io.dicom_writer import write_dicom
@@ -266,6 +267,44 @@ def test_a_super_resolved_grid_lies_where_it_should(tmp_path):
     assert named[5] == ["3", "4"]
 
 
+@pytest.mark.parametrize(
+    ("locations", "expected"),
+    [
+        ([100, 102.5, 105, 107.5, 110, 112.5], np.arange(99.375, 113.2, 1.25)),
+        ([0, -2.5, -5, -7.5, -10, -12.5], np.arange(0.625, -13.2, -1.25)),
+        ([0, 2.5, 2.5, 7.5, 10, 12.5], None),
+        ([0, 2.5, None, 7.5, 10, 12.5], None),
+    ],
+    ids=["table", "downwards", "twice", "missing"],
+)
+def test_slice_locations_of_another_grid_go_on_as_those_of_the_source(tmp_path, locations, expected):
+    def change(index, data):
+        if locations[index] is not None:
+            data.SliceLocation = locations[index]
+
+    write_series(tmp_path / "in", "MR", change)
+    volume = read(tmp_path / "in")
+    fine = regridded(volume, thin(volume.geometry, 2))
+    write_dicom(fine, tmp_path / "out", record_of(fine))
+    found = sorted(images(tmp_path / "out"), key=lambda data: data.ImagePositionPatient[2])
+    if expected is None:
+        assert not any("SliceLocation" in data for data in found)
+    else:
+        np.testing.assert_allclose([float(data.SliceLocation) for data in found], expected)
+
+
+@pytest.mark.parametrize("slope", [4.56789e-8, 2.5e-12])
+def test_small_units_are_kept_in_scale_and_window(derived, slope):
+    def change(index, data):
+        data.RescaleSlope, data.RescaleIntercept, data.RescaleType = f"{slope:.9e}", 0, "US"
+
+    volume, folder, report = derived(change=change)
+    np.testing.assert_allclose(read(folder).array, volume.array, rtol=1e-5, atol=report.slope)
+    for data in images(folder):
+        assert float(data.WindowWidth) == pytest.approx(np.ptp(volume.array), rel=0.1)
+        assert data.VOILUTFunction == "LINEAR_EXACT"  # LINEAR takes no width below 1
+
+
 def test_another_grid_in_the_plane_and_padding_on_it(tmp_path):
     def change(index, data):
         data.add_new("PixelPaddingValue", "SS", -2000)
@@ -317,7 +356,9 @@ def test_the_standard_deviation_is_a_series_of_its_own(tmp_path):
     volume = read(tmp_path / "in")
     spread = volume.with_array(np.random.default_rng(0).uniform(0, 3, volume.shape), Step("std"))
     report = write_dicom(spread, tmp_path / "std", record_of(spread), quantity="std")
-    np.testing.assert_allclose(read(tmp_path / "std").array, spread.array, atol=1e-3)
+    np.testing.assert_allclose(spread_of(tmp_path / "std"), spread.array, atol=1e-3)
+    with pytest.raises(InputError, match="a standard deviation, which is no scan"):
+        read(tmp_path / "std")
     data = images(tmp_path / "std")[0]
     assert list(data.ImageType) == ["DERIVED", "SECONDARY", "AXIAL", "STD_DEV"]
     assert data.SeriesDescription == "Std dev (mr-denoise) Head scan"
@@ -325,6 +366,14 @@ def test_the_standard_deviation_is_a_series_of_its_own(tmp_path):
     assert data.WindowWidth < 4  # not the source's 400
     assert report.slope < 0.001
     assert data.SeriesNumber == 2005
+
+
+def test_a_deviation_of_zero_still_has_the_scale_that_ct_needs(tmp_path):
+    write_series(tmp_path / "in", "CT")
+    volume = read(tmp_path / "in")
+    spread = volume.with_array(np.zeros_like(volume.array), Step("std"))
+    write_dicom(spread, tmp_path / "std", record_of(spread), quantity="std")
+    assert not spread_of(tmp_path / "std").any()
 
 
 @pytest.mark.parametrize("stated", [True, False])

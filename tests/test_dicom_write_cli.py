@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import dicom_errors, write_series
+from dicom_series import dicom_errors, spread_of, write_series
 from test_dicom_read_others import converted, differing
 from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
 
@@ -91,9 +91,9 @@ def test_nifti_beside_it_and_standard_deviations(cli, scan, results, model):
     nifti, series = read(results / "a.nii.gz"), read(results / "a")
     assert nifti.geometry.allclose(series.geometry)
     np.testing.assert_allclose(series.array, nifti.array, atol=2.0)
-    spread = read(results / "a_std")
-    np.testing.assert_allclose(spread.array, nib.load(results / "a_std.nii.gz").get_fdata(), atol=0.05)
-    assert spread.array.mean() > 0
+    spread = spread_of(results / "a_std")
+    np.testing.assert_allclose(spread, nib.load(results / "a_std.nii.gz").get_fdata(), atol=0.05)
+    assert spread.mean() > 0
     output = json.loads((results / "a.json").read_text())["output"]
     assert (output["path"], output["dtype"], output["std"]["path"]) == ("a.nii.gz", "float32", "a_std.nii.gz")
     assert (output["series"]["path"], output["series"]["std"]["path"]) == ("a", "a_std")
@@ -214,6 +214,6 @@ def test_a_4d_series_comes_back_as_one(cli, scan, results, model):
     for one, other in zip(series, nifti, strict=True):
         assert one.geometry.allclose(other.geometry)
         np.testing.assert_allclose(one.array, other.array, atol=2.0)
-    assert len(read_series(results / "a_std")) == 2
+    assert len(list((results / "a_std").iterdir())) == 12
     records = json.loads((results / "a.json").read_text())
     assert [record["output"]["series"]["files"] for record in records] == [12, 12]

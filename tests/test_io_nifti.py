@@ -87,6 +87,19 @@ def test_codes_of_a_lost_grid_are_not_kept_as_unknown(tmp_path):
     assert read(tmp_path / "out.nii").geometry.allclose(moved.geometry)
 
 
+def test_a_finer_grid_of_a_scan_without_a_place_has_none_either(tmp_path):
+    orient(tmp_path / "in.nii", 0, 0)
+    volume = read(tmp_path / "in.nii")
+    assert "which side is left is not known" in volume.source.details["notes"][0]
+    affine = volume.geometry.affine @ np.diag([1, 1, 0.5, 1])
+    affine[:3, 3] = volume.geometry.world([0, 0, -0.25])
+    fine = Volume(np.repeat(volume.array, 2, axis=2), Geometry((6, 7, 16), affine), source=volume.source)
+    write(fine, tmp_path / "out.nii")
+    header = nib.load(tmp_path / "out.nii").header
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (0, 0)
+    assert read(tmp_path / "out.nii").geometry.allclose(fine.geometry, tol_mm=1e-3)
+
+
 @pytest.mark.parametrize(("unit", "factor"), [("mm", 1), ("micron", 1e-3), ("meter", 1e3), ("unknown", 1)])
 def test_lengths_are_turned_into_mm(tmp_path, unit, factor):
     image = nib.Nifti1Image(ramp(), np.diag([2.0, 3.0, 4.0, 1.0]))

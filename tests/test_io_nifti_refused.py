@@ -111,6 +111,28 @@ def test_affines_without_a_place_in_space_are_refused(tmp_path, offset, form, va
         read(tmp_path / "in.nii")
 
 
+@pytest.mark.parametrize(
+    ("codes", "patch", "words"),
+    [
+        ((1, 1), (254, "<h", 10), "sform_code is 10"),
+        ((0, 1), (252, "<h", -1), "qform_code is -1"),
+        ((0, 1), (84, "<f", 0.0), r"pixdim\[2\] is 0"),
+        ((0, 0), (88, "<f", 0.0), r"pixdim\[3\] is 0"),
+    ],
+)
+def test_a_place_is_not_guessed(tmp_path, codes, patch, words):
+    orient(tmp_path / "in.nii", *codes)
+    patched(tmp_path / "in.nii", *patch)
+    with pytest.raises(GeometryError, match=words):
+        read(tmp_path / "in.nii")
+
+
+def test_voxel_sizes_that_nothing_needs_may_be_missing(tmp_path):
+    affine, _ = orient(tmp_path / "in.nii", 1, 0)
+    patched(tmp_path / "in.nii", 84, "<f", 0.0)
+    assert np.allclose(read(tmp_path / "in.nii").geometry.affine, affine, atol=1e-4)
+
+
 def test_impossible_quaternion_is_refused(tmp_path):
     orient(tmp_path / "in.nii", 0, 1)
     patched(tmp_path / "in.nii", 256, "<3f", 2.0, 2.0, 2.0)

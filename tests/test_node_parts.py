@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from dicom_series import write_series
 
 pytest.importorskip("pynetdicom")
 
 from medrestore.errors import ConfigError, InputError, OutputError
 from medrestore.node import Destination, Ledger, State, load_routes
 from medrestore.node.ledger import Series
+from medrestore.node.service import claim
 from medrestore.node.spool import Spool
 from medrestore.node.transfer import fetch, send
 from medrestore.node.web import TOKEN_FILE, web_client
@@ -141,6 +144,35 @@ def test_the_quota_keeps_room_for_results(tmp_path):
     assert not Spool(tmp_path / "spool", 2500).store("1.2", "1.2.2", bytes(1000))
     spool.forget("1.2")
     assert spool.store("1.2", "1.2.2", bytes(1000))
+
+
+def test_only_what_a_killed_node_left_is_cleared_away(tmp_path):
+    ours = [
+        tmp_path / "incoming" / "1.2" / ".0123abcd.1.dcm",
+        tmp_path / "results" / ".0123abcd.1.2" / "IM1.dcm",
+    ]
+    others = [tmp_path / "project" / ".git" / "HEAD", tmp_path / "project" / ".env"]
+    for path in ours + others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    Spool(tmp_path, 1000)
+    assert [path.exists() for path in ours + others] == [False, False, True, True]
+
+
+def test_a_spool_belongs_to_one_node(tmp_path):
+    held = claim(tmp_path / "spool")
+    with pytest.raises(OutputError, match="another node works with this spool"):
+        claim(tmp_path / "spool")
+    os.close(held)
+    os.close(claim(tmp_path / "spool"))
+
+
+def test_a_destination_that_has_no_address_is_an_error_and_not_the_end(tmp_path):
+    write_series(tmp_path)
+    nowhere = Destination(host="no-such.invalid", port=104, ae_title="PACS")
+    assert send(nowhere, [str(next(tmp_path.iterdir()))], "MEDRESTORE").startswith(
+        "PACS at no-such.invalid:104"
+    )
 
 
 def test_an_image_that_is_dropped_leaves_nothing(tmp_path):

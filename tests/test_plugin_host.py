@@ -91,6 +91,7 @@ BROKEN = {
     ),
     "hook-raises": (GOOD.format(models="[model()][3:][0]"), "IndexError"),
     "no-list": (GOOD.format(models="model()"), "returned ModelSpec.*expected a list of ModelSpec"),
+    "no-return": (GOOD.format(models="None"), "returned None; expected a list of ModelSpec"),
     "no-spec": (GOOD.format(models="['mr-denoise']"), "declares 'mr-denoise'; expected a ModelSpec"),
     "twice": (GOOD.format(models="[model(), model()]"), "declares the name 'smooth' twice"),
     "range": (GOOD.format(models="[model(spacing_mm=(2.0, 1.0))]"), r"spacing_mm is \(2.0, 1.0\); expected"),

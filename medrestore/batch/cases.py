@@ -142,11 +142,24 @@ def nifti_case(root: Path, scan: Path, suffix: str) -> Case:
 
 
 def distinct(cases: Sequence[Case]) -> Iterator[Case]:
-    """Yield the cases; of several that would write the same files, all but the first are refused."""
-    taken: dict[str, Case] = {}
-    for case in cases:
-        first = taken.setdefault(str(case.output).casefold(), case)
-        if first is case:
+    """Yield the cases; of several that would write the same files, all but the first are refused.
+
+    So is one whose result has the name of a folder that holds those of others.
+    """
+    names = [PurePosixPath(str(case.output).casefold()) for case in cases]
+    folders = {parent for name in names for parent in name.parents}
+    taken: dict[PurePosixPath, Case] = {}
+    ids: set[str] = set()
+    for number, (case, name) in enumerate(zip(cases, names, strict=True)):
+        if case.id in ids:  # the same scan twice
+            case = replace(case, id=case_id(case.source, f"{case.series}\0{number}"))  # noqa: PLW2901
+        ids.add(case.id)
+        first = taken.setdefault(name, case)
+        if name in folders:
+            yield replace(
+                case, refused="its result would have the name of the folder of those of other cases"
+            )
+        elif first is case:
             yield case
         else:
             yield replace(case, refused=f"its result would have the name of that of case {first.id}")
@@ -179,7 +192,8 @@ def _dicom_cases(root: Path, policy: ReadPolicy, aside: Path | None) -> tuple[li
             continue
         home, uid = _home(item), item.head.series
         source = PurePosixPath(home.resolve().relative_to(root).as_posix())
-        alone = homes[home] == 1 and str(source) != "."
+        # Where other series lie, or lie below, it needs a folder of its own among their results.
+        alone = homes[home] == 1 and str(source) != "." and not any(home in other.parents for other in homes)
         name = uid if uids[uid] == 1 else f"{uid}.{item.number}"
         cases.append(
             Case(

@@ -110,7 +110,8 @@ class Ledger:
         Raises:
             OSError: It cannot be written.
         """
-        line = (json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode()
+        # In ASCII: what splits lines for some, and what UTF-8 has no bytes for, is escaped.
+        line = (json.dumps(asdict(entry)) + "\n").encode()
         written = os.write(self._file, line)
         if written != len(line):
             raise OSError(28, "no space left on device")
@@ -124,7 +125,7 @@ class Ledger:
 def read_entries(out: Path) -> Iterator[Entry]:
     """Yield the entries of all shards, those of each in the order in which they were made."""
     for path in sorted((out / FOLDER).glob("ledger-*.jsonl")):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 said: dict[str, Any] = json.loads(line)
                 yield Entry(**{**said, "state": State(said["state"])})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from medrestore.batch.cases import NIFTI, Case, Found, distinct, find_cases, nifti_case
 from medrestore.batch.names import case_id, safe_path
@@ -18,10 +20,18 @@ COLUMNS = ("input", "output", "reference", "model", "modality")
 LISTS = (".csv", ".jsonl")
 
 
-def read_list(path: Path, *, policy: ReadPolicy | None = None, suffix: str = "restored") -> Found:
+def read_list(
+    path: Path, *, policy: ReadPolicy | None = None, suffix: str = "restored", leave_out: Path | None = None
+) -> Found:
     """Read the cases of a list. Paths in it are relative to its folder; ``input`` alone is needed.
 
     ``output`` is a relative name without suffix in the folder of results; without it, that of the input.
+
+    Args:
+        path: The list.
+        policy: How DICOM series are planned.
+        suffix: What is added to the names of NIfTI files.
+        leave_out: A folder in which no scans are looked for: that of the results.
 
     Raises:
         InputError: The list cannot be read, has no ``input``, or has a column that is not known.
@@ -33,7 +43,7 @@ def read_list(path: Path, *, policy: ReadPolicy | None = None, suffix: str = "re
             raise InputError(f"{where}: unknown {', '.join(unknown)}; expected {', '.join(COLUMNS)}")
         if not row.get("input"):
             raise InputError(f"{where}: no input")
-        cases += _cases(path.parent.resolve(), row, policy, suffix, where)
+        cases += _cases(path.parent.resolve(), row, where, policy=policy, suffix=suffix, leave_out=leave_out)
     return Found(tuple(distinct(cases)))
 
 
@@ -48,13 +58,14 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 return
             for number, line in enumerate(stream, 1):
                 if line.strip():
-                    yield number, {str(key): str(value) for key, value in json.loads(line).items()}
+                    said = json.loads(line).items()
+                    yield number, {str(key): str(value) for key, value in said if value is not None}
     except (OSError, UnicodeError, ValueError, AttributeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a list ({error})") from error
 
 
-def _cases(base: Path, row: dict[str, str], policy: ReadPolicy | None, suffix: str, where: str) -> list[Case]:
-    """Return the cases of one line: one, or every series of a folder of DICOM files."""
+def _cases(base: Path, row: dict[str, str], where: str, **how: Any) -> list[Case]:
+    """Return the cases of one line: one, or every series of a folder of DICOM files; `how` they are found."""
     scan = (base / row["input"]).resolve()
     try:
         modality = Modality(row["modality"]) if row.get("modality") else None
@@ -62,11 +73,11 @@ def _cases(base: Path, row: dict[str, str], policy: ReadPolicy | None, suffix: s
         raise InputError(f"{where}: modality is {row['modality']!r}; expected MR or CT") from None
     found: tuple[Case, ...]
     if scan.is_dir():
-        found = find_cases(scan, policy=policy, suffix=suffix).cases
+        found = find_cases(scan, **how).cases
     elif not scan.is_file() or scan.name.lower().endswith(NIFTI):
-        one = nifti_case(scan.parent, scan, suffix)
+        one = nifti_case(scan.parent, scan, how["suffix"])
         missing = "" if scan.is_file() else "no such file"
-        found = (replace(one, id=case_id(PurePosixPath(row["input"])), refused=missing),)
+        found = (replace(one, refused=missing),)
     else:
         raise InputError(f"{where}: the input is no NIfTI file and no folder")
     changes: dict[str, object] = {
@@ -79,7 +90,14 @@ def _cases(base: Path, row: dict[str, str], policy: ReadPolicy | None, suffix: s
         if len(found) != 1:
             raise InputError(f"{where}: an output for one case, and the input has {len(found)}")
         changes["output"] = safe_path(PurePosixPath(row["output"]))
-    return [replace(case, **changes) for case in found]  # type: ignore[arg-type]
+    cases = [replace(case, **changes) for case in found]  # type: ignore[arg-type]
+    return [replace(case, id=_id(base, case)) for case in cases]
+
+
+def _id(base: Path, case: Case) -> str:
+    """Return the id of a case among those of the list, in which one scan may be restored in several ways."""
+    place = PurePosixPath(os.path.relpath(case.root / case.source, base))
+    return case_id(place, f"{case.series or ''}\0{case.output}")
 
 
 def _model(base: Path, name: str) -> str:

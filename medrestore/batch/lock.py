@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
 import threading
 import time
@@ -32,18 +33,19 @@ def hold(out: Path, shard: str, wait: float = 0.0) -> Iterator[None]:
     path = out / FOLDER / f"lock-{shard}.json"
     try:
         path.parent.mkdir(exist_ok=True)
-        _wait_for(path, time.monotonic() + wait)
+        ours = _wait_for(path, time.monotonic() + wait)
     except OSError as error:
         raise OutputError(f"{path.parent}: cannot be written ({error.strerror or error})") from error
     done = threading.Event()
-    beat = threading.Thread(target=_touch, args=(path, done), daemon=True)
+    beat = threading.Thread(target=_touch, args=(path, ours, done), daemon=True)
     beat.start()
     try:
         yield
     finally:
         done.set()
         beat.join()
-        path.unlink(missing_ok=True)
+        if _says(path, ours):
+            path.unlink(missing_ok=True)
 
 
 def refuse_if_held(out: Path, named: Callable[[str], bool]) -> None:
@@ -61,33 +63,47 @@ def refuse_if_held(out: Path, named: Callable[[str], bool]) -> None:
             _refuse_or_clear(path)
 
 
-def _wait_for(path: Path, until: float) -> None:
+def _wait_for(path: Path, until: float) -> str:
     while True:
         try:
-            _take(path)
+            return _take(path)
         except OutputError:
             if time.monotonic() >= until:
                 raise
             time.sleep(_GLANCE)
-        else:
-            return
 
 
-def _touch(path: Path, done: threading.Event) -> None:
+def _touch(path: Path, ours: str, done: threading.Event) -> None:
     while not done.wait(BEAT):
         with contextlib.suppress(OSError):
-            os.utime(path)
+            if _says(path, ours):
+                os.utime(path)
 
 
-def _take(path: Path) -> None:
+def _says(path: Path, ours: str) -> bool:
+    """Whether a lock is the one that says `ours`: another run takes over one whose holder slept too long."""
+    try:
+        return path.read_text(encoding="utf-8") == ours
+    except FileNotFoundError:
+        return False
+
+
+def _beside(path: Path) -> Path:
+    """Return a name that no other process has: those of two containers may have one number."""
+    return path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+
+
+def _take(path: Path) -> str:
+    """Take the lock, and return what it says, which no other lock does."""
     me = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "since": time.time()}
+    text = json.dumps({**me, "token": secrets.token_hex(8)})
     for _ in range(3):
         # Written in full under another name first: a lock that is there is never half a lock.
-        mine = path.with_name(f"{path.name}.{os.getpid()}")
-        mine.write_text(json.dumps(me), encoding="utf-8")
+        mine = _beside(path)
+        mine.write_text(text, encoding="utf-8")
         try:
             os.link(mine, path)
-            return
+            return text
         except FileExistsError:
             _refuse_or_clear(path)
         finally:
@@ -117,7 +133,7 @@ def _refuse_or_clear(path: Path) -> None:
 
 def _clear(path: Path, text: str) -> None:
     """Remove a lock that says `text`; one that another run took meanwhile stays."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.old")
+    aside = _beside(path)
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
         if aside.read_text(encoding="utf-8") != text:
@@ -128,10 +144,12 @@ def _clear(path: Path, text: str) -> None:
 
 def _age(path: Path) -> float:
     """Seconds since the lock was touched, by the clock of its file system."""
-    probe = path.with_name(f"{path.name}.{os.getpid()}")
+    probe = _beside(path)
     probe.touch()
-    os.utime(probe)
-    return probe.stat().st_mtime - path.stat().st_mtime
+    try:
+        return probe.stat().st_mtime - path.stat().st_mtime
+    finally:
+        probe.unlink()
 
 
 def _born(pid: int) -> str:

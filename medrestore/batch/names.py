@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from medrestore.errors import OutputError
-from medrestore.io.atomic import temporary_end
+from medrestore.io.atomic import TEMPORARY, temporary_end
 from medrestore.provenance import JSON
 
 _LONGEST = 150  # bytes of a part of a path; file systems take 255, and endings come behind
@@ -18,8 +18,6 @@ _ODD = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
 _DEVIATION = "_std"
 ENDINGS = ("", ".nii.gz", ".json", _DEVIATION, f"{_DEVIATION}.nii.gz")
 """What comes behind the name of a result."""
-
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.")
 
 
 def case_id(source: PurePosixPath, series: str = "") -> str:
@@ -100,7 +98,7 @@ def temporary_files(path: Path) -> list[Path]:
     return [
         entry
         for entry in path.parent.iterdir()
-        if _TEMPORARY.match(entry.name) and entry.name[10:].removesuffix(".old") in names
+        if TEMPORARY.match(entry.name) and entry.name[10:].removesuffix(".old") in names
     ]
 
 

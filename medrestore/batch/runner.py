@@ -193,6 +193,8 @@ class _Batch:
         attempt = Attempt(tile if isinstance(tile, int) else None)
         while True:
             with self._room.enter(alone=attempt.alone):
+                if self._stopped is not None:  # while this case waited for its turn
+                    raise _StopError("interrupted")
                 answer = restorer.run(self._job(case, path, attempt), self._watch(case))
             if isinstance(answer, Success):  # even where the batch was stopped meanwhile
                 seconds = time.monotonic() - started - answer.waited

@@ -189,11 +189,13 @@ def find(scans: Path, policy: ReadPolicy, out: Path, naming: Naming, wanted: Wan
     from medrestore.batch.bids import find_bids, is_dataset
     from medrestore.batch.lists import LISTS, read_list
 
+    if out.resolve() == scans.resolve():
+        raise ConfigError(f"{out}: is the folder of the scans; results need a folder of their own")
     if is_dataset(scans):
         return find_bids(scans, wanted, naming)
     if wanted.values:
         raise ConfigError(f"--bids-filter is for a BIDS data set, and {scans} is none")
     suffix = result_suffix(naming.task)
     if scans.is_file() and scans.suffix.lower() in LISTS:
-        return read_list(scans, policy=policy, suffix=suffix)
+        return read_list(scans, policy=policy, suffix=suffix, leave_out=out)
     return find_cases(scans, policy=policy, suffix=suffix, leave_out=out)

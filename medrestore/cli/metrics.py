@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrestore.errors import InputError
+from medrestore.types import Modality
 
 if TYPE_CHECKING:
     from medrestore.metrics import MetricValue
@@ -31,12 +32,15 @@ def metrics(
         float | None,
         typer.Option(metavar="VALUE", help="Of PSNR and SSIM; by default maximum - minimum of REFERENCE."),
     ] = None,
+    modality: Annotated[
+        Modality | None,
+        typer.Option(case_sensitive=False, help="What the scans are, where they do not say: MR or CT."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare a restored scan with a reference: PSNR, SSIM, MAE and RMSE, each with its definition."""
     from medrestore.io import read_series
     from medrestore.metrics import evaluate, measured, reference_range
-    from medrestore.types import Modality
 
     images, references = read_series(restored), read_series(reference)
     if len(references) not in {1, len(images)}:
@@ -49,8 +53,8 @@ def metrics(
     found = []
     for image, truth in zip(images, references, strict=True):
         _check_grid(restored, image, reference, truth)
-        modality = truth.modality if image.modality is Modality.UNKNOWN else image.modality
-        voxels = measured(truth.array, modality)
+        said = truth.modality if image.modality is Modality.UNKNOWN else image.modality
+        voxels = measured(truth.array, modality or said)
         extent = reference_range(voxels) if data_range is None else data_range
         chosen = _mask(mask, truth, voxels, reference)
         found.append(evaluate(image.array, truth.array, data_range=extent, mask=chosen))

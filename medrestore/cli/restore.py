@@ -49,7 +49,8 @@ from medrestore.cli.reading import (
     ValueScale,
     read_policy,
 )
-from medrestore.cli.targets import Wish, plan_targets
+from medrestore.cli.targets import Wish, is_dicom_scan, plan_targets
+from medrestore.errors import ConfigError
 from medrestore.types import Task
 
 
@@ -112,7 +113,10 @@ def restore(
     )
     targets = plan_targets(scan, wish, [] if reference is None else [reference])
     from medrestore.cli.restoring import Job, run
+    from medrestore.io import ReadPolicy
 
     options = restore_options(said)
     policy = read_policy(on_gap, on_duplicate, on_tilt, on_nonuniform, values)
+    if policy != ReadPolicy() and not is_dicom_scan(scan):
+        raise ConfigError(f"{scan} is no DICOM, which --values and --on-... are for; leave them out")
     run(Job(scan, reference, modality, options, targets, out_dtype, policy, series), quiet=quiet)

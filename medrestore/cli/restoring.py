@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,11 +19,12 @@ import numpy as np
 from medrestore.cli.progress import Meter, Pace
 from medrestore.cli.series import write_series
 from medrestore.cli.summary import print_summary
-from medrestore.cli.targets import Targets
+from medrestore.cli.targets import Targets, outdated
 from medrestore.cli.trajectory import TrajectoryFolder
 from medrestore.engine import Observers, Restoration, RestoreOptions, TrajectoryPoint, load_model, restore
 from medrestore.engine.budget import predict
 from medrestore.engine.calibration import SIDE
+from medrestore.engine.checks import stated_modality
 from medrestore.engine.evidence import check_reference
 from medrestore.engine.memory import resident_bytes
 from medrestore.engine.model import LoadedModel, find_model
@@ -112,6 +114,7 @@ def run(
         check_derivable(volumes)
     references = _references(job, volumes)
     read_seconds = time.perf_counter() - start
+    old = outdated(job.targets)
     with ExitStack() as stack:
         folder = job.targets.trajectory
         trajectory = None if folder is None else stack.enter_context(TrajectoryFolder(folder))
@@ -119,6 +122,8 @@ def run(
             work = partial(_restore_all, job, load or load_model, (volumes, references), (shown, trajectory))
             results = work() if turn is None else turn(work)
         records = _write(job, results, stack, (read_seconds, notes))
+    for path in old:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     if show is not None:
         show(volumes[0], results[0])
     if not quiet:
@@ -149,10 +154,10 @@ def check_memory(job: Job) -> None:
 def _read(job: Job) -> tuple[tuple[Volume, ...], tuple[str, ...]]:
     """Return the volumes of the scan, and what is odd about them."""
     volumes = read_series(job.scan, policy=job.policy, series=job.series)
-    said, notes = volumes[0].modality, reading_notes(volumes[0])
-    if job.modality is None or job.modality is said:
+    said, notes = stated_modality(volumes[0]), reading_notes(volumes[0])
+    if job.modality is None or job.modality == said:
         return volumes, notes
-    if said is not Modality.UNKNOWN:
+    if said is not None:
         notes += (f"the scan says {said}, --modality says {job.modality}",)
     return tuple(volume.as_modality(job.modality) for volume in volumes), notes
 
@@ -236,7 +241,8 @@ def _write(
         )
         for index, result in enumerate(results)
     )
-    held[targets.sidecar].write_text(sidecar(records, job.bids), encoding="utf-8")
+    # A name that is no UTF-8 is escaped, and json reads it back as it is.
+    held[targets.sidecar].write_text(sidecar(records, job.bids), encoding="utf-8", errors="backslashreplace")
     return records
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -145,6 +146,23 @@ def _named(scan: Path, wish: Wish) -> Targets:
     )
 
 
+def outdated(targets: Targets) -> list[Path]:
+    """Return what an earlier run wrote beside the same sidecar and this one does not: it would seem new."""
+    try:
+        said = json.loads(targets.sidecar.read_text(encoding="utf-8"))
+        first = said[0] if isinstance(said, list) else said.get("volumes", [said])[0]
+        output = first["output"]
+        series = output.get("series", {})
+        names = [
+            entry.get("path") for entry in (output, output.get("std", {}), series, series.get("std", {}))
+        ]
+    except (OSError, ValueError, LookupError, AttributeError):
+        return []
+    found = [targets.sidecar.with_name(name) for name in names if name and Path(str(name)).name == name]
+    new = {*targets.files(), *targets.folders()}
+    return [path for path in found if path not in new and (path.is_file() or _holds_series(path))]
+
+
 def choose_form(scan: Path, out: Path, form: Form | None) -> Form:
     """Return what is written: as asked, else NIfTI for a NIfTI name, else what the scan is.
 
@@ -153,7 +171,7 @@ def choose_form(scan: Path, out: Path, form: Form | None) -> Form:
         OutputError: DICOM is asked for under the name of a NIfTI file, or the name is that of no format.
     """
     named = out.name.lower().endswith(SUFFIXES)
-    dicom = _is_dicom(scan)
+    dicom = is_dicom_scan(scan)
     if form is None:
         if dicom and not named and out.suffix and not out.is_dir():
             raise OutputError(
@@ -171,7 +189,8 @@ def choose_form(scan: Path, out: Path, form: Form | None) -> Form:
     return form
 
 
-def _is_dicom(scan: Path) -> bool:
+def is_dicom_scan(scan: Path) -> bool:
+    """Whether a scan is DICOM: a folder, or a file that begins as one."""
     if not scan.is_file():
         return scan.is_dir()
     # pydicom takes a while to import, which --help must not pay.
@@ -184,7 +203,12 @@ def _is_earlier_series(folder: Path) -> bool:
     """Whether a folder is what an earlier run made, and not one that results go into."""
     if not folder.with_name(f"{folder.name}.json").is_file():
         return False
-    names = [path.name for path in folder.iterdir()]
+    return _holds_series(folder)
+
+
+def _holds_series(folder: Path) -> bool:
+    """Whether a folder holds images of a series and nothing else."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return bool(names) and all(fnmatch(name, SERIES_FILES) for name in names)
 
 

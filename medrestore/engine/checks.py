@@ -23,10 +23,11 @@ def check_scan(volume: Volume, spec: ModelSpec, grid: Geometry, force: bool) -> 
         ModelError: Modality, voxel size or distance of the slices are outside, and `force` is not set.
     """
     notes, problems = [], []
-    if volume.modality is Modality.UNKNOWN:
-        notes.append(f"the scan does not say its modality; taken for {spec.modalities[0]}")
-    elif volume.modality not in spec.modalities:
-        problems.append(f"the scan is {volume.modality}, {spec.name} is for {', '.join(spec.modalities)}")
+    stated = stated_modality(volume)
+    if stated is None:
+        notes.append(f"the scan does not say its modality; taken for {taken_for(volume, spec)}")
+    elif stated not in spec.modalities:
+        problems.append(f"the scan is {stated}, {spec.name} is for {', '.join(spec.modalities)}")
     low, high = spec.spacing_mm
     spacing = [size for size, extent in zip(grid.spacing, grid.shape, strict=True) if extent > 1]
     if any(not 0.99 * low <= size <= 1.01 * high for size in spacing):
@@ -45,6 +46,19 @@ def check_scan(volume: Volume, spec: ModelSpec, grid: Geometry, force: bool) -> 
             "(--force, or force=True) and look at the result with care"
         )
     return (*notes, *problems)
+
+
+def stated_modality(volume: Volume) -> str | None:
+    """Return the modality that a scan is said to be, in the terms of DICOM; None where nothing says it."""
+    if volume.modality is not Modality.UNKNOWN:
+        return volume.modality
+    said = None if volume.source is None else volume.source.details.get("Modality")
+    return said if isinstance(said, str) and said else None
+
+
+def taken_for(volume: Volume, spec: ModelSpec) -> Modality:
+    """Return what a model takes a scan for: what it says itself, else what the model is made for."""
+    return Modality(spec.modalities[0]) if volume.modality is Modality.UNKNOWN else volume.modality
 
 
 def check_noise(noise: NoiseLevel, spec: ModelSpec) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from medrestore.errors import GeometryError
 from medrestore.geometry import Geometry
 from medrestore.metrics import MetricValue, evaluate, head_mask, measured, reference_range
 from medrestore.provenance import JSON, RunRecord
+from medrestore.types import Modality
 from medrestore.volume import Volume
 
 Metrics = Mapping[str, Mapping[str, MetricValue]]
@@ -34,11 +35,11 @@ class Restoration:
     record: RunRecord
 
 
-def measure(baseline: Volume, result: Volume, reference: Volume | None) -> Metrics:
+def measure(baseline: Volume, result: Volume, reference: Volume | None, modality: Modality) -> Metrics:
     """Compare the result, and what there was without it, with a reference on their grid, inside its head."""
     if reference is None:
         return {name: evaluate(baseline.array, None, data_range=1.0) for name in ("input", "result")}
-    truth = measured(reference.array, baseline.modality)
+    truth = measured(reference.array, modality)
     data_range, mask = reference_range(truth), head_mask(truth)
     return {
         name: evaluate(volume.array, reference.array, data_range=data_range, mask=mask)

@@ -13,7 +13,7 @@ from torch import Tensor
 from medrestore.diffusion import Denoiser, SamplerStep
 from medrestore.engine.budget import Budget, least_tile, predict
 from medrestore.engine.calibration import SIDE, is_known
-from medrestore.engine.checks import check_noise, check_scan
+from medrestore.engine.checks import check_noise, check_scan, taken_for
 from medrestore.engine.consistency import residual_evidence
 from medrestore.engine.ensemble import VIEWS, View, ensemble_size
 from medrestore.engine.evidence import Restoration, as_json, check_reference, measure
@@ -119,7 +119,7 @@ def restore(
         restored, std = measurement.baseline, None
     give_back()
     finished = time.perf_counter()
-    metrics = measure(measurement.baseline, restored, reference)
+    metrics = measure(measurement.baseline, restored, reference, taken_for(volume, spec))
     noise = measurement.noise
     residual = residual_evidence(
         volume.array, measurement.remeasure(restored), measurement.local_sigma(), measurement.units.zero

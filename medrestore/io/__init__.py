@@ -62,6 +62,7 @@ def read(
     path = _existing(path)
     if path.is_dir() or is_dicom(path):
         return read_dicom(path, policy, series)
+    _check_nifti(path, series)
     from medrestore.io.nifti import read_nifti  # noqa: PLC0415  # nibabel costs more than a plan
 
     return read_nifti(path)
@@ -84,6 +85,7 @@ def read_series(
     path = _existing(path)
     if path.is_dir() or is_dicom(path):
         return read_dicom_series(path, policy, series)
+    _check_nifti(path, series)
     from medrestore.io.nifti import read_nifti_series  # noqa: PLC0415
 
     return read_nifti_series(path)
@@ -120,6 +122,11 @@ def write(
 
     series = (volumes,) if isinstance(volumes, Volume) else tuple(volumes)
     return write_nifti(series, Path(path), dtype=dtype, overwrite=overwrite)
+
+
+def _check_nifti(path: Path, series: str | None) -> None:
+    if series is not None:
+        raise InputError(f"{path}: no DICOM, and so without a series {series!r}")
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -49,6 +50,10 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
         raise _exists(path) from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.")
+"""How the temporary names of files and folders begin."""
 
 
 def temporary_end(name: str) -> str:

@@ -15,6 +15,7 @@ from medrestore.io.dicom_layout import resample, step_of
 from medrestore.io.dicom_pixels import Pixels
 from medrestore.io.dicom_plan import PlannedSeries, PlannedVolume, plan_dicom
 from medrestore.io.dicom_policy import ReadPolicy
+from medrestore.io.dicom_traits import ACQUIRED_AT, seconds_of_day
 from medrestore.io.dicom_values import apply_scaling
 from medrestore.provenance import JSON, History, Source, sha256_file
 from medrestore.types import FloatArray, Modality
@@ -188,9 +189,22 @@ def _details(chosen: PlannedSeries, volume: PlannedVolume, policy: ReadPolicy) -
     if len(widths) == 1 and None not in widths:
         facts["SliceThickness"] = widths.pop()  # which the engine looks for by this name
     if volume.label:
-        facts["label"] = {name: value for name, value in volume.label if name != "file"}
+        facts["label"] = _label(chosen, volume)
     if chosen.layout is not None and chosen.layout.mended:
         facts["resampled"] = step_of(volume.stack, chosen.layout).params
     if chosen.notes:
         facts["notes"] = chosen.notes
+    if _modality(chosen) is Modality.UNKNOWN:
+        facts["Modality"] = chosen.head.modality
     return facts
+
+
+def _label(chosen: PlannedSeries, volume: PlannedVolume) -> dict[str, JSON]:
+    """Return what tells a volume from the others; of times of day the differences."""
+    label: dict[str, JSON] = {name: value for name, value in volume.label if name != "file"}
+    clock = label.pop(ACQUIRED_AT, None)
+    if isinstance(clock, float):
+        first = dict(chosen.volumes[0].label)[ACQUIRED_AT]
+        start = seconds_of_day(first) if isinstance(first, float) else 0.0
+        label["seconds after the first"] = round((seconds_of_day(clock) - start) % 86400, 4)
+    return label

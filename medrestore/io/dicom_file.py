@@ -55,6 +55,12 @@ def is_dicom(path: Path) -> bool:
     return start[_PREAMBLE:] == b"DICM" or start.startswith(_BARE)
 
 
+def is_blank(path: Path) -> bool:
+    """Whether a file is empty or begins with zeros alone, as what a broken copy or a full disk leaves."""
+    with path.open("rb") as stream:
+        return not any(stream.read(_PREAMBLE + 4))
+
+
 def walk(folder: Path) -> Iterator[tuple[Path, bool]]:
     """Yield every file of a tree, in the order of names, and whether it is a link that leads out of it.
 

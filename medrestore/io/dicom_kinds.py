@@ -32,6 +32,7 @@ class Why(StrEnum):
     RADIOTHERAPY = "radiotherapy object"
     PRESENTATION = "presentation state"
     MOSAIC = "Siemens mosaic"
+    DEVIATION = "standard deviation"
     OTHER = "no MR, CT or PET image"
     NO_PIXELS = "no pixels"
     NO_PLACE = "no place in a frame of reference"
@@ -68,6 +69,10 @@ _NAMED = (
 )
 
 
+# What medrestore writes, and the term of the standard for enhanced images (PS3.3 C.8.16.1).
+_DEVIATIONS = ("STD_DEV", "STD_DEVIATION")
+
+
 def kind_of(data: pydicom.Dataset) -> tuple[Why | None, str]:
     """Return why an object is no slice of a scan, and the words for it; None and "" for one that is."""
     if data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
@@ -91,6 +96,8 @@ def _kind_of_pixels(data: pydicom.Dataset) -> tuple[Why | None, str]:
     kinds = {str(value).strip().upper() for value in data.get("ImageType") or ()}
     if "LOCALIZER" in kinds:
         return Why.LOCALIZER, "a localizer, which is no slice of a volume"
+    if not kinds.isdisjoint(_DEVIATIONS):
+        return Why.DEVIATION, "a standard deviation, which is no scan"
     colour = data.get("PhotometricInterpretation", "missing")
     if data.get("SamplesPerPixel", 1) != 1 or colour not in {"MONOCHROME1", "MONOCHROME2"}:
         return Why.COLOUR, f"photometric interpretation {colour}, expected greyscale (MONOCHROME2)"

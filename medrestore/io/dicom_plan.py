@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medrestore.errors import GeometryError, InputError
-from medrestore.io.dicom_file import is_dicom, walk
+from medrestore.io.dicom_file import is_blank, is_dicom, walk
 from medrestore.io.dicom_groups import (
     Label,
     group_slices,
@@ -111,7 +111,7 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
     policy = policy or ReadPolicy()
     heads: list[Head] = []
     left_out: list[LeftOut] = []
-    others = 0
+    others: list[Path] = []
     for file, outside in walk(path) if path.is_dir() else [(path, False)]:
         if outside:
             left_out.append(
@@ -128,14 +128,26 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
             left_out.append(LeftOut(file, Why.DAMAGED, str(error)))
             continue
         if not is_image:
-            others += 1
+            others.append(file)
             continue
         found = read_heads(file)
         if isinstance(found, LeftOut):
             left_out.append(found)
         else:
             heads += found
-    return Plan(path, _plan_series(heads, policy), tuple(left_out), others)
+    damaged = _blank_images(others, heads)
+    return Plan(path, _plan_series(heads, policy), (*left_out, *damaged), len(others) - len(damaged))
+
+
+def _blank_images(others: Sequence[Path], heads: Sequence[Head]) -> list[LeftOut]:
+    """Return the files without content that lie among images and are named as they are."""
+    named = {(head.path.parent, head.path.suffix.lower()) for head in heads}
+    text = "empty, or nothing but zeros where a header should be; get the file again, or remove it"
+    return [
+        LeftOut(file, Why.DAMAGED, f"{file}: {text}")
+        for file in others
+        if (file.parent, file.suffix.lower()) in named and is_blank(file)
+    ]
 
 
 def _plan_series(heads: Sequence[Head], policy: ReadPolicy) -> tuple[PlannedSeries, ...]:

@@ -25,13 +25,14 @@ _FIRST_OF = {
     "time": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
     "stack": ("StackID",),
 }
+ACQUIRED_AT = "acquired at"
 _HINTS = {
     "acquisition": ("AcquisitionNumber", "FrameAcquisitionNumber"),
     "trigger time": ("TriggerTime", "NominalCardiacTriggerDelayTime"),
     "time offset": ("TemporalPositionTimeOffset",),
     "inversion time": ("InversionTime",),
     "flip angle": ("FlipAngle",),
-    "acquired at": ("AcquisitionTime",),
+    ACQUIRED_AT: ("AcquisitionTime",),
 }
 TRAIT_TAGS = [
     *(tag for tags in _FIRST_OF.values() for tag in tags),
@@ -44,6 +45,13 @@ _CREATORS = {
     _GE_B: (_GE_CREATOR, "GEMS"),
     _PHILIPS_B: (_PHILIPS_CREATOR, "PHILIPS"),
 }
+
+
+def seconds_of_day(clock: float) -> float:
+    """Return the seconds since midnight of a time of DICOM, HHMMSS.FFFFFF, that was read as a number."""
+    hours, rest = divmod(clock, 10000)
+    minutes, seconds = divmod(rest, 100)
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def image_type_of(get: Get) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def classic_image(series: DerivedSeries, item: DerivedSlice) -> tuple[Dataset, i
     data.InstanceNumber = item.number
     data.SourceImageSequence = source_items(item.sources, item.place.preserved and tiles == 1)
     _set_diffusion(data, item.source)
-    set_place(data, item.place, item.source, series.alone)
+    set_place(data, item.place, item.source, alone=series.alone, way=item.way)
     set_values(data, series.encoding, series.window, series.hounsfield)
     set_lossy(data, series.lossy)
     if series.nameless:

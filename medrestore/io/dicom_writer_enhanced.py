@@ -17,7 +17,7 @@ from medrestore.io.dicom_writer_header import (
     make_uid,
     source_items,
 )
-from medrestore.io.dicom_writer_image import ds, item_of, set_lossy, set_pixels, set_window
+from medrestore.io.dicom_writer_image import ds, exact, item_of, set_lossy, set_pixels, set_window
 from medrestore.io.dicom_writer_series import DerivedSeries, DerivedSlice
 
 # Pixel data of a file have a length of 32 bits.
@@ -103,8 +103,8 @@ def _shared_groups(series: DerivedSeries, item: DerivedSlice) -> Dataset:
         ]
     group.PixelValueTransformationSequence = [
         item_of(
-            RescaleIntercept=ds(series.encoding.inter),
-            RescaleSlope=ds(series.encoding.slope),
+            RescaleIntercept=exact(series.encoding.inter),
+            RescaleSlope=exact(series.encoding.slope),
             RescaleType="HU" if series.hounsfield else "US",
         )
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
 from pydicom.valuerep import DSfloat
 
 from medrestore.io.dicom_writer_grid import Placement
@@ -82,38 +83,55 @@ def _values(data: Dataset, name: str) -> list[Any]:
     return [value] if isinstance(value, (str, int, float)) else list(value)
 
 
-def set_place(data: Dataset, place: Placement, source: SourceSlice, alone: bool) -> None:
-    """Write where the slice lies; `source` is the one that is nearest, `alone` a slice without others."""
+def set_place(data: Dataset, place: Placement, source: SourceSlice, *, alone: bool, way: int | None) -> None:
+    """Write where the slice lies.
+
+    Args:
+        data: Header of the image, that of the source's.
+        place: Where the slice lies.
+        source: The slice of the source that is nearest.
+        alone: Whether it is a slice without others.
+        way: Whether the source counts its slice locations along the normal, 1, or against it, -1; None where
+            they do neither.
+    """
     data.Columns, data.Rows = place.size
     data.ImagePositionPatient = [ds(value) for value in place.position]
     data.ImageOrientationPatient = [ds(value) for value in place.axes.ravel()]
     data.PixelSpacing = [ds(place.spacing[1]), ds(place.spacing[0])]
-    moved = float((place.position - source.position) @ source.normal)
-    if source.data.get("SliceLocation") is not None and not place.preserved:
-        data.SliceLocation = ds(float(source.data.SliceLocation) + moved * _direction(source))
     if not alone:
         data.SpacingBetweenSlices = ds(place.spacing[2])
     if place.preserved:
         return
     data.SliceThickness = ds(place.spacing[2])
+    data.pop("SliceLocation", None)
+    if way is not None:
+        moved = float((place.position - source.position) @ source.normal)
+        data.SliceLocation = ds(float(source.data.SliceLocation) + moved * way)
     for name in _OF_THE_GRID:
         data.pop(name, None)
     if abs(float(place.normal @ source.normal)) < 1 - 1e-6:
         data.pop("PatientOrientation", None)
 
 
-def _direction(source: SourceSlice) -> float:
-    """Return +1 or -1: whether the source counts its slice location along the normal or against it."""
-    here = float(source.position @ source.normal)
-    stated = float(source.data.SliceLocation)
-    return -1.0 if abs(stated + here) < abs(stated - here) else 1.0
+def way_of_locations(sources: Sequence[SourceSlice]) -> int | None:
+    """Return 1 or -1: whether a volume counts its slice locations along its normal or against it.
+
+    They may start anywhere, so that one of them alone says nothing. None where one is missing, or where they
+    do not all go the same way.
+    """
+    stated = [source.data.get("SliceLocation") for source in sources]
+    if not all(isinstance(value, float) for value in stated):
+        return None
+    along = np.asarray([source.position @ sources[0].normal for source in sources])
+    steps = np.diff(np.asarray(stated, dtype=np.float64)) * np.sign(np.diff(along))
+    return next((way for way in (1, -1) if bool(np.all(way * steps > 0))), None)
 
 
 def set_values(data: Dataset, encoding: Encoding, window: Window | None, hounsfield: bool) -> None:
     """Write what the stored values mean, and the window unless the source's is kept (None)."""
     set_pixels(data, encoding)
-    if hounsfield or not encoding.is_plain:
-        data.RescaleSlope, data.RescaleIntercept = ds(encoding.slope), ds(encoding.inter)
+    if data.SOPClassUID == CTImageStorage or not encoding.is_plain:
+        data.RescaleSlope, data.RescaleIntercept = exact(encoding.slope), exact(encoding.inter)
         data.RescaleType = "HU" if hounsfield else "US"
     if window is not None:
         set_window(data, window)
@@ -136,7 +154,9 @@ def set_window(data: Dataset, window: Window) -> None:
     for name in ("WindowCenterWidthExplanation", "VOILUTFunction"):
         if name in data:
             delattr(data, name)
-    data.WindowCenter, data.WindowWidth = ds(window.centre), ds(window.width)
+    data.WindowCenter, data.WindowWidth = exact(window.centre), exact(window.width)
+    if window.width < 1:
+        data.VOILUTFunction = "LINEAR_EXACT"  # the usual one takes no narrower window
 
 
 def set_lossy(data: Dataset, lossy: Lossy | None) -> None:
@@ -151,9 +171,13 @@ def set_lossy(data: Dataset, lossy: Lossy | None) -> None:
 
 
 def ds(value: float) -> DSfloat:
-    """Return a decimal string of at most 16 characters; -0 is 0, and noise of rounding is none."""
-    number = float(np.round(value, 12)) + 0.0
-    return DSfloat(number, auto_format=True)
+    """Return a length in mm or a cosine as `exact` would; noise of rounding is none."""
+    return exact(float(np.round(value, 12)))
+
+
+def exact(value: float) -> DSfloat:
+    """Return a decimal string of at most 16 characters, however small the number; -0 is 0."""
+    return DSfloat(value + 0.0, auto_format=True)
 
 
 def item_of(**attributes: Any) -> Dataset:

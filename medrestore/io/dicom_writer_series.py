@@ -10,7 +10,7 @@ import numpy as np
 from medrestore.errors import OutputError
 from medrestore.io.dicom_writer_grid import Placement, padded_pixels, place_slices
 from medrestore.io.dicom_writer_header import Derivation, Quantity, derivation, storage_class
-from medrestore.io.dicom_writer_image import Lossy, Window, lossy_history
+from medrestore.io.dicom_writer_image import Lossy, Window, lossy_history, way_of_locations
 from medrestore.io.dicom_writer_source import Padding, SourceSlice, source_slices
 from medrestore.io.dicom_writer_values import (
     Encoding,
@@ -40,6 +40,7 @@ class DerivedSlice:
         number: Instance number, where it is an image of its own.
         volume: Number of its volume in the series.
         label: What tells that volume from the others.
+        way: How its source counts slice locations; see `way_of_locations`.
     """
 
     values: RealArray
@@ -50,6 +51,7 @@ class DerivedSlice:
     number: int
     volume: int
     label: dict[str, JSON]
+    way: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +157,7 @@ def plan_series(volumes: Sequence[Volume], records: Sequence[RunRecord], quantit
 def _slices(volumes: Sequence[Volume], parts: Sequence[tuple[SourceSlice, ...]]) -> tuple[DerivedSlice, ...]:
     slices: list[DerivedSlice] = []
     for number, (volume, sources) in enumerate(zip(volumes, parts, strict=True)):
+        way = way_of_locations(sources)
         label = volume.source.details.get("label") if volume.source is not None else None
         for k, place in enumerate(place_slices(volume.geometry, sources)):
             slices.append(
@@ -167,6 +170,7 @@ def _slices(volumes: Sequence[Volume], parts: Sequence[tuple[SourceSlice, ...]])
                     number=0,
                     volume=number,
                     label=dict(label) if isinstance(label, dict) else {},
+                    way=way,
                 )
             )
     numbers = _numbers(slices, parts[0])

@@ -39,6 +39,10 @@ _NOT_REAL = {
     2048: "complex",
     2304: "RGBA colour",
 }
+UNPLACED = (
+    "the header does not say how the scan lies in space (sform and qform codes 0): "
+    "which side is left is not known"
+)
 _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
@@ -85,6 +89,8 @@ class NiftiHeader:
             "affine": self.geometry.affine.tolist(),
             "qform": self.qform,
         }
+        if self.codes == (0, 0):
+            facts["notes"] = (UNPLACED,)
         if self.volumes > 1:
             facts |= {"volume": index, "volumes": self.volumes, "time": self.time}
         return facts
@@ -112,7 +118,8 @@ def read_header(path: Path) -> NiftiHeader:
     Raises:
         InputError: Empty, truncated, no single-file NIfTI, voxels that are not real, sizes that make no
             sense, or more voxels declared than the file can hold.
-        GeometryError: The affine is NaN, infinite or singular.
+        GeometryError: The affine is NaN, infinite or singular, a form code is none of NIfTI's, or a voxel
+            size that is needed is 0.
     """
     with opened(path, compressed=False) as stream:
         start = stream.read(2)
@@ -122,8 +129,10 @@ def read_header(path: Path) -> NiftiHeader:
     with opened(path, compressed) as stream:
         block = stream.read(_HEADER_BYTES)
     version, raw = _parse(path, block)
+    stated = _place_fields(raw)
     try:
         raw.check_fix(logger=_LOG, error_level=40)
+        _check_place(path, raw, stated)
         header = _interpret(path, compressed, version, raw)
     except (HeaderDataError, ValueError, OverflowError, KeyError) as error:
         raise InputError(f"{path}: damaged NIfTI-{version} header ({error})") from error
@@ -155,6 +164,27 @@ def _parse(path: Path, block: bytes) -> tuple[int, Any]:
             "convert the image to one real value per voxel"
         )
     return version, raw
+
+
+def _place_fields(raw: Any) -> dict[str, float]:
+    return {
+        "sform_code": float(raw["sform_code"]),
+        "qform_code": float(raw["qform_code"]),
+        **{f"pixdim[{axis}]": float(raw["pixdim"][axis]) for axis in (1, 2, 3)},
+    }
+
+
+def _check_place(path: Path, raw: Any, stated: dict[str, float]) -> None:
+    """Refuse what nibabel has mended by guessing: a code that it does not know, a voxel size of 0."""
+    for name, value in _place_fields(raw).items():
+        axis = int(name[7]) if name.startswith("pixdim") else None
+        # A sform needs no voxel sizes, and those of an axis with one voxel say nothing.
+        idle = axis is not None and (raw["sform_code"] != 0 or axis > raw["dim"][0] or raw["dim"][axis] == 1)
+        if value != abs(stated[name]) and not idle:
+            raise GeometryError(
+                f"{path}: {name} is {stated[name]:g} in the header, so that it does not say where the scan "
+                "lies; set it right (nibabel, fslorient or fslchpixdim can)"
+            )
 
 
 def _interpret(path: Path, compressed: bool, version: int, raw: Any) -> NiftiHeader:

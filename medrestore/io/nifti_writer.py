@@ -186,15 +186,17 @@ def _set_orientation(header: Any, geometry: Geometry, details: Any) -> None:
     """Set sform and qform, with the input's codes wherever they still say the truth.
 
     The sform always carries the affine: quaternions in float32 lose up to some hundredths of a millimetre.
-    Where the input had no orientation at all, and still is on its grid, the output has none either.
+    Where the input had no orientation at all, the output has none either: voxel sizes alone then give the
+    same place, as long as the middle of the scan is where it was.
     """
     sform, qform = int(details.get("sform_code", 0)), int(details.get("qform_code", 0))
     affine = details.get("affine")
     same_grid = affine is not None and geometry.allclose(Geometry(geometry.shape, affine))
     header.set_qform(geometry.affine, code=qform)
-    if same_grid and sform == qform == 0:
+    if affine is not None and sform == qform == 0:
         header.set_sform(None, code=0)
-        return
+        if same_grid or geometry.allclose(Geometry(geometry.shape, header.get_base_affine()), tol_mm=1e-3):
+            return
     if affine is not None and details.get("qform") is not None:
         # Voxel sizes belong to the affine in use; the two forms agree on them in any sane file.
         other = np.asarray(details["qform"])

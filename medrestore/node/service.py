@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import threading
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 
+from medrestore.errors import OutputError
 from medrestore.node.config import NodeOptions, Routes
 from medrestore.node.ledger import Ledger, State
 from medrestore.node.listener import Listener, client_context
@@ -16,6 +20,25 @@ from medrestore.node.worker import Worker
 _NAP = 0.5
 
 
+def claim(spool: Path) -> int:
+    """Make a spool the own one until the process ends, or what is returned is closed.
+
+    Raises:
+        OutputError: Another node has it, or it cannot be written.
+    """
+    try:
+        spool.mkdir(parents=True, exist_ok=True)
+        held = os.open(spool / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OutputError(f"{spool}: cannot be the spool ({error.strerror or error})") from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(held)
+        raise OutputError(f"{spool}: another node works with this spool; give each its own") from error
+    return held
+
+
 class Node:
     """A running node; a context manager.
 
@@ -24,10 +47,11 @@ class Node:
         routes: What it does.
 
     Raises:
-        OutputError: The spool or the port cannot be had.
+        OutputError: The spool or the port cannot be had, or another node has the spool.
     """
 
     def __init__(self, options: NodeOptions, routes: Routes) -> None:
+        self._claim = claim(options.spool)
         self.spool = Spool(options.spool, options.quota)
         self.ledger = Ledger(options.spool / "ledger.sqlite")
         self.ledger.recover()
@@ -64,6 +88,7 @@ class Node:
         self._worker.stop()
         self._thread.join()
         self.ledger.close()
+        os.close(self._claim)
 
     def wait(self, seconds: float) -> None:
         """Let it work for so long, or until it ends."""

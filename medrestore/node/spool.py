@@ -12,7 +12,7 @@ from pathlib import Path
 import pydicom
 
 from medrestore.errors import OutputError
-from medrestore.io import atomic_write
+from medrestore.io.atomic import TEMPORARY, atomic_write
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH = 64
@@ -42,7 +42,7 @@ class Spool:
         try:
             for folder in (self.root, self.root / "incoming", self.root / "results"):
                 folder.mkdir(parents=folder == self.root, exist_ok=True)
-            for leftover in [*self.root.glob("*/.*"), *self.root.glob("incoming/*/.*")]:
+            for leftover in self._leftovers():
                 _remove(leftover)
             self._used = self._count()
         except OSError as error:
@@ -89,6 +89,11 @@ class Spool:
             with contextlib.suppress(OSError):  # others of the series are there
                 self.incoming(series).rmdir()
             self._used = self._count()
+
+    def _leftovers(self) -> list[Path]:
+        """Return the temporary files and folders that a killed node left; the spool may hold others' too."""
+        hidden = [*self.root.glob("incoming/*/.*"), *self.root.glob("results/.*")]
+        return [path for path in hidden if TEMPORARY.match(path.name)]
 
     def _count(self) -> int:
         return _ROOM * _size(self.root / "incoming")

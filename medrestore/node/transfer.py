@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Sequence
 from typing import Any
+from xml.etree.ElementTree import ParseError
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -42,9 +43,12 @@ def _c_store(
         return f"a result cannot be read ({type(error).__name__})"
     entity.requested_contexts = [build_context(kind, syntax) for kind, syntax in wanted[:128]]
     arguments: dict[str, Any] = {} if context is None else {"tls_args": (context, destination.host)}
-    association = entity.associate(
-        destination.host, destination.port, ae_title=destination.ae_title, **arguments
-    )
+    try:
+        association = entity.associate(
+            destination.host, destination.port, ae_title=destination.ae_title, **arguments
+        )
+    except OSError as error:  # no such host, say
+        return f"{destination.ae_title} at {destination.host}:{destination.port}: {error.strerror or error}"
     if not association.is_established:
         return (
             f"{destination.ae_title} at {destination.host}:{destination.port} does not take the association"
@@ -55,8 +59,8 @@ def _c_store(
             status = answer.get("Status") if answer else None
             if status != _SUCCESS and status not in _WARNINGS:
                 said = "no answer" if status is None else f"status 0x{status:04X}"
-                comment = answer.get("ErrorComment", "") if answer else ""
-                return f"{destination.ae_title}: {said} {comment}".rstrip()
+                # Not its comment, which goes to logs, and may name a patient.
+                return f"{destination.ae_title}: {said}"
     except (ValueError, RuntimeError, OSError) as error:
         return f"{destination.ae_title}: {error}"
     finally:
@@ -86,7 +90,7 @@ def _stow(destination: Destination, files: Sequence[str]) -> str:
             stored = len(answer.get("ReferencedSOPSequence") or [])
             if stored != len(batch):
                 return f"{destination.url}: {stored} of {len(batch)} images taken"
-    except (RequestException, ConfigError, *READ_ERRORS) as error:
+    except (RequestException, ConfigError, ParseError, *READ_ERRORS) as error:
         return f"{destination.url}: {error}"
     return ""
 

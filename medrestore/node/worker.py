@@ -146,7 +146,11 @@ class Worker:
             # The ledger says restored, the spool has nothing: do it again rather than send nothing.
             self._ledger.move(series.uid, State.QUEUED)
             return
-        error = self._send(self._routes.destinations[route.destination], files)
+        try:
+            error = self._send(self._routes.destinations[route.destination], files)
+        except Exception as fault:  # noqa: BLE001  whatever a destination answers, the node goes on
+            _log.debug("%s: sending failed", series.uid, exc_info=True)
+            error = f"sending failed ({type(fault).__name__})"
         if not error:
             _log.info("%s: sent to %s", series.uid, route.destination)
             self._ledger.move(series.uid, State.SENT)

@@ -158,7 +158,11 @@ def _load(entry_point: metadata.EntryPoint) -> _Loaded:
 def _collect(hooks: pluggy.PluginManager, hook: str, kind: type[S]) -> tuple[S, ...]:
     """Call one hook and check what it returns."""
     items: list[S] = []
-    for result in getattr(hooks.hook, hook)():
+    caller = getattr(hooks.hook, hook)
+    results = caller()
+    if len(results) < len(caller.get_hookimpls()):  # pluggy drops None
+        raise PluginError(f"{hook} returned None; expected a list of {kind.__name__}")
+    for result in results:
         if not isinstance(result, Iterable):
             raise PluginError(f"{hook} returned {result!r:.80}; expected a list of {kind.__name__}")
         for item in result:
