@@ -7,8 +7,9 @@ import pytest
 from tiny import SUPERRES, model_folder, phantom
 
 from medrestore import Modality, RestoreOptions, Volume, restore
+from medrestore.engine import load_model
 from medrestore.engine.consistency import residual_evidence
-from medrestore.engine.denoising import slice_axis
+from medrestore.engine.slice_plan import network_shape, slice_axis
 from medrestore.geometry import Geometry
 
 SPACING = (1.0, 1.0, 4.0)
@@ -60,6 +61,12 @@ def test_the_slice_axis(spacing, order, axis):
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, order] * spacing
     assert slice_axis(Geometry((9, 9, 9), affine)) == axis
+
+
+def test_memory_is_foreseen_for_what_the_network_is_given(options):
+    spec = load_model(options).spec
+    grid = Geometry((30, 24, 40), np.diag([3.0, 1.0, 1.0, 1.0]))
+    assert network_shape(grid, grid, spec, options) == (24, 40, 30)
 
 
 def test_what_was_not_measured_stays_and_changes_nothing(options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tiny import model_folder, noisy, phantom
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine import Observers, estimate_noise, load_model
 from medrestore.errors import ConfigError, GeometryError, ModelError
+from medrestore.provenance import Source
 from medrestore.volume import UNITS
 
 LEVEL = 0.05
@@ -172,6 +174,21 @@ def test_an_unknown_modality_is_said(model):
     assert "the scan does not say its modality; taken for MR" in result.record.warnings
 
 
+def test_a_modality_that_there_is_no_model_for_is_not_taken_for_another(scan, model):
+    pet = replace(scan, modality=Modality.UNKNOWN, source=Source("", "array", None, {"Modality": "PT"}))
+    with pytest.raises(ModelError, match="the scan is PT, tiny is for MR"):
+        restore(pet, model=model)
+    result = restore(pet, RestoreOptions(force=True), model=model)
+    assert result.record.warnings[0].startswith("the scan is PT")
+
+
+def test_a_scan_whose_zero_was_moved_is_told_of(scan, model):
+    assert not restore(scan, model=model).record.warnings
+    array = (scan.array - scan.array.mean()) / scan.array.std()
+    moved = Volume.from_array(array, modality=Modality.MR)
+    assert "before its zero was moved" in " ".join(restore(moved, model=model).record.warnings)
+
+
 def test_another_voxel_size_is_refused_unless_forced(model):
     scan = Volume.from_array(noisy(phantom(16), LEVEL), np.diag([1, 1, 5, 1]), Modality.MR)
     with pytest.raises(ModelError, match=r"voxels of 1 x 1 x 5 mm, tiny is for 0\.6 to 1\.5 mm"):
@@ -198,6 +215,13 @@ def test_an_unknown_model_is_named(scan, tmp_path):
         restore(scan, RestoreOptions(model="mr-denoize"))
     with pytest.raises(ModelError, match="not a model folder"):
         restore(scan, RestoreOptions(model=str(tmp_path)))
+
+
+def test_a_model_without_samples_says_so_when_it_is_loaded_already(scan, tmp_path):
+    options = RestoreOptions(model=str(model_folder(tmp_path / "mean", outputs=["mean"])), device="cpu")
+    mean = load_model(options)
+    with pytest.raises(ModelError, match="offers mean; asked for output 'mean' with 2 samples"):
+        restore(scan, RestoreOptions(samples=2), model=mean)
 
 
 def test_a_model_without_samples_says_so(tmp_path):

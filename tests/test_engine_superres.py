@@ -69,6 +69,20 @@ def test_slices_along_any_axis_are_resolved_and_reproduced(model, axis, factor):
     assert RunRecord.from_json(result.record.to_json()) == result.record
 
 
+@pytest.mark.parametrize("padding", [-2000, -3024])
+def test_padding_of_ct_is_nothing_that_the_result_leaves(tmp_path, padding):
+    folder = model_folder(tmp_path / "ct", **SUPERRES, intensity="attenuation", modalities=["CT"])
+    scans = []
+    for outside in (-1000, padding):
+        array = np.array(thick(phantom(24, 1060), 2).array) - 1000
+        array += np.random.default_rng(0).normal(0, 20, array.shape).astype(np.float32)
+        array[:8] = outside
+        scans.append(Volume.from_array(array, np.diag([1, 1, 2, 1]), Modality.CT))
+    air, padded = (restore(scan, RestoreOptions(model=str(folder), noise=20.0)).record for scan in scans)
+    assert padded.noise == air.noise
+    assert padded.slices == air.slices
+
+
 def test_the_axis_of_the_slices_does_not_change_the_voxels(model):
     clean = phantom(24)[:, :20, :16]
     last = restore(thick(clean, 4, 2), RestoreOptions(noise=0.0), model=model).volume.array

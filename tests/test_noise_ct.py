@@ -83,6 +83,14 @@ def test_padding_changes_nothing():
     assert without_padding(padded).min() >= -1024
 
 
+@pytest.mark.parametrize("outside", [-1024, -1100, -2000, -3024])
+def test_what_lies_around_a_lung_is_not_taken_for_calm(outside):
+    scan = np.full((64, 64, 8), outside, dtype=np.float32)
+    lung = np.hypot(*np.meshgrid(*(np.arange(64) - 31.5,) * 2)) < 24
+    scan[lung] = np.random.default_rng(0).normal(-850, 30, (lung.sum(), 8))
+    assert estimate_ct_noise(scan) == pytest.approx(30, rel=0.1)
+
+
 @pytest.mark.parametrize("mean", [-1000.0, -300.0, 40.0, 900.0])
 def test_pure_noise_is_measured_whatever_its_mean(mean):
     noise = np.random.default_rng(0).normal(mean, 8, (40, 40, 10)).astype(np.float32)

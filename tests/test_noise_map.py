@@ -10,7 +10,10 @@ import torch
 from tiny import CommandLine, model_folder, phantom, save
 
 import medrestore
+from medrestore.engine import load_model
+from medrestore.engine.denoising import noisy_voxels
 from medrestore.engine.noise_map import TRAINED, estimate_noise_map
+from medrestore.engine.posterior import START
 from medrestore.errors import ConfigError
 from medrestore.metrics import head_mask, psnr
 from medrestore.physics.noise import add_gaussian, add_rician
@@ -152,3 +155,14 @@ def test_the_shipped_model_is_better_with_the_map(shape):
         scores[wish] = psnr(done.volume.array, clean, data_range=float(clean.max()), mask=head)
     # The model copes without the map too: 0.14 dB (middle) is what is left to gain, ramps gain more.
     assert scores["auto"] > scores["constant"] + 0.1
+
+
+@pytest.mark.parametrize(("shape", "above"), [(middle, True), (np.ones, False)])
+def test_samplers_start_above_the_strongest_noise(shape, above, tmp_path):
+    noisy, _, _ = scan(shape((SIZE,) * 3).astype(np.float32), 0.05)
+    spec = load_model(medrestore.RestoreOptions(model=str(model_folder(tmp_path / "tiny")))).spec
+    volume = medrestore.Volume.from_array(noisy, modality=medrestore.Modality.MR)
+    found = noisy_voxels(volume, spec, medrestore.RestoreOptions())
+    assert (START < found.start <= 4.4) if above else (found.start == START)
+    if above:
+        assert found.start == pytest.approx(START * min(found.noise.map.p95, 2.2))

@@ -88,6 +88,15 @@ def test_a_checkpoint_comes_before_the_model(configured, start, tmp_path):
     _, longer = configured(steps=2, rate=0.0)
     train(longer, tmp_path, tmp_path / "work", init=str(start))
     assert distance(weights(tmp_path / "work" / "model"), before) == 0
+    assert "random weights" in (tmp_path / "work" / "model" / "README.md").read_text()
+
+
+def test_the_card_names_where_the_weights_come_from_after_a_break(configured, start, tmp_path):
+    _, config = configured(rate=0.0)
+    train(config, tmp_path, tmp_path / "work", init=str(start))
+    _, longer = configured(steps=2, rate=0.0)
+    train(longer, tmp_path, tmp_path / "work")
+    assert "the weights of tiny (sha256" in (tmp_path / "work" / "model" / "README.md").read_text()
 
 
 def test_the_command_line_takes_a_folder(configured, start, tmp_path, monkeypatch, capsys):

@@ -10,6 +10,7 @@ from medrestore.batch.settings import Settings
 from medrestore.engine import RestoreOptions
 from medrestore.engine.budget import predict
 from medrestore.engine.model import find_model
+from medrestore.engine.slice_plan import network_shape
 from medrestore.errors import MedrestoreError
 from medrestore.io.nifti_header import read_header
 from medrestore.types import Modality, Task
@@ -60,13 +61,15 @@ def plan_case(case: Case, settings: Settings) -> CasePlan:
         options, modality = options_of(case, settings)
         ref, spec = find_model(options, modality)
         planned = replace(planned, model=ref.name)
-        shape, volumes = case.shape, case.volumes
+        shape, volumes, header = case.shape, case.volumes, None
         if shape is None and not case.refused:
             header = read_header(case.files[0])
             shape, volumes = header.geometry.shape, header.volumes
         planned = replace(planned, shape=shape)
         if shape is None or case.refused or spec.task is Task.SUPERRES:
             return planned
+        if header is not None:
+            shape = network_shape(header.geometry, header.geometry, spec, options)
         budget = predict(shape, options, modality=modality, reference=case.reference is not None)
     except MedrestoreError as error:
         return replace(planned, refused=str(error).replace(str(case.root), case.id))

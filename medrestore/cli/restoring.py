@@ -28,7 +28,7 @@ from medrestore.engine.checks import stated_modality
 from medrestore.engine.evidence import check_reference
 from medrestore.engine.memory import resident_bytes
 from medrestore.engine.model import LoadedModel, find_model
-from medrestore.engine.slice_plan import target_grid
+from medrestore.engine.slice_plan import network_shape, target_grid
 from medrestore.errors import InputError
 from medrestore.io import (
     ReadPolicy,
@@ -142,13 +142,15 @@ def check_memory(job: Job) -> None:
     modality = job.modality or modality_of_name(job.scan)
     voxels = math.prod(header.geometry.shape)
     small = header.volumes * voxels < SIDE**3 and job.options.max_memory is None
-    if small or find_model(job.options, modality)[1].task is Task.SUPERRES:
+    spec = find_model(job.options, modality)[1]
+    if small or spec.task is Task.SUPERRES:
         return
     # Of a series, every volume, result and deviation is held to the end, in float32.
     others = (header.volumes - 1) * voxels * 4 * (3 if job.options.samples > 1 else 2)
     held = resident_bytes() + others if others else 0
     asked = job.reference is not None
-    predict(header.geometry.shape, job.options, modality=modality, reference=asked, held=held)
+    shape = network_shape(header.geometry, header.geometry, spec, job.options)
+    predict(shape, job.options, modality=modality, reference=asked, held=held)
 
 
 def _read(job: Job) -> tuple[tuple[Volume, ...], tuple[str, ...]]:

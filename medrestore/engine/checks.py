@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from medrestore.engine.noise import NoiseLevel
+from medrestore.engine.options import RestoreOptions
 from medrestore.errors import ModelError
 from medrestore.geometry import Geometry
 from medrestore.plugin import Intensity, ModelSpec
+from medrestore.provenance import ModelRef
 from medrestore.types import Modality
 from medrestore.volume import Volume
 
@@ -59,6 +63,32 @@ def stated_modality(volume: Volume) -> str | None:
 def taken_for(volume: Volume, spec: ModelSpec) -> Modality:
     """Return what a model takes a scan for: what it says itself, else what the model is made for."""
     return Modality(spec.modalities[0]) if volume.modality is Modality.UNKNOWN else volume.modality
+
+
+def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> None:
+    """Refuse to draw samples from a model that has none: they would all be its mean.
+
+    Raises:
+        ModelError: The options ask for what the model does not offer.
+    """
+    if options.output not in spec.outputs or (options.samples and "sample" not in spec.outputs):
+        raise ModelError(
+            f"{ref.name} offers {', '.join(sorted(spec.outputs))}; asked for output {options.output!r} with "
+            f"{options.samples} samples"
+        )
+
+
+def check_zero(volume: Volume, noise: NoiseLevel, spec: ModelSpec) -> tuple[str, ...]:
+    """Warn of a scan whose zero was moved, as by z-scoring: such a model is made for magnitudes."""
+    if spec.intensity is not Intensity.P99:
+        return ()
+    low = float(np.percentile(volume.array[::2, ::2, ::2], 10))
+    if low >= -3 * noise.sigma:
+        return ()
+    return (
+        f"a tenth of the voxels lie below {low:.4g}, and {spec.name} is for scans in which air is 0: give it "
+        "the scan before its zero was moved",
+    )
 
 
 def check_noise(noise: NoiseLevel, spec: ModelSpec) -> tuple[str, ...]:

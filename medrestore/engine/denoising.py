@@ -14,7 +14,8 @@ from medrestore.engine.measurement import Measurement, is_magnitude
 from medrestore.engine.noise import NoiseLevel, noise_level
 from medrestore.engine.noise_map import NoiseMap, estimate_noise_map
 from medrestore.engine.options import RestoreOptions
-from medrestore.geometry import Geometry
+from medrestore.engine.posterior import START, STEEPEST
+from medrestore.engine.slice_plan import slice_axis
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import Step
 from medrestore.types import BoolArray, FloatArray, Modality, RealArray
@@ -26,9 +27,6 @@ LEAST_NOISE = 1e-4
 
 FAINT = 0.25
 """Estimated noise below this fraction of the least that a model was made for is left alone."""
-
-THICK = 1.2
-"""How many times wider than the others voxels must be along an axis to tell that it is across the slices."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,19 +120,8 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
         share=share,
         across=across,
         padding=padding,
+        start=START if varying is None else START * min(max(varying.range.p95, 1), STEEPEST),
     )
-
-
-def slice_axis(geometry: Geometry) -> int:
-    """Return the array axis across the slices of a CT scan, whose noise is another along it than within them.
-
-    It is that of the widest voxels or, where no axis has clearly wider ones, the one nearest to the axis of
-    the patient, as thin slices are axial.
-    """
-    *_, second, widest = sorted(geometry.spacing)
-    if widest > THICK * second:
-        return int(np.argmax(geometry.spacing))
-    return int(np.argmax(np.abs(geometry.direction[2])))
 
 
 def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[str, ...]]:

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 
 from medrestore.diffusion import Denoiser
+from medrestore.engine.checks import check_outputs
 from medrestore.engine.device import choose_device, choose_dtype
 from medrestore.engine.options import RestoreOptions
-from medrestore.errors import ModelError
 from medrestore.plugin import LoadContext, ModelSpec, PluginManager, Registry, read_model_folder
 from medrestore.provenance import ModelRef
 from medrestore.types import Modality
@@ -76,11 +76,7 @@ def load_model(options: RestoreOptions, modality: Modality = Modality.UNKNOWN) -
     """
     start = time.perf_counter()
     ref, spec = find_model(options, modality)
-    if options.output not in spec.outputs or (options.samples and "sample" not in spec.outputs):
-        raise ModelError(
-            f"{ref.name} offers {', '.join(sorted(spec.outputs))}; asked for output {options.output!r} with "
-            f"{options.samples} samples"
-        )
+    check_outputs(ref, spec, options)
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, spec.dtypes, device)
     denoiser = spec.load(LoadContext(device, dtype))

@@ -43,7 +43,7 @@ class NoiseLevel:
 
     Attributes:
         sigma: Standard deviation in the units of the voxels.
-        fraction: The same as a fraction of the 99th percentile of the scan.
+        fraction: The same as a fraction of the 99th percentile of the scan; in CT, of 1000 HU.
         method: ``"given"`` or the name of the estimator.
         map: How it varies over the scan; None where it was taken to be constant.
     """
@@ -65,7 +65,7 @@ def noise_level(
 
     Args:
         array: (X, Y, Z) voxels.
-        wish: A number in the units of the voxels, a percentage of the 99th percentile, or ``"auto"``.
+        wish: A number in the units of the voxels, a percentage of `percentile`, or ``"auto"``.
         percentile: The 99th percentile of the scan; in CT, the attenuation of water.
         intensity: Units of the model; those of attenuation say that the scan is one of CT.
         air: In CT, the voxel value of air.
@@ -89,7 +89,7 @@ def parse_noise(wish: float | str) -> tuple[float, bool] | None:
     """Read a wish for a noise level; None for ``"auto"``.
 
     Returns:
-        The number, and whether it is a fraction of the 99th percentile rather than in voxel units.
+        The number, and whether it is a fraction (see `NoiseLevel`) rather than in voxel units.
 
     Raises:
         ConfigError: It is no number, negative or not finite.

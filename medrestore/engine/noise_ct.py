@@ -57,16 +57,17 @@ def estimate_ct_noise(array: RealArray) -> float:
     Returns:
         Standard deviation in HU; 0 where nothing varies.
     """
-    voxels = without_padding(sampled(array))
+    looked_at = sampled(array)
+    voxels, present = without_padding(looked_at), looked_at > PADDED
     deviation = local_deviation(voxels)
-    measured = ndimage.minimum_filter(voxels, (WINDOW, WINDOW, 1)) > PADDED
+    measured = ndimage.minimum_filter(present, (WINDOW, WINDOW, 1))
     for chosen in (soft_tissue(voxels), voxels > AIR / 2, measured):
         windows = deviation[chosen & measured]
         if windows.size >= FEWEST:
             # Where edges are the rule, as in a small or coarse scan, the calmest windows are what there is.
             mode, calm = commonest(windows), float(np.quantile(windows, CALM))
             return mode if mode < 2 * calm else calm
-    return float(voxels[voxels > PADDED].std()) if (voxels > PADDED).any() else 0.0
+    return float(voxels[present].std()) if present.any() else 0.0
 
 
 def local_deviation(voxels: FloatArray) -> FloatArray:

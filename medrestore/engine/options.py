@@ -29,7 +29,7 @@ class RestoreOptions:
             the scan's modality and the task.
         task: What to do, where no model is named.
         noise: Standard deviation of the noise in the units of the voxels, or ``"auto"`` to estimate it, or
-            a percentage of the 99th percentile of the scan, such as ``"5%"``.
+            a percentage of the 99th percentile of the scan, in CT of 1000 HU, such as ``"5%"``.
         spacing: Super-resolution: distance of the voxels of the result across the slices, in mm, or
             ``"iso"`` for the mean of their sizes within the slices.
         slice_axis: Super-resolution: array axis across the slices, ``"i"``, ``"j"`` or ``"k"``; None for the

@@ -29,10 +29,11 @@ The scan pins the clean volume down to a fraction of its noise, so the posterior
 is already the right state to a few per cent, and nothing is gained by starting from pure noise.
 """
 
+STEEPEST = 2.2
+"""Noise that varies, up to which a sampler starts higher: 4.4 times the level is what training goes up to."""
+
 END = 0.05
 """Last level before zero, in units of the scan's noise."""
-
-OnSample = Callable[[int, SamplerStep], None]
 
 
 def evaluations(options: RestoreOptions, spec: ModelSpec) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from medrestore.diffusion import Denoiser, SamplerStep
 from medrestore.engine.budget import Budget, least_tile, predict
 from medrestore.engine.calibration import SIDE, is_known
-from medrestore.engine.checks import check_noise, check_scan, taken_for
+from medrestore.engine.checks import check_noise, check_outputs, check_scan, check_zero, taken_for
 from medrestore.engine.consistency import residual_evidence
 from medrestore.engine.ensemble import VIEWS, View, ensemble_size
 from medrestore.engine.evidence import Restoration, as_json, check_reference, measure
@@ -29,7 +29,7 @@ from medrestore.engine.posterior import (
     sample_statistics,
     sampling_levels,
 )
-from medrestore.engine.slice_plan import target_grid
+from medrestore.engine.slice_plan import network_shape, target_grid
 from medrestore.engine.tasks import MEASURE
 from medrestore.engine.tiling import StreamedDenoiser, TiledDenoiser
 from medrestore.geometry import Geometry
@@ -94,7 +94,8 @@ def restore(
         grid.
 
     Raises:
-        ModelError: No model fits, or the scan is outside what the model was made for.
+        ModelError: No model fits, it offers no samples and some are asked for, or the scan is outside what
+            the model was made for.
         ConfigError: An option cannot be had on this machine, or does not fit the scan.
         GeometryError: The reference is not on the grid of the result, or there are no slices to resolve.
     """
@@ -107,22 +108,28 @@ def restore(
     if reference is not None:
         check_reference(grid, reference)
     model = model or load_model(options, volume.modality)
+    check_outputs(model.ref, spec, options)
     budget = _foresee(volume, grid, options, model, reference)
     measurement = MEASURE[spec.task](volume, spec, options)
     warnings += measurement.warnings
     prepared = time.perf_counter()
     if measurement.idle is None:
         warnings += check_noise(measurement.noise, spec)
+        warnings += check_zero(volume, measurement.noise, spec)
         restored, std = _run(measurement, model, options, (budget, observers))
     else:
         warnings += (measurement.idle,)
         restored, std = measurement.baseline, None
     give_back()
     finished = time.perf_counter()
-    metrics = measure(measurement.baseline, restored, reference, taken_for(volume, spec))
+    modality = taken_for(volume, spec)
+    metrics = measure(measurement.baseline, restored, reference, modality)
     noise = measurement.noise
     residual = residual_evidence(
-        volume.array, measurement.remeasure(restored), measurement.local_sigma(), measurement.units.zero
+        measurement.scan.array,
+        measurement.remeasure(restored),
+        measurement.local_sigma(),
+        measurement.units.zero,
     )
     timings = {
         "load_model": model.load_seconds,
@@ -151,7 +158,8 @@ def _foresee(
     if math.prod(grid.shape) < SIDE**3 and options.max_memory is None and not is_known(options, model):
         return None
     held = resident_bytes() - volume.array.nbytes
-    return predict(grid.shape, options, model=model, reference=reference is not None, held=held)
+    shape = network_shape(volume.geometry, grid, model.spec, options)
+    return predict(shape, options, model=model, reference=reference is not None, held=held)
 
 
 def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunRecord:

@@ -11,6 +11,7 @@ from medrestore.engine.options import RestoreOptions, parse_spacing
 from medrestore.errors import ConfigError, GeometryError
 from medrestore.geometry import Geometry
 from medrestore.physics.slices import SOFTNESS, SliceStack
+from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON
 from medrestore.types import FloatArray, RealArray, Task
 from medrestore.volume import Volume
@@ -19,6 +20,9 @@ AXES = "ijk"
 
 SLICE_OPTIONS = ("spacing", "slice_axis", "slice_profile", "slice_thickness")
 """Fields of `RestoreOptions` that mean nothing to denoising."""
+
+THICK = 1.2
+"""How many times wider than the others voxels must be along an axis to tell that it is across the slices."""
 
 LEAST_FACTOR = 1.2
 """Slices closer than this many voxels of the result are as good as voxels."""
@@ -85,7 +89,7 @@ def plan_slices(scan: Volume, options: RestoreOptions) -> SlicePlan:
         GeometryError: There is one slice only, or the slices are as close as the voxels asked for.
         ConfigError: The axis cannot be told, or the thickness is no slice's.
     """
-    axis = _slice_axis(scan, options)
+    axis = _slice_axis(scan.geometry, options)
     spacing = scan.spacing[axis]
     wish = parse_spacing(options.spacing)
     target = float(np.mean(np.delete(scan.spacing, axis))) if wish is None else wish
@@ -111,6 +115,31 @@ def plan_slices(scan: Volume, options: RestoreOptions) -> SlicePlan:
     return SlicePlan(axis, stack, geometry, spacing, target, thickness, options.slice_profile)
 
 
+def network_shape(
+    scan: Geometry, grid: Geometry, spec: ModelSpec, options: RestoreOptions
+) -> tuple[int, int, int]:
+    """Return the shape of what a network is given: that of the grid, slices last where a model tells them."""
+    if spec.task is Task.SUPERRES:
+        axis = _slice_axis(scan, options)
+    else:
+        axis = slice_axis(grid) if spec.intensity is Intensity.ATTENUATION else 2
+    shape = [*grid.shape]
+    shape.append(shape.pop(axis))
+    return shape[0], shape[1], shape[2]
+
+
+def slice_axis(geometry: Geometry) -> int:
+    """Return the array axis across the slices of a CT scan, whose noise is another along it than within them.
+
+    It is that of the widest voxels or, where no axis has clearly wider ones, the one nearest to the axis of
+    the patient, as thin slices are axial.
+    """
+    *_, second, widest = sorted(geometry.spacing)
+    if widest > THICK * second:
+        return int(np.argmax(geometry.spacing))
+    return int(np.argmax(np.abs(geometry.direction[2])))
+
+
 def target_grid(scan: Volume, task: Task, options: RestoreOptions) -> Geometry:
     """Return the grid that the result of a task will have.
 
@@ -129,7 +158,7 @@ def target_grid(scan: Volume, task: Task, options: RestoreOptions) -> Geometry:
     return scan.geometry
 
 
-def _slice_axis(scan: Volume, options: RestoreOptions) -> int:
+def _slice_axis(scan: Geometry, options: RestoreOptions) -> int:
     if options.slice_axis is not None:
         return AXES.index(options.slice_axis)
     order = np.argsort(scan.spacing)[::-1]

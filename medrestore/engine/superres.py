@@ -18,14 +18,15 @@ from medrestore.engine.noise_ct import AIR
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.slice_plan import SlicePlan, plan_slices
 from medrestore.physics.slices import SliceStack, upsample
-from medrestore.plugin import ModelSpec
+from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON, Step
 from medrestore.types import FloatArray, RealArray
 from medrestore.volume import Volume
 
-NOISE_FLOOR = 0.005
-"""An estimate below this fraction of the 99th percentile is taken for none: in slices without noise, of 2 to
-6 mm, the estimator reads 0.004 of the anatomy."""
+NOISE_FLOOR = {Intensity.P99: 0.005, Intensity.RAW: 0.005, Intensity.ATTENUATION: 0.003}
+"""An estimate below this fraction is taken for none: in slices of MR without noise, of 2 to 6 mm, the
+estimator reads 0.004 of the anatomy. That of CT reads next to none there; 3 HU are the least that was trained
+on."""
 
 UNKNOWN = 0.25
 """Error of a restored plane over that of an interpolated one, for the proximal step. With an early network,
@@ -160,7 +161,9 @@ def thick_slices(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     plan = plan_slices(scan, options)
     stack = plan.to_stack(scan.array)
     units = model_units(spec.intensity, scan.array)
-    noise = _noise(noise_level(stack, options.noise, units.reference, spec.intensity, units.zero))
+    noise = _noise(
+        noise_level(stack, options.noise, units.reference, spec.intensity, units.zero), spec.intensity
+    )
     slices = units.to_model(stack)
     told = upsample(slices, plan.stack, noise.sigma / units.one)
     image = torch.from_numpy(told.image)[None, None]
@@ -182,9 +185,9 @@ def thick_slices(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     )
 
 
-def _noise(found: NoiseLevel) -> NoiseLevel:
+def _noise(found: NoiseLevel, intensity: Intensity) -> NoiseLevel:
     """Take a small estimate for none."""
-    if found.method == "given" or found.fraction >= NOISE_FLOOR:
+    if found.method == "given" or found.fraction >= NOISE_FLOOR[intensity]:
         return found
     method = f"{found.method}; {found.fraction:.2%} is taken for none"
     return replace(found, sigma=0.0, fraction=0.0, method=method)

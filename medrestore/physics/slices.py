@@ -116,6 +116,10 @@ class SliceStack:
         return np.asarray(2 * gaps / self.spacing, dtype=np.float32)
 
 
+DETAILS = 4
+"""How many numbers tell a model how slices were measured."""
+
+
 @dataclass(frozen=True)
 class Upsampled:
     """Slices on the fine grid, as a model is given them; the fields are those of a `Condition`.
@@ -124,7 +128,7 @@ class Upsampled:
         image: (..., planes) interpolated, and made consistent with the slices.
         gain: (planes,) expected error of each plane over `sigma`.
         sigma: Expected error, in the units of the image.
-        details: See `medrestore.diffusion.Condition`.
+        details: `DETAILS` numbers; see `medrestore.diffusion.Condition`.
     """
 
     image: FloatArray

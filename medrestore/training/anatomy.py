@@ -228,7 +228,7 @@ def _spine(art: Canvas, at: tuple[float, float], contrast: float) -> None:
 def _ribs(art: Canvas, radii: tuple[float, float]) -> None:
     """Paint slanted ribs along the wall."""
     rng = art.rng
-    x, y, z = art.position
+    _, y, z = art.position
     outer = art.ellipsoid((0, 0, 0), (radii[0], radii[1], 1e4))
     inner = art.ellipsoid((0, 0, 0), (radii[0] - 9, radii[1] - 9, 1e4))
     phase = (z + 0.5 * y + rng.uniform(0, 30)) % 27
@@ -237,7 +237,6 @@ def _ribs(art: Canvas, radii: tuple[float, float]) -> None:
     core = art.ellipsoid((0, 0, 0), (radii[0] - 2, radii[1] - 2, 1e4))
     core &= ~art.ellipsoid((0, 0, 0), (radii[0] - 7, radii[1] - 7, 1e4))
     art.hu[core & (phase > 2) & (phase < 10)] = rng.uniform(150, 350)
-    del x
 
 
 def head(labels: RealArray, rng: np.random.Generator) -> Phantom:

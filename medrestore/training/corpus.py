@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from medrestore.engine import RestoreOptions, restore
-from medrestore.engine.intensity import bright_level, model_units
+from medrestore.engine.intensity import model_units
 from medrestore.engine.noise import noise_level
 from medrestore.errors import ConfigError
 from medrestore.io import read
 from medrestore.plugin import Intensity
 from medrestore.training.config import DataOptions
-from medrestore.training.grids import at_spacing, in_slices, trim_air
+from medrestore.training.grids import at_spacing, can_be_sliced, in_slices, trim_air
 from medrestore.types import Float64Array, FloatArray, RealArray
 from medrestore.volume import Volume
 
@@ -105,7 +105,7 @@ def load(options: DataOptions, base: Path, intensity: Intensity = Intensity.P99)
     scan_paths, label_paths, _ = find(options, base)
     scans = []
     for path in scan_paths:
-        volume = without_noise(read(path), options)
+        volume = without_noise(read(path), options, intensity)
         scaled = trim_air(model_units(intensity, volume.array).to_model(volume.array))
         scaled = np.maximum(scaled, 0)  # before it is resampled: the padding of CT would ring
         spacing = volume.geometry.spacing
@@ -117,19 +117,20 @@ def load(options: DataOptions, base: Path, intensity: Intensity = Intensity.P99)
             in_slices(scaled, tuple(spacing), thickness, axis)
             for thickness in options.slices_mm
             for axis in range(3)
-            if max(spacing) <= THIN
+            if max(spacing) <= THIN and can_be_sliced(scaled.shape, spacing, thickness, axis)
         ]
     labels = [read(path).array.astype(np.uint8) for path in label_paths]
     scans = [scan.astype(np.float16) for scan in scans]
     return Corpus(scans, labels, names(scan_paths + label_paths, options, base))
 
 
-def without_noise(volume: Volume, options: DataOptions) -> Volume:
+def without_noise(volume: Volume, options: DataOptions, intensity: Intensity) -> Volume:
     """Restore a scan that is too noisy to be a target, if the options name a model for it."""
     if options.denoise_with is None:
         return volume
-    reference = bright_level(volume.array)
-    if noise_level(volume.array, "auto", reference).fraction < options.denoise_above:
+    units = model_units(intensity, volume.array)
+    noise = noise_level(volume.array, "auto", units.reference, intensity, units.zero)
+    if noise.fraction < options.denoise_above:
         return volume
     # Forced: a target may be rough where it is noise that is outside what the model was made for.
     return restore(volume, RestoreOptions(model=options.denoise_with, force=True)).volume

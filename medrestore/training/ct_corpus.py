@@ -18,7 +18,7 @@ from medrestore.training import anatomy
 from medrestore.training.config import CtOptions, DataOptions, TrainConfig
 from medrestore.training.corpus import THIN, Corpus, find, names
 from medrestore.training.ct_noise import FLOOR, NoiseBank, unit_noise
-from medrestore.training.grids import at_spacing, in_slices, trim_air
+from medrestore.training.grids import at_spacing, can_be_sliced, in_slices, trim_air
 from medrestore.types import FloatArray, Modality
 from medrestore.volume import Volume
 
@@ -108,6 +108,8 @@ def at_each_size(
             found.append((at_spacing(voxels, spacing, target), tuple(max(step, target) for step in spacing)))
     if max(spacing) <= THIN:
         for thickness in options.slices_mm:
+            if not can_be_sliced(voxels.shape, spacing, thickness, 2):
+                continue
             count = round(thickness / spacing[2])
             thick = in_slices(voxels, spacing, thickness, axis=2)
             found.append((thick, (spacing[0], spacing[1], spacing[2] * count)))

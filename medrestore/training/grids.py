@@ -29,6 +29,11 @@ def in_slices(volume: FloatArray, spacing: tuple[float, ...], thickness: float, 
     return np.ascontiguousarray(np.moveaxis(slices, 0, axis))
 
 
+def can_be_sliced(shape: tuple[int, ...], spacing: tuple[float, ...], thickness: float, axis: int) -> bool:
+    """Whether `in_slices` makes slices that are thicker than the planes, and at least one."""
+    return 1 < round(thickness / spacing[axis]) <= shape[axis]
+
+
 def trim_air(volume: FloatArray, margin: int = 8, threshold: float = 0.08) -> FloatArray:
     """Cut the volume to the box of what is brighter than `threshold`, plus a margin in voxels."""
     inside = ndimage.binary_opening(volume > threshold, iterations=2)

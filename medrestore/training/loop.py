@@ -99,13 +99,15 @@ class Trainer:
         self.optimisers = make_optimisers(self.network, self.options.rate)
         self.weights = LevelWeights()
         self.step = 0
+        self.origin: str | None = None
 
     def start_from(self, weights: dict[str, Tensor], model: str) -> None:
-        """Begin with the weights of a trained model rather than with random ones.
+        """Begin with the weights of a trained model rather than with random ones; its card will say so.
 
         Raises:
             ModelError: They are those of another network.
         """
+        self.origin = model
         try:
             for network in (self.network, self.average):
                 network.adopt(weights)  # type: ignore[operator]
@@ -119,6 +121,7 @@ class Trainer:
         """Everything needed to go on as if there had been no break."""
         return {
             "step": self.step,
+            "origin": self.origin,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
@@ -128,6 +131,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.step = state["step"]
+        self.origin = state.get("origin", self.origin)  # that of this call has no effect any more
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):

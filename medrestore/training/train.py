@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medrestore.engine import RestoreOptions
 from medrestore.engine.model import find_model
 from medrestore.errors import ConfigError, ModelError
+from medrestore.physics.slices import DETAILS
 from medrestore.plugin import Intensity, LoadContext, ModelSpec
 from medrestore.training import corpus
 from medrestore.training.config import TrainConfig
@@ -25,7 +26,7 @@ from medrestore.training.loop import Progress, Trainer, run
 from medrestore.training.patches import PatchSampler
 from medrestore.training.place import Place
 from medrestore.training.validate import make_cases, make_ct_cases, validator
-from medrestore.types import FloatArray, Modality
+from medrestore.types import FloatArray, Modality, Task
 
 
 def train(
@@ -53,11 +54,12 @@ def train(
         The declaration of the exported model.
 
     Raises:
-        ConfigError: The configuration finds no data, describes no model, or has patches of a size that the
-            network cannot halve as often as it does.
+        ConfigError: The configuration finds no data, describes no model or one that is not what is trained,
+            or has patches of a size that the network cannot halve as often as it does.
         ModelError: There is no model `init`, or it is of another network.
         InputError: A scan cannot be read.
     """
+    check_model_table(config)
     intensity = Intensity(config.model.get("intensity", Intensity.P99))
     loop = config.loop
     trainer = Trainer(config, device)
@@ -71,16 +73,41 @@ def train(
         cases = make_ct_cases(scans) if loop.validate_steps else []
     else:
         cases = make_cases(scans, intensity, config.slices)
-    origin = None
     if init is not None:
         origin, weights = weights_of(init)
-        trainer.start_from(weights, init)
+        trainer.start_from(weights, origin)
     with TemporaryDirectory() as rehearsal:  # a fault in the [model] table is found now, not after hours
-        export_model(trainer.average, config, TrainingFacts(0, data.files, None, origin), Path(rehearsal))
+        facts = TrainingFacts(0, data.files, None, trainer.origin)
+        export_model(trainer.average, config, facts, Path(rehearsal))
     run(trainer, sampler, work, validator(cases, trainer.bfloat16) if cases else None, progress)
     plot_log(work / "log.csv", work / "loss.png")
-    facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"), origin)
+    facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"), trainer.origin)
     return export_model(trainer.average, config, facts, work / "model")
+
+
+def check_model_table(config: TrainConfig) -> None:
+    """Refuse a configuration whose model would be told something else than it was trained on.
+
+    Raises:
+        ConfigError: Units, task or conditions contradict what is trained.
+    """
+    intensity = config.model.get("intensity", Intensity.P99)
+    task, expected = config.model.get("task"), Task.DENOISE if config.slices is None else Task.SUPERRES
+    details = config.network.options.get("details", 0)
+    if config.ct is not None and config.slices is not None:
+        raise ConfigError("[ct] and [slices] are both there; a model is trained for one of them")
+    if config.ct is not None and intensity != Intensity.ATTENUATION:
+        raise ConfigError(f"model.intensity is {str(intensity)!r} with [ct]; expected 'attenuation'")
+    if intensity == Intensity.RAW:
+        raise ConfigError("model.intensity is 'raw', and noise is told in fractions; expected 'p99'")
+    if task is not None and task != expected:
+        having = "without" if config.slices is None else "with"
+        raise ConfigError(f"model.task is {task!r} {having} [slices]; expected {str(expected)!r}")
+    if bool(details) != (config.slices is not None) or details not in {0, DETAILS}:
+        wanted = 0 if config.slices is None else DETAILS
+        raise ConfigError(
+            f"network.options.details is {details}; expected {wanted}, the conditions of slices"
+        )
 
 
 def prepare(

@@ -66,7 +66,8 @@ def make_cases(paths: list[Path], intensity: Intensity, slices: SliceOptions | N
         array = read(path).array
         clean = np.maximum(trim_air(model_units(intensity, array).to_model(array)), 0)
         if slices is not None:
-            cases += [Case(path.name, clean, in_boxcar_slices(clean, factor)) for factor in FACTORS]
+            factors = [factor for factor in FACTORS if 2 * factor <= clean.shape[2]]
+            cases += [Case(path.name, clean, in_boxcar_slices(clean, factor)) for factor in factors]
             continue
         for level in LEVELS:
             rng = np.random.default_rng((number, round(level * 1000)))
@@ -123,7 +124,7 @@ def psnr_of(network: nn.Module, case: Case, bfloat16: bool) -> float:
 
     Inside the head, of the range of the clean scan; in CT, of the range of a window and what is within it.
     """
-    device = next(network.parameters()).device.type
+    device = next(network.parameters()).device
     denoiser = TwoMeasurementDenoiser(network, torch.bfloat16 if bfloat16 else None)
     tiled = TiledDenoiser(denoiser, TILE, network.halo, network.multiple, device)  # type: ignore[arg-type]
     made = case.degraded
