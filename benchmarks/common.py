@@ -20,6 +20,7 @@ import numpy as np
 import medrestore
 from medrestore.engine import RestoreOptions
 from medrestore.engine.calibration import calibration
+from medrestore.engine.model import find_model
 from medrestore.geometry import Geometry
 from medrestore.metrics import head_mask, psnr, reference_range, ssim_map
 from medrestore.provenance import sha256_file
@@ -153,6 +154,13 @@ def score(image: np.ndarray, truth: Truth) -> dict[str, float]:
         "psnr_all": psnr(image, truth.voxels, data_range=truth.data_range),
         "ssim_all": float(np.mean(similarity, dtype=np.float64)),
     }
+
+
+def weights(model: str, modality: str, *tasks: str) -> dict[str, str]:
+    """SHA-256 of the weights that are measured, by the name of the model: a page is of them alone."""
+    wishes = [RestoreOptions(model=model or None, task=Task(task)) for task in tasks]
+    refs = [find_model(wish, Modality(modality))[0] for wish in wishes]
+    return {ref.name: ref.sha256 or "" for ref in refs}
 
 
 def describe_machine(packages: set[str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import ct_tables
 import numpy as np
-from common import UNSEEN, computed_body, middle_box
+from common import UNSEEN, computed_body, describe_machine, middle_box, weights
 from ct_methods import METHODS, Scan
 from pictures import Row, side_by_side
 from scipy import ndimage
@@ -44,6 +44,7 @@ BODY = -500.0
 BORDER = 5  # voxels at the border that have no SSIM
 NPS_SIDE = 16  # pixels of the squares in which the spectrum is measured
 FULL = 12.0  # HU: noise of computed anatomy at full dose
+PACKAGES = {"medrestore", "bm4d", "dipy", "scikit-image"}
 WHITE = 60.0  # HU: the error that is white in the picture
 
 
@@ -257,10 +258,15 @@ def main(argv: list[str] | None = None) -> None:
     command = shlex.join(["python", "benchmarks/ct.py", *names])
     stem = "ct-quick" if args.quick else "ct"
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / f"{stem}.json").write_text(json.dumps({"command": command, "runs": runs}, indent=1) + "\n")
+    setup = {
+        "command": command,
+        "weights": weights(args.model, "CT", "denoise"),
+        **describe_machine(PACKAGES),
+    }
+    (args.out / f"{stem}.json").write_text(json.dumps({"setup": setup, "runs": runs}, indent=1) + "\n")
     ct_tables.plot(runs, args.out / f"{stem}.png")
     side_by_side(rows, args.out / f"{stem}-slices.png")
-    (args.out / f"{stem}.md").write_text(ct_tables.markdown(command, truths, runs, stem))
+    (args.out / f"{stem}.md").write_text(ct_tables.markdown(setup, truths, runs, stem))
 
 
 if __name__ == "__main__":

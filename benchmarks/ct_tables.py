@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,20 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from tables import made
 
 Run = dict[str, Any]
 
 
-def markdown(command: str, truths: list[Any], runs: list[Run], stem: str) -> str:
+def markdown(setup: dict[str, Any], truths: list[Any], runs: list[Run], stem: str) -> str:
     """The whole page."""
     lines = [
         "# Low-dose CT: medrestore beside other filters",
         "",
-        f"Made by `{command}` on {datetime.now(UTC).date().isoformat()}; raw numbers are in the JSON file",
-        "beside it. Noise: Poisson and electronic noise of parallel projections through filtered back",
+        made(setup),
+        f"Machine: {setup['cpu']}, {setup['cores']} cores, threads: {setup['threads']}.",
+        "",
+        "Noise: Poisson and electronic noise of parallel projections through filtered back",
         "projection (`medrestore.physics.ct`), independent from slice to slice. PSNR and SSIM: voxels inside",
         "the body, clipped to -160 to 240 HU, data range 400 HU. Bias: mean of result minus truth. Left:",
         "standard deviation of result minus truth in soft tissue. Frequency: mean of the noise power in soft",

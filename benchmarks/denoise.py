@@ -29,6 +29,7 @@ from common import (
     load_truth,
     run_method,
     score,
+    weights,
 )
 from methods import METHODS
 from pictures import row_of, side_by_side
@@ -121,7 +122,7 @@ def keep(old: dict[str, Any], report: dict[str, Any]) -> None:
     Scores are those of the filters, whatever the machine; times are not, so each row says where it was made.
 
     Raises:
-        ValueError: The earlier report is of other volumes or other noise.
+        ValueError: The earlier report is of other volumes, other noise or, for medrestore, other weights.
     """
     new = report["setup"]
     for key in ("noise", "seed", "gains", "volumes"):
@@ -129,6 +130,9 @@ def keep(old: dict[str, Any], report: dict[str, Any]) -> None:
             raise ValueError(f"--keep: the earlier report has other {key}: {old['setup'][key]}")
     levels = {run["level"] for run in report["runs"]}
     where = f"{old['setup']['date']}, {old['setup']['cpu']}"
+    ours = {run["method"] for run in old["runs"] if run["method"].startswith("ours")} - set(new["methods"])
+    if ours and old["setup"].get("weights") != new["weights"]:
+        raise ValueError(f"--keep: {', '.join(sorted(ours))} of the earlier report are of other weights")
     runs = [run for run in old["runs"] if run["method"] not in new["methods"] and run["level"] in levels]
     report["runs"] += [{"kept": where} | run for run in runs]
     kept = {run["method"] for run in runs}
@@ -180,6 +184,7 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
             {**truth.describe(), "name": titled(truth.name, kind)} for truth in truths for kind in args.gain
         ],
         "methods": {name: {k: v for k, v in asdict(m).items() if k != "load"} for name, m in chosen.items()},
+        "weights": weights(args.model, "MR", "denoise"),
         **describe_machine({m.package for m in chosen.values()}),
     }
 

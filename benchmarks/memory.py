@@ -18,7 +18,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from common import DOCS, describe_machine
+from common import DOCS, describe_machine, weights
+from tables import made
 
 from medrestore import Modality, RestoreOptions, read, restore, write
 from medrestore.engine import calibration, load_model
@@ -117,7 +118,7 @@ def page(report: dict[str, Any]) -> str:
     setup = report["setup"]
     return f"""# Memory and time by the size of the scan
 
-Made by `{setup["command"]}` on {setup["date"]}; raw numbers are in the JSON file beside it.
+{made(setup)}
 A synthetic CT, one evaluation, `--max-memory {setup["limit"]}`;
 {setup["cpu"]}, {setup["cores"]} cores, threads: {setup["threads"]}.
 Memory is the highest resident set of a process that reads, restores and writes one scan. Processor time is
@@ -140,7 +141,12 @@ def main() -> None:
         print(json.dumps(run(args.child, args.model, args.limit)))
         return
     command = f"python benchmarks/memory.py --sizes {args.sizes} --limit {args.limit}"
-    setup = {"command": command, "limit": args.limit, **describe_machine({"nibabel"})}
+    setup = {
+        "command": command,
+        "limit": args.limit,
+        "weights": weights(args.model, "CT", "denoise"),
+        **describe_machine({"nibabel"}),
+    }
     report: dict[str, Any] = {"setup": setup, "runs": []}
     for size in map(int, args.sizes.split(",")):
         with tempfile.TemporaryDirectory() as folder:

@@ -33,6 +33,7 @@ from common import (
     report_stem,
     run_method,
     score,
+    weights,
 )
 from pictures import row_of, side_by_side
 from superres_methods import METHODS, Scan
@@ -165,6 +166,7 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
         "pictured": args.pictured,
         "volumes": [truth.describe() for truth in truths],
         "methods": {name: {k: v for k, v in asdict(m).items() if k != "load"} for name, m in chosen.items()},
+        "weights": weights(args.model, args.modality, "superres"),
         **describe_machine({m.package for m in chosen.values()}),
     }
 
@@ -210,7 +212,7 @@ def main(argv: list[str] | None = None) -> None:
         pictures.append(row_of(truth, images, "ijk".index(args.axis), WHITE))
     report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
-    stem = report_stem("superres", args)
+    stem = report_stem("superres" if args.axis == "k" else f"superres-{args.axis}", args)
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     superres_tables.plot(report, args.out / f"{stem}.png")
     side_by_side(pictures, args.out / f"{stem}-slices.png")

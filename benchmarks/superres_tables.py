@@ -9,7 +9,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
-from tables import settings, times, volume_line
+from tables import made, settings, times, volume_line
 
 Run = dict[str, Any]
 
@@ -19,7 +19,7 @@ def markdown(report: dict[str, Any], stem: str) -> str:
     setup, runs = report["setup"], report["runs"]
     parts = [
         "# Super-resolution: medrestore beside other methods",
-        f"Made by `{setup['command']}` on {setup['date']}; raw numbers are in the JSON file beside it.",
+        made(setup),
         _setup(setup),
         f"![PSNR and SSIM by case, and time by method]({stem}.png)",
         f"![The middle of a coronal plane, truth and results]({stem}-slices.png)",

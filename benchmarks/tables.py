@@ -18,7 +18,7 @@ def markdown(report: dict[str, Any], stem: str) -> str:
     setup, runs = report["setup"], report["runs"]
     parts = [
         "# Denoising: medrestore beside other filters",
-        f"Made by `{setup['command']}` on {setup['date']}; raw numbers are in the JSON file beside it.",
+        made(setup),
         _setup(setup),
         f"![PSNR and SSIM by noise level, and time by filter]({stem}.png)",
         f"![The middle of a plane, truth and results]({stem}-slices.png)",
@@ -39,6 +39,13 @@ def markdown(report: dict[str, Any], stem: str) -> str:
         lines = [f"- {r['title']}, {r['volume']}, {r['level']:g} %: {r['error']}" for r in failed]
         parts += ["## Not measured", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
+
+
+def made(setup: dict[str, Any]) -> str:
+    """How a page came about, with which weights."""
+    digests = setup.get("weights", {}).items()
+    of = "".join(f", weights `{digest[:16]}` of {name}" for name, digest in digests)
+    return f"Made by `{setup['command']}` on {setup['date']}{of}; raw numbers are in the JSON file beside it."
 
 
 def _setup(setup: dict[str, Any]) -> str:

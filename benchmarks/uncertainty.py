@@ -33,6 +33,7 @@ from common import (
     load_truth,
     middle,
     report_stem,
+    weights,
 )
 from ct import FULL, low_dose
 from ct import Truth as Scan
@@ -235,6 +236,7 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
         "cases": CASES[args.modality],
         "modality": args.modality,
         "volumes": [truth.describe() for truth in truths],
+        "weights": weights(args.model, args.modality, *args.tasks),
         **describe_machine({"medrestore"}),
     }
 

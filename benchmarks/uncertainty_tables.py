@@ -10,7 +10,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from tables import volume_line
+from tables import made, volume_line
 
 Run = dict[str, Any]
 
@@ -20,7 +20,7 @@ def markdown(report: dict[str, Any], picture: str) -> str:
     setup, runs = report["setup"], report["runs"]
     parts = [
         "# Posterior samples: their spread, and the price of sharpness",
-        f"Made by `{setup['command']}` on {setup['date']}; raw numbers are in the JSON file beside it.",
+        made(setup),
         _setup(setup),
         f"![Perception and distortion, calibration, and slices]({picture})",
         "## Spread",

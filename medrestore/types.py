@@ -21,6 +21,20 @@ RealArray = npt.NDArray[Any]
 """Any real (boolean, integer or floating) array; `Volume` checks that it is real."""
 
 
+AIR_HU = -1000.0
+"""Air in CT."""
+
+LEAST_HU = -1024.0
+"""The least that scanners store of what they measure."""
+
+UNMEASURED_HU = -1800.0
+"""CT below this was not measured: nothing attenuates less than vacuum, and the noise of air is weaker.
+
+Scanners store -2000, -3024 or -8192 HU outside the reconstruction circle. Not every image says so by its
+padding value, and lossy compression leaves such values near to it.
+"""
+
+
 class Modality(StrEnum):
     """What kind of scanner the values come from; decides the units and the default model."""
 

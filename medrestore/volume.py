@@ -80,6 +80,10 @@ class Volume:
     def with_array(self, array: RealArray, step: Step) -> Volume:
         """Return the same scan with other voxels on the same grid, and `step` added to its history.
 
+        Args:
+            array: (X, Y, Z) voxels in the units of the scan.
+            step: What was done.
+
         Raises:
             InputError: The array is not real and finite, or its shape is not the grid's.
         """

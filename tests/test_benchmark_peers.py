@@ -46,6 +46,7 @@ def test_every_peer_says_how_it_is_set():
 
 def report(methods: list[str], **changes: object) -> dict:
     setup = {"noise": "rician", "seed": 0, "gains": {}, "volumes": [{"name": "a"}], "packages": {}}
+    setup["weights"] = {"medrestore/mr-denoise": "1"}
     setup |= {"date": "2026-01-01", "cpu": "one", "methods": {m: {"title": m} for m in methods}}
     runs = [
         {"method": m, "title": m, "level": level, "psnr_head": 30.0, "ssim_head": 0.9, "psnr_all": 31.0}
@@ -71,6 +72,13 @@ def test_rows_of_an_earlier_page_are_kept_and_marked():
     assert list(new["setup"]["methods"]) == ["noisy", "ours-auto", "nlm", "bm4d"]
     assert tables._row(new["runs"][3], None).count("1.5\\*") == 1
     assert "*" not in tables._row(new["runs"][2], None)
+
+
+def test_rows_of_other_weights_are_not_kept():
+    old, other = report(["bm4d", "ours-8"]), {"medrestore/mr-denoise": "2"}
+    with pytest.raises(ValueError, match="ours-8 of the earlier report are of other weights"):
+        denoise.keep(old, report(["nlm"], weights=other))
+    denoise.keep(old, report(["ours-8"], weights=other))
 
 
 def test_rows_of_another_noise_are_not_kept():

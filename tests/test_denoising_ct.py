@@ -9,7 +9,7 @@ from tiny import SUPERRES, model_folder, phantom
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine import load_model
 from medrestore.engine.consistency import residual_evidence
-from medrestore.engine.slice_plan import network_shape, slice_axis
+from medrestore.engine.slice_plan import ct_slice_axis, network_shape
 from medrestore.geometry import Geometry
 
 SPACING = (1.0, 1.0, 4.0)
@@ -60,7 +60,7 @@ def test_the_noise_is_read_within_the_slices(options):
 def test_the_slice_axis(spacing, order, axis):
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, order] * spacing
-    assert slice_axis(Geometry((9, 9, 9), affine)) == axis
+    assert ct_slice_axis(Geometry((9, 9, 9), affine)) == axis
 
 
 def test_memory_is_foreseen_for_what_the_network_is_given(options):

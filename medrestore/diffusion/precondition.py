@@ -35,7 +35,11 @@ LEVEL_RANGE = (1e-4, 1e4)
 def combine(x: Tensor, sigma: Tensor, image: Tensor, sigma_image: Tensor) -> tuple[Tensor, Tensor]:
     """Return the precision-weighted mean m of two measurements and its standard deviation k.
 
-    Either level may be infinite, not both. Levels broadcast against the images.
+    Args:
+        x: State, (B, 1, X, Y, Z) in model units.
+        sigma: Its level, likewise, of a shape that broadcasts against it.
+        image: Scan, as `x`.
+        sigma_image: Its level, as `sigma`; either may be infinite, not both.
     """
     weight = 1 / (1 + (sigma_image / sigma) ** 2)
     return torch.lerp(x, image, weight), (sigma**-2 + sigma_image**-2) ** -0.5

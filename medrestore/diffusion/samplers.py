@@ -23,9 +23,9 @@ class SamplerStep:
 
     Attributes:
         index: Number of the step, from 0.
-        sigma: Level before the step.
-        state: The state after the step.
-        estimate: The clean volume as estimated from the state before the step.
+        sigma: Level before the step, in model units.
+        state: The state after the step, (B, 1, X, Y, Z) in model units.
+        estimate: The clean volume as estimated from the state before the step; likewise.
     """
 
     index: int
@@ -38,7 +38,12 @@ OnStep = Callable[[SamplerStep], None]
 
 
 def one_step_mean(denoise: Denoise, x: Tensor) -> Tensor:
-    """Return the posterior mean given the scan: one evaluation at an infinite level, which ignores `x`."""
+    """Return the posterior mean given the scan: one evaluation at an infinite level, which ignores `x`.
+
+    Args:
+        denoise: Expected clean volume given a state and its level.
+        x: Any state, (B, 1, X, Y, Z) in model units.
+    """
     return denoise(x, math.inf)
 
 
@@ -47,8 +52,8 @@ def euler(denoise: Denoise, x: Tensor, levels: Sequence[float], on_step: OnStep 
 
     Args:
         denoise: Expected clean volume given a state and its level.
-        x: State at the first level.
-        levels: Falling levels; the last may be zero.
+        x: State at the first level, (B, 1, X, Y, Z) in model units.
+        levels: Falling standard deviations in model units; the last may be zero.
         on_step: Called after every step.
     """
     for index, (sigma, lower) in enumerate(zip(levels[:-1], levels[1:], strict=True)):
@@ -89,8 +94,8 @@ def stochastic(
 
     Args:
         denoise: Expected clean volume given a state and its level.
-        x: State at the first level.
-        levels: Falling levels; the last may be zero.
+        x: State at the first level, (B, 1, X, Y, Z) in model units.
+        levels: Falling standard deviations in model units; the last may be zero.
         draw: Unit noise of the shape of `x` for a step number.
         on_step: Called after every step.
     """

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from medrestore.diffusion import Condition
-from medrestore.engine.intensity import PADDING, model_units, padding_in
+from medrestore.engine.intensity import model_units, padding_in
 from medrestore.engine.measurement import Measurement, is_magnitude
 from medrestore.engine.noise import NoiseLevel, noise_level
 from medrestore.engine.noise_map import NoiseMap, estimate_noise_map
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.posterior import START, STEEPEST
-from medrestore.engine.slice_plan import slice_axis
+from medrestore.engine.slice_plan import ct_slice_axis
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import Step
-from medrestore.types import BoolArray, FloatArray, Modality, RealArray
+from medrestore.types import UNMEASURED_HU, BoolArray, FloatArray, Modality, RealArray
 from medrestore.volume import Volume
 
 LEAST_NOISE = 1e-4
@@ -86,9 +86,9 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
         options: `noise` and `noise_map`.
     """
     units = model_units(spec.intensity, scan.array)
-    across = slice_axis(scan.geometry) if spec.intensity is Intensity.ATTENUATION else 2
+    across = ct_slice_axis(scan.geometry) if spec.intensity is Intensity.ATTENUATION else 2
     voxels = np.moveaxis(scan.array, across, -1)
-    noise = noise_level(voxels, options.noise, units.reference, spec.intensity, units.zero)
+    noise = noise_level(voxels, options.noise, units.reference, spec.intensity)
     # Weaker noise than the model was made for cannot be told from fine anatomy, let alone its variation.
     varying = noise_map(scan, spec, options) if noise.fraction >= spec.noise[0] else None
     gain = None
@@ -106,7 +106,9 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     if padding is not None:
         image[padding] = 0
         count = np.count_nonzero(padding)
-        warnings += (f"{count} voxels below {PADDING:.0f} HU were not measured and are left as they are",)
+        warnings += (
+            f"{count} voxels below {UNMEASURED_HU:.0f} HU were not measured and are left as they are",
+        )
     return NoisyVoxels(
         scan=scan,
         units=units,

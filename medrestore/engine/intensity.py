@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrestore.plugin import Intensity
-from medrestore.types import BoolArray, FloatArray, RealArray
-
-PADDING = -1800.0
-"""CT below this many HU was not measured: the noise of air does not reach so far."""
+from medrestore.types import UNMEASURED_HU, BoolArray, FloatArray, RealArray
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,6 @@ def padding_in(array: RealArray, intensity: Intensity) -> BoolArray | None:
         array: (X, Y, Z) voxels.
         intensity: What the model was made for; in units of attenuation, the scan is one of CT.
     """
-    if intensity is not Intensity.ATTENUATION or array.min() >= PADDING:
+    if intensity is not Intensity.ATTENUATION or array.min() >= UNMEASURED_HU:
         return None
-    return np.asarray(array < PADDING)
+    return np.asarray(array < UNMEASURED_HU)

@@ -8,7 +8,7 @@ import numpy as np
 import pywt
 
 from medrestore.engine.intensity import bright_level
-from medrestore.engine.noise_ct import AIR, estimate_ct_noise, sampled
+from medrestore.engine.noise_ct import estimate_ct_noise
 from medrestore.errors import ConfigError
 from medrestore.plugin import Intensity
 from medrestore.types import RealArray
@@ -59,23 +59,21 @@ def noise_level(
     wish: float | str,
     percentile: float,
     intensity: Intensity = Intensity.P99,
-    air: float = 0.0,
 ) -> NoiseLevel:
     """Find the noise level that a scan is to be restored with.
 
     Args:
-        array: (X, Y, Z) voxels.
+        array: (X, Y, Z) voxels; of CT in HU, slices along the last axis.
         wish: A number in the units of the voxels, a percentage of `percentile`, or ``"auto"``.
         percentile: The 99th percentile of the scan; in CT, the attenuation of water.
         intensity: Units of the model; those of attenuation say that the scan is one of CT.
-        air: In CT, the voxel value of air.
 
     Raises:
         ConfigError: The wish is neither.
     """
     given = parse_noise(wish)
     if given is None and intensity is Intensity.ATTENUATION:
-        sigma = estimate_ct_noise(sampled(array) - air + np.float32(AIR))
+        sigma = estimate_ct_noise(array)
         return NoiseLevel(sigma, sigma / percentile, "local deviation in soft tissue")
     if given is None:
         sigma = estimate_noise(array)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from medrestore.types import BoolArray, FloatArray, RealArray
+from medrestore.types import AIR_HU, LEAST_HU, BoolArray, FloatArray, RealArray
 
 WINDOW = 7
 """Side in pixels of the windows, in the plane of the slice."""
@@ -31,15 +31,14 @@ LEAST = 0.01
 MAX_SLICES = 24
 """Slices that are looked at, evenly spread."""
 
-AIR = -1000.0
-PADDED = -1023.0
+PADDED = LEAST_HU + 1
 """Below this, a voxel is padding or clipped: it has no noise to read."""
 
 
 def without_padding(array: RealArray) -> FloatArray:
     """Return CT voxels in HU with what no scanner measures, below -1024, replaced by air."""
     voxels = np.array(array, dtype=np.float32)
-    voxels[voxels < AIR - 24] = AIR
+    voxels[voxels < LEAST_HU] = AIR_HU
     return voxels
 
 
@@ -61,7 +60,7 @@ def estimate_ct_noise(array: RealArray) -> float:
     voxels, present = without_padding(looked_at), looked_at > PADDED
     deviation = local_deviation(voxels)
     measured = ndimage.minimum_filter(present, (WINDOW, WINDOW, 1))
-    for chosen in (soft_tissue(voxels), voxels > AIR / 2, measured):
+    for chosen in (soft_tissue(voxels), voxels > AIR_HU / 2, measured):
         windows = deviation[chosen & measured]
         if windows.size >= FEWEST:
             # Where edges are the rule, as in a small or coarse scan, the calmest windows are what there is.

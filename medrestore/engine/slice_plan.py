@@ -1,4 +1,4 @@
-"""From a stack of thick slices to the grid on which they are resolved."""
+"""The axis across the slices of a scan, and the grid on which thick slices are resolved."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def plan_slices(scan: Volume, options: RestoreOptions) -> SlicePlan:
         GeometryError: There is one slice only, or the slices are as close as the voxels asked for.
         ConfigError: The axis cannot be told, or the thickness is no slice's.
     """
-    axis = _slice_axis(scan.geometry, options)
+    axis = _resolved_axis(scan.geometry, options)
     spacing = scan.spacing[axis]
     wish = parse_spacing(options.spacing)
     target = float(np.mean(np.delete(scan.spacing, axis))) if wish is None else wish
@@ -120,15 +120,15 @@ def network_shape(
 ) -> tuple[int, int, int]:
     """Return the shape of what a network is given: that of the grid, slices last where a model tells them."""
     if spec.task is Task.SUPERRES:
-        axis = _slice_axis(scan, options)
+        axis = _resolved_axis(scan, options)
     else:
-        axis = slice_axis(grid) if spec.intensity is Intensity.ATTENUATION else 2
+        axis = ct_slice_axis(grid) if spec.intensity is Intensity.ATTENUATION else 2
     shape = [*grid.shape]
     shape.append(shape.pop(axis))
     return shape[0], shape[1], shape[2]
 
 
-def slice_axis(geometry: Geometry) -> int:
+def ct_slice_axis(geometry: Geometry) -> int:
     """Return the array axis across the slices of a CT scan, whose noise is another along it than within them.
 
     It is that of the widest voxels or, where no axis has clearly wider ones, the one nearest to the axis of
@@ -158,7 +158,7 @@ def target_grid(scan: Volume, task: Task, options: RestoreOptions) -> Geometry:
     return scan.geometry
 
 
-def _slice_axis(scan: Geometry, options: RestoreOptions) -> int:
+def _resolved_axis(scan: Geometry, options: RestoreOptions) -> int:
     if options.slice_axis is not None:
         return AXES.index(options.slice_axis)
     order = np.argsort(scan.spacing)[::-1]

@@ -11,16 +11,15 @@ from torch import Tensor
 
 from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.ensemble import SLICE_VIEWS, View
-from medrestore.engine.intensity import PADDING, model_units, padding_in
+from medrestore.engine.intensity import model_units, padding_in
 from medrestore.engine.measurement import Measurement, is_magnitude
 from medrestore.engine.noise import NoiseLevel, noise_level
-from medrestore.engine.noise_ct import AIR
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.slice_plan import SlicePlan, plan_slices
 from medrestore.physics.slices import SliceStack, upsample
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON, Step
-from medrestore.types import FloatArray, RealArray
+from medrestore.types import AIR_HU, UNMEASURED_HU, FloatArray, RealArray
 from medrestore.volume import Volume
 
 NOISE_FLOOR = {Intensity.P99: 0.005, Intensity.RAW: 0.005, Intensity.ATTENUATION: 0.003}
@@ -155,15 +154,13 @@ def thick_slices(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     padding = padding_in(scan.array, spec.intensity)
     if padding is not None:
         count = int(np.count_nonzero(padding))
-        warnings = (f"{count} voxels below {PADDING:.0f} HU were not measured and were taken for air",)
-        air = np.where(padding, np.float32(AIR), scan.array)
+        warnings = (f"{count} voxels below {UNMEASURED_HU:.0f} HU were not measured and were taken for air",)
+        air = np.where(padding, np.float32(AIR_HU), scan.array)
         scan = scan.with_array(air, Step("padding:air", {"voxels": count}))
     plan = plan_slices(scan, options)
     stack = plan.to_stack(scan.array)
     units = model_units(spec.intensity, scan.array)
-    noise = _noise(
-        noise_level(stack, options.noise, units.reference, spec.intensity, units.zero), spec.intensity
-    )
+    noise = _noise(noise_level(stack, options.noise, units.reference, spec.intensity), spec.intensity)
     slices = units.to_model(stack)
     told = upsample(slices, plan.stack, noise.sigma / units.one)
     image = torch.from_numpy(told.image)[None, None]

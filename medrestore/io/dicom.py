@@ -18,13 +18,12 @@ from medrestore.io.dicom_policy import ReadPolicy
 from medrestore.io.dicom_traits import ACQUIRED_AT, seconds_of_day
 from medrestore.io.dicom_values import apply_scaling
 from medrestore.provenance import JSON, History, Source, sha256_file
-from medrestore.types import FloatArray, Modality
+from medrestore.types import AIR_HU, FloatArray, Modality
 from medrestore.volume import Volume
 
 __all__ = ["is_dicom", "read_dicom", "read_dicom_series", "reading_notes"]
 
 _MODALITIES = {"MR": Modality.MR, "CT": Modality.CT}
-AIR_HU = -1000.0
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from medrestore.errors import InputError
-from medrestore.types import BoolArray, RealArray
+from medrestore.types import UNMEASURED_HU, BoolArray, RealArray
 
 Get = Callable[[Any], Any]
 """Looks an attribute of a slice up, by keyword or tag; None where there is none."""
@@ -20,13 +20,6 @@ Values = Literal["rescaled", "philips", "real-world"]
 PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE = 0x20050010, 0x2005100D, 0x2005100E
 HOUNSFIELD = ("", "HU", "US")
 """Rescale types of CT in HU; "US" is DICOM's word for unspecified."""
-
-LEAST_HU = -1800.0
-"""Less than this is no attenuation, as nothing attenuates less than vacuum (-1000) and noise is weaker.
-
-Scanners store -2000, -3024 or -8192 HU outside the reconstruction circle. Not every image says so by its
-padding value, and lossy compression leaves such values near to it.
-"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ def read_scaling(get: Get, where: str) -> Scaling:
         if kind not in HOUNSFIELD:
             raise InputError(f"{where}: a CT image with rescale type {kind}; its values are not in HU")
     rescale = _linear(1.0 if slope is None else slope, 0.0 if inter is None else inter, kind, where)
-    least = LEAST_HU if get("Modality") == "CT" else None
+    least = UNMEASURED_HU if get("Modality") == "CT" else None
     return Scaling(
         rescale, table, _padding(get), least, _philips(get, rescale, where), _real_world(get, where)
     )

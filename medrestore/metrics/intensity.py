@@ -8,10 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medrestore.metrics.checks import check_mask, check_pair, check_range
-from medrestore.types import BoolArray, Modality, RealArray
-
-LEAST_HU = -1024
-"""What scanners store for the least they measure."""
+from medrestore.types import LEAST_HU, BoolArray, Modality, RealArray
 
 
 def mae(image: npt.ArrayLike, reference: npt.ArrayLike, *, mask: npt.ArrayLike | None = None) -> float:
@@ -74,7 +71,7 @@ def _difference(image: npt.ArrayLike, reference: npt.ArrayLike, mask: npt.ArrayL
 
 
 def measured(reference: RealArray, modality: Modality) -> RealArray:
-    """Return a reference whose padding is air: what no scanner measures is neither range nor head.
+    """Return a reference without padding: what no scanner measures is neither range nor head.
 
     Args:
         reference: (X, Y, Z), of CT in HU.

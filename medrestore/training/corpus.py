@@ -129,7 +129,7 @@ def without_noise(volume: Volume, options: DataOptions, intensity: Intensity) ->
     if options.denoise_with is None:
         return volume
     units = model_units(intensity, volume.array)
-    noise = noise_level(volume.array, "auto", units.reference, intensity, units.zero)
+    noise = noise_level(volume.array, "auto", units.reference, intensity)
     if noise.fraction < options.denoise_above:
         return volume
     # Forced: a target may be rough where it is noise that is outside what the model was made for.

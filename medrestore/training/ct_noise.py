@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from medrestore.engine.noise_ct import AIR, commonest, local_deviation, soft_tissue
+from medrestore.engine.noise_ct import commonest, local_deviation, soft_tissue
 from medrestore.physics.ct import KERNELS, Beam, Dose, Grid, along_z, low_dose_noise
 from medrestore.training.config import CtOptions
 from medrestore.training.degrade import Degraded
 from medrestore.training.place import Place
-from medrestore.types import FloatArray
+from medrestore.types import AIR_HU, FloatArray
 
 FLOOR = -0.024
 """The least that many scanners store, -1024 HU, in units of the attenuation of water."""
@@ -116,8 +116,8 @@ def unit_noise(
 def tissue_level(noise: FloatArray, scan: FloatArray) -> float:
     """Return the commonest local deviation of (X, Y, Z) noise in the soft tissue of a scan."""
     some = slice(EVERY // 2 if scan.shape[2] > EVERY else 0, None, EVERY)
-    hounsfield = scan[:, :, some] * 1000 + np.float32(AIR)
+    hounsfield = scan[:, :, some] * 1000 + np.float32(AIR_HU)
     deviation = local_deviation(1000 * noise[:, :, some])
     tissue = soft_tissue(hounsfield)
-    chosen = deviation[tissue if tissue.sum() > 100 else hounsfield > AIR / 2]
+    chosen = deviation[tissue if tissue.sum() > 100 else hounsfield > AIR_HU / 2]
     return commonest(chosen if chosen.size else deviation.ravel()) / 1000
