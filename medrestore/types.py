@@ -1,4 +1,4 @@
-"""Enumerations and array aliases that every layer shares."""
+"""Enumerations, array aliases and constants that layers share."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ BoolArray = npt.NDArray[np.bool_]
 RealArray = npt.NDArray[Any]
 """Any real (boolean, integer or floating) array; `Volume` checks that it is real."""
 
+
+SERIES_FILES = "IM*.dcm"
+"""What a folder of a derived DICOM series holds, and all that may be removed from one."""
 
 AIR_HU = -1000.0
 """Air in CT."""

@@ -260,6 +260,10 @@ def test_a_case_that_nobody_wants_any_more_is_ended(bench, cluster):
     settle({begun["pid"]})
     thread.join()
     assert "scheduler of the cluster is gone" in str(failed[0])
+    # The Dask worker is there still, and serves the next batch.
+    (bench.scans / "hang.nii").unlink()
+    entries = bench.run(dask.cluster_workers(cluster.scheduler_address, bench.module, None), "next")
+    assert entries["next"].state is State.DONE
 
 
 def wait_for(happened) -> None:

@@ -83,6 +83,34 @@ def test_cases_that_would_write_the_same_files_are_refused_but_one(tree):
     assert first.refused == "" and f"that of case {first.id}" in second.refused
 
 
+def test_a_series_beside_nifti_gets_a_folder_of_its_own(tree):
+    save(tree / "series" / "T1.nii", np.ones((4, 4, 4), np.float32))
+    cases = [case for case in find_cases(tree).cases if case.source.parts[0] == "series"]
+    (series,) = (case for case in cases if case.kind == "dicom")
+    assert series.output == PurePosixPath("series", series.series)
+    assert not any(case.refused for case in cases)
+
+
+def test_series_of_one_uid_are_numbered_whatever_else_there_is(tmp_path):
+    def size(rows):
+        def change(index, data):
+            data.Rows, data.SOPInstanceUID = rows, f"1.2.9.{rows}.{index}"
+            data.add_new("PixelData", "OW", bytes(2 * rows * data.Columns))
+
+        return change
+
+    for rows in (5, 6):
+        write_series(tmp_path / f"s{rows}", change=size(rows))
+    before = [(case.series, str(case.output), case.id) for case in find_cases(tmp_path).cases]
+
+    def other(index, data):
+        data.SeriesInstanceUID, data.SOPInstanceUID, data.SeriesNumber = "1.2.8", f"1.2.8.{index}", 1
+
+    write_series(tmp_path / "a", change=other)
+    after = [(case.series, str(case.output), case.id) for case in find_cases(tmp_path).cases]
+    assert [case for case in after if case in before] == before
+
+
 def test_a_series_around_another_gets_a_folder_beside_its_result(tmp_path):
     write_series(tmp_path / "study")
 
@@ -338,6 +366,17 @@ def test_processes_of_one_number_take_turns(tmp_path):
         thread.join()
     assert not errors
     assert held == [1, -1] * 4
+
+
+def test_a_file_system_without_hard_links_has_locks_too(tmp_path, monkeypatch):
+    def refuse(*names):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    again, held = hold(tmp_path, "whole"), pytest.raises(OutputError, match=f"process {os.getpid()} on ")
+    with hold(tmp_path, "whole"), held, again:
+        pass
+    assert not list((tmp_path / FOLDER).iterdir())
 
 
 def test_the_lock_of_another_machine_is_respected(tmp_path):

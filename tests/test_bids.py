@@ -217,7 +217,7 @@ def test_results_are_a_valid_derivative(raw, models, tmp_path, monkeypatch, caps
         nib.save(image, raw / "sub-02/anat/sub-02_FLAIR.nii.gz")
     out = tmp_path / "out"
     status, said, heard = CommandLine(monkeypatch, capsys)(
-        *("bids", raw, out, "participant", "--participant-label", "02"),
+        *("bids", raw, out, "participant", "--participant_label=02"),
         *("--task", task, "--model", models[task], "--force", "-q"),
     )
     assert status == 0, heard
@@ -265,7 +265,7 @@ def test_batch_takes_a_data_set_for_one_and_goes_on_past_a_broken_image(
 
 def test_labels_may_follow_one_option(raw, tmp_path, monkeypatch, capsys):
     status, said, heard = CommandLine(monkeypatch, capsys)(
-        *("bids", raw, tmp_path / "out", "participant", "--participant-label", "01", "02"),
+        *("bids", raw, tmp_path / "out", "participant", "--participant_label", "01", "02"),
         *("--session-label", "b", "--dry-run"),
     )
     assert status == 0, heard

@@ -11,17 +11,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import MODEL, CommandLine, noisy, phantom, save
+from tiny import MODEL, NETWORK, CommandLine, noisy, phantom, save
 
 from medrestore.cli import train as train_module
 from medrestore.cli.train import follow
+from medrestore.diffusion import Condition, TwoMeasurementDenoiser
 from medrestore.errors import ConfigError
 from medrestore.plugin import read_model_folder
 from medrestore.training import Progress, corpus, load_config, train
-from medrestore.training.config import DataOptions, LoopOptions
+from medrestore.training.config import DataOptions, LoopOptions, NetworkOptions, TrainConfig
 from medrestore.training.export import GENERATED
-from medrestore.training.loop import LOG_FIELDS, LevelWeights, learning_rate
+from medrestore.training.loop import LOG_FIELDS, LevelWeights, Trainer, learning_rate
 from medrestore.training.optim import Muon, make_optimisers, orthogonalise
+from medrestore.training.patches import Batch
+
+LEVELS = (0.05, 0.1)
 
 CONFIG = """
 [data]
@@ -178,7 +182,7 @@ def test_a_finished_run_is_exported_again_without_a_step(cli, config, tmp_path):
     assert all(torch.equal(first[key], again[key]) for key in first)
 
 
-def test_training_changes_the_weights_and_lowers_the_loss(config, tmp_path):
+def test_training_changes_the_weights(config, tmp_path):
     settings = load_config(config)
     losses = []
     train(settings, tmp_path, tmp_path / "work", progress=lambda at: losses.append(at.loss))
@@ -186,6 +190,61 @@ def test_training_changes_the_weights_and_lowers_the_loss(config, tmp_path):
     assert state["head.weight"].any()  # zero before the first step
     assert all(value.dtype == torch.float16 for value in state.values())
     assert all(math.isfinite(loss) for loss in losses)
+
+
+def trainer(**loop: object) -> Trainer:
+    """A trainer of the tiny network, without data; at first the network predicts zero."""
+    options = LoopOptions(**{"steps": 1, "warmup": 1, "mean": 1.0, "bfloat16": False, **loop})
+    data, network = DataOptions(roots=(".",), scans=()), NetworkOptions(options=NETWORK)
+    return Trainer(TrainConfig(data=data, loop=options, model=MODEL, network=network))
+
+
+def pairs(levels: tuple[float, float], gain: torch.Tensor) -> Batch:
+    """A head at two levels of Gaussian noise."""
+    clean = torch.from_numpy(np.stack([phantom(16, 1.0)] * 2)[:, None])
+    gain, sigma = gain.expand(clean.shape), torch.tensor(levels)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    scan = clean + sigma[:, None, None, None, None] * gain * noise
+    return Batch(clean, scan, gain, sigma, torch.zeros(2, 0))
+
+
+def test_the_loss_on_one_batch_falls_and_its_error_is_that_of_the_denoiser():
+    batch, trained = pairs(LEVELS, torch.ones(1)), trainer(steps=40, rate=1e-2)
+    losses = [trained.train_step(batch)[0] for _ in range(40)]
+    of_noise = ((batch.scan - batch.clean) / batch.sigma[:, None, None, None, None]).square().mean().item()
+    assert losses[0] == pytest.approx(of_noise, rel=1e-5)  # of a network that takes nothing out
+    assert losses[20] < 0.8 * losses[0] and losses[-1] < 0.5 * losses[0]
+    denoiser = TwoMeasurementDenoiser(trained.network)
+    left = []
+    for clean, scan, level in zip(batch.clean[:, None], batch.scan[:, None], LEVELS, strict=True):
+        estimate = denoiser(scan, math.inf, Condition(scan, level))
+        left.append(((estimate - clean) / level).square().mean().item())
+    assert np.mean(left) == pytest.approx(losses[-1], rel=0.02)
+
+
+class Knowing(torch.nn.Module):
+    """Predicts a multiple of what it is to predict: the noise in the mean m of state and scan, over k."""
+
+    def __init__(self, batch: Batch, levels: tuple[float, float], share: float) -> None:
+        super().__init__()
+        self.clean, self.share = batch.clean, share
+        self.k = (levels[0] ** -2 + (levels[1] * batch.gain) ** -2) ** -0.5
+
+    def forward(self, inputs: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+        return self.share * (self.clean - inputs[:, :1]) / self.k
+
+
+@pytest.mark.parametrize("levels", [(math.inf, 0.1), (0.05, 0.1), (0.2, math.inf)])
+@pytest.mark.parametrize(("share", "error"), [(1, 0), (0, 1), (-1, 4), (2, 1)])
+def test_the_error_is_none_for_what_is_to_be_predicted_and_in_units_of_the_noise(levels, share, error):
+    batch = pairs((0.1, 0.1), torch.linspace(0.5, 2, 16)[:, None])
+    asked = trainer()
+    asked.network = Knowing(batch, levels, share)
+    state, scan = (torch.full((2,), level) for level in levels)
+    log_k, found = asked._errors(batch, state, scan, np.random.default_rng(0))
+    torch.testing.assert_close(found, torch.full((2,), float(error)), atol=1e-6, rtol=0.06)
+    k = (levels[0] ** -2 + levels[1] ** -2) ** -0.5
+    torch.testing.assert_close(log_k, torch.full((2,), math.log(k)))
 
 
 def test_the_folder_to_work_in_is_named_after_the_model(cli, config, tmp_path, monkeypatch):

@@ -282,6 +282,16 @@ def test_a_damaged_file_makes_its_series_refused(tmp_path):
         read(tmp_path)
 
 
+def test_an_empty_image_is_seen_where_names_end_in_numbers(tmp_path):
+    series(tmp_path)
+    files = sorted(tmp_path.iterdir())
+    for number, path in enumerate(files):
+        path.rename(tmp_path / f"i77.MRDC.{number}")
+    (tmp_path / f"i77.MRDC.{len(files) - 1}").write_bytes(b"")
+    with pytest.raises(InputError, match="empty, or nothing but zeros"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", bytes(100), bytes(5000)])
 def test_an_image_that_a_broken_copy_left_empty_makes_its_series_refused(tmp_path, content):
     series(tmp_path)

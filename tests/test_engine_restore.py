@@ -12,6 +12,7 @@ from tiny import model_folder, noisy, phantom
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine import Observers, estimate_noise, load_model
 from medrestore.errors import ConfigError, GeometryError, ModelError
+from medrestore.metrics import head_mask, psnr, ssim
 from medrestore.provenance import Source
 from medrestore.volume import UNITS
 
@@ -143,11 +144,22 @@ def test_a_constant_volume_comes_back_as_it_came(model, value, shape):
 
 def test_a_reference_gives_scores_before_and_after(scan, model):
     clean = Volume.from_array(phantom(24), modality=Modality.MR)
-    metrics = restore(scan, RestoreOptions(), model=model, reference=clean).metrics
-    error = np.sqrt(np.mean((scan.array - clean.array) ** 2))
-    assert 0.5 * error < metrics["input"]["rmse"].value < 2 * error
-    assert metrics["result"]["psnr"].value != metrics["input"]["psnr"].value
-    assert "data range" in metrics["result"]["ssim"].definition
+    result = restore(scan, RestoreOptions(), model=model, reference=clean)
+    truth, metrics = clean.array, result.metrics
+    head = head_mask(truth)
+    assert 0.2 < head.mean() < 0.7
+    extent = float(truth.max() - truth.min())
+    for where, image in (("input", scan.array), ("result", result.volume.array)):
+        difference = (image - truth)[head].astype(np.float64)
+        error = np.sqrt(np.mean(difference**2))
+        assert metrics[where]["rmse"].value == pytest.approx(error)
+        assert metrics[where]["mae"].value == pytest.approx(np.abs(difference).mean())
+        assert metrics[where]["psnr"].value == pytest.approx(20 * np.log10(extent / error))
+        structure = ssim(image, truth, data_range=extent, mask=head)
+        assert metrics[where]["ssim"].value == pytest.approx(structure)
+    sigma = LEVEL * float(np.percentile(truth, 99))
+    assert metrics["input"]["rmse"].value == pytest.approx(sigma, rel=0.1)
+    assert f"data range {extent:g}" in metrics["result"]["ssim"].definition
 
 
 @pytest.mark.parametrize("change", [{"affine": np.diag([1, 1, 1.2, 1])}, {"array": phantom(25)}])
@@ -194,6 +206,20 @@ def test_another_voxel_size_is_refused_unless_forced(model):
     with pytest.raises(ModelError, match=r"voxels of 1 x 1 x 5 mm, tiny is for 0\.6 to 1\.5 mm"):
         restore(scan, model=model)
     assert restore(scan, RestoreOptions(force=True), model=model).record.warnings
+
+
+@pytest.mark.parametrize(("size", "taken"), [(0.989, False), (0.991, True), (1.009, True), (1.011, False)])
+def test_a_voxel_size_may_be_one_in_a_hundred_outside(model, size, taken):
+    low, high = model.spec.spacing_mm
+    edge = size * (low if size < 1 else high)
+    for affine in (np.diag([edge, 1, 1, 1]), np.diag([1, 1, edge, 1])):
+        scan = Volume.from_array(noisy(phantom(12), LEVEL), affine, Modality.MR)
+        if taken:
+            warnings = restore(scan, RestoreOptions(noise=0.0), model=model).record.warnings
+            assert not any("voxels of" in warning for warning in warnings)
+        else:
+            with pytest.raises(ModelError, match=r"voxels of .* mm, tiny is for 0\.6 to 1\.5 mm"):
+                restore(scan, RestoreOptions(noise=0.0), model=model)
 
 
 def test_noise_outside_what_the_model_was_made_for_is_said(scan, model):
@@ -253,9 +279,14 @@ def test_a_single_slice_is_restored(model):
     scan = Volume.from_array(noisy(phantom(32)[:, :, 16], LEVEL), np.diag([1, 1, 5, 1]), Modality.MR)
     clean = Volume.from_array(phantom(32)[:, :, 16], np.diag([1, 1, 5, 1]), Modality.MR)
     result = restore(scan, RestoreOptions(samples=2, **SAMPLING), model=model, reference=clean)
+    sigma = result.record.noise["sigma"]
+    assert 0.05 * sigma < np.abs(result.volume.array - scan.array).mean() < 3 * sigma
     assert result.volume.shape == result.std.shape == (32, 32, 1)
     assert result.record.noise["fraction"] == pytest.approx(LEVEL, rel=0.25)
-    assert result.metrics["result"]["psnr"].value > 10
+    truth = clean.array
+    asked = {"data_range": float(truth.max() - truth.min()), "mask": head_mask(truth)}
+    for where, image in (("input", scan.array), ("result", result.volume.array)):
+        assert result.metrics[where]["psnr"].value == pytest.approx(psnr(image, truth, **asked))
     assert "single slices" in result.metrics["result"]["ssim"].reason
 
 

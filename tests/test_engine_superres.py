@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
 from tiny import SUPERRES, model_folder, noisy, phantom
 
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine import Observers, load_model
-from medrestore.engine.slice_plan import plan_slices
+from medrestore.engine.checks import check_scan
+from medrestore.engine.slice_plan import plan_slices, target_grid
 from medrestore.errors import ConfigError, GeometryError, ModelError
 from medrestore.geometry import Geometry
+from medrestore.metrics import head_mask, psnr, rmse, ssim
 from medrestore.physics.slices import SliceStack
 from medrestore.provenance import RunRecord, Source
+from medrestore.types import Task
 
 SAMPLING = {"steps": 2, "sampler": "euler"}
 OBLIQUE = np.array(
@@ -93,14 +95,18 @@ def test_the_axis_of_the_slices_does_not_change_the_voxels(model):
 
 
 def test_the_model_changes_what_the_slices_leave_open(model):
-    scan = thick(phantom(24), 4)
-    result = restore(scan, RestoreOptions(noise=0.0), model=model)
-    spline = restore(
-        scan, RestoreOptions(noise=0.0), model=model, reference=Volume.from_array(phantom(24))
-    ).metrics
+    clean = phantom(24)
+    scan, options = thick(clean, 4), RestoreOptions(noise=0.0)
+    result = restore(scan, options, model=model, reference=Volume.from_array(clean))
     assert result.volume.array.min() >= 0
-    assert spline["input"]["psnr"].value > 15
-    assert spline["input"]["psnr"].value != spline["result"]["psnr"].value
+    plan = plan_slices(scan, options)
+    spline = plan.from_stack(plan.stack.interpolate(np.ascontiguousarray(plan.to_stack(scan.array))))
+    assert 5 < np.abs(result.volume.array - spline).mean() < 50
+    asked = {"data_range": float(clean.max() - clean.min()), "mask": head_mask(clean)}
+    for where, image in (("input", spline), ("result", result.volume.array)):
+        assert result.metrics[where]["psnr"].value == pytest.approx(psnr(image, clean, **asked), abs=1e-3)
+        assert result.metrics[where]["ssim"].value == pytest.approx(ssim(image, clean, **asked), abs=1e-4)
+    assert result.metrics["input"]["psnr"].value == pytest.approx(23.6, abs=0.5)
 
 
 def smooth(points: np.ndarray) -> np.ndarray:
@@ -140,17 +146,24 @@ def test_a_world_point_keeps_its_value(model, affine, spacing, size):
     centre = found.world((np.array(found.shape) - 1) / 2)
     np.testing.assert_allclose(centre, grid.world((np.array(shape) - 1) / 2), atol=1e-9)
     assert 0 <= found.shape[axis] * found.spacing[axis] - shape[axis] * spacing[axis] + 0.1 < 1.3 * 2
-    # At the centres of the slices the result, interpolated, is what was measured there.
-    inside = np.moveaxis(np.indices(shape), 0, -1)[1:-1, 1:-1, 1:-1].reshape(-1, 3)
+    # The result, measured once more in the world at the centres of the slices, is what was measured there.
+    inside = np.moveaxis(np.indices(shape), 0, -1)
     index = (grid.world(inside) - found.origin) @ np.linalg.inv(found.affine[:3, :3]).T
-    spline = plan_slices(scan, options)
-    plain = spline.from_stack(spline.stack.interpolate(np.ascontiguousarray(spline.to_stack(array))))
-    values = ndimage.map_coordinates(plain, index.T, order=3, mode="nearest")
-    np.testing.assert_allclose(values, array[tuple(inside.T)], atol=25)
-    shifted = ndimage.map_coordinates(plain, index.T + np.eye(3)[axis][:, None], order=3, mode="nearest")
-    assert (
-        np.abs(shifted - array[tuple(inside.T)]).mean() > 2 * np.abs(values - array[tuple(inside.T)]).mean()
-    )
+    np.testing.assert_allclose(np.delete(index, axis, -1), np.delete(inside, axis, -1), atol=1e-9)
+    centres = np.moveaxis(index[..., axis], axis, -1)[0, 0]
+    planes, half = np.arange(found.shape[axis]), thickness / found.spacing[axis] / 2
+    upper = np.minimum(centres[:, None] + half, planes + 0.5)
+    weights = np.clip(upper - np.maximum(centres[:, None] - half, planes - 0.5), 0, None) / (2 * half)
+    values, measured = (np.moveaxis(seen, axis, -1) for seen in (result.volume.array, array))
+    np.testing.assert_allclose(values @ weights.T, measured, atol=0.05)
+    assert np.abs(values @ np.roll(weights, 1, axis=1).T - measured).mean() > 2  # one voxel off is seen
+    # And the spline through the slices is the function between them too.
+    plan = plan_slices(scan, options)
+    spline = plan.from_stack(plan.stack.interpolate(np.ascontiguousarray(plan.to_stack(array))))
+    truth = smooth(found.world(np.moveaxis(np.indices(found.shape), 0, -1)))
+    between = (planes > centres[1]) & (planes < centres[-2])
+    left = np.moveaxis(spline - truth, axis, -1)[..., between]
+    assert np.abs(left).max() < 0.5
 
 
 @pytest.mark.parametrize(("size", "planes"), [("1mm", 25), (0.9, 28), ("1.3", 20), ("1.4 mm", 18)])
@@ -223,8 +236,11 @@ def test_noisy_slices_are_not_fitted(model):
     clean = thick(phantom(24), 4)
     sigma = 0.05 * float(np.percentile(clean.array, 99))
     scan = Volume.from_array(noisy(clean.array, 0.05), clean.geometry.affine, Modality.MR)
-    slices = restore(scan, RestoreOptions(noise=sigma), model=model).record.slices
-    assert slices["residual_rms"] > 0.05 * sigma
+    result = restore(scan, RestoreOptions(noise=sigma), model=model)
+    slices, left = result.record.slices, thick(result.volume.array, 4).array - scan.array
+    assert slices["residual_rms"] == pytest.approx(np.sqrt(np.mean(left**2)), rel=1e-4)
+    assert slices["residual_max"] == pytest.approx(np.abs(left).max(), rel=1e-4)
+    assert 0.5 * sigma < slices["residual_rms"] < 1.5 * sigma
     assert slices["residual_rms_of_sigma"] == pytest.approx(slices["residual_rms"] / sigma)
 
 
@@ -253,7 +269,9 @@ def test_a_reference_belongs_on_the_grid_of_the_result(model, folder, monkeypatc
     scan = thick(phantom(24), 4)
     truth = Volume.from_array(phantom(24), modality=Modality.MR)
     result = restore(scan, RestoreOptions(noise=0.0), model=model, reference=truth)
-    assert result.metrics["result"]["ssim"].value > 0
+    assert result.metrics["result"]["rmse"].value == pytest.approx(
+        rmse(result.volume.array, truth.array, mask=head_mask(truth.array))
+    )
     with pytest.raises(
         GeometryError, match=r"another grid: shape \(24, 24, 6\).*the result has \(24, 24, 24"
     ):
@@ -282,6 +300,19 @@ def test_what_cannot_be_resolved_is_refused(model, spacing, options, error, mess
     scan = Volume.from_array(phantom(16), np.diag([*spacing, 1.0]), Modality.MR)
     with pytest.raises(error, match=message):
         restore(scan, RestoreOptions(**options), model=model)
+
+
+@pytest.mark.parametrize(("share", "taken"), [(0.989, False), (0.991, True), (1.009, True), (1.011, False)])
+def test_the_distance_of_slices_and_the_voxel_size_may_be_one_in_a_hundred_outside(model, share, taken):
+    factor, size = (share * ends[share > 1] for ends in (model.spec.factor, model.spec.spacing_mm))
+    for spacing, words in (((1, 1, factor), "slices .* apart"), ((size, size, 3 * size), "voxels of")):
+        scan = Volume.from_array(phantom(12), np.diag([*spacing, 1.0]), Modality.MR)
+        grid = target_grid(scan, Task.SUPERRES, RestoreOptions())
+        if taken:
+            assert check_scan(scan, model.spec, grid, force=False) == ()
+        else:
+            with pytest.raises(ModelError, match=words):
+                check_scan(scan, model.spec, grid, force=False)
 
 
 def test_a_factor_outside_may_be_forced_and_a_single_slice_not(model):

@@ -96,6 +96,17 @@ def test_colour_and_complex_voxels_are_refused(tmp_path, dtype, words):
         read(tmp_path / "in.nii")
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_voxels_of_one_bit_are_refused(tmp_path, suffix):
+    path = tmp_path / "in.nii"
+    save(path, ramp((8, 6, 7), "uint8"))
+    patched(path, 70, "<2h", 1, 1)  # datatype and bits of a voxel
+    content = path.read_bytes()[: 352 + 8 * 6 * 7 // 8]
+    (tmp_path / f"mask{suffix}").write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+    with pytest.raises(InputError, match=r"mask\.nii.*voxels are of one bit \(NIfTI datatype 1\)"):
+        read(tmp_path / f"mask{suffix}")
+
+
 @pytest.mark.parametrize(
     ("offset", "form", "values", "words"),
     [

@@ -189,4 +189,4 @@ def test_an_image_that_is_dropped_leaves_nothing(tmp_path):
 def test_a_result_that_is_no_dicom_file_is_an_error_and_not_the_end(tmp_path):
     (tmp_path / "bad.dcm").write_text("no image")
     somewhere = Destination(host="127.0.0.1", port=1, ae_title="PACS")
-    assert "a result cannot be read" in send(somewhere, [str(tmp_path / "bad.dcm")], "MEDRESTORE")
+    assert "bad.dcm cannot be read" in send(somewhere, [str(tmp_path / "bad.dcm")], "MEDRESTORE")

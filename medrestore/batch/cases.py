@@ -127,7 +127,8 @@ def find_cases(
     cases = [nifti_case(root, scan, suffix) for scan in scans]
     left_out: Counter[str] = Counter()
     if path.is_dir():
-        series, left_out = _dicom_cases(root, policy or ReadPolicy(), aside)
+        shared = {parent for case in cases for parent in case.output.parents}
+        series, left_out = _dicom_cases(root, policy or ReadPolicy(), aside, shared)
         cases += series
     return Found(tuple(distinct(sorted(cases, key=lambda case: (case.source, case.series or "")))), left_out)
 
@@ -178,13 +179,23 @@ def _nifti_files(root: Path, aside: Path | None) -> Iterator[Path]:
                 yield path
 
 
-def _dicom_cases(root: Path, policy: ReadPolicy, aside: Path | None) -> tuple[list[Case], Counter[str]]:
-    """Return a case for every series of the plan, and what the plan leaves out."""
+def _dicom_cases(
+    root: Path, policy: ReadPolicy, aside: Path | None, shared: set[PurePosixPath]
+) -> tuple[list[Case], Counter[str]]:
+    """Return a case for every series of the plan, and what the plan leaves out.
+
+    Args:
+        root: The folder.
+        policy: How series are planned.
+        aside: A folder that is not looked into.
+        shared: Folders of results that are those of other cases.
+    """
     plan = plan_dicom(root, policy)
     left_out = Counter(f"DICOM: {item.why}" for item in plan.left_out if not _within(item.path, aside))
     series = [item for item in plan.series if not any(_within(head.path, aside) for head in item.heads)]
     homes = Counter(_home(item) for item in series)
     uids = Counter(item.head.series for item in series)
+    seen: Counter[str] = Counter()
     cases = []
     for item in series:
         if item.action == "skip":
@@ -192,9 +203,11 @@ def _dicom_cases(root: Path, policy: ReadPolicy, aside: Path | None) -> tuple[li
             continue
         home, uid = _home(item), item.head.series
         source = PurePosixPath(home.resolve().relative_to(root).as_posix())
-        # Where other series lie, or lie below, it needs a folder of its own among their results.
-        alone = homes[home] == 1 and str(source) != "." and not any(home in other.parents for other in homes)
-        name = uid if uids[uid] == 1 else f"{uid}.{item.number}"
+        # Where other scans lie, or lie below, it needs a folder of its own among their results.
+        among = source in shared or any(home in other.parents for other in homes)
+        alone = homes[home] == 1 and str(source) != "." and not among
+        seen[uid] += 1
+        name = uid if uids[uid] == 1 else f"{uid}.{seen[uid]}"
         cases.append(
             Case(
                 id=case_id(source, name),

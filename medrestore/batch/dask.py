@@ -230,9 +230,18 @@ def cluster_workers(
     places = sum(client.nthreads().values())
     if cluster is not None:
         places = max(jobs, places)
+    threads = {} if cluster is None else _threads_of_a_job()
     return _Cluster(lambda: (client, cluster)).places(
-        places, lambda job: Order(job, tuple(module), time_limit)
+        places, lambda job: Order(job, tuple(module), time_limit, threads)
     )
+
+
+def _threads_of_a_job() -> dict[str, str]:
+    """Return variables that give a case the cores of its job: Dask sets one thread where none is said."""
+    import dask  # noqa: PLC0415  an extra
+
+    cores = dask.config.get("jobqueue.slurm.cores", None)
+    return {} if cores is None else {"OMP_NUM_THREADS": str(cores), "MKL_NUM_THREADS": str(cores)}
 
 
 def _slurm(jobs: int) -> Any:

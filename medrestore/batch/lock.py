@@ -102,13 +102,24 @@ def _take(path: Path) -> str:
         mine = _beside(path)
         mine.write_text(text, encoding="utf-8")
         try:
-            os.link(mine, path)
+            _claim(mine, path)
             return text
         except FileExistsError:
             _refuse_or_clear(path)
         finally:
             mine.unlink()
     raise OutputError(f"{path}: taken by another run again and again; try later")
+
+
+def _claim(mine: Path, path: Path) -> None:
+    """Give a file a second name, which must be free; copy it where a file system has no hard links."""
+    try:
+        os.link(mine, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        with path.open("x", encoding="utf-8") as stream:
+            stream.write(mine.read_text(encoding="utf-8"))
 
 
 def _refuse_or_clear(path: Path) -> None:
@@ -138,7 +149,7 @@ def _clear(path: Path, text: str) -> None:
         path.rename(aside)
         if aside.read_text(encoding="utf-8") != text:
             with contextlib.suppress(FileExistsError):
-                os.link(aside, path)
+                _claim(aside, path)
         aside.unlink()
 
 

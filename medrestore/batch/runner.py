@@ -30,7 +30,9 @@ from medrestore.batch.settings import Settings
 from medrestore.batch.worker import Success, Watch
 from medrestore.errors import MedrestoreError, OutputError
 from medrestore.provenance import JSON
+from medrestore.types import SERIES_FILES
 
+_GLANCE = 0.2  # seconds
 PLAN = "plan"
 """The stage of what fails before a worker has it."""
 
@@ -105,10 +107,11 @@ class _Batch:
                 thread.join()
         except BaseException as error:
             self._stopped = self._stopped or _StopError("interrupted")
-            for one in restorers:
-                one.stop()
             for thread in threads:
-                thread.join()
+                while thread.is_alive():
+                    for one in restorers:  # again and again: one may just have started a process
+                        one.stop()
+                    thread.join(_GLANCE)
             raise error
         if self._stopped is not None:
             raise OutputError(str(self._stopped)) from self._stopped
@@ -182,7 +185,11 @@ class _Batch:
         for left in temporary_files(path):
             remove(left)
         if path.is_dir() and not path.with_name(f"{path.name}.json").exists():
-            remove(path)  # the folder of a series whose record did not come to be written
+            # The series whose record did not come to be written; results of other cases may lie beside it.
+            for image in path.glob(SERIES_FILES):
+                remove(image)
+            if not any(path.iterdir()):
+                path.rmdir()
         return path
 
     def _restore(self, case: Case, key: dict[str, str], path: Path, restorer: Restorer) -> Entry:
@@ -218,12 +225,13 @@ class _Batch:
 
     def _failed(self, case: Case, key: dict[str, str], failure: Failure, attempts: int) -> Entry:
         facts: dict[str, JSON] = {"peak_bytes": failure.peak_bytes} if failure.peak_bytes else {}
+        earlier = "; the result that is there is an earlier one" if results(self._out / case.output) else ""
         return Entry(
             case.id,
             State.FAILED,
             key,
             facts=facts,
-            cause=failure.cause,
+            cause=failure.cause + earlier,
             stage=failure.stage,
             log=failure.log,
             attempts=attempts,

@@ -71,7 +71,6 @@ class Worker:
         self._running: Process | None = None
         self._lock = threading.Lock()
         self._suspects: set[str] = set()
-        self._stopped = False
 
     def lanes(self) -> list[Lane]:
         """Return two ways into the process, each for a thread of its own; the last to close closes it."""
@@ -129,16 +128,14 @@ class Worker:
             if running is None or not running.enter(ticket):
                 running = self._running = Process(self._command, self._environment)
                 running.enter(ticket)
-            if self._stopped:
-                _kill(running)
             return running
 
     def stop(self) -> None:
-        """End the process, now or once it starts; its cases are lost. May be called from another thread."""
+        """End the process; cases that are under way are lost. May be called from another thread."""
         with self._lock:
-            self._stopped = True
             if self._running is not None:
-                _kill(self._running)
+                self._running.stopped = True
+                self._running.process.kill()
 
     def close(self) -> None:
         """Let the process go when it has nothing to do."""
@@ -175,11 +172,6 @@ class Worker:
                 return None
         kind, cause = ended(running.process.returncode, peak, out_of_memory_kills() > kills)
         return Failure(kind, cause, stage, running.last_words(), peak)
-
-
-def _kill(running: Process) -> None:
-    running.stopped = True
-    running.process.kill()
 
 
 class Lane:

@@ -31,7 +31,8 @@ def push(
     destination = _address(to, "--to")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    files = sorted(str(path) for path in folder.iterdir() if path.is_file() and is_dicom(path))
+    found = [path for path in folder.iterdir() if path.is_file() and path.name != "DICOMDIR"]
+    files = sorted(str(path) for path in found if is_dicom(path))
     if not files:
         raise InputError(f"{folder}: no DICOM file in it; subfolders are not entered")
     if error := send(destination, files, ae_title):

@@ -30,12 +30,20 @@ class BidsCommand(TyperCommand):
         level = args.index(Level.PARTICIPANT) + 1 if Level.PARTICIPANT in args else len(args)
         spread, option = args[:level], ""
         for word in args[level:]:
+            word = _spelt(word)  # noqa: PLW2901
             if word.startswith("-"):
                 option = word if word in _LABELS else ""
             elif option and spread[-1] != option:
                 spread.append(option)
             spread.append(word)
         return super().parse_args(ctx, spread)
+
+
+def _spelt(word: str) -> str:
+    """Return an option as it is spelt here: BIDS Apps have underscores in those of labels."""
+    name, equals, value = word.partition("=")
+    plain = name.replace("_", "-")
+    return f"{plain}{equals}{value}" if plain in _LABELS else word
 
 
 def bids(

@@ -24,8 +24,9 @@ from medrestore.engine.calibration import SIDE, is_known
 from medrestore.engine.memory import usable_bytes
 from medrestore.engine.model import LoadedModel
 from medrestore.engine.options import parse_memory, parse_spacing
-from medrestore.engine.slice_plan import AXES
+from medrestore.engine.slice_plan import AXES, network_shape
 from medrestore.io.nifti_header import read_header
+from medrestore.plugin import ModelSpec
 from medrestore.types import Task
 
 _TOGETHER = 2
@@ -157,28 +158,28 @@ class Floor:
 def _need(job: dict[str, Any], options: RestoreOptions, model: LoadedModel) -> Need | None:
     superres = model.spec.task is Task.SUPERRES
     if job["series"] is None:
-        shape, volumes = _shape(Path(job["root"], job["source"]), options, superres=superres)
+        shape, volumes = _shape(Path(job["root"], job["source"]), options, model.spec)
     elif job.get("shape") is None or superres:
         return None
     else:
         shape, volumes = job["shape"], job["volumes"]
     held = _HELD * math.prod(shape) * volumes
-    if math.prod(shape) < SIDE**3 and options.max_memory is None:
+    if volumes * math.prod(shape) < SIDE**3 and options.max_memory is None:
         return Need(held, 0)  # too small to be measured for; fits anywhere
     if not is_known(options, model):
         return None
     budget = predict(shape, options, model=model, reference=job["reference"] is not None)
-    return Need(held, budget.peak_bytes)
+    # Of a series, every volume, result and deviation is held to the end.
+    others = (volumes - 1) * math.prod(shape) * 4 * (3 if options.samples > 1 else 2)
+    return Need(held, budget.peak_bytes + others)
 
 
-def _shape(scan: Path, options: RestoreOptions, *, superres: bool) -> tuple[tuple[int, int, int], int]:
-    """Return the voxels of a volume of the result, at most, and the number of volumes."""
+def _shape(scan: Path, options: RestoreOptions, spec: ModelSpec) -> tuple[tuple[int, int, int], int]:
+    """Return the voxels of a volume that a network is given, at most, and the number of volumes."""
     header = read_header(scan)
+    if spec.task is not Task.SUPERRES:
+        return network_shape(header.geometry, header.geometry, spec, options), header.volumes
     shape, spacing = list(header.geometry.shape), header.geometry.spacing
-    if superres:
-        axis = int(np.argmax(spacing)) if options.slice_axis is None else AXES.index(options.slice_axis)
-        shape[axis] = math.ceil(
-            shape[axis] * spacing[axis] / (parse_spacing(options.spacing) or min(spacing))
-        )
-    x, y, z = shape
-    return (x, y, z), header.volumes
+    axis = int(np.argmax(spacing)) if options.slice_axis is None else AXES.index(options.slice_axis)
+    planes = shape.pop(axis) * spacing[axis] / (parse_spacing(options.spacing) or min(spacing))
+    return (shape[0], shape[1], math.ceil(planes)), header.volumes

@@ -114,7 +114,7 @@ def run(
         check_derivable(volumes)
     references = _references(job, volumes)
     read_seconds = time.perf_counter() - start
-    old = outdated(job.targets)
+    old = outdated(job.targets, [path for path in (job.scan, job.reference) if path is not None])
     with ExitStack() as stack:
         folder = job.targets.trajectory
         trajectory = None if folder is None else stack.enter_context(TrajectoryFolder(folder))

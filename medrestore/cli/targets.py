@@ -11,14 +11,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from medrestore.errors import ConfigError, OutputError
+from medrestore.types import SERIES_FILES
 
 SUFFIXES = (".nii.gz", ".nii")
 INDEX = "index.json"
 TRAJECTORY_FILES = (INDEX, "*sample*_step*.nii.gz")
 """What a folder of trajectories holds, and so what `--overwrite` may remove from one."""
-
-SERIES_FILES = "IM*.dcm"
-"""What a folder of a DICOM series holds, and so what `--overwrite` may remove from one."""
 
 DTYPES = (
     *("float32", "input", "float64"),
@@ -146,8 +144,13 @@ def _named(scan: Path, wish: Wish) -> Targets:
     )
 
 
-def outdated(targets: Targets) -> list[Path]:
-    """Return what an earlier run wrote beside the same sidecar and this one does not: it would seem new."""
+def outdated(targets: Targets, protected: Iterable[Path]) -> list[Path]:
+    """Return what an earlier run wrote beside the same sidecar and this one does not: it would seem new.
+
+    Args:
+        targets: What this run writes.
+        protected: What it reads: an earlier result, perhaps.
+    """
     try:
         said = json.loads(targets.sidecar.read_text(encoding="utf-8"))
         first = said[0] if isinstance(said, list) else said.get("volumes", [said])[0]
@@ -156,11 +159,18 @@ def outdated(targets: Targets) -> list[Path]:
         names = [
             entry.get("path") for entry in (output, output.get("std", {}), series, series.get("std", {}))
         ]
-    except (OSError, ValueError, LookupError, AttributeError):
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return []
     found = [targets.sidecar.with_name(name) for name in names if name and Path(str(name)).name == name]
-    new = {*targets.files(), *targets.folders()}
-    return [path for path in found if path not in new and (path.is_file() or _holds_series(path))]
+    kept = {*targets.files(), *targets.folders()}
+    read = [path.resolve() for path in protected]
+    return [
+        path
+        for path in dict.fromkeys(found)
+        if path not in kept
+        and not any(one.is_relative_to(path.resolve()) for one in read)
+        and (path.is_file() or _holds_series(path))
+    ]
 
 
 def choose_form(scan: Path, out: Path, form: Form | None) -> Form:

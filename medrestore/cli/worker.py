@@ -235,6 +235,7 @@ def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
     scores = first.metrics.get("result") if isinstance(first.metrics, dict) else None
     return {
         "model": first.model.name,
+        "task": str(Task.SUPERRES if first.slices else Task.DENOISE),
         "modality": str(first.settings["modality"]),
         "volumes": len(records),
         "noise": first.noise.get("fraction"),

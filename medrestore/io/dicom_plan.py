@@ -141,13 +141,18 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
 
 def _blank_images(others: Sequence[Path], heads: Sequence[Head]) -> list[LeftOut]:
     """Return the files without content that lie among images and are named as they are."""
-    named = {(head.path.parent, head.path.suffix.lower()) for head in heads}
+    named = {(head.path.parent, _ending(head.path)) for head in heads}
     text = "empty, or nothing but zeros where a header should be; get the file again, or remove it"
     return [
         LeftOut(file, Why.DAMAGED, f"{file}: {text}")
         for file in others
-        if (file.parent, file.suffix.lower()) in named and is_blank(file)
+        if (file.parent, _ending(file)) in named and is_blank(file)
     ]
+
+
+def _ending(file: Path) -> str:
+    """Return the suffix of a file; that of a number, or of a UID, is none."""
+    return "" if file.suffix[1:].isdigit() else file.suffix.lower()
 
 
 def _plan_series(heads: Sequence[Head], policy: ReadPolicy) -> tuple[PlannedSeries, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
 
@@ -37,10 +38,13 @@ def _c_store(
     entity = AE(ae_title=ae_title)
     entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = 60, 30, 60
     entity.connection_timeout = 30
-    try:
-        wanted = sorted({_context(file) for file in files})
-    except READ_ERRORS as error:
-        return f"a result cannot be read ({type(error).__name__})"
+    contexts = set()
+    for file in files:
+        try:
+            contexts.add(_context(file))
+        except READ_ERRORS as error:
+            return f"{Path(file).name} cannot be read ({type(error).__name__})"
+    wanted = sorted(contexts)
     entity.requested_contexts = [build_context(kind, syntax) for kind, syntax in wanted[:128]]
     arguments: dict[str, Any] = {} if context is None else {"tls_args": (context, destination.host)}
     try:

@@ -57,6 +57,12 @@ def _became(row: CaseRow) -> str:
     return {"failed": "failed", "skipped": "was skipped"}.get(row.status, "was tried again")
 
 
+def _warnings(row: CaseRow) -> str | None:
+    if row.warnings is None:
+        return None
+    return f"{row.warnings}, in the record beside the result" if row.warnings else "none"
+
+
 def _facts(row: CaseRow) -> Markup:
     result = None if row.output is None else tag("a", row.output, href=f"../{quote(printable(row.output))}")
     facts: list[tuple[str, object | None, str]] = [
@@ -67,6 +73,7 @@ def _facts(row: CaseRow) -> Markup:
         ("Modality", row.modality, "the scan was not read"),
         ("Shape / voxels", times(row.shape), "the scan was not read"),
         ("Voxel size / mm", times(row.spacing_mm), "the scan was not read"),
+        ("Warnings", _warnings(row), why_missing(row, "nothing was written")),
         ("Attempts", row.attempts, ""),
     ]
     for measure in MEASURES:

@@ -37,6 +37,7 @@ COLUMNS: dict[str, Callable[[CaseRow], JSON]] = {
     "predicted_seconds": lambda row: row.predicted_seconds,
     "peak_bytes": lambda row: row.peak_bytes,
     "predicted_peak_bytes": lambda row: row.predicted_peak_bytes,
+    "warnings": lambda row: row.warnings,
     "attempts": lambda row: row.attempts,
     "output": lambda row: row.output,
     "page": lambda row: f"cases/{row.case}.html",
