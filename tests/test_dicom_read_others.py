@@ -18,7 +18,7 @@ from test_dicom_write_others import PYDICOM, SAMPLE, neighbours
 from medrestore.errors import GeometryError, InputError
 from medrestore.io import ReadPolicy, plan_dicom, read, read_series
 from medrestore.io.dicom_file import is_dicom
-from medrestore.io.dicom_values import LEAST_HU
+from medrestore.types import UNMEASURED_HU
 
 FAR = 0.02
 """In mm. dcm2niix rounds directions: at the far end its slices lie up to 0.010 mm from their positions."""
@@ -104,7 +104,7 @@ def test_real_series(shared, archive, tmp_path, name):
         differ = differing(volumes, image, tolerance=1e-6 * float(np.abs(image.get_fdata()).max()))
         padding = volumes[0].source.details.get("padding", {"voxels": 0})
         assert differ.size == padding["voxels"]
-        assert np.all(differ < LEAST_HU)
+        assert np.all(differ < UNMEASURED_HU)
 
 
 @pytest.mark.needs_shared
@@ -186,7 +186,7 @@ def test_single_files_of_pydicom(tmp_path, name):
     (image,) = [image for called, image in images.items() if "ROI" not in called]
     differ = differing([volume], image)
     assert differ.size == volume.source.details.get("padding", {"voxels": 0})["voxels"]
-    assert np.all(differ < LEAST_HU)
+    assert np.all(differ < UNMEASURED_HU)
 
 
 # --- clones of the sample series ---
