@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -107,11 +108,14 @@ class _Batch:
                 thread.join()
         except BaseException as error:
             self._stopped = self._stopped or _StopError("interrupted")
+            for one in restorers:
+                one.stop()
             for thread in threads:
                 while thread.is_alive():
-                    for one in restorers:  # again and again: one may just have started a process
-                        one.stop()
                     thread.join(_GLANCE)
+                    for one in restorers:  # again: one may just have started a process
+                        with contextlib.suppress(Exception):  # of a cluster that has gone meanwhile
+                            one.stop()
             raise error
         if self._stopped is not None:
             raise OutputError(str(self._stopped)) from self._stopped
