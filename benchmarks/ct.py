@@ -185,7 +185,6 @@ def measure(truth: Truth, args: argparse.Namespace) -> tuple[list[dict[str, Any]
     Also returns a row for the picture, of the first dose and kernel.
     """
     runs, rows = [], []
-    warm_up(args.methods, args.model)
     middle = truth.voxels.shape[2] // 2
     full = truth.own or args.full
     for kernel in args.kernels:
@@ -252,6 +251,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     truths = [load(path, args.average) for path in args.volume] + computed()
     truths = [cropped(truth) for truth in truths] if args.quick else truths
+    warm_up(args.methods, args.model)
     measured = [measure(truth, args) for truth in truths]
     runs, rows = ([one for pair in measured for one in pair[part]] for part in (0, 1))
     names = [Path(word).name if "/" in word else word for word in (sys.argv[1:] if argv is None else argv)]
