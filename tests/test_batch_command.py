@@ -113,7 +113,10 @@ def test_asked_to_end_it_ends_its_worker_and_gives_the_folder_free(scans, tiny_m
 
 @pytest.mark.slow
 def test_a_disk_that_fills_up_leaves_nothing_partial(scans, tiny_model, tmp_path):
-    small = mount_small(tmp_path / "small", "400k")
+    quiet = tmp_path / "quiet"
+    subprocess.run(batch_command(scans, "-o", quiet, "--model", tiny_model, "-q"), check=True)
+    whole = images(quiet)
+    small = mount_small(tmp_path / "small", str(2 * sum(map(len, whole.values())) // 3))
     try:
         stopped = subprocess.run(
             batch_command(scans, "-o", small / "out", "--model", tiny_model),
@@ -129,7 +132,7 @@ def test_a_disk_that_fills_up_leaves_nothing_partial(scans, tiny_model, tmp_path
         subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
         subprocess.run(batch_command(scans, "-o", small / "out", "--model", tiny_model, "-q"), check=True)
         after = images(small / "out")
-        assert len(after) == 3 and {name: after[name] for name in before} == before
+        assert after == whole and {name: after[name] for name in before} == before
     finally:
         subprocess.run(["umount", small], check=True)
 

@@ -165,7 +165,7 @@ def test_frames_that_are_not_described_are_refused(tmp_path, groups):
         ("TemporalPositionIdentifier", [1, 2], "time"),
         ("AcquisitionNumber", [1, 2], "acquisition"),
         ("TriggerTime", [0.0, 250.0], "trigger time"),
-        ("AcquisitionTime", ["101112", "101115"], "acquired at"),
+        ("AcquisitionTime", ["101112", "101115"], "seconds after the first"),  # never the time of day
     ],
 )
 def test_volumes_of_a_classic_series(tmp_path, name, values, label):
@@ -179,6 +179,8 @@ def test_volumes_of_a_classic_series(tmp_path, name, values, label):
     assert np.array_equal(second.array, first.array + 1000)
     assert first.geometry == second.geometry
     assert list(second.source.details["label"]) == [label]
+    if label == "seconds after the first":
+        assert second.source.details["label"] == {label: 3.0}
     next(tmp_path.iterdir()).unlink()
     with pytest.raises((GeometryError, InputError)):
         read_series(tmp_path)

@@ -384,7 +384,7 @@ def test_uids_are_no_paths(options, routes, tmp_path):
     with Node(options, routes) as node:
         assert "0xC000" in store(node, tmp_path / "evil")
     kept = {path.name for path in options.spool.rglob("*")}
-    assert kept == {"incoming", "results", "ledger.sqlite"}
+    assert kept == {"incoming", "results", "ledger.sqlite", "lock"}
 
 
 def test_a_port_that_is_taken_is_said(options, routes):
