@@ -98,6 +98,21 @@ def write_series(folder: Path, modality: str = "MR", change=None, frame: np.ndar
     return stored
 
 
+def write_head(folder: Path, head: np.ndarray) -> None:
+    """Write every second slice of a head, (column, row, slice), at least 13 slices, as a series of MR."""
+
+    def change(index: int, data: FileDataset) -> None:
+        data.Rows, data.Columns = head.shape[1], head.shape[0]
+        data.add_new("PixelData", "OW", np.rint(head[..., 2 * index + 2]).astype(np.int16).T.tobytes())
+
+    write_series(folder, change=change)
+
+
+def left_in(folder: Path) -> list[str]:
+    """Return the names of what lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
 def tool(name: str) -> str:
     """Return the path of a program, or skip the test that needs it."""
     found = shutil.which(name)

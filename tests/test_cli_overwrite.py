@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-import numpy as np
 import pytest
-from dicom_series import write_series
+from dicom_series import left_in, write_head
 from tiny import CommandLine, model_folder, noisy, phantom, save
 
 from medrestore.io import read
@@ -32,10 +31,6 @@ def restore(monkeypatch, capsys, model):
     return run
 
 
-def left_in(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
 def test_a_deviation_of_an_earlier_result_does_not_stay_beside_a_new_one(restore, tmp_path):
     scan = save(tmp_path / "scan.nii", noisy(phantom(16), 0.05))
     (tmp_path / "out").mkdir()
@@ -46,13 +41,7 @@ def test_a_deviation_of_an_earlier_result_does_not_stay_beside_a_new_one(restore
 
 
 def test_a_series_makes_room_for_nifti_of_its_name(restore, tmp_path):
-    head = np.rint(noisy(phantom(16), 0.05)).astype(np.int16)
-
-    def change(index, data):
-        data.Rows, data.Columns = 16, 16
-        data.add_new("PixelData", "OW", head[..., 2 * index + 2].T.tobytes())
-
-    write_series(tmp_path / "in", change=change)
+    write_head(tmp_path / "in", noisy(phantom(16), 0.05))
     (tmp_path / "out").mkdir()
     restore(tmp_path / "in", "-o", tmp_path / "out" / "r", *DRAW)
     assert left_in(tmp_path / "out") == ["r", "r.json", "r_std"]

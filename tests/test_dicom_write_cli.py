@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import dicom_errors, spread_of, write_series
+from dicom_series import dicom_errors, left_in, spread_of, write_head, write_series
 from test_dicom_read_others import converted, differing
 from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
 
@@ -30,13 +30,7 @@ def cli(monkeypatch, capsys):
 @pytest.fixture
 def scan(tmp_path):
     """A small series of a noisy head."""
-    head = np.rint(noisy(phantom(16), 0.05)).astype(np.int16)
-
-    def change(index, data):
-        data.Rows, data.Columns = 16, 16
-        data.add_new("PixelData", "OW", head[..., 2 * index + 2].T.tobytes())
-
-    write_series(tmp_path / "head", change=change)
+    write_head(tmp_path / "head", noisy(phantom(16), 0.05))
     return tmp_path / "head"
 
 
@@ -44,10 +38,6 @@ def scan(tmp_path):
 def results(tmp_path):
     (tmp_path / "results").mkdir()
     return tmp_path / "results"
-
-
-def left_in(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_dicom_in_dicom_out(cli, scan, results, model):

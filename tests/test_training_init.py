@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import pytest
@@ -11,6 +12,7 @@ from tiny import MODEL, NETWORK, CommandLine, model_folder, phantom, save
 
 from medrestore.errors import ModelError
 from medrestore.networks import build
+from medrestore.networks.widen import widen
 from medrestore.training import load_config, train
 from medrestore.training.train import weights_of
 
@@ -157,3 +159,49 @@ def test_details_learn(start):
     wide(torch.randn(2, 4, 16, 16, 16), levels).square().mean().backward()
     gradient = wide.embed[0].weight.grad.unflatten(1, (2, 5, -1))
     assert gradient[:, :, 2:].abs().max() > 0
+
+
+def test_a_network_with_all_its_channels_doubled_does_the_same(start):
+    old = build("voxelnet", NETWORK).eval()
+    old.adopt(weights_of(str(start))[1])
+    wide = build("voxelnet", {**NETWORK, "widths": [2 * NETWORK["widths"][0], *NETWORK["widths"][1:]]}).eval()
+    wide.adopt(weights_of(str(start))[1])
+    inputs, levels = torch.randn(2, 4, 16, 16, 16), torch.randn(2, 2)
+    with torch.no_grad():
+        expected = old(inputs, levels)
+        assert expected.std() > 0
+        torch.testing.assert_close(wide(inputs, levels), expected, rtol=1e-4, atol=1e-5)
+    # Channels that are the same at first learn different things.
+    wide.train()(inputs, levels).square().mean().backward()
+    gradient = wide.down[0][0].conv_in.weight.grad
+    assert torch.unique(gradient, dim=0).shape == gradient.shape
+
+
+def test_some_more_channels_change_little_and_more_than_twice_as_many_are_refused(start):
+    trained = weights_of(str(start))[1]
+    channels = NETWORK["widths"][0]
+    levels = torch.zeros(1, 2)
+    inputs = torch.randn(1, 4, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    networks = {}
+    for width in (channels, channels + 2):
+        networks[width] = build("voxelnet", {**NETWORK, "widths": [width, *NETWORK["widths"][1:]]}).eval()
+        networks[width].adopt(trained)
+    with torch.no_grad():
+        old, wide = (network(inputs, levels) for network in networks.values())
+    assert torch.corrcoef(torch.stack([old.flatten(), wide.flatten()]))[0, 1] > 0.8
+    with pytest.raises(ValueError, match=f"{channels} to {2 * channels}, not {2 * channels + 1}"):
+        widen(trained, 2 * channels + 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_network_learns_the_same(configured, start, tmp_path):
+    path, _ = configured(steps=2, rate=1e-3)
+    trained = []
+    for number, more in enumerate(("", "compile = true\n")):
+        path.write_text(path.read_text().replace("[loop]\n", f"[loop]\n{more}"))
+        folder = tmp_path / f"work{number}"
+        train(load_config(path), tmp_path, folder, init=str(start))
+        trained.append(weights(folder / "model"))
+    assert distance(trained[0], weights(start)) > 0
+    assert distance(*trained) < 1e-3 * distance(trained[0], weights(start)) + 1e-3

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from medrestore.engine import RestoreOptions
-from medrestore.engine.budget import predict
+from medrestore.engine.budget import other_volumes_bytes, predict
 from medrestore.engine.calibration import SIDE, is_known
 from medrestore.engine.memory import usable_bytes
 from medrestore.engine.model import LoadedModel
@@ -169,9 +169,7 @@ def _need(job: dict[str, Any], options: RestoreOptions, model: LoadedModel) -> N
     if not is_known(options, model):
         return None
     budget = predict(shape, options, model=model, reference=job["reference"] is not None)
-    # Of a series, every volume, result and deviation is held to the end.
-    others = (volumes - 1) * math.prod(shape) * 4 * (3 if options.samples > 1 else 2)
-    return Need(held, budget.peak_bytes + others)
+    return Need(held, budget.peak_bytes + other_volumes_bytes(volumes, math.prod(shape), options))
 
 
 def _shape(scan: Path, options: RestoreOptions, spec: ModelSpec) -> tuple[tuple[int, int, int], int]:

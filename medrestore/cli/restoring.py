@@ -22,7 +22,7 @@ from medrestore.cli.summary import print_summary
 from medrestore.cli.targets import Targets, outdated
 from medrestore.cli.trajectory import TrajectoryFolder
 from medrestore.engine import Observers, Restoration, RestoreOptions, TrajectoryPoint, load_model, restore
-from medrestore.engine.budget import predict
+from medrestore.engine.budget import other_volumes_bytes, predict
 from medrestore.engine.calibration import SIDE
 from medrestore.engine.checks import stated_modality
 from medrestore.engine.evidence import check_reference
@@ -145,8 +145,7 @@ def check_memory(job: Job) -> None:
     spec = find_model(job.options, modality)[1]
     if small or spec.task is Task.SUPERRES:
         return
-    # Of a series, every volume, result and deviation is held to the end, in float32.
-    others = (header.volumes - 1) * voxels * 4 * (3 if job.options.samples > 1 else 2)
+    others = other_volumes_bytes(header.volumes, voxels, job.options)
     held = resident_bytes() + others if others else 0
     asked = job.reference is not None
     shape = network_shape(header.geometry, header.geometry, spec, job.options)

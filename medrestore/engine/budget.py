@@ -127,6 +127,14 @@ def predict(
     raise ConfigError(_refusal(job, smallest, limit))
 
 
+def other_volumes_bytes(volumes: int, voxels: int, options: RestoreOptions) -> int:
+    """Return what the others of a series of `volumes` take beside the one at work, of `voxels` each.
+
+    Every volume, result and deviation is held to the end, in float32.
+    """
+    return (volumes - 1) * voxels * 4 * (3 if options.samples > 1 else 2)
+
+
 def _candidates(job: _Job) -> Iterator[tuple[int, bool]]:
     """Yield tiles to try, the best first, each with whether it is a column."""
     spec, largest = job.spec, max(job.shape)
