@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medrestore.networks.rows import Rows, Slabs, convolve, halve, thin, through
+from medrestore.networks.widen import widen
 
 FOLD = 2
 ROWS = 16
@@ -163,9 +164,10 @@ class VoxelNet(nn.Module):
         self.halo = _halo(down, up)
 
     def adopt(self, weights: dict[str, Tensor]) -> None:
-        """Load the weights of a network of the same kind that may be told fewer numbers.
+        """Load the weights of a network of the same kind that may be told fewer numbers, or be narrower.
 
-        The numbers that are new to it have no effect at first.
+        The numbers that are new to it have no effect at first, and new channels at the finest level next to
+        none: see `widen`.
 
         Raises:
             RuntimeError: The weights are those of another network.
@@ -174,7 +176,9 @@ class VoxelNet(nn.Module):
         old = old.reshape(len(old), 2, -1, len(FREQUENCIES))
         wide = old.new_zeros(len(old), 2, max(self.numbers, old.shape[2]), len(FREQUENCIES))
         wide[:, :, : old.shape[2]] = old
-        self.load_state_dict({**weights, "embed.0.weight": wide.flatten(1)})
+        weights = {**weights, "embed.0.weight": wide.flatten(1)}
+        width, had = len(self.stem.weight), len(weights["stem.weight"])
+        self.load_state_dict(widen(weights, width) if had < width <= 2 * had else weights)
 
     def forward(self, inputs: Tensor, levels: Tensor) -> Tensor:
         """Predict the noise.

@@ -71,6 +71,7 @@ class LoopOptions:
         checkpoint_minutes: Time between checkpoints.
         validate_steps: Updates between validations; 0 for none.
         bfloat16: Whether matrix work runs in bfloat16; None where the device has it natively.
+        compile: Whether the network is compiled: half a minute that, on a GPU, may double the speed in bfloat16.
         workers: Processes that draw batches ahead of time, for a GPU that would wait for them; 0 for none,
             the only choice on Windows. The batches do not depend on it.
     """
@@ -89,6 +90,7 @@ class LoopOptions:
     checkpoint_minutes: float = 5.0
     validate_steps: int = 1000
     bfloat16: bool | None = None
+    compile: bool = False
     workers: int = 0
 
 

@@ -96,6 +96,8 @@ class Trainer:
         network = build(config.network.name, config.network.options)
         self.network = network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
+        if self.options.compile:
+            self.network.compile()  # in place: the names of its weights stay
         self.optimisers = make_optimisers(self.network, self.options.rate)
         self.weights = LevelWeights()
         self.step = 0
