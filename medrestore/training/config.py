@@ -71,7 +71,7 @@ class LoopOptions:
         checkpoint_minutes: Time between checkpoints.
         validate_steps: Updates between validations; 0 for none.
         bfloat16: Whether matrix work runs in bfloat16; None where the device has it natively.
-        compile: Whether the network is compiled: half a minute that, on a GPU, may double the speed in bfloat16.
+        compile: Whether the network is compiled, which takes half a minute; a GPU may then be twice as fast.
         workers: Processes that draw batches ahead of time, for a GPU that would wait for them; 0 for none,
             the only choice on Windows. The batches do not depend on it.
     """
