@@ -110,8 +110,9 @@ def test_the_command_line_takes_a_folder(configured, start, tmp_path, monkeypatc
     assert distance(weights(tmp_path / "work" / "model"), weights(start)) == 0
 
 
-def test_another_network_is_refused_before_anything_is_written(configured, start, tmp_path):
-    _, config = configured(widths=(8, 16))
+@pytest.mark.parametrize("widths", [(8, 16), (24, 8), (4, 8)], ids=["deeper level", "too wide", "narrower"])
+def test_another_network_is_refused_before_anything_is_written(configured, start, tmp_path, widths):
+    _, config = configured(widths=widths)
     with pytest.raises(ModelError, match=r"another network.*\[network\]"):
         train(config, tmp_path, tmp_path / "work", init=str(start))
     assert not (tmp_path / "work" / "checkpoint.pt").exists()

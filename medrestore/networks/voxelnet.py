@@ -171,14 +171,15 @@ class VoxelNet(nn.Module):
 
         Raises:
             RuntimeError: The weights are those of another network.
+            ValueError: They are of less than half as many channels at the finest level.
         """
         old = weights["embed.0.weight"]
         old = old.reshape(len(old), 2, -1, len(FREQUENCIES))
         wide = old.new_zeros(len(old), 2, max(self.numbers, old.shape[2]), len(FREQUENCIES))
         wide[:, :, : old.shape[2]] = old
         weights = {**weights, "embed.0.weight": wide.flatten(1)}
-        width, had = len(self.stem.weight), len(weights["stem.weight"])
-        self.load_state_dict(widen(weights, width) if had < width <= 2 * had else weights)
+        width = len(self.stem.weight)
+        self.load_state_dict(widen(weights, width) if width > len(weights["stem.weight"]) else weights)
 
     def forward(self, inputs: Tensor, levels: Tensor) -> Tensor:
         """Predict the noise.

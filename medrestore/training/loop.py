@@ -113,7 +113,7 @@ class Trainer:
         try:
             for network in (self.network, self.average):
                 network.adopt(weights)  # type: ignore[operator]
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, KeyError, ValueError) as error:
             raise ModelError(
                 f"{model} is of another network than that of the configuration; start from a model whose "
                 "model.toml has the same [network]"
