@@ -136,3 +136,19 @@ def test_a_part_that_is_read_only_stops_the_batch_and_it_goes_on(scans, disk, ti
     assert len(list(out.rglob("*_restored.nii.gz"))) == 4
     assert {name: (out / name).stat().st_mtime_ns for name in done} == done
     assert not [path for path in out.rglob(".*") if path.name != FOLDER]
+
+
+@pytest.mark.slow
+def test_a_report_that_cannot_be_written_costs_no_result(scans, tiny_model, tmp_path):
+    out = tmp_path / "out"
+    (out / "report.html").mkdir(parents=True)  # no file can take this name
+    ran = subprocess.run(
+        batch_command(scans, "-o", out, "--model", tiny_model, "--include", "head.nii"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "Warning: the report is not up to date" in ran.stderr and "Traceback" not in ran.stderr
+    assert "1 done (0 before), 0 failed" in ran.stdout
+    assert (out / "head_restored.nii.gz").is_file()
