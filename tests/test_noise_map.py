@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tiny import CommandLine, model_folder, phantom, save
 
 import medrestore
@@ -149,7 +148,6 @@ def test_the_shipped_model_is_better_with_the_map(shape, gained):
     sigma = np.float32(0.06 * np.percentile(clean, 99)) * gain / np.median(gain[head])
     noisy = truth.with_array(add_rician(clean, sigma, np.random.default_rng(3)), step=Step("test:noise", {}))
     scores = {}
-    torch.set_num_threads(1)
     for wish in ("auto", "constant"):
         done = medrestore.restore(noisy, medrestore.RestoreOptions(noise_map=wish, force=True))
         scores[wish] = psnr(done.volume.array, clean, data_range=float(clean.max()), mask=head)
