@@ -178,6 +178,26 @@ def test_memory_is_shared_but_by_the_case_that_is_alone(bench):
     assert given == [3000, 3000, 3000, 3000, 6000]
 
 
+def test_a_place_whose_case_has_ended_takes_nothing_back():
+    class Ended:
+        def result(self):
+            return "answer"
+
+        def cancel(self, *, force):
+            raise AssertionError("a client that may be closed is asked to cancel what has ended")
+
+    class Client:
+        def submit(self, *_, **__):
+            return Ended()
+
+        def subscribe_topic(self, *_):
+            pass
+
+    (place,) = dask._Cluster(lambda: (Client(), None)).places(1, dict)
+    assert place.run({"case": "a"}) == "answer"
+    place.stop()
+
+
 def test_several_workers_need_dask(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(dask, "find_spec", lambda _: None)
     save(tmp_path / "a_T1w.nii", phantom(8))

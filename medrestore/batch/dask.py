@@ -71,14 +71,15 @@ class ClusterWorker:
                 return Failure(Kind.STOP, "the scheduler of the cluster is gone")
             return Failure(Kind.CRASH, f"the cluster lost the case ({type(error).__name__})", "cluster")
         finally:
+            self._future = None  # what has ended cannot be taken back, and the client may be closed by then
             self._cluster.forget(key)
         return answer
 
     def stop(self) -> None:
         """Take back what is under way."""
         self._cluster.stop()
-        if self._future is not None:
-            self._future.cancel(force=True)
+        if (future := self._future) is not None:
+            future.cancel(force=True)
 
     def close(self) -> None:
         """Leave the cluster; one that was started for this batch ends with the last place."""

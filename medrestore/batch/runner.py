@@ -79,6 +79,12 @@ def run_batch(
         return batch.run(mine, restorers)
 
 
+def _stop(restorers: Iterable[Restorer]) -> None:
+    for one in restorers:
+        with contextlib.suppress(Exception):  # of a cluster that has gone meanwhile
+            one.stop()
+
+
 class _Batch:
     """What the threads of one run share."""
 
@@ -108,14 +114,11 @@ class _Batch:
                 thread.join()
         except BaseException as error:
             self._stopped = self._stopped or _StopError("interrupted")
-            for one in restorers:
-                one.stop()
+            _stop(restorers)
             for thread in threads:
                 while thread.is_alive():
                     thread.join(_GLANCE)
-                    for one in restorers:  # again: one may just have started a process
-                        with contextlib.suppress(Exception):  # of a cluster that has gone meanwhile
-                            one.stop()
+                    _stop(restorers)  # again: one may just have started a process
             raise error
         if self._stopped is not None:
             raise OutputError(str(self._stopped)) from self._stopped
