@@ -43,6 +43,8 @@ lint: $(STAMPS)/dev
 benchmarks: $(STAMPS)/bench
 	$(BIN)/python benchmarks/denoise.py
 	$(BIN)/python benchmarks/denoise.py --gain middle,ramp
+	$(BIN)/python benchmarks/noise.py
+	$(BIN)/python benchmarks/colour.py
 	$(BIN)/python benchmarks/claims.py --speed
 	$(BIN)/python benchmarks/superres.py
 	$(BIN)/python benchmarks/superres_claims.py

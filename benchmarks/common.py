@@ -194,17 +194,18 @@ def _cpu() -> str:
     )
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every benchmark has."""
+def add_common_arguments(parser: argparse.ArgumentParser, *, model: bool = True) -> None:
+    """Add the options that every benchmark has; `model` is for those that run one."""
     parser.add_argument(
         "--volume",
         type=Path,
         action="append",
         help=f"clean volume, repeatable (default: {CH2}; for CT {COMPUTED}, which is no file)",
     )
-    parser.add_argument(
-        "--model", default="", help="model of medrestore, a name or a folder (default: its own)"
-    )
+    if model:
+        parser.add_argument(
+            "--model", default="", help="model of medrestore, a name or a folder (default: its own)"
+        )
     parser.add_argument("--out", type=Path, default=DOCS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help=f"crop to {QUICK} voxels cubed")

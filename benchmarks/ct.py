@@ -30,8 +30,8 @@ from scipy import ndimage
 
 import medrestore
 from medrestore.engine.calibration import calibration
-from medrestore.engine.noise_ct import estimate_ct_noise, without_padding
 from medrestore.metrics import psnr, ssim_map
+from medrestore.noise.ct import estimate_ct_noise, without_padding
 from medrestore.physics.ct import KERNELS, Beam, Dose, Grid, low_dose_noise
 from medrestore.training import anatomy
 from medrestore.training.ct_noise import tissue_level

@@ -22,6 +22,7 @@ class Scan:
         rician: Rician noise; otherwise Gaussian.
         model: Name or folder of the model that medrestore runs; empty for its default.
         gain: (X, Y, Z) true map of the noise relative to `sigma`; None where it is constant.
+        psd: (X, Y, Z) true power spectrum of the noise, that of `coloured.spectrum`; None where it is white.
         notes: A filter may leave facts about its run here.
     """
 
@@ -31,6 +32,7 @@ class Scan:
     rician: bool
     model: str = ""
     gain: np.ndarray | None = None
+    psd: np.ndarray | None = None
     notes: dict[str, float | str] = field(default_factory=dict)
 
 
@@ -94,6 +96,7 @@ def _ours_told() -> Filter:
     from medrestore.engine.budget import predict
     from medrestore.engine.posterior import posterior_mean
     from medrestore.engine.restore import tiled_denoiser
+    from medrestore.physics.kspace import colour_details
     from medrestore.types import Modality
 
     def run(scan: Scan) -> np.ndarray:
@@ -102,7 +105,8 @@ def _ours_told() -> Filter:
         bright = np.float32(np.percentile(scan.voxels, 99))
         image = torch.from_numpy(scan.voxels / bright)[None, None]
         gain = None if scan.gain is None else torch.from_numpy(scan.gain)[None, None]
-        condition = Condition(image, float(scan.sigma / bright), gain)
+        details = colour_details((0.0, 0.0, 0.0)) if model.spec.colour else ()
+        condition = Condition(image, float(scan.sigma / bright), gain, details)
         budget = predict(scan.voxels.shape, options, model=model)
         mean = posterior_mean(tiled_denoiser(model, options, budget), condition)
         scan.notes["model"] = model.ref.name
@@ -142,12 +146,18 @@ def _ants() -> Filter:
     return run
 
 
-def _bm4d_corrected() -> Filter:
+def _bm4d_corrected(*, coloured: bool = False) -> Filter:
     from bm4d import bm4d
 
+    if not hasattr(np, "trapz"):  # bm4d 4.2.5 calls it so; NumPy 2.4 has it as trapezoid alone
+        np.trapz = np.trapezoid  # noqa: NPY201
+
     def run(scan: Scan) -> np.ndarray:
+        if coloured and scan.psd is None:
+            raise ValueError("no spectrum of the noise was given")
         peak = float(scan.voxels.max())
-        filtered = bm4d(scan.voxels / peak, scan.sigma / peak) * peak
+        told = scan.psd / peak**2 if coloured else scan.sigma / peak
+        filtered = bm4d(scan.voxels / peak, told) * peak
         return rician_corrected(filtered, scan.sigma) if scan.rician else filtered
 
     return run
@@ -226,5 +236,15 @@ METHODS: dict[str, Method] = {
         "bm4d",
         "stabilised by rician_vst.py, exact unbiased inverse",
         _bm4d_stabilised,
+    ),
+}
+
+# Not among those that are compared in white noise.
+COLOURED_METHODS: dict[str, Method] = {
+    "bm4d-psd": Method(
+        "BM4D, told the spectrum",
+        "bm4d",
+        f"true power spectrum of the noise, profile np, {_CORRECTED}",
+        lambda: _bm4d_corrected(coloured=True),
     ),
 }

@@ -41,9 +41,9 @@ from scipy import stats
 
 import medrestore
 from medrestore.engine import LoadedModel, Observers, load_model
-from medrestore.engine.noise_ct import estimate_ct_noise
 from medrestore.geometry import Geometry
 from medrestore.metrics import psnr, ssim
+from medrestore.noise.ct import estimate_ct_noise
 from medrestore.physics.noise import add_rician
 from medrestore.physics.slices import SliceStack
 

@@ -33,7 +33,7 @@ def main() -> None:
     with np.load(source) as data:
         scan = module.Scan(**{key: value if value.ndim else value.item() for key, value in data.items()})
     started = time.perf_counter()
-    run = module.METHODS[name].load()
+    run = {**module.METHODS, **getattr(module, "COLOURED_METHODS", {})}[name].load()
     imported = time.perf_counter()
     before = peak_mb()
     result = np.asarray(run(scan), dtype=np.float32)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from medrestore.diffusion.denoiser import Condition, Denoiser
 from medrestore.errors import PluginError
+from medrestore.physics.kspace import colour_details
 from medrestore.physics.slices import SliceStack, upsample
 from medrestore.plugin.spec import Intensity, LoadContext, ModelSpec
 from medrestore.types import Task
@@ -204,7 +205,8 @@ def _condition(spec: ModelSpec, shape: tuple[int, int, int] | None = None, seed:
     sigma = _unit(spec) * max(sum(spec.noise) / 2, 1e-3)
     if spec.task is Task.SUPERRES:
         return _sliced(spec, shape, sigma, seed)
-    return Condition(_clean(spec, shape) + sigma * _noise((1, 1, *shape), seed), sigma)
+    details = colour_details((0.0, 0.0, 0.0)) if spec.colour else ()
+    return Condition(_clean(spec, shape) + sigma * _noise((1, 1, *shape), seed), sigma, details=details)
 
 
 def _sliced(spec: ModelSpec, shape: tuple[int, int, int], sigma: float, seed: int) -> Condition:

@@ -177,3 +177,11 @@ def _check_finite(array: npt.NDArray[Any], name: str) -> None:
         f"the first at index {tuple(int(i) for i in first)}; "
         "replace them before restoring, by the background for example"
     )
+
+
+def stated_modality(volume: Volume) -> str | None:
+    """Return the modality that a scan is said to be, in the terms of DICOM; None where nothing says it."""
+    if volume.modality is not Modality.UNKNOWN:
+        return volume.modality
+    said = None if volume.source is None else volume.source.details.get("Modality")
+    return said if isinstance(said, str) and said else None

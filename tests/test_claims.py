@@ -13,8 +13,8 @@ import medrestore
 from medrestore.engine import RestoreOptions, load_model
 from medrestore.engine.denoising import FAINT, share_taken
 from medrestore.engine.model import find_model
-from medrestore.engine.noise import NoiseLevel
 from medrestore.metrics import head_mask, reference_range
+from medrestore.noise.level import NoiseLevel
 from medrestore.physics.noise import add_rician
 from medrestore.training import anatomy
 from medrestore.types import Modality

@@ -272,7 +272,7 @@ def test_the_folder_to_work_in_is_named_after_the_model(cli, config, tmp_path, m
         ("[model]", "[ct]\n[slices]\n[model]", "[ct] and [slices] are both there"),
         ("[model]", "[model]\nintensity = 'raw'", "model.intensity is 'raw'"),
         ("up = [1] }", "up = [1], details = 4 }", "details is 4; expected 0"),
-        ("[model]", "[model]\ncolour = 'red'", "unknown key 'colour'"),
+        ("[model]", "[model]\nflavour = 'red'", "unknown key 'flavour'"),
         ("[loop]", "[loop", "not TOML"),
     ],
 )

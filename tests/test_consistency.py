@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medrestore.engine import consistency
 from medrestore.engine.consistency import FEWEST, residual_evidence
 
 SHAPE = (20, 18, 16)
-NOTHING = {"std_over_sigma": None, "mean_over_sigma": None, "neighbour_correlation": None}
+NOTHING = dict.fromkeys(
+    ("std_over_sigma", "mean_over_sigma", "neighbour_correlation", "edge_correlation", "kurtosis")
+)
 
 
 def tissue(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
@@ -71,7 +74,8 @@ def test_a_level_for_each_voxel_is_that_of_its_residual():
 
 def test_a_constant_residual_has_no_correlation():
     found = residual_evidence(tissue() + 3, tissue(), 4.0)
-    assert found == {"std_over_sigma": 0, "mean_over_sigma": 0.75, "neighbour_correlation": None}
+    expected = {"std_over_sigma": 0, "mean_over_sigma": 0.75, "kurtosis": 1.0}
+    assert found == NOTHING | expected
 
 
 def test_nothing_is_said_of_fewer_voxels_than_needed():
@@ -125,7 +129,17 @@ def test_the_thickness_of_the_slabs_makes_no_difference(monkeypatch, rows, mappe
     level = (1.5 + 0.1 * white()).clip(1, 2) if mapped else 1.5
     whole = residual_evidence(scan, restored, level)
     monkeypatch.setattr(consistency, "_SLAB", rows * scan[0].size)
-    slabs = [new for _, _, new in consistency._slabs(scan, restored, level, 0.0)]
+    slabs = [new for _, _, new, _ in consistency._slabs(scan, restored, level, 0.0)]
     assert len(slabs) == -(-SHAPE[0] // max(rows, 1)) > 1
     assert residual_evidence(scan, restored, level) == pytest.approx(whole, rel=1e-9)
     assert whole["neighbour_correlation"] == pytest.approx(0.4, abs=0.05)
+
+
+def test_edges_that_went_with_the_noise_are_seen():
+    scan = tissue((40, 40, 40)) + 40 * (np.indices((40, 40, 40)).sum(axis=0) // 12 % 2).astype(np.float32)
+    blurred = residual_evidence(scan, ndimage.gaussian_filter(scan, 1.0), 1.0)
+    plain = residual_evidence(scan + white(scan.shape), scan, 1.0)
+    assert blurred["edge_correlation"] > 0.3
+    assert blurred["kurtosis"] > 4
+    assert abs(plain["edge_correlation"]) < 0.05
+    assert plain["kurtosis"] == pytest.approx(3, abs=0.3)

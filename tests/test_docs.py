@@ -348,7 +348,7 @@ def test_the_page_of_the_sidecar_has_what_the_engine_writes():
     import numpy as np
 
     from medrestore.engine.consistency import residual_evidence
-    from medrestore.engine.noise import NoiseLevel
+    from medrestore.noise.level import NoiseLevel
 
     found = tables(DOCS / "reference/sidecar.md")
     ramp = np.linspace(0, 1, 1000).reshape(10, 10, 10)

@@ -56,7 +56,7 @@ def test_the_record_says_what_was_filled_in(scan, model):
     record = restore(scan, RestoreOptions(samples=1, seed=5, **SAMPLING), model=model).record
     assert (record.settings["device"], record.settings["dtype"]) == ("cpu", "float32")
     assert record.seed == 5
-    assert record.noise["method"] == "wavelet MAD in smooth tissue"
+    assert record.noise["method"].startswith(("tissue, ", "air, ", "air and tissue, "))
     assert record.noise["fraction"] == pytest.approx(LEVEL, rel=0.1)
     assert set(record.timings) == {"load_model", "prepare", "network", "measure"}
     assert type(record).from_json(record.to_json()) == record

@@ -19,6 +19,7 @@ ROWS = (
     {"volume"},
     {"io", "metrics", "physics", "diffusion", "networks"},
     {"plugin"},
+    {"noise"},
     {"engine", "builtin", "testing"},
     {"training", "report"},
     {"batch"},

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medrestore.engine.noise import noise_level
-from medrestore.engine.noise_ct import commonest, estimate_ct_noise, without_padding
+from medrestore.noise.ct import commonest, estimate_ct_noise, without_padding
+from medrestore.noise.level import noise_level
 from medrestore.physics.ct import KERNELS, Beam, Dose, Grid, low_dose_noise
 from medrestore.plugin import Intensity
 

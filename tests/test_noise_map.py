@@ -11,10 +11,10 @@ from tiny import CommandLine, model_folder, phantom, save
 import medrestore
 from medrestore.engine import load_model
 from medrestore.engine.denoising import noisy_voxels
-from medrestore.engine.noise_map import TRAINED, estimate_noise_map
 from medrestore.engine.posterior import START
 from medrestore.errors import ConfigError
 from medrestore.metrics import head_mask, psnr
+from medrestore.noise.map import TRAINED, estimate_noise_map
 from medrestore.physics.noise import add_gaussian, add_rician
 from medrestore.provenance import RunRecord, Step
 from medrestore.training.contrast import random_bias_field

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny import CommandLine, save
 
-from medrestore.engine.noise_ct import estimate_ct_noise
 from medrestore.io import read
+from medrestore.noise.ct import estimate_ct_noise
 from medrestore.training import anatomy, ct_corpus, load_config
 from medrestore.training.config import AugmentationOptions, CtOptions, DataOptions
 from medrestore.training.contrast import Orientation, random_orientation

@@ -63,7 +63,10 @@ def save(path: Path, array: np.ndarray, spacing: float = 1.0) -> Path:
 def model_folder(folder: Path, **changes: object) -> Path:
     """Write a model folder of an untrained network whose branches are not zero, so that it does something."""
     torch.manual_seed(0)
-    options = {**NETWORK, **({"details": 4} if changes.get("task") == "superres" else {})}
+    options = {
+        **NETWORK,
+        **({"details": 4} if changes.get("task") == "superres" or changes.get("colour") else {}),
+    }
     network = build("voxelnet", options)
     for parameter in network.parameters():
         if not parameter.any():

@@ -15,6 +15,7 @@ from medrestore.cli.bids import BidsCommand, bids
 from medrestore.cli.metrics import metrics
 from medrestore.cli.models import models
 from medrestore.cli.node import node
+from medrestore.cli.noise import noise
 from medrestore.cli.plugins import plugins
 from medrestore.cli.restore import restore
 from medrestore.cli.scan import scan
@@ -32,6 +33,7 @@ app.command()(restore)
 app.command()(batch)
 app.command(cls=BidsCommand)(bids)
 app.command()(scan)
+app.command()(noise)
 app.command()(metrics)
 app.command()(train)
 app.command()(node)

@@ -24,7 +24,6 @@ from medrestore.cli.trajectory import TrajectoryFolder
 from medrestore.engine import Observers, Restoration, RestoreOptions, TrajectoryPoint, load_model, restore
 from medrestore.engine.budget import other_volumes_bytes, predict
 from medrestore.engine.calibration import SIDE
-from medrestore.engine.checks import stated_modality
 from medrestore.engine.evidence import check_reference
 from medrestore.engine.memory import resident_bytes
 from medrestore.engine.model import LoadedModel, find_model
@@ -45,7 +44,7 @@ from medrestore.io.nifti import modality_of_name
 from medrestore.io.nifti_header import read_header
 from medrestore.provenance import JSON, RunRecord, Step
 from medrestore.types import Modality, Task
-from medrestore.volume import Volume
+from medrestore.volume import Volume, stated_modality
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ class Condition:
         details: Further numbers that the model is told, in the order that its task defines. For
             super-resolution: the binary logarithm of the distance of the slices in voxels, the width of a
             slice over that distance, the softness of its profile from 0 (boxcar) to 1 (Gaussian), and the
-            natural logarithm of the noise of the slices in model units plus 0.002.
+            natural logarithm of the noise of the slices in model units plus 0.002. For a denoiser that is
+            told the colour of the noise: four times the correlation of neighbours along each axis, and 1; or
+            four zeros where it is not known.
     """
 
     image: Tensor

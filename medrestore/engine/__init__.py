@@ -2,9 +2,9 @@
 
 from medrestore.engine.evidence import Restoration
 from medrestore.engine.model import LoadedModel, load_model
-from medrestore.engine.noise import estimate_noise
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.restore import Observers, TrajectoryPoint, restore
+from medrestore.noise.wavelet import estimate_noise
 
 __all__ = [
     "LoadedModel",

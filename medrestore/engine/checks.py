@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from medrestore.engine.noise import NoiseLevel
 from medrestore.engine.options import RestoreOptions
 from medrestore.errors import ModelError
 from medrestore.geometry import Geometry
+from medrestore.noise.level import NoiseLevel
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import ModelRef
 from medrestore.types import Modality
-from medrestore.volume import Volume
+from medrestore.volume import Volume, stated_modality
 
 
 def check_scan(volume: Volume, spec: ModelSpec, grid: Geometry, force: bool) -> tuple[str, ...]:
@@ -52,14 +52,6 @@ def check_scan(volume: Volume, spec: ModelSpec, grid: Geometry, force: bool) -> 
     return (*notes, *problems)
 
 
-def stated_modality(volume: Volume) -> str | None:
-    """Return the modality that a scan is said to be, in the terms of DICOM; None where nothing says it."""
-    if volume.modality is not Modality.UNKNOWN:
-        return volume.modality
-    said = None if volume.source is None else volume.source.details.get("Modality")
-    return said if isinstance(said, str) and said else None
-
-
 def taken_for(volume: Volume, spec: ModelSpec) -> Modality:
     """Return what a model takes a scan for: what it says itself, else what the model is made for."""
     return Modality(spec.modalities[0]) if volume.modality is Modality.UNKNOWN else volume.modality
@@ -94,7 +86,7 @@ def check_zero(volume: Volume, noise: NoiseLevel, spec: ModelSpec) -> tuple[str,
 def check_noise(noise: NoiseLevel, spec: ModelSpec) -> tuple[str, ...]:
     """Warn where the noise is outside the levels that the model was made for."""
     low, high = spec.noise
-    if low <= noise.fraction <= high:
+    if 0.99 * low <= noise.fraction <= 1.01 * high:
         return ()
     unit = "1000 HU" if spec.intensity is Intensity.ATTENUATION else "the 99th percentile"
     return (

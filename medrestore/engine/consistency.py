@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
-from medrestore.engine.intensity import bright_level
-from medrestore.engine.noise import FOREGROUND
+from medrestore.noise.intensity import FOREGROUND, bright_level
 from medrestore.types import BoolArray, Float64Array, FloatArray, RealArray
 
 FEWEST = 100
@@ -33,14 +32,19 @@ def residual_evidence(
         zero: The value of voxels without tissue: that of air in CT.
 
     Returns:
-        ``std_over_sigma`` and ``mean_over_sigma`` of the residual, and ``neighbour_correlation``, its largest
-        correlation with itself shifted by one voxel along an axis; None where there is nothing to measure.
+        ``std_over_sigma`` and ``mean_over_sigma`` of the residual; ``neighbour_correlation``, its largest
+        correlation with itself shifted by one voxel along an axis; ``edge_correlation``, that of its
+        magnitude with the gradient of the result; and ``kurtosis``, 3 for Gaussian noise and more where few
+        voxels hold much of it: edges and lines in it are anatomy. None where there is nothing to measure.
     """
-    inside, lags = _Moments(), [_Moments() for _ in range(3)]
+    inside, edges, lags = _Moments(), _Moments(), [_Moments() for _ in range(3)]
+    squares = _Moments()
     if np.min(sigma) > 0:
-        for residual, tissue, new in _slabs(scan, restored, sigma, zero):
+        for residual, tissue, new, gradient in _slabs(scan, restored, sigma, zero):
             values = residual[new][tissue[new]]
             inside.add(values, values)
+            edges.add(np.abs(values), gradient[new][tissue[new]])
+            squares.add(np.square(values), np.square(values))
             for axis, lag in enumerate(lags):
                 part = slice(None) if axis == 0 else new
                 lag.add(*_neighbours(residual[part], tissue[part], axis))
@@ -51,16 +55,18 @@ def residual_evidence(
         "neighbour_correlation": max(
             (c for c in (lag.correlation for lag in lags) if c is not None and enough), key=abs, default=None
         ),
+        "edge_correlation": edges.correlation if enough else None,
+        "kurtosis": _kurtosis(squares) if enough else None,
     }
 
 
 def _slabs(
     scan: RealArray, restored: RealArray, sigma: float | RealArray, zero: float
-) -> Iterator[tuple[FloatArray, BoolArray, slice]]:
+) -> Iterator[tuple[FloatArray, BoolArray, slice, FloatArray]]:
     """Yield residual and tissue slab by slab along X, each with the last row of the one before.
 
     Yields:
-        The residual over the noise, where tissue is, and which rows are new.
+        The residual over the noise, where tissue is, which rows are new, and the gradient of the result.
     """
     smooth = ndimage.uniform_filter(np.asarray(restored, dtype=np.float32), 3)
     smooth -= np.float32(zero)
@@ -70,7 +76,25 @@ def _slabs(
         rows = slice(max(start - 1, 0), start + thickness)
         level = sigma if np.ndim(sigma) == 0 else np.asarray(sigma)[rows]
         residual = np.asarray((scan[rows] - restored[rows]) / level, dtype=np.float32)
-        yield residual, smooth[rows] > least, slice(start - rows.start, None)
+        yield residual, smooth[rows] > least, slice(start - rows.start, None), _gradient(restored, rows)
+
+
+def _kurtosis(squares: _Moments) -> float | None:
+    """Return the mean of the fourth power over the square of that of the second."""
+    second = float(squares.mean[0])
+    return float(squares.covariance[0, 0]) / second**2 + 1 if second > 0 else None
+
+
+def _gradient(restored: RealArray, rows: slice) -> FloatArray:
+    """Return the magnitude of the gradient, by central differences, of some rows of a volume."""
+    first = max(rows.start - 1, 0)
+    part = np.asarray(restored[first : rows.stop + 1], dtype=np.float32)
+    square = np.zeros(part.shape, dtype=np.float32)
+    for axis in range(3):
+        if part.shape[axis] > 1:
+            square += np.square(np.gradient(part, axis=axis))
+    size = len(restored[rows])
+    return np.sqrt(square[rows.start - first : rows.start - first + size])
 
 
 def _neighbours(residual: FloatArray, tissue: BoolArray, axis: int) -> tuple[RealArray, RealArray]:

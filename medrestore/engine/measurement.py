@@ -11,9 +11,9 @@ from torch import Tensor
 
 from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.ensemble import VIEWS, View
-from medrestore.engine.intensity import Units
-from medrestore.engine.noise import NoiseLevel
 from medrestore.engine.posterior import START
+from medrestore.noise.intensity import Units
+from medrestore.noise.level import NoiseLevel
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON, Step
 from medrestore.types import FloatArray, RealArray
@@ -55,6 +55,11 @@ class Measurement(ABC):
     def guide(self, denoiser: Denoiser) -> Denoiser:
         """Return the denoiser held to what was measured; itself a denoiser of the whole volume."""
         return denoiser
+
+    def settled(self, denoiser: Denoiser) -> Measurement:
+        """Return it as what the model makes of a part of it says that it should be told."""
+        del denoiser
+        return self
 
     @abstractmethod
     def place(self, array: FloatArray, step: Step) -> Volume:

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from medrestore.engine.noise import parse_noise
 from medrestore.errors import ConfigError
+from medrestore.noise.level import parse_noise
 from medrestore.plugin import ENSEMBLES
 from medrestore.types import Task
 

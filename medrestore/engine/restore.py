@@ -111,14 +111,15 @@ def restore(
     check_outputs(model.ref, spec, options)
     budget = _foresee(volume, grid, options, model, reference)
     measurement = MEASURE[spec.task](volume, spec, options)
-    warnings += measurement.warnings
     prepared = time.perf_counter()
     if measurement.idle is None:
         warnings += check_noise(measurement.noise, spec)
         warnings += check_zero(volume, measurement.noise, spec)
+        measurement = measurement.settled(tiled_denoiser(model, options, budget))
+        warnings += measurement.warnings
         restored, std = _run(measurement, model, options, (budget, observers))
     else:
-        warnings += (measurement.idle,)
+        warnings += (*measurement.warnings, measurement.idle)
         restored, std = measurement.baseline, None
     give_back()
     finished = time.perf_counter()
@@ -139,7 +140,7 @@ def restore(
     }
     record = replace(
         _record(volume, model, options),
-        noise={**asdict(noise), **residual},
+        noise={**noise.as_json(), **residual},
         slices=measurement.evidence(restored),
         timings=timings,
         peak_memory_mb=peak_bytes() / 1e6,

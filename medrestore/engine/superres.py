@@ -11,11 +11,11 @@ from torch import Tensor
 
 from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.ensemble import SLICE_VIEWS, View
-from medrestore.engine.intensity import model_units, padding_in
 from medrestore.engine.measurement import Measurement, is_magnitude
-from medrestore.engine.noise import NoiseLevel, noise_level
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.slice_plan import SlicePlan, plan_slices
+from medrestore.noise.intensity import model_units, padding_in
+from medrestore.noise.level import NoiseLevel, noise_level
 from medrestore.physics.slices import SliceStack, upsample
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON, Step

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medrestore.types import FloatArray
+from medrestore.types import FloatArray, RealArray
 
 
 def add_gaussian(image: FloatArray, sigma: float | FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -37,3 +37,21 @@ def add_rician(image: FloatArray, sigma: float | FloatArray, rng: np.random.Gene
     real = image + level * rng.standard_normal(image.shape, dtype=np.float32)
     imaginary = level * rng.standard_normal(image.shape, dtype=np.float32)
     return np.asarray(np.hypot(real, imaginary), dtype=np.float32)
+
+
+def sum_of_squares_as_rician(magnitude: RealArray, sigma: float | FloatArray, coils: int) -> FloatArray:
+    """Take the noise floor of further coils out of a sum of squares: its second moment becomes a Rician one.
+
+    The square of a sum of squares over `coils` is on average A^2 + 2 coils sigma^2, that of a Rician variable
+    A^2 + 2 sigma^2. Source: Constantinides, Atalar and McVeigh, Magn Reson Med 38 (1997), eq. 3.
+
+    Args:
+        magnitude: Voxels of any shape.
+        sigma: Deviation of the noise in each channel, one or one for each voxel.
+        coils: How many were combined; 1 leaves the voxels as they are.
+    """
+    voxels = np.asarray(magnitude, dtype=np.float32)
+    if coils == 1:
+        return voxels
+    excess = np.float32(2 * (coils - 1)) * np.square(np.asarray(sigma, dtype=np.float32))
+    return np.asarray(np.sqrt(np.maximum(np.square(voxels) - excess, 0)), dtype=np.float32)

@@ -125,6 +125,8 @@ class ModelSpec(Declaration):
         dtypes: Types of the heavy arithmetic that keep its quality, the reference type first.
         ensemble: Over how many estimates the mean is taken unless the user says otherwise, each from the scan
             turned around and moved by a voxel, and each an evaluation: 1, 2, 4 or 8.
+        colour: For denoising, whether it is told the correlations of the noise between neighbouring voxels;
+            see `Condition.details`.
     """
 
     title: str
@@ -144,6 +146,7 @@ class ModelSpec(Declaration):
     outputs: frozenset[str] = frozenset({"mean"})
     dtypes: tuple[str, ...] = ("float32",)
     ensemble: int = 1
+    colour: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -174,6 +177,8 @@ class ModelSpec(Declaration):
         self._require(
             _is_integer(self.ensemble, 1) and self.ensemble in ENSEMBLES, "ensemble", f"one of {ENSEMBLES}"
         )
+        fine = isinstance(self.colour, bool) and (not self.colour or self.task is Task.DENOISE)
+        self._require(fine, "colour", "true or false, true for the task denoise only")
         offered = _chosen(self.outputs, frozenset, OUTPUTS) and "mean" in self.outputs
         self._require(offered, "outputs", "a frozenset of 'mean' and, where it has them, 'sample'")
         self._require(_chosen(self.dtypes, tuple, DTYPES), "dtypes", f"a tuple of {sorted(DTYPES)}")

@@ -104,7 +104,12 @@ class DegradationOptions:
         varying: Probability of noise that varies over the patch, as parallel imaging makes it.
         unmapped: Probability that a model is told nothing of how the noise varies.
         estimate_error: Standard deviation of the logarithm of the level that the model is told; that of the
-            map of varying noise has four times as much.
+            map of varying noise has four times as much, and each correlation of the noise as much.
+        coloured: Probability of a k-space window on image and noise. Above 0 the model is told the colour.
+        untold: Probability that it is not, so that it learns to find the colour itself.
+        coils: Probability that a magnitude is the sum of squares of 2 to 8 coils rather than of one.
+        resampled: Probability that image and noise are interpolated once more.
+        quantised: Probability of voxels rounded to a fraction of the noise.
     """
 
     noise: tuple[float, float] = (0.007, 0.18)
@@ -112,6 +117,11 @@ class DegradationOptions:
     varying: float = 0.15
     unmapped: float = 0.2
     estimate_error: float = 0.03
+    coloured: float = 0.0
+    untold: float = 0.15
+    coils: float = 0.0
+    resampled: float = 0.0
+    quantised: float = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)

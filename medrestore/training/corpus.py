@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from medrestore.engine import RestoreOptions, restore
-from medrestore.engine.intensity import model_units
-from medrestore.engine.noise import noise_level
 from medrestore.errors import ConfigError
 from medrestore.io import read
+from medrestore.noise.intensity import model_units
+from medrestore.noise.level import noise_level
 from medrestore.plugin import Intensity
 from medrestore.training.config import DataOptions
 from medrestore.training.grids import at_spacing, can_be_sliced, in_slices, trim_air

@@ -10,9 +10,9 @@ import numpy as np
 from scipy import ndimage
 
 from medrestore.engine import RestoreOptions, restore
-from medrestore.engine.intensity import model_units
-from medrestore.engine.noise_ct import estimate_ct_noise, without_padding
 from medrestore.io import atomic_write, read
+from medrestore.noise.ct import estimate_ct_noise, without_padding
+from medrestore.noise.intensity import model_units
 from medrestore.plugin import Intensity
 from medrestore.training import anatomy
 from medrestore.training.config import CtOptions, DataOptions, TrainConfig

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from medrestore.engine.noise_ct import commonest, local_deviation, soft_tissue
+from medrestore.noise.ct import commonest, local_deviation, soft_tissue
 from medrestore.physics.ct import KERNELS, Beam, Dose, Grid, along_z, low_dose_noise
 from medrestore.training.config import CtOptions
 from medrestore.training.degrade import Degraded

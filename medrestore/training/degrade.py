@@ -13,6 +13,7 @@ from medrestore.physics.slices import SliceStack, upsample
 from medrestore.training.config import DegradationOptions, SliceOptions
 from medrestore.training.contrast import random_bias_field
 from medrestore.training.place import Place
+from medrestore.training.scanner import measure_patch
 from medrestore.types import FloatArray
 
 
@@ -25,12 +26,14 @@ class Degraded:
         gain: (X, Y, Z) map of its noise relative to `sigma`.
         sigma: Level of its noise, or of its error.
         details: See `Condition.details`.
+        clean: What the model is to return, where it is another than the clean patch; else None.
     """
 
     scan: FloatArray
     gain: FloatArray
     sigma: float
     details: tuple[float, ...] = ()
+    clean: FloatArray | None = None
 
 
 Degrade = Callable[[FloatArray, Place, np.random.Generator], Degraded]
@@ -47,20 +50,27 @@ def make_degrade(noise: DegradationOptions, slices: SliceOptions | None = None) 
 
 
 def with_mr_noise(clean: FloatArray, options: DegradationOptions, rng: np.random.Generator) -> Degraded:
-    """Add Rician or Gaussian noise, constant or varying over the patch."""
+    """Add Rician or Gaussian noise, white or coloured, constant or varying over the patch."""
     low, high = np.log(options.noise)
     sigma = float(np.exp(rng.uniform(low, high)))
     gain = np.ones_like(clean)
     if rng.random() < options.varying:
         gain = random_bias_field(clean.shape, rng, strength=0.8).clip(0.3, 3)
-    add = add_rician if rng.random() < options.rician else add_gaussian
-    scan = add(clean, sigma * gain, rng)
+    target: FloatArray | None = None
+    details: tuple[float, ...] = ()
+    if options.coloured:
+        made = measure_patch(clean, (sigma, gain), options, rng)
+        scan, target, details = made.scan, made.clean, made.details
+    else:
+        add = add_rician if rng.random() < options.rician else add_gaussian
+        scan = add(clean, sigma * gain, rng)
     # The map and the level that the model is told are estimates.
     if rng.random() < options.unmapped:
         gain = np.ones_like(clean)
     elif gain.min() < gain.max():
         gain = gain * random_bias_field(clean.shape, rng, strength=4 * options.estimate_error)
-    return Degraded(scan, gain, sigma * math.exp(rng.normal(0, options.estimate_error)))
+    told = sigma * math.exp(rng.normal(0, options.estimate_error))
+    return Degraded(scan, gain, told, details, target)
 
 
 def as_slices(clean: FloatArray, options: SliceOptions, rng: np.random.Generator) -> Degraded:

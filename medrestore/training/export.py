@@ -114,8 +114,11 @@ def what_was_done(config: TrainConfig) -> tuple[str, str]:
         low, high = config.slices.factor
         noise = f"noise of {per_cent(config.slices.noise)} in {config.slices.noisy:.0%} of patches"
         return f"slices of {low:g} to {high:g} planes, {noise}", "boxcar slices of 2, 4 and 6 planes"
-    noise = f"noise of {per_cent(config.degradation.noise)} of the 99th percentile"
-    return f"{noise}, Rician in {config.degradation.rician:.0%} of patches", "Rician noise of 3, 5 and 10 %"
+    options = config.degradation
+    noise = f"noise of {per_cent(options.noise)} of the 99th percentile, Rician in {options.rician:.0%}"
+    noise += f" and coloured in {options.coloured:.0%}" if options.coloured else ""
+    noise += " of patches"
+    return noise, "white Rician noise of 3, 5 and 10 %"
 
 
 def _write(path: Path, data: bytes) -> None:

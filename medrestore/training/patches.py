@@ -63,6 +63,7 @@ class PatchSampler:
         drawn = [self._clean(rng) for _ in range(size)]
         clean = [patch for patch, _ in drawn]
         made = [self.degrade(patch, place, rng) for patch, place in drawn]
+        clean = [patch if d.clean is None else d.clean for patch, d in zip(clean, made, strict=True)]
         return Batch(
             clean=_stacked(clean),
             scan=_stacked([d.scan for d in made]),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medrestore.engine import RestoreOptions
 from medrestore.engine.model import find_model
 from medrestore.errors import ConfigError, ModelError
+from medrestore.physics.kspace import COLOUR_DETAILS
 from medrestore.physics.slices import DETAILS
 from medrestore.plugin import Intensity, LoadContext, ModelSpec
 from medrestore.training import corpus
@@ -72,7 +73,8 @@ def train(
     if config.ct is not None:
         cases = make_ct_cases(scans) if loop.validate_steps else []
     else:
-        cases = make_cases(scans, intensity, config.slices)
+        colour = bool(config.model.get("colour", False))
+        cases = make_cases(scans, intensity, config.slices, colour=colour)
     if init is not None:
         origin, weights = weights_of(init)
         trainer.start_from(weights, origin)
@@ -103,10 +105,17 @@ def check_model_table(config: TrainConfig) -> None:
     if task is not None and task != expected:
         having = "without" if config.slices is None else "with"
         raise ConfigError(f"model.task is {task!r} {having} [slices]; expected {str(expected)!r}")
-    if bool(details) != (config.slices is not None) or details not in {0, DETAILS}:
-        wanted = 0 if config.slices is None else DETAILS
+    coloured = config.slices is None and config.ct is None and config.degradation.coloured > 0
+    wanted = DETAILS if config.slices is not None else COLOUR_DETAILS if coloured else 0
+    if details != wanted:
         raise ConfigError(
-            f"network.options.details is {details}; expected {wanted}, the conditions of slices"
+            f"network.options.details is {details}; expected {wanted}: what is told of slices, or of the "
+            "colour of noise where degradation.coloured is above 0"
+        )
+    if bool(config.model.get("colour", False)) != coloured:
+        raise ConfigError(
+            f"model.colour is {config.model.get('colour', False)} with degradation.coloured "
+            f"{config.degradation.coloured:g}; a model is told the colour of noise if it was trained so"
         )
 
 

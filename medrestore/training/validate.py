@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from medrestore.diffusion import Condition, TwoMeasurementDenoiser
-from medrestore.engine.intensity import model_units
-from medrestore.engine.noise_ct import without_padding
 from medrestore.engine.tiling import TiledDenoiser
 from medrestore.io import read
 from medrestore.metrics import head_mask, psnr, reference_range
+from medrestore.noise.ct import without_padding
+from medrestore.noise.intensity import model_units
+from medrestore.physics.kspace import colour_details
 from medrestore.physics.noise import add_rician
 from medrestore.physics.slices import SliceStack, upsample
 from medrestore.plugin import Intensity
@@ -55,12 +56,21 @@ class Case:
     window: tuple[float, float] | None = None
 
 
-def make_cases(paths: list[Path], intensity: Intensity, slices: SliceOptions | None = None) -> list[Case]:
+def make_cases(
+    paths: list[Path], intensity: Intensity, slices: SliceOptions | None = None, *, colour: bool = False
+) -> list[Case]:
     """Read the validation scans and degrade them, the same way in every run.
 
-    Denoising is judged at Rician noise of `LEVELS`, super-resolution at boxcar slices of `FACTORS` planes
-    along the last axis.
+    Denoising is judged at white Rician noise of `LEVELS`, super-resolution at boxcar slices of `FACTORS`
+    planes along the last axis.
+
+    Args:
+        paths: The scans.
+        intensity: Units of the model.
+        slices: For super-resolution.
+        colour: Whether the model is told the colour of the noise.
     """
+    details = colour_details((0.0, 0.0, 0.0)) if colour else ()
     cases = []
     for number, path in enumerate(paths):
         array = read(path).array
@@ -72,7 +82,7 @@ def make_cases(paths: list[Path], intensity: Intensity, slices: SliceOptions | N
         for level in LEVELS:
             rng = np.random.default_rng((number, round(level * 1000)))
             noisy = add_rician(clean, level, rng)
-            cases.append(Case(path.name, clean, Degraded(noisy, np.ones_like(clean), level)))
+            cases.append(Case(path.name, clean, Degraded(noisy, np.ones_like(clean), level, details)))
     return cases
 
 

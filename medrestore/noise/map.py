@@ -18,8 +18,8 @@ import pywt
 from scipy import ndimage
 from scipy.special import ive
 
-from medrestore.engine.intensity import bright_level
-from medrestore.engine.noise import FOREGROUND, NoiseRange
+from medrestore.noise.intensity import FOREGROUND, bright_level
+from medrestore.noise.level import NoiseRange
 from medrestore.types import BoolArray, FloatArray, RealArray
 
 METHOD = "quadratic and normalised convolution of the wavelet magnitude in smooth tissue"

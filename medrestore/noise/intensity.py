@@ -9,6 +9,9 @@ import numpy as np
 from medrestore.plugin import Intensity
 from medrestore.types import UNMEASURED_HU, BoolArray, FloatArray, RealArray
 
+FOREGROUND = 0.3
+"""Fraction of the bright level above which a voxel is tissue: Rician noise is Gaussian there."""
+
 
 @dataclass(frozen=True)
 class Units:

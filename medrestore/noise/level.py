@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-import pywt
 
-from medrestore.engine.intensity import bright_level
-from medrestore.engine.noise_ct import estimate_ct_noise
 from medrestore.errors import ConfigError
+from medrestore.noise.ct import estimate_ct_noise
+from medrestore.noise.measure import measure_noise
+from medrestore.noise.model import Certainty, NoiseModel
+from medrestore.noise.tissue import FermiWindow, read_tissue
+from medrestore.noise.wavelet import estimate_noise
 from medrestore.plugin import Intensity
+from medrestore.provenance import JSON
 from medrestore.types import RealArray
 
-FOREGROUND = 0.3
-"""Fraction of the 99th percentile above which a voxel is tissue: Rician noise is Gaussian there."""
-
-SMOOTH = 0.2
-"""Fraction of the tissue, that with the least detail, in which noise is read."""
+WHITE = 0.1
+"""Correlation of neighbours below which the finest wavelet band holds all of its share of the noise."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,63 @@ class NoiseLevel:
         fraction: The same as a fraction of the 99th percentile of the scan; in CT, of 1000 HU.
         method: ``"given"`` or the name of the estimator.
         map: How it varies over the scan; None where it was taken to be constant.
+        measured: What the scan says of its noise, band and colour among it; None where nobody looked.
+        beyond_band: What was found outside the band and left out, root mean square over sigma; None where the
+            scan has no narrower band.
     """
 
     sigma: float
     fraction: float
     method: str
     map: NoiseRange | None = None
+    measured: NoiseModel | None = None
+    beyond_band: float | None = None
+
+    def as_json(self) -> Mapping[str, JSON]:
+        """Return what a record keeps."""
+        measured = None if self.measured is None else self.measured.as_json()
+        return {**asdict(replace(self, measured=None)), "measured": measured, "beyond_band": self.beyond_band}
+
+
+def mr_noise_level(
+    array: RealArray, wish: float | str, percentile: float, spacing: tuple[float, ...]
+) -> NoiseLevel:
+    """Measure the noise of an MR scan, and take its level from the wish where that is one.
+
+    Args:
+        array: (X, Y, Z) voxels.
+        wish: As for `noise_level`.
+        percentile: The 99th percentile of the scan.
+        spacing: Of the voxels, in mm.
+
+    Raises:
+        ConfigError: The wish is no level.
+    """
+    measured = measure_noise(array, spacing)
+    if parse_noise(wish) is None:
+        method = f"{measured.source}, {measured.certainty}"
+        return NoiseLevel(measured.sigma, measured.sigma / percentile, method, measured=measured)
+    given = noise_level(array, wish, percentile)
+    return replace(given, measured=measured.with_sigma(given.sigma))
+
+
+def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> NoiseLevel:
+    """Measure the level again where the noise varies, on what is left of the scan over the map.
+
+    Args:
+        array: (X, Y, Z) voxels over the map, on the grid that was measured.
+        noise: As it was measured without the map.
+        percentile: The 99th percentile of the scan.
+    """
+    measured = noise.measured
+    if noise.method == "given" or measured is None:
+        return noise
+    windows = tuple(FermiWindow(axis.edge, axis.width) for axis in measured.axes)
+    white = max(measured.correlations) < WHITE
+    tissue = None if white else read_tissue(array, (1.0, 1.0, 1.0), (windows[0], windows[1], windows[2]))
+    sigma = estimate_noise(array) if tissue is None else tissue.sigma
+    certain = replace(measured, sigma=sigma, source="tissue", certainty=Certainty.LIKELY)
+    return NoiseLevel(sigma, sigma / percentile, "tissue, over the map", measured=certain)
 
 
 def noise_level(
@@ -103,30 +155,3 @@ def parse_noise(wish: float | str) -> tuple[float, bool] | None:
     if not 0 <= value < np.inf:
         raise ConfigError(f"noise is {wish!r}; expected 'auto', a level in voxel units, or one like '5%'")
     return value, is_fraction
-
-
-def estimate_noise(array: RealArray) -> float:
-    """Estimate the standard deviation of white noise from the finest diagonal wavelet coefficients.
-
-    The robust median estimator of Donoho and Johnstone, Ideal spatial adaptation by wavelet shrinkage
-    (Biometrika 81, 1994), on a Daubechies-2 transform, read only in tissue (in the air around it Rician noise
-    has two thirds of its deviation) and there in the smoothest fifth (at low noise the rest is anatomy).
-
-    Args:
-        array: (X, Y, Z) voxels; axes shorter than four voxels are not transformed.
-
-    Returns:
-        Standard deviation in the units of the voxels; 0 where no two voxels differ.
-    """
-    voxels = np.asarray(array, dtype=np.float32)
-    axes = tuple(axis for axis, size in enumerate(voxels.shape) if size >= 4)
-    if not axes:
-        return float(voxels.std())
-    bands = pywt.dwtn(voxels, "db2", axes=axes)
-    low = bands["a" * len(axes)] / 2 ** (len(axes) / 2)
-    tissue = low > FOREGROUND * bright_level(low)
-    if not tissue.any():  # nothing is positive: there is no dark background to leave out
-        tissue = np.ones_like(tissue)
-    detail = sum(np.abs(band) for name, band in bands.items() if name.count("d") == 1)
-    smooth = tissue & (detail <= np.quantile(detail[tissue], SMOOTH))
-    return float(np.median(np.abs(bands["d" * len(axes)][smooth])) / 0.6745)

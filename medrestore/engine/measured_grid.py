@@ -1,0 +1,84 @@
+"""The grid that a scanner measured, and the way back to the grid that it delivered.
+
+A reconstruction that fills k-space with zeros interpolates: the voxels that it adds hold no further noise and
+no further anatomy. So a scan is restored on the grid of its band, and the zeros are filled in again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from medrestore.physics.kspace import crop_band, fill_band
+from medrestore.types import FloatArray, RealArray
+
+EDGES = 4.0
+"""What lies beyond the band is kept where it exceeds this many of its own deviations: the edge of a mask, a
+marker. The rest is what the magnitude made of the noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredGrid:
+    """The grid of the band, and what the scan holds beyond it.
+
+    Attributes:
+        shape: (X, Y, Z) of the scan.
+        sizes: Of the grid that was measured.
+        kept: (X, Y, Z) what lies beyond the band and is put back; None where the grids are one.
+        left_out: Root mean square of the rest of it, in the units of the voxels.
+    """
+
+    shape: tuple[int, ...]
+    sizes: tuple[int, ...]
+    kept: FloatArray | None
+    left_out: float
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the scanner measured the very grid of the scan."""
+        return self.sizes == self.shape
+
+    def measured(self, array: RealArray) -> RealArray:
+        """Take (X, Y, Z) voxels to the grid that was measured."""
+        return array if self.is_whole else crop_band(array, self.sizes)
+
+    def delivered(self, array: FloatArray) -> FloatArray:
+        """Take voxels on that grid back to that of the scan, without what lies beyond the band."""
+        return array if array.shape == self.shape else fill_band(array, self.shape)
+
+    def restored(self, array: FloatArray) -> FloatArray:
+        """Take a result back to the grid of the scan, with what is kept of what lies beyond the band."""
+        if self.kept is None:
+            return array
+        full = self.delivered(array)
+        full += self.kept
+        return full
+
+    def map(self, array: RealArray) -> RealArray:
+        """Take a smooth positive map on the measured grid to that of the scan."""
+        if self.is_whole:
+            return array
+        zoom = [wide / narrow for wide, narrow in zip(self.shape, self.sizes, strict=True)]
+        return np.asarray(ndimage.zoom(array, zoom, order=1, mode="nearest", grid_mode=True))
+
+
+def find_measured_grid(array: RealArray, sizes: tuple[int, ...]) -> MeasuredGrid:
+    """Return the way to a measured grid and back.
+
+    Args:
+        array: (X, Y, Z) voxels of the scan.
+        sizes: Voxels of the grid, at most as many along each axis.
+    """
+    shape = tuple(array.shape)
+    if tuple(sizes) == shape:
+        return MeasuredGrid(shape, shape, None, 0.0)
+    beyond = np.asarray(array, dtype=np.float32) - fill_band(crop_band(array, sizes), shape)
+    usual = float(np.median(np.abs(beyond[::2, ::2, ::2]))) / 0.6745
+    large = np.abs(beyond) > EDGES * usual
+    left_out = (
+        float(np.sqrt(np.mean(np.square(beyond[~large], dtype=np.float64)))) if not large.all() else 0.0
+    )
+    beyond[~large] = 0
+    return MeasuredGrid(shape, tuple(sizes), beyond, left_out)

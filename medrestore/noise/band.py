@@ -1,0 +1,127 @@
+"""The band of a scan: up to which frequency its scanner measured, along each axis.
+
+A reconstruction that fills k-space with zeros leaves a cliff in the spectrum: noise on this side, next to
+nothing on that. In the air a magnitude smears it, so the spectrum is that of tissue, in which the noise of a
+magnitude is that of its real part; and of what is left of it after a high pass, which holds less anatomy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import fft, ndimage
+
+from medrestore.noise.intensity import FOREGROUND, bright_level
+from medrestore.types import Float64Array, FloatArray, RealArray
+
+CLIFF = 10.0
+"""How many times the power just within a sharp end of the band exceeds that just beyond it."""
+
+NARROW = 0.03
+"""Width of the spectrum, as a fraction of Nyquist, that is compared on either side of such an end."""
+
+SLOPE = 6.0
+"""How many times the power within a band that ends gently exceeds the floor beyond it."""
+
+WALL = (0.06, 0.14)
+"""Where within such a band, from its end inwards, that power is read, as fractions of Nyquist."""
+
+FLAT = 0.5
+"""How far the logarithm of the power may rise above its mean on the floor."""
+
+LEAST_BAND, MOST_BAND = 0.3, 0.97
+"""Bands that are looked for."""
+
+SHORTEST = 24
+"""Voxels along an axis without which no band is told."""
+
+
+def axis_spectra(array: RealArray) -> tuple[Float64Array, ...]:
+    """Return the power spectrum of detail in tissue along each axis, at frequencies from 0 to Nyquist.
+
+    Args:
+        array: (X, Y, Z) voxels.
+
+    Returns:
+        For each axis of n voxels n // 2 + 1 powers, averaged over the other two.
+    """
+    detail = _detail_in_tissue(array)
+    found = []
+    for axis in range(3):
+        power = np.square(np.abs(fft.rfft(detail, axis=axis)))
+        others = tuple(other for other in range(3) if other != axis)
+        found.append(np.asarray(power.mean(axis=others, dtype=np.float64)))
+    return tuple(found)
+
+
+def measured_grid(array: RealArray) -> tuple[int, ...]:
+    """Return how many voxels along each axis the scanner measured: fewer where it interpolated.
+
+    Args:
+        array: (X, Y, Z) voxels.
+    """
+    sizes = []
+    for size, power in zip(array.shape, axis_spectra(array), strict=True):
+        edge = band_edge(power) if size >= SHORTEST else None
+        sizes.append(size if edge is None else min(2 * round(edge * size / 2), size))
+    return tuple(sizes)
+
+
+def band_edge(power: Float64Array) -> float | None:
+    """Return the end of the band in a spectrum, as a fraction of Nyquist; None where it has no cliff.
+
+    Args:
+        power: At evenly spaced frequencies from 0 to Nyquist.
+    """
+    if not power.max() > 0:
+        return None
+    log = np.log(np.maximum(power, 1e-12 * power.max()))
+    found = _cliff(log)
+    found = _floor(log) if found is None else found
+    return None if found is None else found / (len(power) - 1)
+
+
+def _cliff(log: Float64Array) -> float | None:
+    """Return where the power falls at once: zeros were filled in, and nothing was smoothed after that."""
+    last = len(log) - 1
+    near = max(round(NARROW * last), 1)
+    best, place = np.log(CLIFF), None
+    for index in range(round(LEAST_BAND * last), min(round(MOST_BAND * last), last - 1) + 1):
+        inside = log[max(index - 2 * near, 0) : index + 1 - near // 2]
+        fall = float(inside.mean() - max(log[index + 1 : index + 1 + near].mean(), log[index + 1 :].mean()))
+        if fall > best:
+            best, place = fall, index
+    if place is None:
+        return None
+    # Leakage rounds the end off: it is where the power crosses the middle.
+    top, foot = (
+        log[place - 3 * near : place - near + 1].mean(),
+        log[place + near : place + 2 * near + 1].mean(),
+    )
+    middle = (top + foot) / 2
+    below = next((i for i in range(place - near, place + 2 * near) if log[i] < middle), place)
+    return below - float((middle - log[below]) / max(log[below - 1] - log[below], 1e-9))
+
+
+def _floor(log: Float64Array) -> float | None:
+    """Return where the power comes down to a floor: a window, or smoothing, ends there."""
+    last = len(log) - 1
+    beyond = last + 1 - max(round(NARROW * last), 2)
+    # Inwards from Nyquist for as long as the floor is flat.
+    while beyond > LEAST_BAND * last and log[beyond - 1 :].max() - log[beyond - 1 :].mean() < FLAT:
+        beyond -= 1
+    outer, inner = (beyond - round(part * last) for part in WALL)
+    if not LEAST_BAND * last < beyond <= MOST_BAND * last:
+        return None
+    rise = float(log[max(inner, 0) : outer + 1].mean() - log[beyond:].mean())
+    return float(beyond) if rise > np.log(SLOPE) else None
+
+
+def _detail_in_tissue(array: RealArray) -> FloatArray:
+    voxels = np.asarray(array, dtype=np.float32)
+    smooth = ndimage.gaussian_filter(voxels, 1.5)
+    tissue = ndimage.binary_erosion(smooth > FOREGROUND * bright_level(smooth), iterations=2)
+    taper = ndimage.gaussian_filter(tissue.astype(np.float32), 2.0)
+    detail = (voxels - smooth) * taper
+    # Edges of anatomy are large and few; noise is neither.
+    usual = float(np.median(np.abs(detail[tissue]))) / 0.6745 if tissue.any() else 0.0
+    return np.asarray(np.clip(detail, -4 * usual, 4 * usual) if usual > 0 else detail)

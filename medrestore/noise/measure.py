@@ -1,0 +1,182 @@
+"""From a scan to the model of its noise: air, tissue and spectrum, each a check of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from medrestore.noise.air import LAGS, Air, read_air
+from medrestore.noise.band import measured_grid
+from medrestore.noise.model import AxisNoise, Certainty, Distribution, NoiseModel
+from medrestore.noise.spikes import find_spikes
+from medrestore.noise.tissue import NO_WINDOW, FermiWindow, Tissue, read_tissue
+from medrestore.noise.wavelet import estimate_noise
+from medrestore.physics.kspace import crop_band
+from medrestore.types import FloatArray, RealArray
+
+Windows = tuple[FermiWindow, FermiWindow, FermiWindow]
+
+AGREE = (0.8, 1.25)
+"""Air over tissue within which both say the same: not much below what tissue holds for noise, nor much above
+all that there is at the highest frequencies."""
+
+FAR = 2.0
+"""Tissue over air above which tissue says nothing of the noise: it is fine anatomy."""
+
+LEAST_CORRELATION = 0.12
+"""A correlation in the air below this is none: its square is lost in the error of the estimate."""
+
+NOISY = 0.8
+"""Share of noise at the highest frequencies of tissue above which tissue alone is believed."""
+
+EDGES = np.concatenate([np.linspace(0.35, 1.2, 35), [1.6]])
+WIDTHS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2)
+
+
+def measure_noise(
+    array: RealArray, spacing: tuple[float, ...], repeats: RealArray | None = None
+) -> NoiseModel:
+    """Measure the noise of an MR scan.
+
+    Args:
+        array: (X, Y, Z) voxels.
+        spacing: Of the voxels, in mm.
+        repeats: (T, X, Y, Z) volumes of a series of which the scan is one; their differences hold the noise
+            and no anatomy that does not move. None for a single scan.
+
+    Returns:
+        Level, band and colour, distribution, and how sure each is. The level of a scan in which no two voxels
+        differ is 0.
+    """
+    spikes, voxels = find_spikes(array)
+    grid = measured_grid(voxels)
+    band = tuple(size / whole for size, whole in zip(grid, voxels.shape, strict=True))
+    fine = tuple(step / part for step, part in zip(spacing, band, strict=True))
+    small = crop_band(voxels, grid)
+    tissue = read_tissue(small, fine)
+    ceiling = np.inf if tissue is None else AGREE[1] * _most(tissue)
+    air = read_air(voxels, ceiling)
+    if air is not None and air.sigma > ceiling:
+        air = None
+    if air is not None and tissue is not None and air.coils > 1 and _is_sure(tissue):
+        air = air.recounted(tissue.sigma)
+    reading = _combined(small, fine, air, tissue, band)
+    if repeats is not None and len(repeats) > 1:
+        reading = _of_series(repeats, grid, fine) or reading
+    x, y, z = (
+        AxisNoise(part, size, window.correlation(), window.edge, window.width)
+        for part, size, window in zip(band, grid, reading.windows, strict=True)
+    )
+    coils = 1 if air is None else max(air.coils, 1)
+    return NoiseModel(
+        sigma=reading.sigma,
+        axes=(x, y, z),
+        distribution=_distribution(voxels, coils),
+        coils=coils,
+        source=reading.source,
+        certainty=reading.certainty,
+        air=None if air is None else air.sigma,
+        tissue=None if tissue is None else tissue.sigma,
+        spikes=spikes,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    sigma: float
+    windows: Windows
+    source: str
+    certainty: Certainty
+
+
+def _combined(
+    small: FloatArray,
+    spacing: tuple[float, ...],
+    air: Air | None,
+    tissue: Tissue | None,
+    band: tuple[float, ...],
+) -> _Reading:
+    """Weigh what air and tissue say."""
+    if tissue is None and air is None:
+        return _Reading(estimate_noise(small), (NO_WINDOW,) * 3, "tissue", Certainty.UNSURE)
+    if air is None:
+        assert tissue is not None
+        return _of_tissue(tissue)
+    windows = windows_of(air, band)
+    if min(window.edge for window in windows) <= EDGES[0]:
+        windows = (NO_WINDOW,) * 3 if tissue is None else tissue.windows  # anatomy, or ghosts, in the air
+    told = read_tissue(small, spacing, windows)
+    if told is None or tissue is None:
+        return _Reading(air.sigma, windows, "air", Certainty.LIKELY)
+    if AGREE[0] * told.sigma <= air.sigma <= AGREE[1] * told.highest:
+        return _Reading(air.sigma, windows, "air and tissue", Certainty.SURE)
+    most = min(told.sigma, tissue.sigma)
+    if most > FAR * air.sigma:
+        # Fine anatomy, most of it: a little above the floor that the air is.
+        return _Reading(2**0.5 * air.sigma, tissue.windows, "air", Certainty.UNSURE)
+    return _Reading((air.sigma * most) ** 0.5, tissue.windows, "air and tissue", Certainty.UNSURE)
+
+
+def _most(tissue: Tissue) -> float:
+    """Return the most noise that tissue can hold: where noise is most of it, what was read."""
+    return tissue.sigma if tissue.coloured and tissue.share > NOISY else tissue.highest
+
+
+def _is_sure(tissue: Tissue) -> bool:
+    """Whether noise, and not anatomy, is what its highest frequencies hold."""
+    return tissue.share > NOISY and tissue.sigma > NOISY * tissue.highest
+
+
+def _of_tissue(tissue: Tissue) -> _Reading:
+    """Believe tissue as far as noise, and not anatomy, is what its highest frequencies hold."""
+    certainty = Certainty.LIKELY if _is_sure(tissue) else Certainty.UNSURE
+    return _Reading(tissue.sigma, tissue.windows, "tissue", certainty)
+
+
+def windows_of(air: Air, band: tuple[float, ...]) -> Windows:
+    """Return the windows, on the measured grid, that the correlations in the air fit best.
+
+    Args:
+        air: What was read.
+        band: Part of the frequencies that was measured, for each axis: correlations are those of the scan's
+            own grid.
+    """
+    x, y, z = (_window_of(air.correlations[axis], band[axis]) for axis in range(3))
+    return x, y, z
+
+
+def _window_of(correlations: RealArray, band: float) -> FermiWindow:
+    if band == 1 and correlations[0] < LEAST_CORRELATION:
+        return NO_WINDOW
+    seen = np.square(correlations)
+    lags = band * np.arange(1, LAGS + 1)  # in voxels of the measured grid
+
+    def misfit(window: FermiWindow) -> float:
+        expected = [window.correlation(lag, band=1.0) for lag in lags]
+        return float(np.sum(np.square(np.square(expected) - seen)))
+
+    shapes = [FermiWindow(float(edge), width) for edge, width in product(EDGES, WIDTHS)]
+    best = min(shapes, key=misfit)
+    # No window where one is hardly better: the last voxel of the band is not worth inventing one for.
+    return NO_WINDOW if misfit(NO_WINDOW) < misfit(best) + LEAST_CORRELATION**4 else best
+
+
+def _of_series(repeats: RealArray, grid: tuple[int, ...], spacing: tuple[float, ...]) -> _Reading | None:
+    """Read the noise in the differences of neighbouring volumes of a series."""
+    volumes = np.asarray(repeats, dtype=np.float32)
+    pairs = [(volumes[i + 1] - volumes[i]) / np.float32(2**0.5) for i in range(min(len(volumes) - 1, 4))]
+    bright = crop_band(volumes.mean(axis=0), grid)
+    found = [read_tissue(crop_band(pair, grid), spacing, bright=bright) for pair in pairs]
+    read = [one for one in found if one is not None]
+    if not read:
+        return None
+    middle = sorted(read, key=lambda one: one.sigma)[len(read) // 2]
+    return _Reading(middle.sigma, middle.windows, "series", Certainty.SURE)
+
+
+def _distribution(voxels: RealArray, coils: int) -> Distribution:
+    if float(np.mean(voxels < 0)) > 0.01:
+        return Distribution.GAUSSIAN
+    return Distribution.NONCENTRAL_CHI if coils > 1 else Distribution.RICIAN

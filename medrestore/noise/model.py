@@ -1,0 +1,118 @@
+"""What a scan says of its own noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+
+from medrestore.provenance import JSON
+
+
+class Distribution(StrEnum):
+    """How the voxels are distributed around what they would be without noise."""
+
+    GAUSSIAN = "gaussian"
+    """Real values, of either sign."""
+    RICIAN = "rician"
+    """Magnitude of one complex channel."""
+    NONCENTRAL_CHI = "noncentral-chi"
+    """Sum of squares of several."""
+
+
+class Certainty(StrEnum):
+    """How far an estimate is to be trusted."""
+
+    SURE = "sure"
+    """Air and tissue agree, or differences of a series were read."""
+    LIKELY = "likely"
+    """One of them was read, and noise is most of what is there."""
+    UNSURE = "unsure"
+    """Air and tissue differ, or fine anatomy may be part of it: the estimate leans to the low side."""
+
+
+@dataclass(frozen=True)
+class AxisNoise:
+    """The noise along one axis.
+
+    Attributes:
+        band: Part of the frequencies up to Nyquist that the scanner measured; 1 for all.
+        size: Voxels of the grid that it measured: `band` times those of the scan.
+        correlation: Of the noise between neighbours on that grid.
+        edge: Edge of the Fermi window that the noise passed through, as a fraction of that grid's Nyquist
+            frequency; 1.6 or more is none.
+        width: Width of the window, likewise.
+    """
+
+    band: float
+    size: int
+    correlation: float
+    edge: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Spike:
+    """A sample of k-space that stands out: stripes in the image.
+
+    Attributes:
+        cycles: Stripes over the field of view along each axis.
+        share: Its amplitude over that of the centre of k-space.
+        height: Its amplitude over that of the samples around it.
+    """
+
+    cycles: tuple[int, int, int]
+    share: float
+    height: float
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """The noise of a scan, as the scan says it.
+
+    Attributes:
+        sigma: Standard deviation of one channel (of the real part), in the units of the voxels.
+        axes: Band and colour along each array axis.
+        distribution: Of the voxels.
+        coils: How many coils were combined by a sum of squares; 1 for all else.
+        source: Where it was read: ``"air"``, ``"tissue"``, ``"air and tissue"`` or ``"series"``.
+        certainty: How far to trust it.
+        air: The level that the air alone says; None where there is none, or it was blanked.
+        tissue: The level that smooth tissue alone says, fine texture and all; None where there is too little.
+        spikes: Samples of k-space that stand out, the largest first.
+    """
+
+    sigma: float
+    axes: tuple[AxisNoise, AxisNoise, AxisNoise]
+    distribution: Distribution
+    coils: int
+    source: str
+    certainty: Certainty
+    air: float | None
+    tissue: float | None
+    spikes: tuple[Spike, ...] = ()
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Voxels along each axis of the grid that the scanner measured."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def correlations(self) -> tuple[float, ...]:
+        """Correlation of neighbours on that grid, along each axis."""
+        return tuple(axis.correlation for axis in self.axes)
+
+    def with_sigma(self, sigma: float) -> NoiseModel:
+        """Return it with another level."""
+        return replace(self, sigma=sigma)
+
+    def as_json(self) -> Mapping[str, JSON]:
+        """Return what a record keeps."""
+        spikes: list[JSON] = [{**asdict(spike), "cycles": list(spike.cycles)} for spike in self.spikes]
+        return {
+            **asdict(self),
+            "axes": [asdict(axis) for axis in self.axes],
+            "distribution": str(self.distribution),
+            "certainty": str(self.certainty),
+            "spikes": spikes,
+        }

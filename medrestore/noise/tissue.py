@@ -1,0 +1,244 @@
+"""Noise read in smooth tissue: the spectrum of small blocks, noise told from anatomy by its shape.
+
+In the discrete cosine transform of a block, stationary noise has the power of its spectrum, the product of
+one window for each axis. Anatomy passed through the same windows and falls with the frequency. So
+
+    power(i, j, k) = sigma0^2 wx(i) wy(j) wz(k) (1 + (r0 / r)^p) + floor
+
+is fitted to the median power over the smoothest blocks, r the spatial frequency. The windows are Fermi's, which
+come close to a Hann or Gaussian window too. The floor is what a magnitude leaves beyond the band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import fft
+from scipy.optimize import least_squares
+
+from medrestore.noise.intensity import FOREGROUND, bright_level
+from medrestore.types import Float64Array, RealArray
+
+SIDE = 8
+"""Side of a block in voxels."""
+
+STEP = 4
+"""Voxels between the starts of blocks."""
+
+MOST = 20_000
+"""Blocks that are looked at, evenly drawn from all of tissue."""
+
+FEWEST = 60
+"""Smooth blocks without which nothing is read."""
+
+SMOOTH = 0.2
+"""Share of the blocks, those with the least power at low frequencies, in which noise is read."""
+
+LOW = 3
+"""Sum of indices up to which a coefficient chooses blocks; those above are read."""
+
+MEDIAN = 0.4549364
+"""Median of a squared standard normal variable."""
+
+COLOURED = 9.0
+"""How much worse a white spectrum must fit for a coloured one to be believed: anatomy makes up to 8, the
+mildest window that was tried 22 and more."""
+
+LEAST_SHARE = 0.6
+"""Part of the deviation at the highest frequencies that is noise at least: where a fit takes all of it for
+anatomy, it is lost."""
+
+_F = np.linspace(0, 1, 129)
+_BASIS = fft.idct(np.eye(SIDE), axis=0, norm="ortho")
+_SEEN = np.square(np.abs(np.exp(-1j * np.pi * np.outer(_F, np.arange(SIDE))) @ _BASIS)).T
+"""(SIDE, frequencies): how much of each frequency a coefficient of a block sees."""
+_SEEN /= _SEEN.sum(axis=1, keepdims=True)
+
+_ORDER = np.add.outer(np.add.outer(np.arange(SIDE), np.arange(SIDE)), np.arange(SIDE))
+_USED = np.nonzero(_ORDER > LOW)
+
+# Parameters of a fit: log sigma0^2, log r0^p, p, then edge and log width for each axis, log floor / sigma0^2.
+_LOWEST = np.array([-60.0, -60, 3, *(0.35, np.log(0.02)) * 3, -12])
+_HIGHEST = np.array([60.0, 60, 7, *(1.6, np.log(0.2)) * 3, -3.5])
+
+
+@dataclass(frozen=True, eq=False)
+class FermiWindow:
+    """A window along one axis; see `medrestore.physics.kspace.fermi`."""
+
+    edge: float
+    width: float
+
+    def power(self, f: RealArray = _F) -> Float64Array:
+        """Return the squared factor at frequencies in fractions of Nyquist."""
+        return np.asarray(1 / np.square(1 + np.exp(np.clip((f - self.edge) / self.width, -50, 50))))
+
+    def correlation(self, lag: float = 1.0, band: float = 1.0) -> float:
+        """Return the correlation of noise through it over `lag` voxels of a grid that ends at `band`."""
+        f = _F * band
+        power = self.power(f)
+        return float(np.sum(power * np.cos(np.pi * f * lag / band)) / np.sum(power))
+
+
+NO_WINDOW = FermiWindow(1.6, 0.02)
+
+
+@dataclass(frozen=True, eq=False)
+class Tissue:
+    """What smooth tissue says.
+
+    Attributes:
+        sigma: Deviation of the noise, in the units of the voxels.
+        windows: One for each axis.
+        share: Part of the power at the highest frequencies that is noise rather than anatomy.
+        highest: Deviation that there is if nothing at the highest frequencies is anatomy: sigma is not more.
+        coloured: Whether a white spectrum fits clearly worse.
+        blocks: How many were read.
+    """
+
+    sigma: float
+    windows: tuple[FermiWindow, FermiWindow, FermiWindow]
+    share: float
+    highest: float
+    coloured: bool
+    blocks: int
+
+
+def block_power(array: RealArray, bright: RealArray | None = None) -> tuple[Float64Array, int] | None:
+    """Return the median power of smooth blocks by frequency, (SIDE, SIDE, SIDE), and the number of blocks.
+
+    Args:
+        array: (X, Y, Z) voxels.
+        bright: Voxels that say where tissue is, where `array` is the difference of two scans.
+
+    Returns:
+        None where there is not enough, or an axis is shorter than a block.
+    """
+    if min(array.shape) < SIDE:
+        return None
+    view = sliding_window_view(np.asarray(array, dtype=np.float32), (SIDE,) * 3)[::STEP, ::STEP, ::STEP]
+    bright = array if bright is None else bright
+    seen = sliding_window_view(np.asarray(bright, dtype=np.float32), (SIDE,) * 3)[::STEP, ::STEP, ::STEP]
+    index = np.argwhere(seen.mean(axis=(3, 4, 5)) > FOREGROUND * bright_level(bright))
+    if SMOOTH * len(index) < FEWEST:
+        return None
+    if len(index) > MOST:
+        index = index[np.random.default_rng(0).choice(len(index), MOST, replace=False)]
+    power = np.square(fft.dctn(view[tuple(index.T)], axes=(1, 2, 3), norm="ortho"))
+    rough = power[:, (_ORDER > 0) & (_ORDER <= LOW)].sum(axis=1)
+    smooth = power[rough <= np.quantile(rough, SMOOTH)]
+    return np.asarray(np.median(smooth, axis=0) / MEDIAN, dtype=np.float64), len(smooth)
+
+
+def read_tissue(
+    array: RealArray,
+    spacing: tuple[float, ...],
+    windows: tuple[FermiWindow, FermiWindow, FermiWindow] | None = None,
+    bright: RealArray | None = None,
+) -> Tissue | None:
+    """Read the noise in smooth tissue.
+
+    Args:
+        array: (X, Y, Z) voxels.
+        spacing: Of the voxels, in mm.
+        windows: Those of the noise, where they are known; None to find them.
+        bright: See `block_power`.
+
+    Returns:
+        None where there is too little of it.
+    """
+    found = block_power(array, bright)
+    if found is None or not np.all(found[0] > 0):
+        return None
+    power, blocks = found
+    fit = _Fit(power, spacing)
+    white = fit.best((NO_WINDOW,) * 3)
+    if windows is not None:
+        best, coloured = fit.best(windows), True
+    else:
+        free = fit.free()
+        coloured = white.cost - free.cost > COLOURED
+        best = free if coloured else white
+    return fit.as_tissue(best.x, coloured, blocks)
+
+
+class _Fit:
+    """The fit of the model to the power of blocks."""
+
+    def __init__(self, power: Float64Array, spacing: tuple[float, ...]) -> None:
+        relative = np.asarray(spacing) / min(spacing)
+        axes = np.meshgrid(*(np.arange(SIDE) / SIDE / step for step in relative), indexing="ij")
+        self.distance = np.log(np.sqrt(sum(np.square(axis) for axis in axes))[_USED])
+        self.furthest = float(np.log(np.sqrt(np.sum((1 - 1 / SIDE) ** 2 / relative**2))))
+        self.power = power
+        self.log_power = np.log(power[_USED])
+        self.base = float(np.log(np.median(power[-3:, -3:, -3:])))
+
+    def model(self, p: Float64Array) -> Float64Array:
+        windows = sum(
+            np.log(_SEEN @ FermiWindow(p[3 + 2 * axis], np.exp(p[4 + 2 * axis])).power())[_USED[axis]]
+            for axis in range(3)
+        )
+        spectrum = np.logaddexp(p[0], p[1] - p[2] * self.distance)
+        return np.asarray(np.logaddexp(windows + spectrum, p[9] + p[0]))
+
+    def best(self, windows: tuple[FermiWindow, FermiWindow, FermiWindow]) -> _Found:
+        """Fit level and anatomy with windows that are known."""
+        known = [part for window in windows for part in (window.edge, np.log(window.width))]
+        middle = int(np.argmin(np.abs(_F - 0.6)))
+        gain = sum(np.log(window.power()[middle]) for window in windows)
+
+        def whole(free: Float64Array) -> Float64Array:
+            return np.concatenate([free[:3], known, free[3:]])
+
+        start = np.array([self.base - gain, self.base - gain - 3, 3.5, -6])
+        return self._solve(start, whole, [0, 1, 2, 9])
+
+    def free(self) -> _Found:
+        """Fit everything, from several guesses of the windows."""
+        tries = []
+        for edge in (1.3, 0.8, 0.55):
+            above = 2.0 if edge < 1 else 0.0
+            start = [self.base + above, self.base - 2, 3.5, *(edge, np.log(0.1)) * 3, -6]
+            tries.append(self._solve(np.array(start), lambda p: p, list(range(10))))
+        return min(tries, key=lambda found: found.cost)
+
+    def _solve(
+        self, start: Float64Array, whole: Callable[[Float64Array], Float64Array], which: list[int]
+    ) -> _Found:
+        low, high = _LOWEST[which], _HIGHEST[which]
+
+        def residual(p: Float64Array) -> Float64Array:
+            p = whole(p)
+            # A weak wish for no window settles what the power leaves open.
+            return np.concatenate([self.model(p) - self.log_power, 0.3 * (p[3:9:2] - 1.4)])
+
+        found = least_squares(
+            residual,
+            np.clip(start, low + 1e-3, high - 1e-3),
+            bounds=(low, high),
+            loss="soft_l1",
+            f_scale=0.1,
+            max_nfev=50,
+        )
+        return _Found(whole(found.x), float(found.cost))
+
+    def as_tissue(self, p: Float64Array, coloured: bool, blocks: int) -> Tissue:
+        x, y, z = (FermiWindow(float(p[3 + 2 * axis]), float(np.exp(p[4 + 2 * axis]))) for axis in range(3))
+        passed = float(np.prod([np.mean(window.power()) for window in (x, y, z)]))
+        anatomy = p[1] - p[2] * self.furthest
+        share = float(1 / (1 + np.exp(np.clip(anatomy - p[0], -50, 50))))
+        seen = [_SEEN @ window.power() for window in (x, y, z)]
+        corner = [float(np.log(part[-3:]).mean()) for part in seen]
+        highest = np.exp(np.log(self.power[-3:, -3:, -3:]).mean() - sum(corner)) * passed
+        sigma = max(float(np.exp(p[0] / 2) * passed**0.5), LEAST_SHARE * highest**0.5)
+        return Tissue(sigma, (x, y, z), share, float(highest**0.5), coloured, blocks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    x: Float64Array
+    cost: float

@@ -1,0 +1,157 @@
+"""k-space windows and grids: what a reconstruction does to the image and to its noise alike.
+
+Frequencies are fractions of the Nyquist frequency of the grid, from 0 to 1. A window is a real factor at each
+frequency; applied along an axis it is a self-adjoint linear operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import numpy as np
+from scipy import fft
+
+from medrestore.types import Float64Array, FloatArray, RealArray
+
+Window = Callable[[RealArray], RealArray]
+"""From frequencies, as fractions of Nyquist, to factors."""
+
+COLOUR_DETAILS = 4
+"""How many numbers a denoiser is told of the colour of the noise."""
+
+COLOUR_SCALE = 4.0
+"""A correlation is told this many times larger: networks see changes of about 0.1 to 3."""
+
+
+def band_limit(edge: float) -> Window:
+    """Return the window of a scan that was zero-filled: nothing beyond `edge`."""
+    return lambda f: (np.asarray(f) <= edge).astype(np.float64)
+
+
+def fermi(edge: float, width: float) -> Window:
+    """Return the Fermi window: a half at `edge`, falling over a few `width`.
+
+    Source: Bernstein, King and Zhou, Handbook of MRI Pulse Sequences (2004), section 13.1.
+    """
+    return lambda f: 1 / (1 + np.exp((np.asarray(f) - edge) / width))
+
+
+def hann(edge: float = 1.0, floor: float = 0.0) -> Window:
+    """Return a raised cosine that falls to `floor` at `edge`: Hann's with 0, Hamming's with 0.08."""
+
+    def window(f: RealArray) -> RealArray:
+        inside = np.minimum(np.asarray(f) / edge, 1)
+        return np.asarray(floor + (1 - floor) * np.cos(np.pi / 2 * inside) ** 2)
+
+    return window
+
+
+def gaussian(deviation: float) -> Window:
+    """Return a Gaussian of the frequency."""
+    return lambda f: np.exp(-(np.asarray(f) ** 2) / (2 * deviation**2))
+
+
+def cosine_frequencies(size: int) -> Float64Array:
+    """Return the frequencies of the discrete cosine transform of `size` samples."""
+    return np.arange(size) / size
+
+
+def fourier_frequencies(size: int) -> Float64Array:
+    """Return the absolute frequencies of the discrete Fourier transform of `size` samples."""
+    return np.asarray(np.abs(fft.fftfreq(size)) * 2)
+
+
+def apply_window(image: RealArray, window: Window, axis: int) -> FloatArray:
+    """Weight the spectrum of an image along an axis.
+
+    The image goes on as its mirror image (by the discrete cosine transform), so that its borders do not wrap.
+
+    Args:
+        image: (X, Y, Z).
+        window: Factor at each frequency.
+        axis: Along which.
+    """
+    shape = [1] * image.ndim
+    shape[axis] = image.shape[axis]
+    factors = window(cosine_frequencies(image.shape[axis])).reshape(shape)
+    spectrum = fft.dct(np.asarray(image, dtype=np.float32), axis=axis, norm="ortho")
+    return np.asarray(
+        fft.idct(spectrum * factors.astype(np.float32), axis=axis, norm="ortho"), dtype=np.float32
+    )
+
+
+def crop_band(image: RealArray, sizes: Sequence[int]) -> FloatArray:
+    """Take an image to coarser grids by cropping its spectrum.
+
+    It is the adjoint of `fill_band` times the ratio of the grids, but for the Nyquist frequency of a coarse
+    grid of even size, which stands for both signs.
+
+    Voxel (0, 0, 0) stays where it is, and the field of view what it was; brightness and the deviation of
+    noise within the band stay what they were.
+
+    Args:
+        image: (X, Y, Z).
+        sizes: Voxels along each axis, at most as many as there are.
+    """
+    return _regrid(image, sizes)
+
+
+def fill_band(image: RealArray, sizes: Sequence[int]) -> FloatArray:
+    """Take an image to finer grids by filling its spectrum with zeros, as a reconstruction does.
+
+    `crop_band` undoes it exactly.
+
+    Args:
+        image: (X, Y, Z).
+        sizes: Voxels along each axis, at least as many as there are.
+    """
+    return _regrid(image, sizes)
+
+
+def _regrid(image: RealArray, sizes: Sequence[int]) -> FloatArray:
+    result = np.asarray(image, dtype=np.float32)
+    for axis, size in enumerate(sizes):
+        old = result.shape[axis]
+        if size == old:
+            continue
+        spectrum = fft.rfft(result, axis=axis)
+        kept = min(size, old) // 2 + 1
+        spectrum = spectrum[(slice(None),) * axis + (slice(kept),)]
+        if min(size, old) % 2 == 0:
+            # The Nyquist frequency of an even grid stands for both signs: they part, or meet.
+            end = (slice(None),) * axis + (slice(kept - 1, kept),)
+            spectrum = spectrum.copy()
+            spectrum[end] *= 0.5 if size > old else 2.0
+            if size < old:
+                spectrum[end] = spectrum[end].real
+        result = fft.irfft(spectrum, n=size, axis=axis)
+        result *= np.float32(size / old)
+    return np.asarray(result, dtype=np.float32)
+
+
+def lag_correlations(noise: RealArray) -> tuple[float, ...]:
+    """Return the correlation of a stationary field of zero mean with itself one voxel on, by axis."""
+    power = float(np.mean(np.square(noise, dtype=np.float64))) or 1.0
+    found = []
+    for axis in range(noise.ndim):
+        size = noise.shape[axis]
+        near, far = (noise.take(range(*span), axis=axis) for span in ((0, size - 1), (1, size)))
+        found.append(float(np.mean(near * far, dtype=np.float64)) / power if size > 1 else 0.0)
+    return tuple(found)
+
+
+def colour_details(correlations: Sequence[float] | None) -> tuple[float, ...]:
+    """Return what a denoiser is told of the colour of the noise; see `Condition.details`.
+
+    Args:
+        correlations: Of neighbouring voxels along each axis; None where they are not known.
+    """
+    if correlations is None:
+        return (0.0,) * COLOUR_DETAILS
+    return (*(COLOUR_SCALE * value for value in correlations), 1.0)
+
+
+def outer(factors: Sequence[RealArray]) -> Float64Array:
+    """Return the product of one factor for each axis, (X, Y, Z)."""
+    return np.asarray(reduce(np.multiply.outer, factors), dtype=np.float64)
