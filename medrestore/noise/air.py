@@ -66,7 +66,6 @@ class Air:
         expected = self.coils or 0.5
         return abs(self.shape / expected - 1) < 0.2
 
-
     def recounted(self, sigma: float) -> Air:
         """Return it with the coils that a level from elsewhere says: few blocks count them badly."""
         power = self.sigma**2 * self.coils

@@ -11,7 +11,7 @@ from medrestore.noise.air import LAGS, Air, read_air
 from medrestore.noise.band import measured_grid
 from medrestore.noise.model import AxisNoise, Certainty, Distribution, NoiseModel
 from medrestore.noise.spikes import find_spikes
-from medrestore.noise.tissue import NO_WINDOW, FermiWindow, Tissue, read_tissue
+from medrestore.noise.tissue import GROWTH, MANY, NO_WINDOW, FermiWindow, Tissue, read_tissue
 from medrestore.noise.wavelet import estimate_noise
 from medrestore.physics.kspace import crop_band
 from medrestore.types import FloatArray, RealArray
@@ -60,7 +60,7 @@ def measure_noise(
     air = read_air(voxels, ceiling)
     if air is not None and air.sigma > ceiling:
         air = None
-    if air is not None and tissue is not None and air.coils > 1 and _is_sure(tissue):
+    if air is not None and tissue is not None and _counts_better(tissue, air):
         air = air.recounted(tissue.sigma)
     reading = _combined(small, fine, air, tissue, band)
     if repeats is not None and len(repeats) > 1:
@@ -124,9 +124,14 @@ def _most(tissue: Tissue) -> float:
     return tissue.sigma if tissue.coloured and tissue.share > NOISY else tissue.highest
 
 
+def _counts_better(tissue: Tissue, air: Air) -> bool:
+    """Whether coils are to be told by the level in much tissue, rather than by little air."""
+    return air.coils > 1 and air.blocks < MANY <= tissue.blocks and _is_sure(tissue)
+
+
 def _is_sure(tissue: Tissue) -> bool:
     """Whether noise, and not anatomy, is what its highest frequencies hold."""
-    return tissue.share > NOISY and tissue.sigma > NOISY * tissue.highest
+    return tissue.growth < GROWTH and tissue.share > NOISY and tissue.sigma > NOISY * tissue.highest
 
 
 def _of_tissue(tissue: Tissue) -> _Reading:

@@ -5,8 +5,8 @@ one window for each axis. Anatomy passed through the same windows and falls with
 
     power(i, j, k) = sigma0^2 wx(i) wy(j) wz(k) (1 + (r0 / r)^p) + floor
 
-is fitted to the median power over the smoothest blocks, r the spatial frequency. The windows are Fermi's, which
-come close to a Hann or Gaussian window too. The floor is what a magnitude leaves beyond the band.
+is fitted to the median power over the smoothest blocks, r the spatial frequency. The windows are Fermi's,
+close to those of Hann and Gauss too. The floor is what a magnitude leaves beyond the band.
 """
 
 from __future__ import annotations
@@ -36,6 +36,16 @@ FEWEST = 60
 
 SMOOTH = 0.2
 """Share of the blocks, those with the least power at low frequencies, in which noise is read."""
+
+MIDDLING = (0.4, 0.6)
+"""Quantiles of that power between which a block is of middling roughness."""
+
+GROWTH = 3.0
+"""Growth of the power at high frequencies up to which it is noise: that of scans as they are is 1 to 2.7, of
+slices of 6.5 mm in which fine anatomy is all there is, 12."""
+
+MANY = 300
+"""Smooth blocks without which there is too little tissue to say so: the others have its edge in them."""
 
 LOW = 3
 """Sum of indices up to which a coefficient chooses blocks; those above are read."""
@@ -96,6 +106,7 @@ class Tissue:
         share: Part of the power at the highest frequencies that is noise rather than anatomy.
         highest: Deviation that there is if nothing at the highest frequencies is anatomy: sigma is not more.
         coloured: Whether a white spectrum fits clearly worse.
+        growth: See `BlockPower`; where it is large, sigma is lowered.
         blocks: How many were read.
     """
 
@@ -104,11 +115,28 @@ class Tissue:
     share: float
     highest: float
     coloured: bool
+    growth: float
     blocks: int
 
 
-def block_power(array: RealArray, bright: RealArray | None = None) -> tuple[Float64Array, int] | None:
-    """Return the median power of smooth blocks by frequency, (SIDE, SIDE, SIDE), and the number of blocks.
+@dataclass(frozen=True, eq=False)
+class BlockPower:
+    """The power of blocks of tissue by frequency.
+
+    Attributes:
+        smooth: (SIDE, SIDE, SIDE) median over the smooth blocks.
+        growth: Of the power at high frequencies from there to blocks of middling roughness: 1 for noise,
+            which is the same everywhere, more for anatomy.
+        blocks: How many smooth ones there are.
+    """
+
+    smooth: Float64Array
+    growth: float
+    blocks: int
+
+
+def block_power(array: RealArray, bright: RealArray | None = None) -> BlockPower | None:
+    """Return the power of blocks of tissue by frequency.
 
     Args:
         array: (X, Y, Z) voxels.
@@ -129,8 +157,13 @@ def block_power(array: RealArray, bright: RealArray | None = None) -> tuple[Floa
         index = index[np.random.default_rng(0).choice(len(index), MOST, replace=False)]
     power = np.square(fft.dctn(view[tuple(index.T)], axes=(1, 2, 3), norm="ortho"))
     rough = power[:, (_ORDER > 0) & (_ORDER <= LOW)].sum(axis=1)
-    smooth = power[rough <= np.quantile(rough, SMOOTH)]
-    return np.asarray(np.median(smooth, axis=0) / MEDIAN, dtype=np.float64), len(smooth)
+    is_smooth = rough <= np.quantile(rough, SMOOTH)
+    smooth = np.asarray(np.median(power[is_smooth], axis=0) / MEDIAN, dtype=np.float64)
+    low, high = np.quantile(rough, MIDDLING)
+    fine = (power / np.maximum(smooth, 1e-30))[:, _ORDER >= 2 * LOW].mean(axis=1)
+    growth = float(np.median(fine[(rough > low) & (rough <= high)]) / max(np.median(fine[is_smooth]), 1e-30))
+    blocks = int(np.count_nonzero(is_smooth))
+    return BlockPower(smooth, growth if blocks >= MANY else 1.0, blocks)
 
 
 def read_tissue(
@@ -151,10 +184,9 @@ def read_tissue(
         None where there is too little of it.
     """
     found = block_power(array, bright)
-    if found is None or not np.all(found[0] > 0):
+    if found is None or not np.all(found.smooth > 0):
         return None
-    power, blocks = found
-    fit = _Fit(power, spacing)
+    fit = _Fit(found.smooth, spacing)
     white = fit.best((NO_WINDOW,) * 3)
     if windows is not None:
         best, coloured = fit.best(windows), True
@@ -162,7 +194,7 @@ def read_tissue(
         free = fit.free()
         coloured = white.cost - free.cost > COLOURED
         best = free if coloured else white
-    return fit.as_tissue(best.x, coloured, blocks)
+    return fit.as_tissue(best.x, coloured, found)
 
 
 class _Fit:
@@ -226,7 +258,7 @@ class _Fit:
         )
         return _Found(whole(found.x), float(found.cost))
 
-    def as_tissue(self, p: Float64Array, coloured: bool, blocks: int) -> Tissue:
+    def as_tissue(self, p: Float64Array, coloured: bool, found: BlockPower) -> Tissue:
         x, y, z = (FermiWindow(float(p[3 + 2 * axis]), float(np.exp(p[4 + 2 * axis]))) for axis in range(3))
         passed = float(np.prod([np.mean(window.power()) for window in (x, y, z)]))
         anatomy = p[1] - p[2] * self.furthest
@@ -235,7 +267,8 @@ class _Fit:
         corner = [float(np.log(part[-3:]).mean()) for part in seen]
         highest = np.exp(np.log(self.power[-3:, -3:, -3:]).mean() - sum(corner)) * passed
         sigma = max(float(np.exp(p[0] / 2) * passed**0.5), LEAST_SHARE * highest**0.5)
-        return Tissue(sigma, (x, y, z), share, float(highest**0.5), coloured, blocks)
+        sigma *= GROWTH / max(found.growth, GROWTH)
+        return Tissue(sigma, (x, y, z), share, float(highest**0.5), coloured, found.growth, found.blocks)
 
 
 @dataclass(frozen=True, eq=False)
