@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
+from medrestore.noise.map import enlarged
 from medrestore.physics.kspace import crop_band, fill_band
 from medrestore.types import FloatArray, RealArray
 
@@ -58,10 +58,7 @@ class MeasuredGrid:
 
     def map(self, array: RealArray) -> RealArray:
         """Take a smooth positive map on the measured grid to that of the scan."""
-        if self.is_whole:
-            return array
-        zoom = [wide / narrow for wide, narrow in zip(self.shape, self.sizes, strict=True)]
-        return np.asarray(ndimage.zoom(array, zoom, order=1, mode="nearest", grid_mode=True))
+        return array if self.is_whole else enlarged(array, self.shape)
 
 
 def find_measured_grid(array: RealArray, sizes: tuple[int, ...]) -> MeasuredGrid:

@@ -97,7 +97,7 @@ def estimate_noise_map(array: RealArray) -> NoiseMap | None:
     log = surface + _rest(surface, reading)
     log -= np.median(log[tissue])
     low_end, median, high_end = (float(level) for level in np.exp(np.percentile(log[tissue], (5, 50, 95))))
-    gain = np.exp(_enlarged(log, voxels.shape)).clip(*TRAINED)
+    gain = np.exp(enlarged(log, voxels.shape)).clip(*TRAINED)
     return NoiseMap(np.asarray(gain, dtype=np.float32), NoiseRange(low_end, median, high_end, METHOD))
 
 
@@ -187,10 +187,10 @@ def _rest(surface: FloatArray, reading: _Reading) -> FloatArray:
     return np.asarray(smooth / (share + TRUST), dtype=np.float32)
 
 
-def _enlarged(log: RealArray, shape: tuple[int, ...]) -> RealArray:
-    """Return a map of the band on the grid of the scan, whose voxels are half as wide."""
-    zoom = [wide / narrow for wide, narrow in zip(shape, log.shape, strict=True)]
-    return np.asarray(ndimage.zoom(log, zoom, order=1, mode="nearest", grid_mode=True))
+def enlarged(coarse: RealArray, shape: tuple[int, ...]) -> RealArray:
+    """Return a smooth (X, Y, Z) map on a finer grid with the same field of view."""
+    zoom = [wide / narrow for wide, narrow in zip(shape, coarse.shape, strict=True)]
+    return np.asarray(ndimage.zoom(coarse, zoom, order=1, mode="nearest", grid_mode=True))
 
 
 def _rice_table() -> tuple[RealArray, RealArray]:

@@ -11,12 +11,10 @@ from medrestore.noise.air import LAGS, Air, read_air
 from medrestore.noise.band import measured_grid
 from medrestore.noise.model import AxisNoise, Certainty, Distribution, NoiseModel
 from medrestore.noise.spikes import find_spikes
-from medrestore.noise.tissue import GROWTH, MANY, NO_WINDOW, FermiWindow, Tissue, read_tissue
+from medrestore.noise.tissue import GROWTH, MANY, NO_WINDOW, FermiWindow, Tissue, Windows, read_tissue
 from medrestore.noise.wavelet import estimate_noise
 from medrestore.physics.kspace import crop_band
 from medrestore.types import FloatArray, RealArray
-
-Windows = tuple[FermiWindow, FermiWindow, FermiWindow]
 
 AGREE = (0.8, 1.25)
 """Air over tissue within which both say the same: not much below what tissue holds for noise, nor much above

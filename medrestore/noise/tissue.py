@@ -93,6 +93,8 @@ class FermiWindow:
         return float(np.sum(power * np.cos(np.pi * f * lag / band)) / np.sum(power))
 
 
+Windows = tuple[FermiWindow, FermiWindow, FermiWindow]
+
 NO_WINDOW = FermiWindow(1.6, 0.02)
 
 
@@ -111,7 +113,7 @@ class Tissue:
     """
 
     sigma: float
-    windows: tuple[FermiWindow, FermiWindow, FermiWindow]
+    windows: Windows
     share: float
     highest: float
     coloured: bool
@@ -169,7 +171,7 @@ def block_power(array: RealArray, bright: RealArray | None = None) -> BlockPower
 def read_tissue(
     array: RealArray,
     spacing: tuple[float, ...],
-    windows: tuple[FermiWindow, FermiWindow, FermiWindow] | None = None,
+    windows: Windows | None = None,
     bright: RealArray | None = None,
 ) -> Tissue | None:
     """Read the noise in smooth tissue.
@@ -217,7 +219,7 @@ class _Fit:
         spectrum = np.logaddexp(p[0], p[1] - p[2] * self.distance)
         return np.asarray(np.logaddexp(windows + spectrum, p[9] + p[0]))
 
-    def best(self, windows: tuple[FermiWindow, FermiWindow, FermiWindow]) -> _Found:
+    def best(self, windows: Windows) -> _Found:
         """Fit level and anatomy with windows that are known."""
         known = [part for window in windows for part in (window.edge, np.log(window.width))]
         middle = int(np.argmin(np.abs(_F - 0.6)))
