@@ -41,20 +41,20 @@ lint: $(STAMPS)/dev
 	$(BIN)/mypy
 
 benchmarks: $(STAMPS)/bench
-	$(BIN)/python benchmarks/denoise.py
-	$(BIN)/python benchmarks/denoise.py --gain middle,ramp
-	$(BIN)/python benchmarks/noise.py
-	$(BIN)/python benchmarks/colour.py
-	$(BIN)/python benchmarks/claims.py --speed
-	$(BIN)/python benchmarks/superres.py
-	$(BIN)/python benchmarks/superres_claims.py
-	$(BIN)/python benchmarks/uncertainty.py
-	$(BIN)/python benchmarks/batch.py
-	$(BIN)/python benchmarks/ct.py $(CT_VOLUMES:%=--volume %)
-	$(BIN)/python benchmarks/ct_claims.py
-	$(BIN)/python benchmarks/superres.py --modality CT --volume computed-body $(CT_VOLUMES:%=--volume %)
-	$(BIN)/python benchmarks/superres_claims.py --modality CT
-	$(BIN)/python benchmarks/uncertainty.py --modality CT
+	$(BIN)/python -m benchmarks.denoise.run
+	$(BIN)/python -m benchmarks.denoise.run --gain middle,ramp
+	$(BIN)/python -m benchmarks.noise.run
+	$(BIN)/python -m benchmarks.denoise.colour
+	$(BIN)/python -m benchmarks.denoise.claims --speed
+	$(BIN)/python -m benchmarks.superres.run
+	$(BIN)/python -m benchmarks.superres.claims
+	$(BIN)/python -m benchmarks.uncertainty.run
+	$(BIN)/python -m benchmarks.speed.batch
+	$(BIN)/python -m benchmarks.ct.run $(CT_VOLUMES:%=--volume %)
+	$(BIN)/python -m benchmarks.ct.claims
+	$(BIN)/python -m benchmarks.superres.run --modality CT --volume computed-body $(CT_VOLUMES:%=--volume %)
+	$(BIN)/python -m benchmarks.superres.claims --modality CT
+	$(BIN)/python -m benchmarks.uncertainty.run --modality CT
 
 docs: $(STAMPS)/docs
 	$(BIN)/mkdocs build --strict

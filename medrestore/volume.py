@@ -183,5 +183,5 @@ def stated_modality(volume: Volume) -> str | None:
     """Return the modality that a scan is said to be, in the terms of DICOM; None where nothing says it."""
     if volume.modality is not Modality.UNKNOWN:
         return volume.modality
-    said = None if volume.source is None else volume.source.details.get("Modality")
-    return said if isinstance(said, str) and said else None
+    stated = None if volume.source is None else volume.source.details.get("Modality")
+    return stated if isinstance(stated, str) and stated else None

@@ -21,7 +21,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
-from medrestore.physics.noise import add_rician
+from medrestore.physics.mr_noise import add_rician
 
 HERE = Path(__file__).resolve().parent
 CH2_SHA256 = "a009051127f64dc3dd554d5f5b589870ea72106d9642c21b4e7093e478cfc309"

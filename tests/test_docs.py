@@ -22,7 +22,8 @@ import pytest
 
 import medrestore
 from medrestore import errors
-from medrestore.plugin import ModelSpec, folder, hookspecs
+from medrestore.plugin import ModelSpec, hookspecs
+from medrestore.plugin import model_folder as folder
 from medrestore.provenance import ModelRef, RunRecord, Source
 
 ROOT = Path(medrestore.__file__).parents[1]
@@ -293,7 +294,7 @@ def test_needed_keys_of_the_tables_of_model_toml_are_needed(table, key, tmp_path
 
 
 def test_the_page_of_train_toml_has_every_key_with_its_default():
-    from medrestore.training import config
+    from medrestore.training import recipe as config
 
     found = tables(DOCS / "reference/train-toml.md")
     rooms = {field.name: field for field in fields(config.TrainConfig)}
@@ -347,7 +348,7 @@ def test_the_page_of_the_sidecar_has_every_field():
 def test_the_page_of_the_sidecar_has_what_the_engine_writes():
     import numpy as np
 
-    from medrestore.engine.consistency import residual_evidence
+    from medrestore.engine.evidence.residual import residual_evidence
     from medrestore.noise.level import NoiseLevel
 
     found = tables(DOCS / "reference/sidecar.md")

@@ -105,12 +105,15 @@ def test_no_file_imports_from_its_own_row_or_above():
     ("module", "source"),
     [
         ("medrestore.geometry", "from medrestore.volume import Volume"),
-        ("medrestore.io.nifti", "from medrestore.metrics import psnr"),
-        ("medrestore.io.nifti", "from medrestore import metrics"),
-        ("medrestore.io.nifti", "from ..metrics import psnr"),
+        ("medrestore.io.nifti.read", "from medrestore.metrics import psnr"),
+        ("medrestore.io.nifti.read", "from medrestore import metrics"),
+        ("medrestore.io.nifti.read", "from ..metrics import psnr"),
         ("medrestore.io.__init__", "from ..metrics.mask import head_mask"),
-        ("medrestore.plugin.folder", "def load():\n    from medrestore.engine import restore"),
-        ("medrestore.plugin.folder", "if TYPE_CHECKING:\n    import medrestore.engine.tiling"),
+        ("medrestore.plugin.model_folder", "def load():\n    from medrestore.engine import restore"),
+        (
+            "medrestore.plugin.model_folder",
+            "if TYPE_CHECKING:\n    import medrestore.engine.restore",
+        ),
         ("medrestore.engine.restore", "import importlib\nimportlib.import_module('medrestore.cli')"),
         ("medrestore.engine.restore", "from medrestore import read"),
         ("medrestore.engine.restore", "import medrestore"),
@@ -126,10 +129,10 @@ def test_a_break_is_seen(module, source):
     ("module", "source"),
     [
         ("medrestore.volume", "from medrestore.geometry import Geometry"),
-        ("medrestore.io.nifti", "from medrestore.io.atomic import atomic_write"),
-        ("medrestore.io.nifti", "from .atomic import atomic_write\nfrom ..errors import InputError"),
+        ("medrestore.io.nifti.read", "from medrestore.io.atomic import atomic_write"),
+        ("medrestore.io.nifti.read", "from .atomic import atomic_write\nfrom ..errors import InputError"),
         (
-            "medrestore.plugin.folder",
+            "medrestore.plugin.model_folder",
             "def load():\n    from medrestore.networks import build\n    import torch",
         ),
         (

@@ -15,9 +15,9 @@ from scipy import ndimage
 
 from medrestore.cli import main
 from medrestore.networks import build
-from medrestore.physics.noise import add_rician
-from medrestore.training.config import DataOptions, LoopOptions, NetworkOptions, TrainConfig
+from medrestore.physics.mr_noise import add_rician
 from medrestore.training.export import TrainingFacts, export_model
+from medrestore.training.recipe import DataOptions, LoopOptions, NetworkOptions, TrainConfig
 
 NETWORK = {"widths": [8, 8], "down": [1, 1], "up": [1]}
 MODEL = {

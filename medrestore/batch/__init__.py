@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medrestore.batch.cases import Case, Found, find_cases
+from medrestore.batch.find.cases import Case, Found, find_cases
 from medrestore.batch.ledger import Entry, Ledger, State
 from medrestore.batch.roles import BatchOptions, Listener
 from medrestore.batch.runner import run_batch

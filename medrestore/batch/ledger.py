@@ -127,8 +127,8 @@ def read_entries(out: Path) -> Iterator[Entry]:
     for path in sorted((out / FOLDER).glob("ledger-*.jsonl")):
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
-                said: dict[str, Any] = json.loads(line)
-                yield Entry(**{**said, "state": State(said["state"])})
+                stated: dict[str, Any] = json.loads(line)
+                yield Entry(**{**stated, "state": State(stated["state"])})
             except (ValueError, TypeError, KeyError):
                 continue  # cut off
 

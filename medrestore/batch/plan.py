@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from medrestore.batch.cases import Case
+from medrestore.batch.find.cases import Case
 from medrestore.batch.settings import Settings
 from medrestore.engine import RestoreOptions
-from medrestore.engine.budget import predict
-from medrestore.engine.model import find_model
-from medrestore.engine.slice_plan import network_shape
+from medrestore.engine.cost.budget import predict
+from medrestore.engine.models.load import find_model
+from medrestore.engine.tasks.slice_grid import network_shape
 from medrestore.errors import MedrestoreError
-from medrestore.io.nifti_header import read_header
+from medrestore.io.nifti.header import read_header
 from medrestore.types import Modality, Task
 
 _BYTES = 4  # of a voxel of a result, before compression
@@ -43,12 +43,12 @@ class CasePlan:
 
 def options_of(case: Case, settings: Settings) -> tuple[RestoreOptions, Modality]:
     """Return what the case is restored with."""
-    said = dict(settings.restore)
-    said["task"] = Task(said.get("task", Task.DENOISE))  # type: ignore[arg-type]
+    stated = dict(settings.restore)
+    stated["task"] = Task(stated.get("task", Task.DENOISE))  # type: ignore[arg-type]
     if case.model is not None:
-        said["model"] = case.model
+        stated["model"] = case.model
     modality = case.modality if settings.modality is None else settings.modality
-    return RestoreOptions(**said), modality  # type: ignore[arg-type]
+    return RestoreOptions(**stated), modality  # type: ignore[arg-type]
 
 
 def plan_case(case: Case, settings: Settings) -> CasePlan:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medrestore.batch.cases import Case
+from medrestore.batch.find.cases import Case
+from medrestore.batch.find.names import remove, results, temporary_files
 from medrestore.batch.ledger import Entry, State, last_entries, pictures
-from medrestore.batch.names import remove, results, temporary_files
 from medrestore.report import CaseRow, write
 from medrestore.report.write import PAGES
 
@@ -38,8 +38,8 @@ def write_report(out: Path, cases: Sequence[Case], task: str) -> Path:
 
 def _row(out: Path, case: Case, entry: Entry, task: str) -> CaseRow:
     done, facts = entry.state is State.DONE, entry.facts
-    kept, said = pictures(out, case.id), facts.get("predicted")
-    predicted: dict[str, Any] = said if isinstance(said, dict) else {}
+    kept, stated = pictures(out, case.id), facts.get("predicted")
+    predicted: dict[str, Any] = stated if isinstance(stated, dict) else {}
     return CaseRow(
         case=case.id,
         name=str(case.output),

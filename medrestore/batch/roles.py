@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from medrestore.batch.cases import Case
-from medrestore.batch.failures import Failure
+from medrestore.batch.find.cases import Case
 from medrestore.batch.ledger import Entry
 from medrestore.batch.shards import Shard
-from medrestore.batch.worker import Success, Watch
+from medrestore.batch.workers.client import Success, Watch
+from medrestore.batch.workers.failures import Failure
 from medrestore.provenance import JSON
 
 
@@ -61,7 +61,7 @@ class BatchOptions:
     model_hash: Callable[[Case], str] = lambda case: case.model or ""
 
 
-class Room:
+class ExclusiveGate:
     """Where cases are worked on side by side, or one of them alone: that has the memory of all."""
 
     def __init__(self) -> None:

@@ -12,8 +12,14 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from medrestore.batch.cases import Case
-from medrestore.batch.failures import (
+from medrestore.batch.find.cases import Case
+from medrestore.batch.find.names import fingerprint, place, remove, results, temporary_files
+from medrestore.batch.ledger import Entry, Ledger, State, pictures
+from medrestore.batch.lock import hold, refuse_if_held
+from medrestore.batch.roles import BatchOptions, ExclusiveGate, Listener, Restorer
+from medrestore.batch.settings import Settings
+from medrestore.batch.workers.client import Success, Watch
+from medrestore.batch.workers.failures import (
     GONE,
     LONGEST,
     Attempt,
@@ -23,12 +29,6 @@ from medrestore.batch.failures import (
     next_attempt,
     shortened,
 )
-from medrestore.batch.ledger import Entry, Ledger, State, pictures
-from medrestore.batch.lock import hold, refuse_if_held
-from medrestore.batch.names import fingerprint, place, remove, results, temporary_files
-from medrestore.batch.roles import BatchOptions, Listener, Restorer, Room
-from medrestore.batch.settings import Settings
-from medrestore.batch.worker import Success, Watch
 from medrestore.errors import MedrestoreError, OutputError
 from medrestore.provenance import JSON
 from medrestore.types import SERIES_FILES
@@ -98,7 +98,7 @@ class _Batch:
         self._ledger = ledger
         self._listener = listener
         self._lock = threading.Lock()
-        self._room = Room()
+        self._room = ExclusiveGate()
         self._crowd = 1
         self._entries: dict[str, Entry] = {}
         self._stopped: Exception | None = None
@@ -169,7 +169,7 @@ class _Batch:
             return not self._options.retry_failed and before.stage != PLAN
         found = {entry.name: fingerprint(entry) for entry in results(self._out / case.output)}
         name = case.output.name
-        return found == {name + ending: said for ending, said in before.files.items()}
+        return found == {name + ending: stated for ending, stated in before.files.items()}
 
     def _place(self, case: Case) -> Path:
         """Return where the result goes, after clearing what a run that was killed left there."""
@@ -245,8 +245,8 @@ class _Batch:
         )
 
     def _job(self, case: Case, path: Path, attempt: Attempt) -> dict[str, JSON]:
-        said = self._settings
-        restore = {**said.restore, "tile": attempt.tile}
+        stated = self._settings
+        restore = {**stated.restore, "tile": attempt.tile}
         return {
             "case": case.id,
             "alone": attempt.alone,
@@ -257,14 +257,14 @@ class _Batch:
             "volumes": case.volumes,
             "reference": None if case.reference is None else str(case.reference),
             "out": str(path),
-            "modality": case.modality if said.modality is None else said.modality,
+            "modality": case.modality if stated.modality is None else stated.modality,
             "restore": {**restore, **({} if case.model is None else {"model": case.model})},
-            "policy": dict(said.policy),
-            "form": said.form,
-            "dtype": said.dtype,
-            "save_std": said.save_std,
+            "policy": dict(stated.policy),
+            "form": stated.form,
+            "dtype": stated.dtype,
+            "save_std": stated.save_std,
             "sidecar": dict(case.sidecar),
-            "pictures": str(pictures(self._out, case.id)) if said.pictures else None,
+            "pictures": str(pictures(self._out, case.id)) if stated.pictures else None,
         }
 
     def _watch(self, case: Case) -> Watch:

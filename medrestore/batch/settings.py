@@ -40,10 +40,10 @@ class Settings:
 
     def sha256(self) -> str:
         """Return a hash of all that may change a result; where and in what tiles it is computed does not."""
-        said = asdict(self)
-        del said["pictures"]
-        said["restore"] = {name: value for name, value in self.restore.items() if name not in _INDIFFERENT}
-        text = json.dumps([__version__, said], sort_keys=True)
+        stated = asdict(self)
+        del stated["pictures"]
+        stated["restore"] = {name: value for name, value in self.restore.items() if name not in _INDIFFERENT}
+        text = json.dumps([__version__, stated], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

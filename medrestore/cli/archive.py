@@ -25,7 +25,7 @@ def push(
 ) -> None:
     """Send every DICOM file of a folder to an archive, by DICOMweb (STOW) or by C-STORE."""
     require_extra()
-    from medrestore.io.dicom import is_dicom
+    from medrestore.io.dicom.read import is_dicom
     from medrestore.node.transfer import send
 
     destination = _address(to, "--to")

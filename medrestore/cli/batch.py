@@ -37,8 +37,8 @@ from medrestore.cli.options import (
     result_suffix,
 )
 from medrestore.cli.reading import (
+    OnDefect,
     OnDuplicate,
-    OnFlaw,
     OnGap,
     OnNonuniform,
     OnTilt,
@@ -51,8 +51,8 @@ from medrestore.types import Modality, Task
 
 if TYPE_CHECKING:
     from medrestore.batch import Found
-    from medrestore.batch.bids import Wanted
-    from medrestore.batch.bids_naming import Naming
+    from medrestore.batch.bids.find import Wanted
+    from medrestore.batch.bids.names import Naming
     from medrestore.io import ReadPolicy
 
 _CASES, _WORKERS = "Cases", "Workers"
@@ -129,10 +129,10 @@ def batch(
         bool,
         typer.Option("--overwrite", help="Replace results of no batch.", rich_help_panel=FILES),
     ] = False,
-    on_gap: OnGap = OnFlaw.FAIL,
-    on_duplicate: OnDuplicate = OnFlaw.FAIL,
-    on_tilt: OnTilt = OnFlaw.FAIL,
-    on_nonuniform: OnNonuniform = OnFlaw.FAIL,
+    on_gap: OnGap = OnDefect.FAIL,
+    on_duplicate: OnDuplicate = OnDefect.FAIL,
+    on_tilt: OnTilt = OnDefect.FAIL,
+    on_nonuniform: OnNonuniform = OnDefect.FAIL,
     values: Scale = ValueScale.RESCALED,
     quiet: Quiet = False,
 ) -> None:
@@ -140,23 +140,23 @@ def batch(
 
     Exit status: 0 all done, 3 some failed, 2 nothing could start.
     """
-    said = locals()
+    stated = locals()
     from dataclasses import asdict, replace
 
     from medrestore.batch import BatchOptions, Settings, Shard
-    from medrestore.batch.bids import Wanted, is_dataset
-    from medrestore.batch.bids_derivative import begin_derivative
-    from medrestore.batch.bids_naming import Naming
+    from medrestore.batch.bids.derivative import begin_derivative
+    from medrestore.batch.bids.find import Wanted, is_dataset
+    from medrestore.batch.bids.names import Naming
     from medrestore.batch.settings import absolute_model
     from medrestore.cli.batching import Workers, execute, print_plan
-    from medrestore.engine.model import find_model
+    from medrestore.engine.models.load import find_model
 
     policy = read_policy(on_gap, on_duplicate, on_tilt, on_nonuniform, values)
-    wish = restore_options({**said, "model": absolute_model(model)})
+    requested = restore_options({**stated, "model": absolute_model(model)})
     if model is not None:
         # What a model does is what is done; results are named after that.
-        wish = replace(wish, task=find_model(wish, modality or Modality.UNKNOWN)[1].task)
-    task, restore = wish.task, asdict(wish)
+        requested = replace(requested, task=find_model(requested, modality or Modality.UNKNOWN)[1].task)
+    task, restore = requested.task, asdict(requested)
     if save_std and samples < 2:
         raise ConfigError("--save-std needs two samples or more; pass --samples 8, say")
     settings = Settings(
@@ -186,8 +186,8 @@ def batch(
 def find(scans: Path, policy: ReadPolicy, out: Path, naming: Naming, wanted: Wanted) -> Found:
     """Return the cases of a folder, of a BIDS data set or of a list."""
     from medrestore.batch import find_cases
-    from medrestore.batch.bids import find_bids, is_dataset
-    from medrestore.batch.lists import LISTS, read_list
+    from medrestore.batch.bids.find import find_bids, is_dataset
+    from medrestore.batch.find.lists import LISTS, read_list
 
     if out.resolve() == scans.resolve():
         raise ConfigError(f"{out}: is the folder of the scans; results need a folder of their own")

@@ -15,23 +15,23 @@ import typer
 from rich.console import Console
 
 from medrestore.batch import BatchOptions, Case, Entry, Found, Listener, Settings, State, run_batch
-from medrestore.batch.failures import Failure
 from medrestore.batch.lock import hold
 from medrestore.batch.plan import CasePlan, options_of, plan_case
 from medrestore.batch.reporting import write_report
 from medrestore.batch.roles import Restorer
-from medrestore.batch.worker import Worker
+from medrestore.batch.workers.client import Worker
+from medrestore.batch.workers.failures import Failure
 from medrestore.cli.progress import Meter, duration
 from medrestore.cli.table import print_table
 from medrestore.engine import RestoreOptions
-from medrestore.engine.memory import usable_bytes
-from medrestore.engine.model import find_model
+from medrestore.engine.machine.memory import usable_bytes
+from medrestore.engine.models.load import find_model
 from medrestore.engine.options import parse_memory
 from medrestore.errors import InputError, OutputError
 from medrestore.provenance import JSON
 from medrestore.types import Modality
 
-MODULE = ("-m", "medrestore.cli.worker")
+MODULE = ("-m", "medrestore.batch.workers.main")
 SOME_FAILED = 3
 _BESIDE = 250_000_000  # bytes of a Dask worker, which computes nothing itself
 _TURN = 120.0  # seconds to wait for another shard that writes the report
@@ -62,13 +62,13 @@ class Workers:
             ConfigError: There are to be several, or a cluster, and Dask is not installed.
         """
         if self.scheduler is not None:
-            from medrestore.batch.dask import cluster_workers
+            from medrestore.batch.workers.dask import cluster_workers
 
             return list(cluster_workers(self.scheduler, MODULE, self.time_limit, self.count))
         devices = self.devices or ()
         count = len(devices) or self.count
         if count > 1:
-            from medrestore.batch.dask import local_workers
+            from medrestore.batch.workers.dask import local_workers
 
             if self.max_memory is None:
                 memory = max(usable_bytes() - count * _BESIDE, 0)

@@ -68,7 +68,7 @@ def bids(
 
     Exit status: 0 all done, 3 some failed, 2 nothing could start.
     """
-    from medrestore.batch.bids import check_dataset
+    from medrestore.batch.bids.find import check_dataset
 
     check_dataset(bids_dir)
     labels = [

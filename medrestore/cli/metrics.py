@@ -53,8 +53,8 @@ def metrics(
     found = []
     for image, truth in zip(images, references, strict=True):
         _check_grid(restored, image, reference, truth)
-        said = truth.modality if image.modality is Modality.UNKNOWN else image.modality
-        voxels = measured(truth.array, modality or said)
+        stated = truth.modality if image.modality is Modality.UNKNOWN else image.modality
+        voxels = measured(truth.array, modality or stated)
         extent = reference_range(voxels) if data_range is None else data_range
         chosen = _mask(mask, truth, voxels, reference)
         found.append(evaluate(image.array, truth.array, data_range=extent, mask=chosen))

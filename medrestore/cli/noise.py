@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrestore.cli.reading import (
+    OnDefect,
     OnDuplicate,
-    OnFlaw,
     OnGap,
     OnNonuniform,
     OnTilt,
@@ -43,10 +43,10 @@ def noise(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a picture that is there.")] = False,
     series: SeriesName = None,
-    on_gap: OnGap = OnFlaw.FAIL,
-    on_duplicate: OnDuplicate = OnFlaw.FAIL,
-    on_tilt: OnTilt = OnFlaw.FAIL,
-    on_nonuniform: OnNonuniform = OnFlaw.FAIL,
+    on_gap: OnGap = OnDefect.FAIL,
+    on_duplicate: OnDuplicate = OnDefect.FAIL,
+    on_tilt: OnTilt = OnDefect.FAIL,
+    on_nonuniform: OnNonuniform = OnDefect.FAIL,
     values: Scale = ValueScale.RESCALED,
 ) -> None:
     """Measure the noise of an MR scan: level, band and colour along each axis, distribution, spikes.
@@ -80,8 +80,8 @@ def _read(
     Raises:
         ConfigError: The scan is one of another modality, or options for DICOM are given for one that is none.
     """
-    from medrestore.cli.targets import is_dicom_scan
     from medrestore.io import ReadPolicy, read_series, reading_notes
+    from medrestore.job.outputs import is_dicom_scan
     from medrestore.volume import stated_modality
 
     if policy != ReadPolicy() and not is_dicom_scan(scan):

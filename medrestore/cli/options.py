@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from medrestore.cli.targets import DTYPES, Form
+from medrestore.job.outputs import DTYPES, OutputFormat
 from medrestore.types import Modality, Task
 
 if TYPE_CHECKING:
@@ -59,14 +59,16 @@ MaxMemory: TypeAlias = Annotated[
     str | None, _in(_RUN, "Such as 6GB; else 80 % of what is free or allowed.", metavar="AMOUNT")
 ]
 SaveStd: TypeAlias = Annotated[bool, _in(FILES, "Write OUT_std: spread of samples.", "--save-std")]
-Format: TypeAlias = Annotated[Form | None, _in(FILES, "DICOM in, DICOM out, or as OUT ends.", "--format")]
+Format: TypeAlias = Annotated[
+    OutputFormat | None, _in(FILES, "DICOM in, DICOM out, or as OUT ends.", "--format")
+]
 OutDtype: TypeAlias = Annotated[str, _in(FILES, f"{', '.join(DTYPES)}.", metavar="TYPE")]
 Overwrite: TypeAlias = Annotated[bool, _in(FILES, "Replace what is there.", "--overwrite")]
 Reference: TypeAlias = Annotated[Path | None, _in(FILES, "The truth, for PSNR and SSIM.", metavar="REF")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 
 
-def restore_options(said: Mapping[str, Any]) -> RestoreOptions:
+def restore_options(stated: Mapping[str, Any]) -> RestoreOptions:
     """Return the options among the arguments of a command; they are called what its parameters are called.
 
     Raises:
@@ -77,7 +79,7 @@ def restore_options(said: Mapping[str, Any]) -> RestoreOptions:
     from medrestore.engine import RestoreOptions
 
     return RestoreOptions(
-        **{field.name: said[field.name] for field in fields(RestoreOptions) if field.name in said}
+        **{field.name: stated[field.name] for field in fields(RestoreOptions) if field.name in stated}
     )
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _PANEL = "Reading DICOM"
 
 
-class OnFlaw(StrEnum):
+class OnDefect(StrEnum):
     """What is done with a series that is no regular grid."""
 
     FAIL = "fail"
@@ -30,16 +30,16 @@ class ValueScale(StrEnum):
 
 
 OnGap: TypeAlias = Annotated[
-    OnFlaw, typer.Option(help="Slices missing: resample interpolates them.", rich_help_panel=_PANEL)
+    OnDefect, typer.Option(help="Slices missing: resample interpolates them.", rich_help_panel=_PANEL)
 ]
 OnDuplicate: TypeAlias = Annotated[
-    OnFlaw, typer.Option(help="Images in one place: resample takes their mean.", rich_help_panel=_PANEL)
+    OnDefect, typer.Option(help="Images in one place: resample takes their mean.", rich_help_panel=_PANEL)
 ]
 OnTilt: TypeAlias = Annotated[
-    OnFlaw, typer.Option(help="Tilted gantry: resample makes the grid rectangular.", rich_help_panel=_PANEL)
+    OnDefect, typer.Option(help="Tilted gantry: resample makes the grid rectangular.", rich_help_panel=_PANEL)
 ]
 OnNonuniform: TypeAlias = Annotated[
-    OnFlaw, typer.Option(help="Uneven distances: resample makes them even.", rich_help_panel=_PANEL)
+    OnDefect, typer.Option(help="Uneven distances: resample makes them even.", rich_help_panel=_PANEL)
 ]
 Scale: TypeAlias = Annotated[
     ValueScale, typer.Option("--values", help="Scale of the values.", rich_help_panel=_PANEL)
@@ -51,7 +51,7 @@ SeriesName: TypeAlias = Annotated[
 
 
 def read_policy(
-    on_gap: OnFlaw, on_duplicate: OnFlaw, on_tilt: OnFlaw, on_nonuniform: OnFlaw, values: ValueScale
+    on_gap: OnDefect, on_duplicate: OnDefect, on_tilt: OnDefect, on_nonuniform: OnDefect, values: ValueScale
 ) -> ReadPolicy:
     """Return what the options ask for."""
     from medrestore.io import ReadPolicy

@@ -39,8 +39,8 @@ from medrestore.cli.options import (
     result_suffix,
 )
 from medrestore.cli.reading import (
+    OnDefect,
     OnDuplicate,
-    OnFlaw,
     OnGap,
     OnNonuniform,
     OnTilt,
@@ -49,8 +49,8 @@ from medrestore.cli.reading import (
     ValueScale,
     read_policy,
 )
-from medrestore.cli.targets import Wish, is_dicom_scan, plan_targets
 from medrestore.errors import ConfigError
+from medrestore.job.outputs import OutputRequest, is_dicom_scan, plan_targets
 from medrestore.types import Task
 
 
@@ -88,10 +88,10 @@ def restore(
     out_dtype: OutDtype = "float32",
     overwrite: Overwrite = False,
     series: SeriesName = None,
-    on_gap: OnGap = OnFlaw.FAIL,
-    on_duplicate: OnDuplicate = OnFlaw.FAIL,
-    on_tilt: OnTilt = OnFlaw.FAIL,
-    on_nonuniform: OnNonuniform = OnFlaw.FAIL,
+    on_gap: OnGap = OnDefect.FAIL,
+    on_duplicate: OnDuplicate = OnDefect.FAIL,
+    on_tilt: OnTilt = OnDefect.FAIL,
+    on_nonuniform: OnNonuniform = OnDefect.FAIL,
     values: Scale = ValueScale.RESCALED,
     quiet: Quiet = False,
 ) -> None:
@@ -99,9 +99,9 @@ def restore(
 
     A 4-D series is restored volume by volume.
     """
-    said = locals()
+    stated = locals()
     drawn = max(samples, 1) if output == "sample" else samples
-    wish = Wish(
+    requested = OutputRequest(
         out=out,
         save_std=save_std,
         trajectory=save_trajectory,
@@ -111,11 +111,11 @@ def restore(
         suffix=result_suffix(task),
         form=form,
     )
-    targets = plan_targets(scan, wish, [] if reference is None else [reference])
-    from medrestore.cli.restoring import Job, run
+    targets = plan_targets(scan, requested, [] if reference is None else [reference])
     from medrestore.io import ReadPolicy
+    from medrestore.job.run import Job, run
 
-    options = restore_options(said)
+    options = restore_options(stated)
     policy = read_policy(on_gap, on_duplicate, on_tilt, on_nonuniform, values)
     if policy != ReadPolicy() and not is_dicom_scan(scan):
         raise ConfigError(f"{scan} is no DICOM, which --values and --on-... are for; leave them out")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrestore.cli.reading import (
+    OnDefect,
     OnDuplicate,
-    OnFlaw,
     OnGap,
     OnNonuniform,
     OnTilt,
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 def scan(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Looked through with its subfolders.")],
-    on_gap: OnGap = OnFlaw.FAIL,
-    on_duplicate: OnDuplicate = OnFlaw.FAIL,
-    on_tilt: OnTilt = OnFlaw.FAIL,
-    on_nonuniform: OnNonuniform = OnFlaw.FAIL,
+    on_gap: OnGap = OnDefect.FAIL,
+    on_duplicate: OnDuplicate = OnDefect.FAIL,
+    on_tilt: OnTilt = OnDefect.FAIL,
+    on_nonuniform: OnNonuniform = OnDefect.FAIL,
     values: Scale = ValueScale.RESCALED,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every file.")] = False,
 ) -> None:

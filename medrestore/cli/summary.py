@@ -8,13 +8,13 @@ from typing import Any, cast
 import typer
 
 from medrestore.cli.table import print_table
-from medrestore.cli.targets import Targets
+from medrestore.job.outputs import OutputPaths
 from medrestore.provenance import RunRecord
 
 Row = tuple[str, str]
 
 
-def print_summary(records: Sequence[RunRecord], targets: Targets) -> None:
+def print_summary(records: Sequence[RunRecord], targets: OutputPaths) -> None:
     """Print what was done on stdout, and what should be known of it on stderr."""
     if len(records) > 1:
         print_table(

@@ -43,7 +43,7 @@ def train(
     """
     _require_extra()
     from medrestore.cli.progress import Meter
-    from medrestore.engine.device import choose_device
+    from medrestore.engine.machine.device import choose_device
     from medrestore.training import load_config
     from medrestore.training import train as run
 

@@ -1,7 +1,7 @@
 """The engine: joins models, samplers, noise estimates and tiles into `restore`."""
 
-from medrestore.engine.evidence import Restoration
-from medrestore.engine.model import LoadedModel, load_model
+from medrestore.engine.evidence.restoration import Restoration
+from medrestore.engine.models.load import LoadedModel, load_model
 from medrestore.engine.options import RestoreOptions
 from medrestore.engine.restore import Observers, TrajectoryPoint, restore
 from medrestore.noise.wavelet import estimate_noise

@@ -104,33 +104,33 @@ class RestoreOptions:
             parse_memory(self.max_memory)
 
 
-def parse_spacing(wish: float | str) -> float | None:
-    """Read a wish for a voxel size, such as 1, ``"1"`` or ``"1 mm"``; None for ``"iso"``.
+def parse_spacing(requested: float | str) -> float | None:
+    """Read a voxel size, such as 1, ``"1"`` or ``"1 mm"``; None for ``"iso"``.
 
     Raises:
         ConfigError: It is no length.
     """
-    if wish == "iso":
+    if requested == "iso":
         return None
     try:
-        length = float(str(wish).strip().removesuffix("mm"))
+        length = float(str(requested).strip().removesuffix("mm"))
     except ValueError:
         length = -1.0
     if not 0 < length < math.inf:
-        raise ConfigError(f"spacing is {wish!r}; expected 'iso', or a length in mm such as '1mm'")
+        raise ConfigError(f"spacing is {requested!r}; expected 'iso', or a length in mm such as '1mm'")
     return length
 
 
-def parse_memory(wish: int | str) -> int:
+def parse_memory(requested: int | str) -> int:
     """Read an amount of memory in bytes, such as 6_000_000_000, ``"6GB"`` or ``"5.5 GiB"``.
 
     Raises:
         ConfigError: It is none.
     """
-    match = re.fullmatch(r"(\d+\.?\d*) *([kmgt]?)(i?)b?", str(wish).strip().lower())
+    match = re.fullmatch(r"(\d+\.?\d*) *([kmgt]?)(i?)b?", str(requested).strip().lower())
     amount = float(match[1]) if match else 0.0
     if match is None or not 0 < amount < math.inf:
-        raise ConfigError(f"max_memory is {wish!r}; expected an amount such as '6GB' or '800MiB'")
+        raise ConfigError(f"max_memory is {requested!r}; expected an amount such as '6GB' or '800MiB'")
     return int(amount * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
 
 

@@ -11,17 +11,22 @@ from importlib import metadata
 from torch import Tensor
 
 from medrestore.diffusion import Denoiser, SamplerStep
-from medrestore.engine.budget import Budget, least_tile, predict
-from medrestore.engine.calibration import SIDE, is_known
-from medrestore.engine.checks import check_noise, check_outputs, check_scan, check_zero, taken_for
-from medrestore.engine.consistency import residual_evidence
-from medrestore.engine.ensemble import VIEWS, View, ensemble_size
-from medrestore.engine.evidence import Restoration, as_json, check_reference, measure
-from medrestore.engine.measurement import Measurement
-from medrestore.engine.memory import give_back, peak_bytes, resident_bytes
-from medrestore.engine.model import LoadedModel, find_model, load_model, plugins
+from medrestore.engine.cost.budget import Budget, least_tile, predict
+from medrestore.engine.cost.calibration import CALIBRATION_SIDE, is_known
+from medrestore.engine.evidence.residual import residual_evidence
+from medrestore.engine.evidence.restoration import Restoration, as_json, check_reference, measure
+from medrestore.engine.machine.memory import peak_bytes, release_memory, resident_bytes
+from medrestore.engine.models.checks import (
+    assumed_modality,
+    check_noise,
+    check_outputs,
+    check_scan,
+    check_zero,
+)
+from medrestore.engine.models.load import LoadedModel, find_model, load_model, plugins
 from medrestore.engine.options import RestoreOptions
-from medrestore.engine.posterior import (
+from medrestore.engine.sampling.ensemble import VIEWS, View, ensemble_size
+from medrestore.engine.sampling.posterior import (
     evaluations,
     posterior_mean,
     posterior_sample,
@@ -29,9 +34,10 @@ from medrestore.engine.posterior import (
     sample_statistics,
     sampling_levels,
 )
-from medrestore.engine.slice_plan import network_shape, target_grid
-from medrestore.engine.tasks import MEASURE
-from medrestore.engine.tiling import StreamedDenoiser, TiledDenoiser
+from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser
+from medrestore.engine.tasks.measurement import Measurement
+from medrestore.engine.tasks.slice_grid import network_shape, target_grid
+from medrestore.engine.tasks.table import MEASURE
 from medrestore.geometry import Geometry
 from medrestore.provenance import JSON, RunRecord, Source, Step, software_versions
 from medrestore.volume import Volume
@@ -109,21 +115,21 @@ def restore(
         check_reference(grid, reference)
     model = model or load_model(options, volume.modality)
     check_outputs(model.ref, spec, options)
-    budget = _foresee(volume, grid, options, model, reference)
+    budget = predict_budget(volume, grid, options, model, reference)
     measurement = MEASURE[spec.task](volume, spec, options)
     prepared = time.perf_counter()
-    if measurement.idle is None:
+    if measurement.skip_reason is None:
         warnings += check_noise(measurement.noise, spec)
         warnings += check_zero(volume, measurement.noise, spec)
         measurement = measurement.settled(tiled_denoiser(model, options, budget))
         warnings += measurement.warnings
         restored, std = _run(measurement, model, options, (budget, observers))
     else:
-        warnings += (*measurement.warnings, measurement.idle)
+        warnings += (*measurement.warnings, measurement.skip_reason)
         restored, std = measurement.baseline, None
-    give_back()
+    release_memory()
     finished = time.perf_counter()
-    modality = taken_for(volume, spec)
+    modality = assumed_modality(volume, spec)
     metrics = measure(measurement.baseline, restored, reference, modality)
     noise = measurement.noise
     residual = residual_evidence(
@@ -152,11 +158,15 @@ def restore(
     return Restoration(restored, std, metrics, record)
 
 
-def _foresee(
+def predict_budget(
     volume: Volume, grid: Geometry, options: RestoreOptions, model: LoadedModel, reference: Volume | None
 ) -> Budget | None:
     """Predict what a scan will take; None where it is smaller than what would have to be measured first."""
-    if math.prod(grid.shape) < SIDE**3 and options.max_memory is None and not is_known(options, model):
+    if (
+        math.prod(grid.shape) < CALIBRATION_SIDE**3
+        and options.max_memory is None
+        and not is_known(options, model)
+    ):
         return None
     held = resident_bytes() - volume.array.nbytes
     shape = network_shape(volume.geometry, grid, model.spec, options)
@@ -170,12 +180,12 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
         versions=software_versions(),
         model=model.ref,
         input=volume.source or Source("", "array"),
-        settings={**asdict(options), **_settled(model, options)},
+        settings={**asdict(options), **resolved_settings(model, options)},
         seed=options.seed if sample_count(options) else None,
     )
 
 
-def _settled(model: LoadedModel, options: RestoreOptions) -> dict[str, JSON]:
+def resolved_settings(model: LoadedModel, options: RestoreOptions) -> dict[str, JSON]:
     """Return what the options leave to the model or the machine, as it was decided."""
     return {"device": model.device, "dtype": model.dtype, "ensemble": ensemble_size(options, model.spec)}
 
@@ -212,8 +222,8 @@ def _run(
 
     sample, std = sample_statistics(draw, sample_count(options))
     chosen = mean if options.output == "mean" or sample is None else sample
-    spread = None if std is None else measurement.spread(std, Step("restore:std", step.params))
-    return measurement.finish(chosen, step), spread
+    spread = None if std is None else measurement.std_volume(std, Step("restore:std", step.params))
+    return measurement.to_volume(chosen, step), spread
 
 
 def tiled_denoiser(

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from medrestore.errors import InputError
 from medrestore.io.atomic import atomic_folder, atomic_write
-from medrestore.io.dicom import is_dicom, read_dicom, read_dicom_series, reading_notes
-from medrestore.io.dicom_plan import Plan, PlannedSeries, plan_dicom
-from medrestore.io.dicom_policy import ReadPolicy
-from medrestore.io.dicom_writer import SeriesReport, check_derivable, write_dicom
+from medrestore.io.dicom.derive.write import SeriesReport, check_derivable, write_dicom
+from medrestore.io.dicom.plan.plan import Plan, PlannedSeries, plan_dicom
+from medrestore.io.dicom.plan.policy import ReadPolicy
+from medrestore.io.dicom.read import is_dicom, read_dicom, read_dicom_series, reading_notes
 from medrestore.volume import Volume
 
 if TYPE_CHECKING:
-    from medrestore.io.nifti_writer import WriteReport
+    from medrestore.io.nifti.write import WriteReport
 
 __all__ = [
     "Plan",
@@ -63,7 +63,7 @@ def read(
     if path.is_dir() or is_dicom(path):
         return read_dicom(path, policy, series)
     _check_nifti(path, series)
-    from medrestore.io.nifti import read_nifti  # noqa: PLC0415  # nibabel costs more than a plan
+    from medrestore.io.nifti.read import read_nifti  # noqa: PLC0415  # nibabel costs more than a plan
 
     return read_nifti(path)
 
@@ -86,7 +86,7 @@ def read_series(
     if path.is_dir() or is_dicom(path):
         return read_dicom_series(path, policy, series)
     _check_nifti(path, series)
-    from medrestore.io.nifti import read_nifti_series  # noqa: PLC0415
+    from medrestore.io.nifti.read import read_nifti_series  # noqa: PLC0415
 
     return read_nifti_series(path)
 
@@ -118,7 +118,7 @@ def write(
         OutputError: The file exists, cannot be written, the name or type is not one of NIfTI's, the input's
             type is unknown, or the volumes do not share one grid.
     """
-    from medrestore.io.nifti_writer import write_nifti  # noqa: PLC0415
+    from medrestore.io.nifti.write import write_nifti  # noqa: PLC0415
 
     series = (volumes,) if isinstance(volumes, Volume) else tuple(volumes)
     return write_nifti(series, Path(path), dtype=dtype, overwrite=overwrite)
@@ -142,6 +142,6 @@ def __getattr__(name: str) -> object:
     if name != "WriteReport":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Lazily, as for everything of NIfTI: a plan of DICOM series needs no nibabel.
-    from medrestore.io.nifti_writer import WriteReport  # noqa: PLC0415
+    from medrestore.io.nifti.write import WriteReport  # noqa: PLC0415
 
     return WriteReport

@@ -9,9 +9,9 @@ it is called.
 from __future__ import annotations
 
 from medrestore.metrics.evaluation import MetricValue, evaluate
-from medrestore.metrics.intensity import mae, measured, psnr, reference_range, rmse
 from medrestore.metrics.mask import head_mask
 from medrestore.metrics.structural import ssim, ssim_map
+from medrestore.metrics.voxelwise import mae, measured, psnr, reference_range, rmse
 
 __all__ = [
     "MetricValue",

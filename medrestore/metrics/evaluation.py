@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from medrestore.errors import InputError
 from medrestore.metrics import structural
-from medrestore.metrics.intensity import mae, psnr, rmse
 from medrestore.metrics.structural import ssim
+from medrestore.metrics.voxelwise import mae, psnr, rmse
 
 
 @dataclass(frozen=True)

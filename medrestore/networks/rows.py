@@ -45,7 +45,7 @@ class Rows:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
-def through(layer: Callable[[Tensor], Tensor], slabs: Slabs) -> Slabs:
+def map_slabs(layer: Callable[[Tensor], Tensor], slabs: Slabs) -> Slabs:
     """Run a layer that looks at one row at a time.
 
     Not a generator, which would keep its last slab alive while the next stage works on the result.
@@ -53,7 +53,7 @@ def through(layer: Callable[[Tensor], Tensor], slabs: Slabs) -> Slabs:
     return map(layer, slabs)
 
 
-def thin(slabs: Iterable[Tensor], rows: int, positions: int) -> Slabs:
+def rechunk(slabs: Iterable[Tensor], rows: int, positions: int) -> Slabs:
     """Cut slabs into ones of at most so many rows and, but for a single row, so many positions.
 
     What waited on the way comes out at once at the end; and small tensors, whose memory is soon used again,

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from medrestore.networks.rows import Rows, Slabs, convolve, halve, thin, through
+from medrestore.networks.rows import Rows, Slabs, convolve, halve, map_slabs, rechunk
 from medrestore.networks.widen import widen
 
 FOLD = 2
@@ -71,9 +71,11 @@ class Block(nn.Module):
     def stream(self, slabs: Slabs, embedding: Tensor, total: int) -> Slabs:
         """Do the same to a volume of `total` rows that arrives slab by slab."""
         waiting = Rows()
-        normed = through(lambda slab: self.norm(waiting.put(slab)), slabs)
-        hidden = through(lambda rows: self._activate(rows, embedding), convolve(self.conv_in, normed, total))
-        return through(
+        normed = map_slabs(lambda slab: self.norm(waiting.put(slab)), slabs)
+        hidden = map_slabs(
+            lambda rows: self._activate(rows, embedding), convolve(self.conv_in, normed, total)
+        )
+        return map_slabs(
             lambda out: out.add_(waiting.take(out.shape[2])), convolve(self.conv_out, hidden, total)
         )
 
@@ -163,7 +165,7 @@ class VoxelNet(nn.Module):
         self.multiple = FOLD ** len(widths)
         self.halo = _halo(down, up)
 
-    def adopt(self, weights: dict[str, Tensor]) -> None:
+    def load_compatible_weights(self, weights: dict[str, Tensor]) -> None:
         """Load the weights of a network of the same kind that may be told fewer numbers, or be narrower.
 
         The numbers that are new to it have no effect at first, and new channels at the finest level next to
@@ -225,8 +227,8 @@ class VoxelNet(nn.Module):
             given.append(slab.shape[2])
             return self._stem(slab, embedding)
 
-        mixed = self._descend(through(start, slabs), embedding, total // FOLD, 0)
-        bright = through(self._finish, mixed)
+        mixed = self._descend(map_slabs(start, slabs), embedding, total // FOLD, 0)
+        bright = map_slabs(self._finish, mixed)
         for out in convolve(self.head, bright, total // FOLD):
             done.put(unfold(out.float()))
             while given and done.count >= given[0]:
@@ -239,11 +241,11 @@ class VoxelNet(nn.Module):
         if level == len(self.shrink):
             return slabs
         skip = Rows()
-        halves = halve(cast(nn.Conv3d, self.shrink[level]), through(skip.put, slabs))
+        halves = halve(cast(nn.Conv3d, self.shrink[level]), map_slabs(skip.put, slabs))
         coarse = self._descend(halves, embedding, total // 2, level + 1)
-        coarse = thin(coarse, ROWS >> (level + 2), POSITIONS)
-        grown = through(lambda rows: F.interpolate(self.grow[level](rows), scale_factor=2), coarse)
-        joined = through(lambda rows: rows.add_(skip.take(rows.shape[2])), grown)
+        coarse = rechunk(coarse, ROWS >> (level + 2), POSITIONS)
+        grown = map_slabs(lambda rows: F.interpolate(self.grow[level](rows), scale_factor=2), coarse)
+        joined = map_slabs(lambda rows: rows.add_(skip.take(rows.shape[2])), grown)
         return up[level].stream(joined, embedding, total)
 
     def _finish(self, x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ them. Needs the extra `node`.
 from __future__ import annotations
 
 from medrestore.node.config import Destination, NodeOptions, Peer, Route, Routes, load_routes
-from medrestore.node.ledger import Ledger, State
+from medrestore.node.job_store import Ledger, State
 from medrestore.node.service import Node
 
 __all__ = [

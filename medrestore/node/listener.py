@@ -13,9 +13,9 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from medrestore.errors import ConfigError, OutputError
-from medrestore.io.dicom_head import READ_ERRORS
+from medrestore.io.dicom.parse.header import READ_ERRORS
 from medrestore.node.config import NodeOptions, Routes
-from medrestore.node.ledger import Arrival, Ledger, Series, State
+from medrestore.node.job_store import Arrival, Ledger, Series, State
 from medrestore.node.spool import Spool, facts_of
 
 _log = logging.getLogger(__name__)

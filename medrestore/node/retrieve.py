@@ -24,7 +24,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from medrestore.errors import InputError
-from medrestore.io.dicom_head import READ_ERRORS
+from medrestore.io.dicom.parse.header import READ_ERRORS
 from medrestore.node.config import Destination
 from medrestore.node.spool import checked_uid
 

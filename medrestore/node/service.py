@@ -11,7 +11,7 @@ from types import TracebackType
 
 from medrestore.errors import OutputError
 from medrestore.node.config import NodeOptions, Routes
-from medrestore.node.ledger import Ledger, State
+from medrestore.node.job_store import Ledger, State
 from medrestore.node.listener import Listener, client_context
 from medrestore.node.spool import Spool
 from medrestore.node.transfer import send

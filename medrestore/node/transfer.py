@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context
 
 from medrestore.errors import ConfigError, InputError
-from medrestore.io.dicom_head import READ_ERRORS
+from medrestore.io.dicom.parse.header import READ_ERRORS
 from medrestore.node.config import Destination
 from medrestore.node.spool import checked_uid
 from medrestore.node.web import web_client
@@ -62,9 +62,9 @@ def _c_store(
             answer = association.send_c_store(file)
             status = answer.get("Status") if answer else None
             if status != _SUCCESS and status not in _WARNINGS:
-                said = "no answer" if status is None else f"status 0x{status:04X}"
+                stated = "no answer" if status is None else f"status 0x{status:04X}"
                 # Not its comment, which goes to logs, and may name a patient.
-                return f"{destination.ae_title}: {said}"
+                return f"{destination.ae_title}: {stated}"
     except (ValueError, RuntimeError, OSError) as error:
         return f"{destination.ae_title}: {error}"
     finally:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from medrestore.node.config import Destination, NodeOptions, Route, Routes
-from medrestore.node.ledger import Ledger, Series, State
+from medrestore.node.job_store import Ledger, Series, State
 from medrestore.node.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class Worker:
         if self._stopping.is_set():
             child.terminate()
         try:
-            said, _ = child.communicate(json.dumps(job), timeout=self._options.time_limit)
+            stated, _ = child.communicate(json.dumps(job), timeout=self._options.time_limit)
         except subprocess.TimeoutExpired:
             child.kill()
             child.communicate()
@@ -126,7 +126,7 @@ class Worker:
         finally:
             self._child = None
         try:
-            answer = json.loads(said)
+            answer = json.loads(stated)
         except ValueError:
             return f"the process ended with {child.returncode}"
         _log.debug("%s: %s", series.uid, answer.get("trace", ""))

@@ -66,24 +66,24 @@ class NoiseLevel:
 
 
 def mr_noise_level(
-    array: RealArray, wish: float | str, percentile: float, spacing: tuple[float, ...]
+    array: RealArray, requested: float | str, percentile: float, spacing: tuple[float, ...]
 ) -> NoiseLevel:
-    """Measure the noise of an MR scan, and take its level from the wish where that is one.
+    """Measure the noise of an MR scan, and take its level from the request where that is one.
 
     Args:
         array: (X, Y, Z) voxels.
-        wish: As for `noise_level`.
+        requested: As for `noise_level`.
         percentile: The 99th percentile of the scan.
         spacing: Of the voxels, in mm.
 
     Raises:
-        ConfigError: The wish is no level.
+        ConfigError: The request is no level.
     """
     measured = measure_noise(array, spacing)
-    if parse_noise(wish) is None:
+    if parse_noise(requested) is None:
         method = f"{measured.source}, {measured.certainty}"
         return NoiseLevel(measured.sigma, measured.sigma / percentile, method, measured=measured)
-    given = noise_level(array, wish, percentile)
+    given = noise_level(array, requested, percentile)
     return replace(given, measured=measured.with_sigma(given.sigma))
 
 
@@ -108,7 +108,7 @@ def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> N
 
 def noise_level(
     array: RealArray,
-    wish: float | str,
+    requested: float | str,
     percentile: float,
     intensity: Intensity = Intensity.P99,
 ) -> NoiseLevel:
@@ -116,14 +116,14 @@ def noise_level(
 
     Args:
         array: (X, Y, Z) voxels; of CT in HU, slices along the last axis.
-        wish: A number in the units of the voxels, a percentage of `percentile`, or ``"auto"``.
+        requested: A number in the units of the voxels, a percentage of `percentile`, or ``"auto"``.
         percentile: The 99th percentile of the scan; in CT, the attenuation of water.
         intensity: Units of the model; those of attenuation say that the scan is one of CT.
 
     Raises:
-        ConfigError: The wish is neither.
+        ConfigError: The request is neither.
     """
-    given = parse_noise(wish)
+    given = parse_noise(requested)
     if given is None and intensity is Intensity.ATTENUATION:
         sigma = estimate_ct_noise(array)
         return NoiseLevel(sigma, sigma / percentile, "local deviation in soft tissue")
@@ -135,8 +135,8 @@ def noise_level(
     return NoiseLevel(sigma, sigma / percentile, "given")
 
 
-def parse_noise(wish: float | str) -> tuple[float, bool] | None:
-    """Read a wish for a noise level; None for ``"auto"``.
+def parse_noise(requested: float | str) -> tuple[float, bool] | None:
+    """Read a noise level; None for ``"auto"``.
 
     Returns:
         The number, and whether it is a fraction (see `NoiseLevel`) rather than in voxel units.
@@ -144,14 +144,16 @@ def parse_noise(wish: float | str) -> tuple[float, bool] | None:
     Raises:
         ConfigError: It is no number, negative or not finite.
     """
-    if wish == "auto":
+    if requested == "auto":
         return None
-    text = str(wish).strip()
+    text = str(requested).strip()
     is_fraction = text.endswith("%")
     try:
         value = float(text[:-1]) / 100 if is_fraction else float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < np.inf:
-        raise ConfigError(f"noise is {wish!r}; expected 'auto', a level in voxel units, or one like '5%'")
+        raise ConfigError(
+            f"noise is {requested!r}; expected 'auto', a level in voxel units, or one like '5%'"
+        )
     return value, is_fraction

@@ -247,7 +247,7 @@ class _Fit:
 
         def residual(p: Float64Array) -> Float64Array:
             p = whole(p)
-            # A weak wish for no window settles what the power leaves open.
+            # A slight preference for no window settles what the power leaves open.
             return np.concatenate([self.model(p) - self.log_power, 0.3 * (p[3:9:2] - 1.4)])
 
         found = least_squares(

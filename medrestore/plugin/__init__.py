@@ -8,9 +8,9 @@ source is a whole one to copy.
 from __future__ import annotations
 
 from medrestore.plugin.declarations import MetricSpec, Operator, OperatorSpec, ReaderSpec
-from medrestore.plugin.folder import read_model_folder
 from medrestore.plugin.hookspecs import hookimpl
 from medrestore.plugin.manager import PluginInfo, PluginManager
+from medrestore.plugin.model_folder import read_model_folder
 from medrestore.plugin.registry import Registry
 from medrestore.plugin.spec import API, ENSEMBLES, Declaration, Intensity, LoadContext, ModelSpec
 

@@ -3,8 +3,8 @@
 `train` is the whole of it: from a configuration to a model folder.
 """
 
-from medrestore.training.config import TrainConfig, load_config
 from medrestore.training.loop import Progress
+from medrestore.training.recipe import TrainConfig, load_config
 from medrestore.training.train import train
 
 __all__ = ["Progress", "TrainConfig", "load_config", "train"]

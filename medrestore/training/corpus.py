@@ -14,8 +14,8 @@ from medrestore.io import read
 from medrestore.noise.intensity import model_units
 from medrestore.noise.level import noise_level
 from medrestore.plugin import Intensity
-from medrestore.training.config import DataOptions
 from medrestore.training.grids import at_spacing, can_be_sliced, in_slices, trim_air
+from medrestore.training.recipe import DataOptions
 from medrestore.types import Float64Array, FloatArray, RealArray
 from medrestore.volume import Volume
 

@@ -15,10 +15,10 @@ from medrestore.noise.ct import estimate_ct_noise, without_padding
 from medrestore.noise.intensity import model_units
 from medrestore.plugin import Intensity
 from medrestore.training import anatomy
-from medrestore.training.config import CtOptions, DataOptions, TrainConfig
 from medrestore.training.corpus import THIN, Corpus, find, names
 from medrestore.training.ct_noise import FLOOR, NoiseBank, unit_noise
 from medrestore.training.grids import at_spacing, can_be_sliced, in_slices, trim_air
+from medrestore.training.recipe import CtOptions, DataOptions, TrainConfig
 from medrestore.types import FloatArray, Modality
 from medrestore.volume import Volume
 
@@ -128,8 +128,8 @@ def cleaned(hounsfield: FloatArray, volume: Volume, options: DataOptions) -> Flo
     if sigma < options.denoise_above * 1000:
         return hounsfield
     geometry = volume.geometry.cropped(tuple(slice(0, n) for n in hounsfield.shape))
-    wish = RestoreOptions(model=options.denoise_with, noise=sigma, force=True)
-    return restore(Volume(hounsfield, geometry, Modality.CT), wish).volume.array.astype(np.float32)
+    requested = RestoreOptions(model=options.denoise_with, noise=sigma, force=True)
+    return restore(Volume(hounsfield, geometry, Modality.CT), requested).volume.array.astype(np.float32)
 
 
 def smooth_air(voxels: FloatArray) -> FloatArray:

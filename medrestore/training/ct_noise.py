@@ -9,10 +9,10 @@ import numpy as np
 from scipy import ndimage
 
 from medrestore.noise.ct import commonest, local_deviation, soft_tissue
-from medrestore.physics.ct import KERNELS, Beam, Dose, Grid, along_z, low_dose_noise
-from medrestore.training.config import CtOptions
+from medrestore.physics.ct_noise import KERNELS, Beam, Dose, Grid, along_z, low_dose_noise
 from medrestore.training.degrade import Degraded
 from medrestore.training.place import Place
+from medrestore.training.recipe import CtOptions
 from medrestore.types import AIR_HU, FloatArray
 
 FLOOR = -0.024
@@ -85,8 +85,8 @@ def with_ct_noise(
     scan = clean + np.float32(sigma) * bank.draw(place, clean.shape[0], options, rng)
     if rng.random() < options.clipped:
         scan = np.maximum(scan, np.float32(FLOOR))
-    told = sigma * math.exp(rng.normal(0, options.estimate_error))
-    return Degraded(scan.astype(np.float32), np.ones_like(clean), told)
+    given_to_model = sigma * math.exp(rng.normal(0, options.estimate_error))
+    return Degraded(scan.astype(np.float32), np.ones_like(clean), given_to_model)
 
 
 def unit_noise(

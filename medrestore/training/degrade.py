@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medrestore.physics.noise import add_gaussian, add_rician
+from medrestore.physics.mr_noise import add_gaussian, add_rician
 from medrestore.physics.slices import SliceStack, upsample
-from medrestore.training.config import DegradationOptions, SliceOptions
 from medrestore.training.contrast import random_bias_field
 from medrestore.training.place import Place
+from medrestore.training.recipe import DegradationOptions, SliceOptions
 from medrestore.training.scanner import measure_patch
 from medrestore.types import FloatArray
 
@@ -69,8 +69,8 @@ def with_mr_noise(clean: FloatArray, options: DegradationOptions, rng: np.random
         gain = np.ones_like(clean)
     elif gain.min() < gain.max():
         gain = gain * random_bias_field(clean.shape, rng, strength=4 * options.estimate_error)
-    told = sigma * math.exp(rng.normal(0, options.estimate_error))
-    return Degraded(scan, gain, told, details, target)
+    given_to_model = sigma * math.exp(rng.normal(0, options.estimate_error))
+    return Degraded(scan, gain, given_to_model, details, target)
 
 
 def as_slices(clean: FloatArray, options: SliceOptions, rng: np.random.Generator) -> Degraded:
@@ -93,5 +93,10 @@ def as_slices(clean: FloatArray, options: SliceOptions, rng: np.random.Generator
         sigma = float(np.exp(rng.uniform(*np.log(options.noise))))
         slices = (add_rician if rng.random() < options.rician else add_gaussian)(slices, sigma, rng)
         sigma *= math.exp(rng.normal(0, options.estimate_error))
-    told = upsample(slices, stack, sigma)
-    return Degraded(told.image, np.broadcast_to(told.gain, clean.shape), told.sigma, told.details)
+    given_to_model = upsample(slices, stack, sigma)
+    return Degraded(
+        given_to_model.image,
+        np.broadcast_to(given_to_model.gain, clean.shape),
+        given_to_model.sigma,
+        given_to_model.details,
+    )

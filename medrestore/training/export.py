@@ -15,7 +15,7 @@ from medrestore.errors import ConfigError
 from medrestore.io import atomic_write
 from medrestore.plugin import ModelSpec, read_model_folder
 from medrestore.provenance import sha256_file
-from medrestore.training.config import TrainConfig
+from medrestore.training.recipe import TrainConfig
 
 WEIGHTS = "model.safetensors"
 

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from medrestore.diffusion.precondition import network_inputs
-from medrestore.engine.device import has_native_bfloat16
+from medrestore.engine.machine.device import has_native_bfloat16
 from medrestore.errors import ConfigError, ModelError
 from medrestore.networks import build
-from medrestore.training.config import LoopOptions, TrainConfig
 from medrestore.training.optim import make_optimisers
 from medrestore.training.patches import Batch, PatchSampler, draw_batches
+from medrestore.training.recipe import LoopOptions, TrainConfig
 
 LOG_FIELDS = ("step", "loss", "rate", "gradient", "seconds", "validation_psnr")
 
@@ -90,8 +90,8 @@ class Trainer:
     def __init__(self, config: TrainConfig, device: str = "cpu") -> None:
         self.options = config.loop
         self.device = torch.device(device)
-        wish = self.options.bfloat16
-        self.bfloat16 = has_native_bfloat16(device) if wish is None else wish
+        requested = self.options.bfloat16
+        self.bfloat16 = has_native_bfloat16(device) if requested is None else requested
         torch.manual_seed(self.options.seed)
         network = build(config.network.name, config.network.options)
         self.network = network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -112,7 +112,7 @@ class Trainer:
         self.origin = model
         try:
             for network in (self.network, self.average):
-                network.adopt(weights)  # type: ignore[operator]
+                network.load_compatible_weights(weights)  # type: ignore[operator]
         except (RuntimeError, KeyError, ValueError) as error:
             raise ModelError(
                 f"{model} is of another network than that of the configuration; start from a model whose "

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from medrestore.training.config import AugmentationOptions, LoopOptions
 from medrestore.training.contrast import (
     DARK,
     random_bias_field,
@@ -25,6 +24,7 @@ from medrestore.training.contrast import (
 from medrestore.training.corpus import Corpus
 from medrestore.training.degrade import Degrade
 from medrestore.training.place import Place
+from medrestore.training.recipe import AugmentationOptions, LoopOptions
 from medrestore.types import FloatArray, RealArray
 
 

@@ -23,8 +23,8 @@ from medrestore.physics.kspace import (
     lag_correlations,
     outer,
 )
-from medrestore.physics.noise import sum_of_squares_as_rician
-from medrestore.training.config import DegradationOptions
+from medrestore.physics.mr_noise import sum_of_squares_as_rician
+from medrestore.training.recipe import DegradationOptions
 from medrestore.types import Float64Array, FloatArray
 
 ELLIPTICAL = 0.15

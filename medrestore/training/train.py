@@ -12,13 +12,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from medrestore.engine import RestoreOptions
-from medrestore.engine.model import find_model
+from medrestore.engine.models.load import find_model
 from medrestore.errors import ConfigError, ModelError
 from medrestore.physics.kspace import COLOUR_DETAILS
 from medrestore.physics.slices import DETAILS
 from medrestore.plugin import Intensity, LoadContext, ModelSpec
 from medrestore.training import corpus
-from medrestore.training.config import TrainConfig
 from medrestore.training.ct_corpus import load_ct
 from medrestore.training.ct_noise import with_ct_noise
 from medrestore.training.degrade import Degrade, Degraded, make_degrade
@@ -26,6 +25,7 @@ from medrestore.training.export import TrainingFacts, export_model
 from medrestore.training.loop import Progress, Trainer, run
 from medrestore.training.patches import PatchSampler
 from medrestore.training.place import Place
+from medrestore.training.recipe import TrainConfig
 from medrestore.training.validate import make_cases, make_ct_cases, validator
 from medrestore.types import FloatArray, Modality, Task
 

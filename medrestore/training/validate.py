@@ -11,20 +11,20 @@ import torch
 from torch import nn
 
 from medrestore.diffusion import Condition, TwoMeasurementDenoiser
-from medrestore.engine.tiling import TiledDenoiser
+from medrestore.engine.sampling.tiled_denoiser import TiledDenoiser
 from medrestore.io import read
 from medrestore.metrics import head_mask, psnr, reference_range
 from medrestore.noise.ct import without_padding
 from medrestore.noise.intensity import model_units
 from medrestore.physics.kspace import colour_details
-from medrestore.physics.noise import add_rician
+from medrestore.physics.mr_noise import add_rician
 from medrestore.physics.slices import SliceStack, upsample
 from medrestore.plugin import Intensity
 from medrestore.training import anatomy
-from medrestore.training.config import CtOptions, SliceOptions
 from medrestore.training.ct_noise import unit_noise
 from medrestore.training.degrade import Degraded
 from medrestore.training.grids import trim_air
+from medrestore.training.recipe import CtOptions, SliceOptions
 from medrestore.types import FloatArray
 
 LEVELS = (0.03, 0.05, 0.10)
@@ -115,8 +115,13 @@ def in_boxcar_slices(clean: FloatArray, factor: int) -> Degraded:
     """Measure slices of `factor` planes without a gap or noise, and put them back on the grid."""
     planes = clean.shape[2]
     stack = SliceStack(planes, planes // factor, factor, factor, first=(factor - 1) / 2)
-    told = upsample(stack.forward(clean), stack, noise=0.0)
-    return Degraded(told.image, np.broadcast_to(told.gain, clean.shape), told.sigma, told.details)
+    given_to_model = upsample(stack.forward(clean), stack, noise=0.0)
+    return Degraded(
+        given_to_model.image,
+        np.broadcast_to(given_to_model.gain, clean.shape),
+        given_to_model.sigma,
+        given_to_model.details,
+    )
 
 
 def validator(cases: list[Case], bfloat16: bool) -> Callable[[nn.Module], float]:

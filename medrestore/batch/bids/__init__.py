@@ -1,0 +1,1 @@
+"""BIDS data sets: which scans, which names, which derivative."""

@@ -1,0 +1,114 @@
+"""The derivative data set of BIDS that the results of a data set are."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medrestore import __version__
+from medrestore.batch.bids.find import DESCRIPTION, read_json
+from medrestore.batch.bids.names import RAW
+from medrestore.batch.find.names import remove, temporary_files
+from medrestore.errors import OutputError
+from medrestore.io import atomic_write
+
+BIDS_VERSION = "1.10.0"
+"""What the results follow; ``tests/batch/bids/test_bids.py`` has them checked."""
+
+_README = """\
+# Images restored by medrestore
+
+Made of the data set that `dataset_description.json` links to. For research; not for diagnosis.
+
+`desc-denoised` are denoised images; `desc-sr` are images whose thick slices were resolved, with `res-` for
+the voxel size. The JSON file beside each image is also the record of how it was made: model, noise, settings,
+software. Its keys that begin with a capital are those of BIDS. `report.html` shows images before and after.
+"""
+_IGNORED = """\
+# The report of the batch, the spread of samples, and images that BIDS has no place for yet.
+/report.html
+/summary.csv
+/summary.json
+/cases
+*_std.nii.gz
+*_ct.*
+**/ct
+"""
+
+
+def begin_derivative(raw: Path, out: Path) -> None:
+    """Make the folder of results a derivative data set, or check that it is that of this data set.
+
+    What is there and ours is kept, with what people have added to it. Shards may do this at the same time.
+
+    Args:
+        raw: The data set that the images come from.
+        out: Folder of results; made if its parent is there, as is ``derivatives`` in the data set.
+
+    Raises:
+        OutputError: The folder is another data set or holds the results of one, or it cannot be written.
+    """
+    raw, out = raw.resolve(), out.resolve()
+    # What lies above both is nobody's business, and may name a person.
+    link = Path(os.path.relpath(raw, out)).as_posix()
+    before = read_json(out / DESCRIPTION)
+    if out == raw or (before and not _is_ours(before)):
+        raise OutputError(f"{out}: is a data set of its own; give the results another folder")
+    links = before.get("DatasetLinks")
+    if isinstance(links, dict) and links.get(RAW, link) != link:
+        raise OutputError(
+            f"{out}: holds the results of another data set, {links[RAW]}; give these another folder, or "
+            f"remove {DESCRIPTION} there if it is the same data set, moved"
+        )
+    try:
+        if out.parent == raw / "derivatives":
+            out.parent.mkdir(exist_ok=True)
+        out.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be made ({error.strerror or error})") from error
+    description = {**_description(raw, link), **before, "GeneratedBy": _MAKERS}
+    stated = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    _write(out / DESCRIPTION, stated, needed=description != before)
+    for name, text in {"README.md": _README, ".bidsignore": _IGNORED}.items():
+        _write(out / name, text, needed=not (out / name).exists())
+
+
+_MAKERS = [{"Name": "medrestore", "Version": __version__}]
+
+
+def _is_ours(description: Mapping[str, Any]) -> bool:
+    makers = description.get("GeneratedBy")
+    makers = makers if isinstance(makers, list) else []
+    return any(isinstance(maker, dict) and maker.get("Name") == "medrestore" for maker in makers)
+
+
+def _description(raw: Path, link: str) -> dict[str, Any]:
+    """Describe the results; of what they were made of, where it is and, if it has one, its DOI."""
+    doi = read_json(raw / DESCRIPTION).get("DatasetDOI")
+    return {
+        "Name": "Images restored by medrestore",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": _MAKERS,
+        "SourceDatasets": [{"URL": link, **({"DOI": doi} if isinstance(doi, str) and doi else {})}],
+        "DatasetLinks": {RAW: link},
+    }
+
+
+def _write(path: Path, text: str, *, needed: bool) -> None:
+    """Write a file if that is needed, after clearing what a run that was killed left of it."""
+    for left in temporary_files(path):
+        remove(left)
+    for tries_left in (1, 0) if needed else ():
+        try:
+            with atomic_write(path, overwrite=True) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        except OutputError as error:
+            # Another shard that begins at the same time has cleared it away, and writes the same.
+            if not (tries_left and isinstance(error.__cause__, FileNotFoundError)):
+                raise
+        else:
+            return

@@ -1,0 +1,213 @@
+"""BIDS data sets: which of their images are cases."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from medrestore.batch.bids.names import SUFFIXES, BidsName, Naming, entity_key, parse_name, speaks_of
+from medrestore.batch.find.cases import NIFTI, Case, Found, distinct
+from medrestore.batch.find.names import case_id, safe_path
+from medrestore.errors import ConfigError, InputError
+
+DESCRIPTION = "dataset_description.json"
+_PHASES = frozenset({"phase", "real", "imag"})
+_KINDS = frozenset({"anat", "ct"})
+_PLACES = ("sub", "ses")
+"""Entities that name folders."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which images of a data set are cases: those that match one value of each entity.
+
+    Attributes:
+        values: Labels by the short names of entities; an entity that is absent may be anything.
+    """
+
+    values: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(
+        cls, filters: Sequence[str] = (), participants: Sequence[str] = (), sessions: Sequence[str] = ()
+    ) -> Wanted:
+        """Read ``ENTITY=VALUE``, and labels with or without ``sub-`` and ``ses-``.
+
+        Raises:
+            ConfigError: It is no such thing, or BIDS has no such entity.
+        """
+        values: dict[str, set[str]] = {}
+        for text in filters:
+            name, equals, value = text.partition("=")
+            if not (equals and value):
+                raise ConfigError(f"a filter is {text!r}; expected ENTITY=VALUE, such as acq=mprage")
+            key = entity_key(name)
+            values.setdefault(key, set()).add(value.removeprefix(f"{key}-"))
+        for key, labels in (("sub", participants), ("ses", sessions)):
+            if labels:
+                values.setdefault(key, set()).update(label.removeprefix(f"{key}-") for label in labels)
+        return cls({key: frozenset(labels) for key, labels in values.items()})
+
+    def take(self, name: BidsName) -> bool:
+        """Whether an image of that name is wanted."""
+        return all(any(name.matches(key, one) for one in labels) for key, labels in self.values.items())
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether a folder is a BIDS data set, and not one of results."""
+    stated = read_json(path / DESCRIPTION)
+    return "BIDSVersion" in stated and stated.get("DatasetType") != "derivative"
+
+
+def check_dataset(path: Path) -> None:
+    """Check that a folder is a BIDS data set.
+
+    Raises:
+        InputError: It is none, or one of results.
+    """
+    if not is_dataset(path):
+        raise InputError(
+            f"{path}: no BIDS data set; expected a folder with a {DESCRIPTION} that has a BIDSVersion and "
+            "does not say that it is a derivative"
+        )
+
+
+def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = None) -> Found:
+    """Find the anatomical images of a BIDS data set.
+
+    Args:
+        path: Folder of the data set.
+        wanted: Which images; None for all.
+        naming: What results are called; None for denoised ones.
+
+    Raises:
+        InputError: It is no data set, or a participant is wanted that it does not have.
+    """
+    check_dataset(path)
+    _sidecars.cache_clear()  # folders may have changed since
+    root, wanted, naming = path.resolve(), wanted or Wanted(), naming or Naming()
+    subjects = [folder for folder in _folders(root) if folder.name.startswith("sub-")]
+    here = {folder.name.removeprefix("sub-") for folder in subjects}
+    if missing := sorted(wanted.values.get("sub", frozenset()) - here):
+        raise InputError(f"{path}: no participant {', '.join(missing)}; it has {len(here)} others")
+    left_out = _set_aside(root)
+    cases = []
+    for image, kind in (found for subject in subjects for found in _images(subject)):
+        source = PurePosixPath(image.relative_to(root).as_posix())
+        name = parse_name(_stem(image))
+        why = _why_not(root, image, kind, name)
+        if why or name is None:
+            left_out[why] += 1
+        elif not wanted.take(name):
+            left_out["filtered out"] += 1
+        else:
+            cases.append(_case(root, source, name, naming))
+    return Found(tuple(distinct(sorted(cases, key=lambda case: case.source))), +left_out)
+
+
+def _case(root: Path, source: PurePosixPath, name: BidsName, naming: Naming) -> Case:
+    image = root / source
+    stated = sidecar_of(root, image, name)
+    output = safe_path(naming.result(source, name))
+    # One image may be denoised and resolved into the same folder: two cases.
+    return Case(
+        id=case_id(source, output.name),
+        root=root,
+        source=source,
+        output=output,
+        modality=SUFFIXES[name.suffix],
+        series=None,
+        files=(image,),
+        refused="" if image.exists() else "its content is not here (get it with git-annex or DataLad first)",
+        entities={**name.entities, "suffix": name.suffix},
+        sidecar=naming.sidecar(source, skull_stripped=stated.get("SkullStripped") is True),
+    )
+
+
+def sidecar_of(root: Path, image: Path, name: BidsName) -> dict[str, Any]:
+    """Return what the JSON files of a data set say of an image, by the inheritance principle of BIDS.
+
+    Those in the folders from the top of the data set down to that of the image speak of it whose entities it
+    has all. What is said closer to the image, and in one folder by more entities, counts.
+    """
+    stated: dict[str, Any] = {}
+    for folder in [home for home in reversed(image.parents) if home == root or root in home.parents]:
+        speaking = [(speaks_of(stem, name), stem) for stem in _sidecars(folder)]
+        for _, stem in sorted((by, stem) for by, stem in speaking if by is not None):
+            stated.update(read_json(folder / f"{stem}.json"))
+    return stated
+
+
+@lru_cache(maxsize=64)
+def _sidecars(folder: Path) -> tuple[str, ...]:
+    """Names of the JSON files of a folder, without ending."""
+    return tuple(path.stem for path in folder.glob("*.json"))
+
+
+def _set_aside(root: Path) -> Counter[str]:
+    """Count the folders that are not looked into; there may be millions of files in them."""
+    found: Counter[str] = Counter()
+    for entry in root.iterdir():
+        if entry.name.startswith(".") and entry.is_dir():
+            found["hidden folder"] += 1
+        elif entry.name in {"derivatives", "sourcedata"} and entry.is_dir():
+            found[f"folder of {entry.name}"] += 1
+    return found
+
+
+def _images(subject: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the NIfTI files of a subject, and the kind of data that they are: the name of their folder."""
+    for home in [subject, *(folder for folder in _folders(subject) if folder.name.startswith("ses-"))]:
+        for folder in _folders(home):
+            if folder.name.startswith("ses-"):
+                continue
+            for path in sorted(folder.iterdir()):
+                if path.name.lower().endswith(NIFTI) and not path.is_dir():
+                    yield path, folder.name
+
+
+def _folders(path: Path) -> list[Path]:
+    """Folders in the order of their names, without hidden ones."""
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _why_not(root: Path, image: Path, kind: str, name: BidsName | None) -> str:
+    """Return why an image is no case; empty where it is one."""
+    if image.name.startswith("."):
+        return "hidden file"
+    if kind not in _KINDS:
+        return f"image of {kind}"
+    folders = list(image.relative_to(root).parts[:-2])
+    if name is None or folders != [f"{k}-{label}" for k, label in name.entities.items() if k in _PLACES]:
+        return "name that is not of BIDS, or of another folder"
+    if not os.path.realpath(image).startswith(f"{root}{os.sep}"):
+        return "link that leads out of the data set"
+    return _other_image(kind, name)
+
+
+def _other_image(kind: str, name: BidsName) -> str:
+    """Return what an image is that is no case; empty where it is one."""
+    if name.entities.get("part") in _PHASES:
+        return "phase, or real or imaginary part"
+    if name.suffix.endswith(("mask", "dseg", "probseg")):
+        return "mask"
+    return "" if name.suffix in SUFFIXES else f"image of {kind} that is {name.suffix}"
+
+
+def _stem(image: Path) -> str:
+    return image.name.split(".", 1)[0]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; an empty one where there is none."""
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    return stated if isinstance(stated, dict) else {}

@@ -1,0 +1,168 @@
+"""Names of BIDS: what they say of an image, and what the image made of it is called.
+
+A few lines instead of a library that reads whole data sets: a name is entities, a suffix and an ending.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from medrestore.errors import ConfigError
+from medrestore.provenance import JSON
+from medrestore.types import Modality, Task
+
+ENTITIES = {
+    **{"subject": "sub", "template": "tpl", "session": "ses", "cohort": "cohort", "sample": "sample"},
+    **{"task": "task", "tracksys": "tracksys", "acquisition": "acq", "nucleus": "nuc", "volume": "voi"},
+    **{"ceagent": "ce", "tracer": "trc", "stain": "stain", "reconstruction": "rec", "direction": "dir"},
+    **{"run": "run", "modality": "mod", "echo": "echo", "flip": "flip", "inversion": "inv"},
+    **{"mtransfer": "mt", "part": "part", "processing": "proc", "hemisphere": "hemi", "space": "space"},
+    **{"split": "split", "recording": "recording", "chunk": "chunk", "atlas": "atlas"},
+    **{
+        "segmentation": "seg",
+        "scale": "scale",
+        "resolution": "res",
+        "density": "den",
+        "label": "label",
+        "description": "desc",
+    },
+}
+"""Short names by long ones, in the order in which they stand in a name."""
+
+SUFFIXES = {
+    **dict.fromkeys(
+        ("T1w", "T2w", "PDw", "FLAIR", "T2star", "T2starw", "UNIT1", "inplaneT1", "inplaneT2"), Modality.MR
+    ),
+    "ct": Modality.CT,
+}
+"""Suffixes of images that can be restored."""
+
+_PAIR = re.compile(r"([a-z]+)-([A-Za-z0-9+]+)")
+_ORDER = {short: index for index, short in enumerate(ENTITIES.values())}
+_NUMBERS = frozenset({"run", "echo", "flip", "inv", "split"})
+
+
+@dataclass(frozen=True)
+class BidsName:
+    """What a name says.
+
+    Attributes:
+        entities: Labels by the short names of entities, in the order of BIDS.
+        suffix: Its last part, such as ``T1w``.
+    """
+
+    entities: Mapping[str, str]
+    suffix: str
+
+    def __str__(self) -> str:
+        """The name, without an ending."""
+        return "_".join([*(f"{key}-{label}" for key, label in self.entities.items()), self.suffix])
+
+    def but(self, **labels: str) -> BidsName:
+        """Return the name with other labels, or more of them, each in its place."""
+        return BidsName(_ordered({**self.entities, **labels}), self.suffix)
+
+    def matches(self, key: str, wanted: str) -> bool:
+        """Whether an entity, or ``suffix``, has a label; leading zeros of a number do not count."""
+        label = self.suffix if key == "suffix" else self.entities.get(key, "")
+        if key in _NUMBERS and label.isdecimal() and wanted.isdecimal():
+            return int(label) == int(wanted)
+        return label == wanted
+
+
+def parse_name(stem: str) -> BidsName | None:
+    """Read the name of an image without its ending; None where it is not one of BIDS."""
+    name = _parse(stem)
+    return name if name is not None and stem.startswith("sub-") else None
+
+
+def _parse(stem: str) -> BidsName | None:
+    *pairs, suffix = stem.split("_")
+    found = [_PAIR.fullmatch(pair) for pair in pairs]
+    entities = {match[1]: match[2] for match in found if match is not None}
+    if len(entities) != len(pairs) or not suffix.isalnum():
+        return None
+    return BidsName(_ordered(entities), suffix)
+
+
+def speaks_of(stem: str, name: BidsName) -> int | None:
+    """Return by how many entities a sidecar speaks of an image; None where it does not.
+
+    Args:
+        stem: Name of the sidecar without its ending; at the top of a data set that may be just a suffix.
+        name: That of the image.
+    """
+    stated = _parse(stem)
+    if stated is None or stated.suffix != name.suffix or not stated.entities.items() <= name.entities.items():
+        return None
+    return len(stated.entities)
+
+
+def _ordered(entities: Mapping[str, str]) -> dict[str, str]:
+    """Sort entities as BIDS does; those that it does not know come before those of derivatives."""
+    unknown = _ORDER["chunk"] + 0.5
+    return dict(sorted(entities.items(), key=lambda pair: _ORDER.get(pair[0], unknown)))
+
+
+def entity_key(name: str) -> str:
+    """Return the short name of an entity that is called by either; ``suffix`` is taken as well.
+
+    Raises:
+        ConfigError: There is no such entity.
+    """
+    key = ENTITIES.get(name, name)
+    if key not in _ORDER and key != "suffix":
+        raise ConfigError(
+            f"{name!r} is no entity of BIDS; expected suffix or one of {', '.join(ENTITIES.values())}"
+        )
+    return key
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How results are named.
+
+    Attributes:
+        task: What is done.
+        spacing: For super-resolution, the voxel size across the slices as it was asked for.
+    """
+
+    task: Task = Task.DENOISE
+    spacing: str = "iso"
+
+    def result(self, source: PurePosixPath, name: BidsName) -> PurePosixPath:
+        """Return the name of a result beside which its endings come, in the folders of its source."""
+        if self.task is Task.SUPERRES:
+            return source.with_name(str(name.but(res=self.resolution, desc="sr")))
+        return source.with_name(str(name.but(desc="denoised")))
+
+    @property
+    def resolution(self) -> str:
+        """The label of ``res-``: ``iso``, or the size, with a p for the point, which no label may hold."""
+        return re.sub(r"[^A-Za-z0-9]", "", self.spacing.strip().replace(".", "p")) or "iso"
+
+    def sidecar(self, source: PurePosixPath, *, skull_stripped: bool = False) -> dict[str, JSON]:
+        """Return what BIDS asks of the JSON file of a result.
+
+        Args:
+            source: The image that it is made of, relative to the data set.
+            skull_stripped: Whether that has no skull. It has to be said of every image that is derived; what
+                is as it came from the scanner has one.
+        """
+        stated: dict[str, JSON] = {
+            "Description": "Denoised by medrestore.",
+            "Sources": [f"bids:{RAW}:{source}"],
+            "SkullStripped": skull_stripped,
+        }
+        if self.task is Task.SUPERRES:
+            size = "that within the slices" if self.spacing == "iso" else self.spacing
+            stated["Description"] = "Thick slices resolved by medrestore."
+            stated["Resolution"] = f"Voxel size across the slices: {size}; within them as in the source."
+        return stated
+
+
+RAW = "raw"
+"""What the data set that images come from is called in links."""

@@ -1,0 +1,254 @@
+"""Which cases a folder, a file or a list holds, and under which name the result of each goes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from medrestore.batch.find.names import case_id, safe_path
+from medrestore.errors import InputError
+from medrestore.io import PlannedSeries, ReadPolicy, plan_dicom
+from medrestore.io.nifti.read import modality_of_name
+from medrestore.provenance import JSON
+from medrestore.types import Modality
+
+NIFTI = (".nii", ".nii.gz")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan to restore.
+
+    Attributes:
+        id: Twelve hexadecimal digits of a hash of where it lies: what logs and the ledger call it.
+        root: The folder that was given, absolute.
+        source: File, or folder of a DICOM series, relative to `root`.
+        output: Where the result goes, relative to the folder of results, without suffix.
+        modality: What it says that it is.
+        series: Which DICOM series of the folder; None for a NIfTI file.
+        files: What it is read from, absolute.
+        refused: Why it cannot be restored; empty where it can be tried.
+        reference: The truth, if there is one; absolute.
+        model: A model for this case alone.
+        entities: BIDS entities.
+        sidecar: What BIDS asks of the JSON file of the result; it stands there before the record.
+        shape: Voxels of a volume, where the plan says it; NIfTI headers are read when they are needed.
+        volumes: How many volumes it has.
+    """
+
+    id: str
+    root: Path
+    source: PurePosixPath
+    output: PurePosixPath
+    modality: Modality
+    series: str | None
+    files: tuple[Path, ...]
+    refused: str = ""
+    reference: Path | None = None
+    model: str | None = None
+    entities: Mapping[str, str] = field(default_factory=dict)
+    sidecar: Mapping[str, JSON] = field(default_factory=dict)
+    shape: tuple[int, int, int] | None = None
+    volumes: int = 1
+
+    @property
+    def kind(self) -> str:
+        """``"nifti"`` or ``"dicom"``."""
+        return "nifti" if self.series is None else "dicom"
+
+    def content(self) -> str:
+        """Return the SHA-256 of what it is read from; names and order do not count for a series.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        sums = sorted(_sha256(path) for path in self.files)
+        return sums[0] if self.series is None else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found: the cases, in the order of their sources, and why anything else is no case.
+
+    Attributes:
+        cases: The cases.
+        left_out: How many files or series were left out, by reason.
+    """
+
+    cases: tuple[Case, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def only(
+        self,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        modalities: Sequence[Modality] = (),
+    ) -> Found:
+        """Return the cases whose source matches any of `include` and none of `exclude`, both globs."""
+
+        def wanted(case: Case) -> bool:
+            name = str(case.source)
+            return (
+                (not include or any(fnmatch(name, glob) for glob in include))
+                and not any(fnmatch(name, glob) for glob in exclude)
+                and (not modalities or case.modality in modalities)
+            )
+
+        kept = tuple(case for case in self.cases if wanted(case))
+        left_out = Counter(self.left_out)
+        left_out["filtered out"] += len(self.cases) - len(kept)
+        return Found(kept, +left_out)
+
+
+def find_cases(
+    path: Path, *, policy: ReadPolicy | None = None, suffix: str = "restored", leave_out: Path | None = None
+) -> Found:
+    """Find every NIfTI file and every DICOM series below a folder.
+
+    Args:
+        path: Folder or NIfTI file.
+        policy: How DICOM series are planned.
+        suffix: What is added to the names of NIfTI files.
+        leave_out: A folder that is not looked into: that of the results, where it lies within.
+
+    Raises:
+        InputError: There is no such folder, or it holds no scan.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; expected a folder of scans")
+    root = (path if path.is_dir() else path.parent).resolve()
+    aside = None if leave_out is None else leave_out.resolve()
+    scans = [path.resolve()] if path.is_file() else list(_nifti_files(root, aside))
+    cases = [nifti_case(root, scan, suffix) for scan in scans]
+    left_out: Counter[str] = Counter()
+    if path.is_dir():
+        shared = {parent for case in cases for parent in case.output.parents}
+        series, left_out = _dicom_cases(root, policy or ReadPolicy(), aside, shared)
+        cases += series
+    return Found(tuple(distinct(sorted(cases, key=lambda case: (case.source, case.series or "")))), left_out)
+
+
+def nifti_case(root: Path, scan: Path, suffix: str) -> Case:
+    """Describe the case of a NIfTI file below `root`."""
+    source = PurePosixPath(scan.relative_to(root).as_posix())
+    ending = next((end for end in NIFTI[::-1] if source.name.lower().endswith(end)), "")
+    name = source.name[: len(source.name) - len(ending)]
+    output = safe_path(source.with_name(f"{name}_{suffix}"))
+    return Case(case_id(source), root, source, output, modality_of_name(scan), None, (scan,))
+
+
+def distinct(cases: Sequence[Case]) -> Iterator[Case]:
+    """Yield the cases; of several that would write the same files, all but the first are refused.
+
+    So is one whose result has the name of a folder that holds those of others.
+    """
+    names = [PurePosixPath(str(case.output).casefold()) for case in cases]
+    folders = {parent for name in names for parent in name.parents}
+    taken: dict[PurePosixPath, Case] = {}
+    ids: set[str] = set()
+    for number, (case, name) in enumerate(zip(cases, names, strict=True)):
+        if case.id in ids:  # the same scan twice
+            case = replace(case, id=case_id(case.source, f"{case.series}\0{number}"))  # noqa: PLW2901
+        ids.add(case.id)
+        first = taken.setdefault(name, case)
+        if name in folders:
+            yield replace(
+                case, refused="its result would have the name of the folder of those of other cases"
+            )
+        elif first is case:
+            yield case
+        else:
+            yield replace(case, refused=f"its result would have the name of that of case {first.id}")
+
+
+def _nifti_files(root: Path, aside: Path | None) -> Iterator[Path]:
+    """Yield NIfTI files in the order of their names; hidden ones and links to elsewhere are not followed."""
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and here / name != aside)
+        for name in sorted(files):
+            path = here / name
+            if name.startswith(".") or not name.lower().endswith(NIFTI):
+                continue
+            if path.resolve().is_relative_to(root):
+                yield path
+
+
+def _dicom_cases(
+    root: Path, policy: ReadPolicy, aside: Path | None, shared: set[PurePosixPath]
+) -> tuple[list[Case], Counter[str]]:
+    """Return a case for every series of the plan, and what the plan leaves out.
+
+    Args:
+        root: The folder.
+        policy: How series are planned.
+        aside: A folder that is not looked into.
+        shared: Folders of results that are those of other cases.
+    """
+    plan = plan_dicom(root, policy)
+    left_out = Counter(f"DICOM: {item.why}" for item in plan.left_out if not _within(item.path, aside))
+    series = [item for item in plan.series if not any(_within(head.path, aside) for head in item.heads)]
+    homes = Counter(_home(item) for item in series)
+    uids = Counter(item.head.series for item in series)
+    seen: Counter[str] = Counter()
+    cases = []
+    for item in series:
+        if item.action == "skip":
+            left_out["DICOM: skipped by policy"] += 1
+            continue
+        home, uid = _home(item), item.head.series
+        source = PurePosixPath(home.resolve().relative_to(root).as_posix())
+        # Where other scans lie, or lie below, it needs a folder of its own among their results.
+        among = source in shared or any(home in other.parents for other in homes)
+        alone = homes[home] == 1 and str(source) != "." and not among
+        seen[uid] += 1
+        name = uid if uids[uid] == 1 else f"{uid}.{seen[uid]}"
+        cases.append(
+            Case(
+                id=case_id(source, name),
+                root=root,
+                source=source,
+                output=safe_path(source if alone else source / name),
+                modality=_modality(item),
+                series=uid if uids[uid] == 1 else _number(item, home, policy),
+                files=tuple(sorted({head.path for head in item.heads})),
+                # The reason names files and, with them, perhaps a patient: the plan tells it in full.
+                refused=f"no regular grid: {item.kind}" if item.action == "fail" else "",
+                shape=item.shape,
+                volumes=len(item.volumes),
+            )
+        )
+    return cases, left_out
+
+
+def _within(path: Path, folder: Path | None) -> bool:
+    return folder is not None and path.resolve().is_relative_to(folder)
+
+
+def _home(item: PlannedSeries) -> Path:
+    """The deepest folder that holds all files of a series."""
+    return Path(os.path.commonpath([head.path.parent for head in item.heads]))
+
+
+def _number(item: PlannedSeries, home: Path, policy: ReadPolicy) -> str:
+    """The number, in the plan of its folder, of a series that shares its UID with another."""
+    files = {head.path for head in item.heads}
+    for other in plan_dicom(home, policy).series:
+        if {head.path for head in other.heads} == files:
+            return str(other.number)
+    raise InputError(f"{home}: changed while it was looked through")
+
+
+def _modality(item: PlannedSeries) -> Modality:
+    stated = item.head.modality
+    return Modality(stated) if stated in {Modality.MR, Modality.CT} else Modality.UNKNOWN
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Processes that restore the cases of a batch, here or on other machines."""

@@ -1,0 +1,183 @@
+"""Cases side by side in one process: while one is restored, another is read, or written.
+
+All arithmetic is done on one thread, one case after another, so that it is the same whatever is beside it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from medrestore.engine import RestoreOptions
+from medrestore.engine.cost.budget import other_volumes_bytes, predict
+from medrestore.engine.cost.calibration import CALIBRATION_SIDE, is_known
+from medrestore.engine.machine.memory import usable_bytes
+from medrestore.engine.models.load import LoadedModel
+from medrestore.engine.options import parse_memory, parse_spacing
+from medrestore.engine.tasks.slice_grid import AXES, network_shape
+from medrestore.io.nifti.header import read_header
+from medrestore.plugin import ModelSpec
+from medrestore.types import Task
+
+_TOGETHER = 2
+_HELD = 16  # bytes for each voxel of the result of a case that is read or written: four volumes
+
+T = TypeVar("T")
+
+
+class SerialExecutor:
+    """Does what other threads bring, in the order in which they come, on the thread that serves."""
+
+    def __init__(self) -> None:
+        self._brought: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue()
+
+    def take(self, work: Callable[[], T]) -> T:
+        """Have something done, and wait for it; what it raises is raised here."""
+        done: Future[T] = Future()
+        self._brought.put((work, done))
+        return done.result()
+
+    def serve(self) -> None:
+        """Do what comes, for ever."""
+        while True:
+            self._one(*self._brought.get())  # a call of its own, that nothing of a case stays in a variable
+
+    @staticmethod
+    def _one(work: Callable[[], T], done: Future[T]) -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001  a plugin may raise anything; it concerns one case
+            done.set_exception(error)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory that a case takes, in bytes.
+
+    Attributes:
+        held: While it is read, waits or is written.
+        peak: Of the process, while it is restored with nothing beside it.
+    """
+
+    held: int
+    peak: int
+
+
+@dataclass(eq=False)
+class QueuedCase:
+    """A case that wants to be let in.
+
+    Attributes:
+        job: The case, as the batch describes it.
+        options: How it is restored.
+        model: Gives its model if that is loaded, so that nothing has to be measured to know the need.
+        need: What it takes, once that is known.
+    """
+
+    job: dict[str, Any]
+    options: RestoreOptions
+    model: Callable[[], LoadedModel | None]
+    need: Need | None = field(default=None, init=False)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it wants no other case beside it."""
+        return bool(self.job.get("alone"))
+
+    def ask(self) -> Need | None:
+        """Return what it takes, or None where that cannot be told without reading or measuring."""
+        if self.need is None and (model := self.model()) is not None:
+            try:
+                self.need = _need(self.job, self.options, model)
+            except Exception:  # noqa: BLE001  whatever it is, the case will meet it, and say so
+                return None
+        return self.need
+
+
+class MemoryGate:
+    """Where cases are worked on: one, or two where the memory suffices for both whichever is restored."""
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._inside: list[QueuedCase] = []
+
+    @contextmanager
+    def enter(self, guest: QueuedCase, refused: Callable[[], None]) -> Iterator[None]:
+        """Be inside while the block runs.
+
+        Args:
+            guest: Who comes. Inside, its root is the current folder.
+            refused: Called if it has to wait.
+        """
+        with self._change:
+            if not self._may(guest):
+                refused()
+                self._change.wait_for(lambda: self._may(guest))
+            if not self._inside:
+                # Paths are relative to it: what is above may be the name of a project or of a person.
+                os.chdir(guest.job["root"])
+            self._inside.append(guest)
+        try:
+            yield
+        finally:
+            with self._change:
+                self._inside.remove(guest)
+                self._change.notify_all()
+
+    def changed(self) -> None:
+        """Look again whether another may come in: a model is loaded and measured by now."""
+        with self._change:
+            self._change.notify_all()
+
+    def _may(self, guest: QueuedCase) -> bool:
+        if not self._inside:
+            return True
+        other = self._inside[0]
+        if len(self._inside) == _TOGETHER or guest.alone or other.alone:
+            return False
+        if guest.job["root"] != other.job["root"]:
+            return False
+        mine, theirs = guest.ask(), other.ask()
+        if mine is None or theirs is None:
+            return False
+        requested = guest.options.max_memory
+        limit = usable_bytes() if requested is None else parse_memory(requested)
+        return max(mine.peak + theirs.held, theirs.peak + mine.held) <= limit
+
+
+def _need(job: dict[str, Any], options: RestoreOptions, model: LoadedModel) -> Need | None:
+    superres = model.spec.task is Task.SUPERRES
+    if job["series"] is None:
+        shape, volumes = _shape(Path(job["root"], job["source"]), options, model.spec)
+    elif job.get("shape") is None or superres:
+        return None
+    else:
+        shape, volumes = job["shape"], job["volumes"]
+    held = _HELD * math.prod(shape) * volumes
+    if volumes * math.prod(shape) < CALIBRATION_SIDE**3 and options.max_memory is None:
+        return Need(held, 0)  # too small to be measured for; fits anywhere
+    if not is_known(options, model):
+        return None
+    budget = predict(shape, options, model=model, reference=job["reference"] is not None)
+    return Need(held, budget.peak_bytes + other_volumes_bytes(volumes, math.prod(shape), options))
+
+
+def _shape(scan: Path, options: RestoreOptions, spec: ModelSpec) -> tuple[tuple[int, int, int], int]:
+    """Return the voxels of a volume that a network is given, at most, and the number of volumes."""
+    header = read_header(scan)
+    if spec.task is not Task.SUPERRES:
+        return network_shape(header.geometry, header.geometry, spec, options), header.volumes
+    shape, spacing = list(header.geometry.shape), header.geometry.spacing
+    axis = int(np.argmax(spacing)) if options.slice_axis is None else AXES.index(options.slice_axis)
+    planes = shape.pop(axis) * spacing[axis] / (parse_spacing(options.spacing) or min(spacing))
+    return (shape[0], shape[1], math.ceil(planes)), header.volumes

@@ -1,0 +1,195 @@
+"""The process that restores: started, given cases, watched, and replaced when it ends.
+
+It is a process of its own even where there is one: what crashes it (a codec, a plugin, memory that runs out)
+costs one case, and what hangs it can be ended. It loads a model once and keeps it.
+
+Through two lanes it is given two cases at once, so that one is read or written while the other is restored.
+If the process dies then, nobody can say whose fault it was. Each of them is done again with nothing beside
+it, and that is no attempt that counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medrestore.batch.find.names import remove, temporary_files
+from medrestore.batch.workers.failures import Failure, Kind, ended
+from medrestore.batch.workers.process import PendingCase, Process
+from medrestore.engine.machine.memory import out_of_memory_kills
+from medrestore.provenance import JSON
+
+_START_LIMIT = 300.0  # seconds for imports, on the slowest of network file systems
+Watch = Callable[[str, float], None]
+"""Called with the stage and how much of it is done, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Success:
+    """What a worker says of a case that is done.
+
+    Attributes:
+        facts: Seconds, memory, noise, metrics and more of the record.
+        endings: What follows the name of the result in the names of what was written.
+        waited: Seconds during which another case had its turn.
+    """
+
+    facts: dict[str, JSON]
+    endings: tuple[str, ...]
+    waited: float = 0.0
+
+
+class Worker:
+    """One worker; from one thread only, or from as many as it has lanes.
+
+    Args:
+        command: What starts it; it takes cases as lines of JSON and answers with lines of JSON.
+        environment: Variables set for it, such as the number of threads.
+        time_limit: Seconds that a case may take, its start not counted; None for no limit.
+        changes: Options of restoration that are its own, such as its device.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str] | None = None,
+        time_limit: float | None = None,
+        changes: Mapping[str, JSON] | None = None,
+    ) -> None:
+        self._command = list(command)
+        self._environment = {**os.environ, **(environment or {})}
+        self._limit = time_limit
+        self._changes = dict(changes or {})
+        self._running: Process | None = None
+        self._lock = threading.Lock()
+        self._suspects: set[str] = set()
+
+    def lanes(self) -> list[WorkerSlot]:
+        """Return two ways into the process, each for a thread of its own; the last to close closes it."""
+        open_lanes = {0, 1}
+        return [WorkerSlot(self, number, open_lanes) for number in sorted(open_lanes)]
+
+    def run(self, job: Mapping[str, JSON], watch: Watch | None = None) -> Success | Failure:
+        """Restore one case; whatever happens to the process, there is an answer, and it names nobody."""
+        restore, case = job.get("restore"), str(job.get("case"))
+        job = {**job, "restore": {**(restore if isinstance(restore, dict) else {}), **self._changes}}
+        while True:
+            ticket = PendingCase({**job, "alone": True} if case in self._suspects else job)
+            answer = self._ask(ticket, watch)
+            if answer is not None:
+                return answer
+            for left in temporary_files(Path(str(job["out"]))):
+                remove(left)
+
+    def _ask(self, ticket: PendingCase, watch: Watch | None) -> Success | Failure | None:
+        """Have one case done; None if the process ended and it may have been the fault of another."""
+        kills = out_of_memory_kills()
+        running = self._enter(ticket)
+        stage, waited, since = "start", 0.0, time.monotonic()
+        left: float | None = _START_LIMIT
+        while True:
+            until = None if left is None or stage == "wait" else since + left - time.monotonic()
+            try:
+                event = ticket.events.get(timeout=None if until is None else max(until, 0))
+            except queue.Empty:
+                return self._expel(running, ticket, stage)
+            if event is None:
+                return self._over(running, ticket, stage, kills)
+            now = time.monotonic()
+            if event["event"] == "stage":
+                if stage == "start":
+                    left = self._limit
+                elif stage == "wait":
+                    waited += now - since
+                elif left is not None:
+                    left -= now - since
+                stage, since = event["stage"], now
+                # Of two cases, the one that is restored is the one that is shown.
+                if watch is not None and stage != "wait" and (stage == "restore" or not running.shared()):
+                    watch(stage, event["share"])
+                continue
+            running.leave(ticket)
+            if event["event"] == "done":
+                return Success(event["facts"], tuple(event["endings"]), waited)
+            peak = event.get("peak_bytes", 0)
+            return Failure(Kind(event["kind"]), event["cause"], stage, event["log"], peak)
+
+    def _enter(self, ticket: PendingCase) -> Process:
+        with self._lock:
+            running = self._running
+            if running is None or not running.enter(ticket):
+                running = self._running = Process(self._command, self._environment)
+                running.enter(ticket)
+            return running
+
+    def stop(self) -> None:
+        """End the process; cases that are under way are lost. May be called from another thread."""
+        with self._lock:
+            if self._running is not None:
+                self._running.stopped = True
+                self._running.process.kill()
+
+    def close(self) -> None:
+        """Let the process go when it has nothing to do."""
+        if (running := self._running) is None:
+            return
+        self._running = None
+        assert running.process.stdin is not None
+        with contextlib.suppress(OSError):
+            running.process.stdin.close()
+        try:
+            running.process.wait(10)
+        except subprocess.TimeoutExpired:
+            running.process.kill()
+            running.process.wait()
+
+    def _expel(self, running: Process, ticket: PendingCase, stage: str) -> Failure:
+        """End a worker in which a case takes too long."""
+        running.expelled = ticket
+        running.process.kill()
+        running.reap()
+        limit = self._limit if stage != "start" else _START_LIMIT
+        cause = f"not done within the time limit of {limit:g} s, and ended"
+        return Failure(Kind.TIME, cause, stage, running.last_words())
+
+    def _over(self, running: Process, ticket: PendingCase, stage: str, kills: int) -> Failure | None:
+        """Describe how a worker ended, unless it may have been the fault of another case."""
+        peak = running.reap()
+        if not running.stopped:
+            if running.expelled is not None:
+                return None
+            if running.suspects not in ([], [ticket]):
+                if ticket in running.suspects:
+                    self._suspects.add(str(ticket.job.get("case")))
+                return None
+        kind, cause = ended(running.process.returncode, peak, out_of_memory_kills() > kills)
+        return Failure(kind, cause, stage, running.last_words(), peak)
+
+
+class WorkerSlot:
+    """One of several ways into a worker."""
+
+    def __init__(self, worker: Worker, number: int, open_lanes: set[int]) -> None:
+        self._worker, self._number, self._open = worker, number, open_lanes
+
+    def run(self, job: Mapping[str, JSON], watch: Watch | None = None) -> Success | Failure:
+        """Restore one case."""
+        return self._worker.run(job, watch)
+
+    def stop(self) -> None:
+        """End the process."""
+        self._worker.stop()
+
+    def close(self) -> None:
+        """Let the process go with the last lane."""
+        self._open.discard(self._number)
+        if not self._open:
+            self._worker.close()

@@ -1,0 +1,126 @@
+"""Why a case failed, in plain words, and what is tried then."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from medrestore.engine.cost.budget import REFUSED
+
+GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN})
+"""A mount that is gone."""
+
+UNWRITABLE = GONE | {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+"""What the result of the next case would meet as well: a full disk, a folder that is read-only."""
+
+LONGEST = 2000
+"""Characters of a cause that are kept; a plugin may raise with a whole array in its message."""
+
+TILES = (160, 96, 64)
+"""What is tried, one after another, where memory does not suffice."""
+
+
+class Kind(StrEnum):
+    """What kind of failure it was."""
+
+    REFUSED = "refused"
+    ERROR = "error"
+    MEMORY = "memory"
+    CRASH = "crash"
+    TIME = "time"
+    STOP = "stop"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a case failed.
+
+    Attributes:
+        kind: What kind it was; `STOP` ends the batch.
+        cause: In plain words, without names.
+        stage: What was being done.
+        log: What the worker said last.
+        peak_bytes: Most memory that the worker had, 0 where it is not known.
+    """
+
+    kind: Kind
+    cause: str
+    stage: str = ""
+    log: str = ""
+    peak_bytes: int = 0
+
+
+def ended(status: int, peak_bytes: int, out_of_memory: bool) -> tuple[Kind, str]:
+    """Describe the end of a process: status as `subprocess` has it, memory, whether the system ended it."""
+    peak = f"; it had {peak_bytes / 1e9:.1f} GB at most" if peak_bytes else ""
+    if status >= 0:
+        return Kind.CRASH, f"the worker ended by itself with exit code {status}{peak}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    if out_of_memory:
+        return Kind.MEMORY, f"the system ended the worker for want of memory ({name}){peak}"
+    if -status == signal.SIGKILL:
+        return Kind.MEMORY, f"the worker was killed ({name}), most likely for want of memory{peak}"
+    return Kind.CRASH, f"the worker crashed ({name}){peak}"
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """Return a text of at most so many characters: its beginning and its end, where it is longer."""
+    if len(text) <= longest:
+        return text
+    mark = f" [... {len(text) - longest} characters left out ...] "
+    tail = (longest - len(mark)) // 4
+    return f"{text[: longest - len(mark) - tail]}{mark}{text[-tail:]}"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How a case is tried.
+
+    Attributes:
+        tile: Largest side of a tile; None for what the planner takes.
+        alone: Whether no other case is beside it, so that it may have the memory of all.
+        number: Which attempt it is, from 1.
+    """
+
+    tile: int | None = None
+    alone: bool = False
+    number: int = 1
+
+
+def next_attempt(last: Attempt, failure: Failure, *, crowd: int, tries: int) -> tuple[Attempt, str] | None:
+    """Return what is tried after a failure, and that in words; None where there is nothing left to try.
+
+    Args:
+        last: What was tried.
+        failure: Why it failed.
+        crowd: How many cases may be beside each other.
+        tries: How often a case is tried whose worker crashes.
+    """
+    number = last.number + 1
+    unplanned = failure.kind is Kind.REFUSED and REFUSED in failure.cause
+    if failure.kind is Kind.MEMORY or unplanned:
+        tile = smaller_tile(last.tile)
+        # Where the planner chooses the tile, it has tried all of them before it refuses.
+        if tile is not None and not (unplanned and last.tile is None):
+            return replace(last, tile=tile, number=number), f"with tiles of {tile} voxels"
+        if crowd > 1 and not last.alone:
+            return replace(last, alone=True, number=number), "with no other case beside it"
+    elif failure.kind is Kind.CRASH and last.number < tries:
+        return replace(last, number=number), "as it was"
+    return None
+
+
+def smaller_tile(tile: int | None) -> int | None:
+    """Return the next smaller tile to try, or None if there is none."""
+    return next((side for side in TILES if tile is None or side < tile), None)
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return what the system said, without the name of the file."""
+    return os.strerror(error.errno) if error.errno else type(error).__name__

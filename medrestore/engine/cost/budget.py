@@ -1,0 +1,205 @@
+"""What a restoration will take, told before it begins: memory, time, and the tile that keeps to the memory.
+
+    peak = base + max(E volumes + network, O volumes)
+    seconds = voxels x (other + evaluations x waste x network)
+
+A volume is four bytes for each voxel of the result; E are there while the network runs, O at most before or
+after. The network takes so much for each voxel of a tile, or for each voxel of a plane where it goes through
+the volume slab by slab. `waste` is what tiles compute twice, for their halos. The constants are those of a
+`Calibration`; E and O are properties of the code, measured with a network that takes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from medrestore.engine.cost.calibration import Calibration, calibration
+from medrestore.engine.machine.device import choose_device
+from medrestore.engine.machine.memory import SHARE, usable_bytes
+from medrestore.engine.models.load import LoadedModel, find_model
+from medrestore.engine.options import RestoreOptions, parse_memory
+from medrestore.engine.sampling.posterior import evaluations, sample_count
+from medrestore.engine.sampling.tiled_denoiser import plan_tiles, whole_shape
+from medrestore.errors import ConfigError
+from medrestore.plugin import Intensity, ModelSpec
+from medrestore.provenance import JSON
+from medrestore.types import Modality, Task
+
+WHOLE_VOXELS = 24_000_000
+"""A volume of up to this many voxels is one tile, where the memory allows."""
+
+_STEP = 16
+"""Voxels by which a tile is made smaller until it fits."""
+
+_SAMPLING = {"heun": 27.0, "euler": 20.0, "stochastic": 20.0}
+"""Volumes that a sampler and the statistics of its samples hold."""
+
+_METRICS = 22.5
+"""Volumes that the metrics against a reference take."""
+
+
+REFUSED = "GB may be taken"
+"""What is said of every scan that does not fit; a batch hears it from another process, as text."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The prediction for one scan.
+
+    Attributes:
+        peak_bytes: Highest memory of the process.
+        seconds: Of the restoration, without reading, writing and metrics.
+        tile: Largest side of a tile in voxels; the whole volume where none is larger.
+        streamed: Whether tiles are columns through the whole volume along X, gone through slab by slab.
+    """
+
+    peak_bytes: int
+    seconds: float
+    tile: int
+    streamed: bool
+
+    def as_json(self) -> dict[str, JSON]:
+        """Return what a record keeps."""
+        return {
+            "peak_memory_mb": self.peak_bytes / 1e6,
+            "seconds": self.seconds,
+            "tile": self.tile,
+            "streamed": self.streamed,
+        }
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a prediction is made of."""
+
+    shape: tuple[int, ...]
+    options: RestoreOptions
+    spec: ModelSpec
+    device: str
+    costs: Calibration
+    reference: bool
+
+
+def predict(
+    shape: tuple[int, int, int],
+    options: RestoreOptions,
+    *,
+    modality: Modality = Modality.UNKNOWN,
+    model: LoadedModel | None = None,
+    reference: bool = False,
+    held: int = 0,
+) -> Budget:
+    """Choose a tile and predict memory and time.
+
+    The default depends on the shape alone; only where that takes more than `max_memory` is the tile smaller.
+
+    Args:
+        shape: (X, Y, Z) voxels of the result.
+        options: What is asked for.
+        modality: Of the scan, where no model is named.
+        model: The model, if it is loaded already; otherwise it is loaded only if it was never measured here.
+        reference: Whether the result is compared with a reference.
+        held: Memory of this process without the scan; counts where it is more than a process has at first.
+
+    Raises:
+        ConfigError: Not even the smallest tile fits into the memory.
+        ModelError: There is no such model.
+    """
+    spec = model.spec if model is not None else find_model(options, modality)[1]
+    device = model.device if model is not None else choose_device(options.device)
+    costs = calibration(options, modality, model)
+    costs = replace(costs, base_bytes=max(costs.base_bytes, held))
+    job = _Job(whole_shape(shape, spec.multiple), options, spec, device, costs, reference)
+    limit = usable_bytes() if options.max_memory is None else parse_memory(options.max_memory)
+    on_device = _device_bytes(device)
+    smallest: Budget | None = None
+    for tile, streamed in _candidates(job):
+        budget, work = _budget(job, tile, streamed)
+        if budget.peak_bytes <= limit and work <= on_device:
+            return budget
+        if smallest is None or budget.peak_bytes < smallest.peak_bytes:
+            smallest = budget
+    assert smallest is not None
+    raise ConfigError(_refusal(job, smallest, limit))
+
+
+def other_volumes_bytes(volumes: int, voxels: int, options: RestoreOptions) -> int:
+    """Return what the others of a series of `volumes` take beside the one at work, of `voxels` each.
+
+    Every volume, result and deviation is held to the end, in float32.
+    """
+    return (volumes - 1) * voxels * 4 * (3 if options.samples > 1 else 2)
+
+
+def _candidates(job: _Job) -> Iterator[tuple[int, bool]]:
+    """Yield tiles to try, the best first, each with whether it is a column."""
+    spec, largest = job.spec, max(job.shape)
+    least = least_tile(spec)
+    if job.options.tile is not None:
+        yield max(job.options.tile, least), False
+        return
+    if math.prod(job.shape) <= WHOLE_VOXELS:
+        yield largest, False
+    columns = job.costs.column_bytes is not None
+    step = max(_STEP // spec.multiple, 1) * spec.multiple
+    for tile in (*range(max(job.shape[1:]) if columns else min(largest, 512), least, -step), least):
+        yield tile, columns
+
+
+def least_tile(spec: ModelSpec) -> int:
+    """Return the smallest side of a tile that leaves something between its halos."""
+    return 2 * math.ceil(spec.halo / spec.multiple) * spec.multiple + spec.multiple
+
+
+def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
+    """Return the prediction for a tile, and what the network takes on a device of its own."""
+    costs, volume = job.costs, 4 * math.prod(job.shape)
+    shape = (1, *job.shape[1:]) if streamed else job.shape
+    tiles = plan_tiles(shape, tile, job.spec.halo, job.spec.multiple)
+    sizes = [math.prod(span.stop - span.start for span in part.outer) for part in tiles]
+    work = max(sizes) * ((costs.column_bytes or 0.0) if streamed else costs.tile_bytes)
+    waste = sum(sizes) / math.prod(shape)
+    beside, most = _volumes(job)
+    own = work if job.device == "cpu" else 0.0
+    peak = costs.base_bytes + max(beside * volume + own, most * volume)
+    network = evaluations(job.options, job.spec) * waste * costs.network_seconds
+    seconds = math.prod(job.shape) * (costs.other_seconds + network)
+    return Budget(int(peak), seconds, tile, streamed), 0 if job.device == "cpu" else int(work)
+
+
+def _volumes(job: _Job) -> tuple[float, float]:
+    """Return the volumes that are there while the network runs, and the most at any other time."""
+    if job.spec.task is Task.SUPERRES:
+        beside, most = 5.0, 8.5
+    elif job.spec.intensity is Intensity.ATTENUATION:
+        beside, most = 3.0, 5.5  # the scan, the scan in model units, the result
+    else:
+        beside, most = 4.0, 9.0  # and a map of the noise
+    if sample_count(job.options):
+        beside += _SAMPLING[job.options.sampler]
+    if job.reference:
+        beside, most = beside + 1, max(most, _METRICS)
+    return beside, max(most, beside)
+
+
+def _device_bytes(device: str) -> float:
+    """Return what a tile may take on a device with memory of its own."""
+    if not device.startswith("cuda"):
+        return math.inf
+    return SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def _refusal(job: _Job, smallest: Budget, limit: int) -> str:
+    size = " x ".join(map(str, job.shape))
+    given = "--max-memory" if job.options.max_memory is not None else "80 % of what is free or allowed here"
+    remedy = "leave the tile out" if job.options.tile is not None else "restore it where there is more memory"
+    if sample_count(job.options):
+        remedy += ", or ask for the mean without samples"
+    return (
+        f"{size} voxels take {smallest.peak_bytes / 1e9:.2f} GB with the smallest possible tile, "
+        f"{smallest.tile} voxels wide, and {limit / 1e9:.2f} {REFUSED} ({given}); {remedy}"
+    )

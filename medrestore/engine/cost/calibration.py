@@ -1,0 +1,206 @@
+"""What a model costs on this machine: measured once, on a small synthetic scan, and kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medrestore.diffusion import Condition
+from medrestore.engine.evidence.residual import residual_evidence
+from medrestore.engine.machine.device import choose_device, choose_dtype
+from medrestore.engine.machine.memory import peak_bytes, reset_peak, resident_bytes
+from medrestore.engine.models.load import LoadedModel, find_model, load_model
+from medrestore.engine.options import RestoreOptions
+from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser, cut_mirrored, streams
+from medrestore.engine.tasks.table import MEASURE
+from medrestore.plugin import Intensity, ModelSpec
+from medrestore.provenance import Step, software_versions
+from medrestore.types import Modality, Task
+from medrestore.volume import Volume
+
+CALIBRATION_SIDE = 96
+"""Voxels along each axis of the synthetic scan."""
+
+SMALL = 32
+"""Voxels along each axis of a scan that shows what a network takes whatever the size: its weights, mostly."""
+
+LENGTH = 144
+"""Rows of the column that is gone through: enough for every row that waits on the way."""
+
+UNKNOWN = 400
+"""Bytes a voxel for a network where the system does not tell: about twice what a shipped one takes."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The constants of one model on one machine.
+
+    Attributes:
+        base_bytes: Memory of a process with the model loaded and next to no scan.
+        tile_bytes: What the network takes for each voxel of a tile, on the device.
+        column_bytes: What it takes for each voxel of a plane to go through a column of any length; None where
+            the model cannot.
+        network_seconds: One evaluation, a voxel.
+        other_seconds: All that comes before and after, a voxel.
+    """
+
+    base_bytes: float
+    tile_bytes: float
+    column_bytes: float | None
+    network_seconds: float
+    other_seconds: float
+
+
+_known: dict[Path, Calibration] = {}
+
+
+def calibration(
+    options: RestoreOptions, modality: Modality = Modality.UNKNOWN, model: LoadedModel | None = None
+) -> Calibration:
+    """Return what a model costs here, as it is known, or by measuring it, which takes some seconds.
+
+    Args:
+        options: Model, device and type of the arithmetic.
+        modality: Of the scan, where no model is named.
+        model: The model, if it is loaded already.
+
+    Raises:
+        ModelError, ConfigError: See `load_model`.
+    """
+    path = _path(options, modality, model)
+    found = known(path)
+    if found is None:
+        found = _known[path] = measure(model or load_model(options, modality))
+        _keep(path, found)
+    return found
+
+
+def known(path: Path) -> Calibration | None:
+    """Return what is remembered or stored under a name; None where nothing is, or nothing sensible."""
+    try:
+        return _known.get(path) or Calibration(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_known(options: RestoreOptions, model: LoadedModel) -> bool:
+    """Whether `calibration` has nothing to measure."""
+    return known(_path(options, Modality.UNKNOWN, model)) is not None
+
+
+def _keep(path: Path, found: Calibration) -> None:
+    """Store constants for the next process; without a place to store them, each measures its own."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps(asdict(found)), encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        return
+
+
+def _path(options: RestoreOptions, modality: Modality, model: LoadedModel | None) -> Path:
+    """Name a calibration after all that it depends on."""
+    if model is None:
+        ref, spec = find_model(options, modality)
+        device = choose_device(options.device)
+        dtype = choose_dtype(options.dtype, spec.dtypes, device)
+    else:
+        ref, device, dtype = model.ref, model.device, model.dtype
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
+    versions = software_versions()
+    facts = [ref.name, ref.sha256, device, dtype, name, os.cpu_count(), torch.get_num_threads()]
+    facts += [versions.get("torch"), versions.get("medrestore"), CALIBRATION_SIDE, LENGTH]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "medrestore" / "calibration" / f"{digest[:20]}.json"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line for line in lines if line.startswith("model name")), platform.machine())
+
+
+def measure(model: LoadedModel) -> Calibration:
+    """Measure what a model costs, on a synthetic scan of `CALIBRATION_SIDE` voxels along each axis."""
+    reset_peak()
+    base, spec = resident_bytes(), model.spec
+    scan = synthetic(spec)
+    measurement, before = _timed(lambda: MEASURE[spec.task](scan, spec, RestoreOptions()))
+    condition = measurement.condition
+    arguments = (model.denoiser, 2**31, spec.halo, spec.multiple, model.device)
+    small, fixed = _reshaped(condition, (SMALL,) * 3), 0.0
+    for _ in range(2):  # the first time, what is done only once is done too
+        fixed = _evaluate(TiledDenoiser(*arguments), small)[2]
+    estimate, network, tile = _evaluate(TiledDenoiser(*arguments), condition)
+    voxels, plane = estimate.numel(), estimate[0, 0, 0].numel()
+    column = None
+    if streams(model.denoiser):
+        longer = _reshaped(condition, (LENGTH, *estimate.shape[3:]))
+        column = max(_evaluate(StreamedDenoiser(*arguments), longer)[2] - fixed, 0) / plane
+    sigma = measurement.local_sigma()
+    result = measurement.to_volume(estimate, Step("calibration"))
+    _, after = _timed(lambda: residual_evidence(scan.array, measurement.remeasure(result), sigma))
+    tile = max(tile - fixed, 0) / (voxels - SMALL**3)
+    own = fixed if model.device == "cpu" else 0
+    return Calibration(base + own, tile, column, network / voxels, (before + after) / voxels)
+
+
+def _timed(action: Callable[[], T]) -> tuple[T, float]:
+    start = time.perf_counter()
+    return action(), time.perf_counter() - start
+
+
+def _evaluate(denoiser: TiledDenoiser, condition: Condition) -> tuple[Tensor, float, float]:
+    """Run the network once; return its estimate, the seconds, and the bytes beside the estimate."""
+    cuda = denoiser.device.startswith("cuda")
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(denoiser.device)
+    told, before = reset_peak(), resident_bytes()
+    estimate, seconds = _timed(lambda: denoiser(condition.image, math.inf, condition))
+    if cuda:
+        return estimate, seconds, torch.cuda.max_memory_allocated(denoiser.device)
+    if not (told and before):
+        return estimate, seconds, UNKNOWN * condition.image.numel()
+    return estimate, seconds, max(peak_bytes() - before - estimate.nbytes, 0)
+
+
+def _reshaped(condition: Condition, shape: tuple[int, ...]) -> Condition:
+    """Return a part of what was measured, or more of it by reflection."""
+    x, y, z = (slice(0, extent) for extent in shape)
+    gain = None if condition.gain is None else cut_mirrored(condition.gain, (x, y, z))
+    return replace(condition, image=cut_mirrored(condition.image, (x, y, z)), gain=gain)
+
+
+def synthetic(spec: ModelSpec) -> Volume:
+    """Return an ellipsoid of tissue with noise, such as a model may be given."""
+    thick = 3 if spec.task is Task.SUPERRES else 1
+    axes = (
+        np.linspace(-1, 1, size, dtype=np.float32)
+        for size in (CALIBRATION_SIDE, CALIBRATION_SIDE, CALIBRATION_SIDE // thick)
+    )
+    x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
+    tissue = (x / 0.8) ** 2 + (y / 0.9) ** 2 + z**2 < 1
+    noise = np.random.default_rng(0).standard_normal(tissue.shape, dtype=np.float32)
+    ct = spec.intensity is Intensity.ATTENUATION
+    high, low, sigma = (40.0, -1000.0, 30.0) if ct else (800.0, 0.0, 40.0)
+    array = np.where(tissue, np.float32(high), np.float32(low)) + np.float32(sigma) * noise
+    modality = Modality.CT if ct else Modality.MR
+    return Volume.from_array(array if ct else np.abs(array), np.diag([1, 1, thick, 1]), modality)

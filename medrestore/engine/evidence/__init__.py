@@ -1,0 +1,1 @@
+"""What a restoration is accompanied by: its record, its scores, its residual."""

@@ -1,0 +1,1 @@
+"""Models as the engine runs them: found, checked, loaded."""

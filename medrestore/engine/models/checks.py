@@ -1,0 +1,95 @@
+"""Whether a scan is one that the model was made for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medrestore.engine.options import RestoreOptions
+from medrestore.errors import ModelError
+from medrestore.geometry import Geometry
+from medrestore.noise.level import NoiseLevel
+from medrestore.plugin import Intensity, ModelSpec
+from medrestore.provenance import ModelRef
+from medrestore.types import Modality
+from medrestore.volume import Volume, stated_modality
+
+
+def check_scan(volume: Volume, spec: ModelSpec, grid: Geometry, force: bool) -> tuple[str, ...]:
+    """Refuse a scan that the model was not made for, or warn where that is forced.
+
+    Args:
+        volume: The scan.
+        spec: The model.
+        grid: Of the result.
+        force: Whether to warn only.
+
+    Raises:
+        ModelError: Modality, voxel size or distance of the slices are outside, and `force` is not set.
+    """
+    notes, problems = [], []
+    stated = stated_modality(volume)
+    if stated is None:
+        notes.append(f"the scan does not say its modality; taken for {assumed_modality(volume, spec)}")
+    elif stated not in spec.modalities:
+        problems.append(f"the scan is {stated}, {spec.name} is for {', '.join(spec.modalities)}")
+    low, high = spec.spacing_mm
+    spacing = [size for size, extent in zip(grid.spacing, grid.shape, strict=True) if extent > 1]
+    if any(not 0.99 * low <= size <= 1.01 * high for size in spacing):
+        sizes = " x ".join(f"{size:.3g}" for size in grid.spacing)
+        problems.append(f"voxels of {sizes} mm, {spec.name} is for {low:g} to {high:g} mm")
+    if spec.factor is not None:
+        low, high = spec.factor
+        factor = max(old / new for old, new in zip(volume.spacing, grid.spacing, strict=True))
+        if not 0.99 * low <= factor <= 1.01 * high:
+            problems.append(
+                f"slices {factor:.3g} voxels of the result apart, {spec.name} is for {low:g} to {high:g}"
+            )
+    if problems and not force:
+        raise ModelError(
+            f"{'; '.join(problems)}: the result would be a guess; choose another model, or force it "
+            "(--force, or force=True) and look at the result with care"
+        )
+    return (*notes, *problems)
+
+
+def assumed_modality(volume: Volume, spec: ModelSpec) -> Modality:
+    """Return what a model takes a scan for: what it says itself, else what the model is made for."""
+    return Modality(spec.modalities[0]) if volume.modality is Modality.UNKNOWN else volume.modality
+
+
+def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> None:
+    """Refuse to draw samples from a model that has none: they would all be its mean.
+
+    Raises:
+        ModelError: The options ask for what the model does not offer.
+    """
+    if options.output not in spec.outputs or (options.samples and "sample" not in spec.outputs):
+        raise ModelError(
+            f"{ref.name} offers {', '.join(sorted(spec.outputs))}; asked for output {options.output!r} with "
+            f"{options.samples} samples"
+        )
+
+
+def check_zero(volume: Volume, noise: NoiseLevel, spec: ModelSpec) -> tuple[str, ...]:
+    """Warn of a scan whose zero was moved, as by z-scoring: such a model is made for magnitudes."""
+    if spec.intensity is not Intensity.P99:
+        return ()
+    low = float(np.percentile(volume.array[::2, ::2, ::2], 10))
+    if low >= -3 * noise.sigma:
+        return ()
+    return (
+        f"a tenth of the voxels lie below {low:.4g}, and {spec.name} is for scans in which air is 0: give it "
+        "the scan before its zero was moved",
+    )
+
+
+def check_noise(noise: NoiseLevel, spec: ModelSpec) -> tuple[str, ...]:
+    """Warn where the noise is outside the levels that the model was made for."""
+    low, high = spec.noise
+    if 0.99 * low <= noise.fraction <= 1.01 * high:
+        return ()
+    unit = "1000 HU" if spec.intensity is Intensity.ATTENUATION else "the 99th percentile"
+    return (
+        f"noise of {noise.fraction:.2%} of {unit} is outside the {low:.2%} to {high:.2%} that "
+        f"{spec.name} was made for",
+    )

@@ -1,0 +1,83 @@
+"""From the name of a model to one that is loaded."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from medrestore.diffusion import Denoiser
+from medrestore.engine.machine.device import choose_device, choose_dtype
+from medrestore.engine.models.checks import check_outputs
+from medrestore.engine.options import RestoreOptions
+from medrestore.plugin import LoadContext, ModelSpec, PluginManager, Registry, read_model_folder
+from medrestore.provenance import ModelRef
+from medrestore.types import Modality
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to run, to be used for any number of scans.
+
+    Attributes:
+        ref: What a record says of it.
+        spec: Its declaration.
+        denoiser: The callable.
+        device: Where it runs.
+        dtype: Its heavy arithmetic.
+        load_seconds: How long loading took.
+    """
+
+    ref: ModelRef
+    spec: ModelSpec
+    denoiser: Denoiser
+    device: str
+    dtype: str
+    load_seconds: float
+
+
+@cache
+def plugins() -> PluginManager:
+    """Return the plugin host of this process: entry points do not change while it runs."""
+    return PluginManager()
+
+
+def find_model(options: RestoreOptions, modality: Modality) -> tuple[ModelRef, ModelSpec]:
+    """Look a model up by name, by folder, or by what the scan is.
+
+    Raises:
+        ModelError: There is no such model, or more than one.
+    """
+    if options.model is not None and _is_folder(options.model):
+        spec = read_model_folder(Path(options.model))
+        return ModelRef(spec.name, "folder", spec.sha256), spec
+    models = Registry(plugins())
+    if options.model is None:
+        name = models.default_name(options.task, modality)
+    else:
+        name = models.resolve(options.model)
+    spec = models.get(name)
+    return ModelRef(name, name.split("/")[0], spec.sha256), spec
+
+
+def _is_folder(name: str) -> bool:
+    """Tell a model folder from the name of a model: it is a folder, or at least looks like a path."""
+    path = Path(name)
+    return path.is_dir() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+
+
+def load_model(options: RestoreOptions, modality: Modality = Modality.UNKNOWN) -> LoadedModel:
+    """Find and load a model.
+
+    Raises:
+        ModelError: There is no such model, more than one, or its weights are not what they should be.
+        ConfigError: The device or the type is not available.
+    """
+    start = time.perf_counter()
+    ref, spec = find_model(options, modality)
+    check_outputs(ref, spec, options)
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, spec.dtypes, device)
+    denoiser = spec.load(LoadContext(device, dtype))
+    return LoadedModel(ref, spec, denoiser, device, dtype, time.perf_counter() - start)

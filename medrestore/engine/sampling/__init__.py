@@ -1,0 +1,1 @@
+"""The denoiser over a whole volume: tiles, views of the scan, samples of the posterior."""

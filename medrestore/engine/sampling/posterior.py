@@ -1,0 +1,110 @@
+"""Posterior mean and samples of a scan, in model units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from medrestore.diffusion import (
+    Condition,
+    Denoiser,
+    SamplerStep,
+    euler,
+    heun,
+    karras_levels,
+    stochastic,
+    volume_noise,
+)
+from medrestore.engine.options import RestoreOptions, Sampler
+from medrestore.engine.sampling.ensemble import ensemble_size
+from medrestore.plugin import ModelSpec
+
+START = 2.0
+"""First level of a sampler, in units of the scan's noise.
+
+The scan pins the clean volume down to a fraction of its noise, so the posterior mean plus noise of this level
+is already the right state to a few per cent, and nothing is gained by starting from pure noise.
+"""
+
+STEEPEST = 2.2
+"""Noise that varies, up to which a sampler starts higher: 4.4 times the level is what training goes up to."""
+
+END = 0.05
+"""Last level before zero, in units of the scan's noise."""
+
+
+def evaluations(options: RestoreOptions, spec: ModelSpec) -> int:
+    """Return how often the network runs over the whole volume."""
+    each = 2 * options.steps - 1 if options.sampler == "heun" else options.steps
+    return ensemble_size(options, spec) + each * sample_count(options)
+
+
+def sample_count(options: RestoreOptions) -> int:
+    """Return how many samples are drawn: a sample as output needs one."""
+    return max(options.samples, 1) if options.output == "sample" else options.samples
+
+
+def posterior_mean(denoiser: Denoiser, condition: Condition) -> Tensor:
+    """Evaluate at an infinite level, where the state is not looked at."""
+    return denoiser(condition.image, math.inf, condition)
+
+
+def sampling_levels(sigma: float, steps: int, start: float = START) -> tuple[float, ...]:
+    """Return the levels of a sampler for a scan of noise or error `sigma`; `start` is in units of that."""
+    return karras_levels(steps, start * sigma, END * sigma)
+
+
+def posterior_sample(
+    denoise: Callable[[Tensor, float], Tensor],
+    mean: Tensor,
+    levels: Sequence[float],
+    sampler: Sampler,
+    key: tuple[int, ...],
+    on_step: Callable[[SamplerStep], None] | None = None,
+) -> Tensor:
+    """Draw one sample.
+
+    Args:
+        denoise: Expected clean volume given a state, its level and the scan.
+        mean: That given the scan alone.
+        levels: See `sampling_levels`.
+        sampler: How to draw.
+        key: Names the draw: the seed, then the sample.
+        on_step: Called after every step.
+    """
+
+    def draw(step: int) -> Tensor:
+        return volume_noise(mean.shape, (*key, 1 + step)).to(mean.device)
+
+    x = mean + levels[0] * volume_noise(mean.shape, (*key, 0)).to(mean.device)
+    if sampler == "stochastic":
+        return stochastic(denoise, x, levels, draw, on_step)
+    return (heun if sampler == "heun" else euler)(denoise, x, levels, on_step)
+
+
+def sample_statistics(draw: Callable[[int], Tensor], count: int) -> tuple[Tensor | None, Tensor | None]:
+    """Draw samples one at a time, keeping two volumes only.
+
+    Args:
+        draw: Makes sample number i.
+        count: How many.
+
+    Returns:
+        The first sample, and the standard deviation over all (n - 1 in the denominator); None where there
+        are no or not two samples.
+    """
+    first, average, squares = None, None, None
+    for index in range(count):
+        sample = draw(index)
+        if first is None or average is None or squares is None:
+            first, average, squares = sample, sample.clone(), torch.zeros_like(sample)
+            continue
+        departure = sample - average
+        average += departure / (index + 1)
+        squares += departure * (sample - average)  # Welford's update
+    if squares is None or count < 2:
+        return first, None
+    return first, (squares / (count - 1)).sqrt()

@@ -1,0 +1,256 @@
+"""Denoising: the scan measured every voxel of the result, with noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medrestore.diffusion import Condition, Denoiser
+from medrestore.engine.options import RestoreOptions
+from medrestore.engine.sampling.posterior import START, STEEPEST
+from medrestore.engine.tasks.measured_grid import MeasuredGrid, find_measured_grid
+from medrestore.engine.tasks.measurement import Measurement, is_nonnegative
+from medrestore.engine.tasks.slice_grid import ct_slice_axis
+from medrestore.engine.tasks.trial import settle, tried
+from medrestore.noise.intensity import model_units, padding_in
+from medrestore.noise.level import NoiseLevel, level_under_map, mr_noise_level, noise_level
+from medrestore.noise.map import NoiseMap, estimate_noise_map
+from medrestore.noise.model import Certainty, NoiseModel
+from medrestore.physics.kspace import colour_details
+from medrestore.physics.mr_noise import sum_of_squares_as_rician
+from medrestore.plugin import Intensity, ModelSpec
+from medrestore.provenance import Step
+from medrestore.types import UNMEASURED_HU, BoolArray, FloatArray, Modality, RealArray
+from medrestore.volume import Volume
+
+LEAST_NOISE = 1e-4
+"""Noise below this fraction of the 99th percentile is none: the scan is returned as it came."""
+
+
+ALL = 0.98
+"""A share above this is all of it."""
+
+FAINT = 0.25
+"""Estimated noise below this fraction of the least that a model was made for is left alone."""
+
+
+SAME = 1.15
+"""How far a level that air and tissue agree on may change under a map of it."""
+
+LEAST_COLOUR = 0.45
+"""Correlation of neighbours above which the finest detail holds too little noise to see it vary."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NoisyVoxels(Measurement):
+    """Every voxel of the result, plus noise; see `Measurement`.
+
+    The image of the condition is on the grid that the scanner measured.
+
+    Attributes:
+        grid: The way from there to the grid of the scan.
+        share: How much of what the model takes out is taken out, from 0 to 1.
+        slice_axis: Array axis of the scan that is the last of the condition's image.
+        padding: Voxels of the scan, slices last, that were not measured and stay as they are; None for none.
+    """
+
+    grid: MeasuredGrid
+    share: float = 1.0
+    slice_axis: int = 2
+    padding: BoolArray | None = None
+
+    def settled(self, denoiser: Denoiser) -> Measurement:
+        """See `Measurement.settled`: a level that is not sure is lowered till no anatomy goes with noise."""
+        measured = self.noise.measured
+        if measured is None or measured.certainty is Certainty.SURE or self.noise.method == "given":
+            return self
+        leans_low = measured.certainty is Certainty.UNSURE
+        factor, taken = settle(tried(self.condition, denoiser), leans_low=leans_low)
+        settled = self.at(factor)
+        if not taken.has_anatomy:
+            return settled
+        stated = (
+            f"fine anatomy may go with the noise (edge correlation {taken.edges:.2f}, kurtosis "
+            f"{taken.kurtosis:.1f} at {factor:.0%} of the level that was read): pass the level of the noise, "
+            "and look at the residual"
+        )
+        return replace(settled, warnings=(*self.warnings, stated))
+
+    def at(self, factor: float) -> NoisyVoxels:
+        """Return it with the level of the noise multiplied."""
+        if factor == 1:
+            return self
+        noise, condition = self.noise, self.condition
+        noise = replace(noise, sigma=noise.sigma * factor, fraction=noise.fraction * factor)
+        if noise.measured is not None:
+            noise = replace(noise, measured=noise.measured.with_sigma(noise.sigma))
+        return replace(self, noise=noise, condition=replace(condition, sigma=condition.sigma * factor))
+
+    def to_volume(self, tensor: Tensor, step: Step) -> Volume:
+        """See `Measurement.to_volume`."""
+        if self.share < 1:
+            torch.lerp(self.condition.image, tensor, self.share, out=tensor)
+        return super().to_volume(tensor, step)
+
+    def std_volume(self, tensor: Tensor, step: Step) -> Volume:
+        """See `Measurement.std_volume`."""
+        spread = self.grid.map((self.share * self.units.one * tensor[0, 0]).numpy())
+        if self.padding is not None:
+            spread[self.padding] = 0
+        return self.place(np.asarray(spread, dtype=np.float32), step)
+
+    def physical(self, array: FloatArray) -> FloatArray:
+        """See `Measurement.physical`; what was not measured stays as it is."""
+        array = super().physical(self.grid.restored(array))
+        if self.padding is not None:
+            array[self.padding] = np.moveaxis(self.scan.array, self.slice_axis, -1)[self.padding]
+        return array
+
+    def place(self, array: FloatArray, step: Step) -> Volume:
+        """See `Measurement.place`: the result has the grid of the scan."""
+        array = self.grid.delivered(array)
+        return self.scan.with_array(np.ascontiguousarray(np.moveaxis(array, -1, self.slice_axis)), step)
+
+    def remeasure(self, result: Volume) -> RealArray:
+        """See `Measurement.remeasure`."""
+        return result.array
+
+    def local_sigma(self) -> float | RealArray:
+        """See `Measurement.local_sigma`."""
+        gain = self.condition.gain
+        return self.noise.sigma if gain is None else self.noise.sigma * self.grid.map(np.asarray(gain[0, 0]))
+
+
+def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Measurement:
+    """Describe a scan that is to be denoised.
+
+    Args:
+        scan: The scan.
+        spec: The model.
+        options: `noise` and `noise_map`.
+    """
+    if spec.intensity is Intensity.P99 and Modality.MR in spec.modalities:
+        return _noisy_mr(scan, spec, options)
+    units = model_units(spec.intensity, scan.array)
+    slice_axis = ct_slice_axis(scan.geometry) if spec.intensity is Intensity.ATTENUATION else 2
+    voxels = np.moveaxis(scan.array, slice_axis, -1)
+    noise = noise_level(voxels, options.noise, units.reference, spec.intensity)
+    skip_reason, share, warnings = _what_to_take(noise, spec)
+    image = units.to_model(voxels)
+    padding = padding_in(voxels, spec.intensity)
+    if padding is not None:
+        image[padding] = 0
+        count = np.count_nonzero(padding)
+        warnings += (
+            f"{count} voxels below {UNMEASURED_HU:.0f} HU were not measured and are left as they are",
+        )
+    return NoisyVoxels(
+        scan=scan,
+        units=units,
+        noise=noise,
+        condition=Condition(torch.from_numpy(image)[None, None], noise.sigma / units.one),
+        baseline=scan,
+        nonnegative=is_nonnegative(spec, scan),
+        skip_reason=skip_reason,
+        warnings=warnings,
+        grid=find_measured_grid(voxels, voxels.shape),
+        share=share,
+        slice_axis=slice_axis,
+        padding=padding,
+    )
+
+
+def _noisy_mr(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Measurement:
+    """Describe a scan of MR, on the grid that was measured."""
+    units = model_units(spec.intensity, scan.array)
+    noise = mr_noise_level(scan.array, options.noise, units.reference, scan.spacing)
+    measured = noise.measured
+    assert measured is not None
+    voxels = sum_of_squares_as_rician(scan.array, noise.sigma, measured.coils)
+    grid = find_measured_grid(voxels, measured.grid)
+    voxels = grid.measured(voxels)
+    # Weaker noise than the model was made for cannot be told from fine anatomy, let alone its variation.
+    varying = noise_map(voxels, noise, options) if noise.fraction >= spec.noise[0] else None
+    if varying is not None:
+        # Over the map, the noise has one level; it is that of the air, or the map is one of anatomy.
+        level = level_under_map(voxels / varying.gain, noise, units.reference)
+        sure = measured.certainty is Certainty.SURE
+        if sure and not 1 / SAME < level.sigma / noise.sigma < SAME:
+            varying = None
+        else:
+            noise = replace(level, map=varying.range)
+    if not grid.is_whole and noise.sigma > 0:
+        noise = replace(noise, beyond_band=grid.left_out / noise.sigma)
+    skip_reason, share, warnings = _what_to_take(noise, spec)
+    condition = Condition(
+        torch.from_numpy(units.to_model(voxels))[None, None],
+        noise.sigma / units.one,
+        # Noise that varies over the scan is told by `gain`, (1, 1, X, Y, Z), relative to the level.
+        gain=None if varying is None else torch.from_numpy(varying.gain)[None, None],
+        details=colour_details(measured.correlations) if spec.colour else (),
+    )
+    return NoisyVoxels(
+        scan=scan,
+        units=units,
+        noise=noise,
+        condition=condition,
+        baseline=scan,
+        nonnegative=is_nonnegative(spec, scan),
+        skip_reason=skip_reason,
+        warnings=(*warnings, *spike_warnings(measured)),
+        grid=grid,
+        share=share,
+        start=START if varying is None else START * min(max(varying.range.p95, 1), STEEPEST),
+    )
+
+
+def _what_to_take(noise: NoiseLevel, spec: ModelSpec) -> tuple[str | None, float, tuple[str, ...]]:
+    """Return why nothing is to be taken out, or None; what share is; and what to know of it."""
+    share, warnings = share_taken(noise, spec)
+    if noise.fraction >= LEAST_NOISE and share > 0:
+        return None, share, warnings
+    return (
+        f"no noise to remove ({noise.sigma:.3g}, {noise.method}): the scan is returned as it came",
+        share,
+        (),
+    )
+
+
+def spike_warnings(measured: NoiseModel) -> tuple[str, ...]:
+    """Return a warning of the spikes in k-space of a scan, which are no noise and stay."""
+    if not measured.spikes:
+        return ()
+    first = measured.spikes[0]
+    cycles = " x ".join(str(abs(count)) for count in first.cycles)
+    return (
+        f"{len(measured.spikes)} spikes in k-space, the largest {first.share:.1%} of its centre: the stripes "
+        f"that they make ({cycles} over the field of view) are no noise and are left in the result",
+    )
+
+
+def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[str, ...]]:
+    """Return how much of what a model takes out is to be taken out, and a warning where that is not all.
+
+    Below the noise that a model was made for, an estimate is fine texture in the main, and so is what the
+    model would take out.
+    """
+    part = noise.fraction / spec.noise[0] if spec.noise[0] > 0 else 1.0
+    share = min(max((part - FAINT) / (1 - FAINT), 0.0), 1.0)
+    if noise.method == "given" or share > ALL:
+        return 1.0, ()
+    if share == 0:
+        return share, ()
+    return share, (
+        f"the noise is too weak to be told from fine texture: {share:.0%} of what {spec.name} would take out "
+        "was taken out; pass the level of the noise to have all of it",
+    )
+
+
+def noise_map(voxels: RealArray, noise: NoiseLevel, options: RestoreOptions) -> NoiseMap | None:
+    """Return how the noise of an MR scan varies over it, where that is asked for and can be seen."""
+    measured = noise.measured
+    hidden = measured is not None and max(measured.correlations) > LEAST_COLOUR
+    return None if options.noise_map == "constant" or hidden else estimate_noise_map(voxels)

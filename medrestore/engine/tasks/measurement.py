@@ -1,0 +1,109 @@
+"""What a scan measured, as a problem for a denoiser: the one thing in which the tasks differ."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from medrestore.diffusion import Condition, Denoiser
+from medrestore.engine.sampling.ensemble import VIEWS, View
+from medrestore.engine.sampling.posterior import START
+from medrestore.noise.intensity import Units
+from medrestore.noise.level import NoiseLevel
+from medrestore.plugin import Intensity, ModelSpec
+from medrestore.provenance import JSON, Step
+from medrestore.types import FloatArray, RealArray
+from medrestore.volume import Volume
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measurement(ABC):
+    """A scan as the model is given it, and the way back.
+
+    Attributes:
+        scan: What was measured.
+        units: What the model means by 0 and 1.
+        noise: Of the scan.
+        condition: What the model is told; its image has the size of the result and may have its axes in
+            another order.
+        baseline: The scan on the grid of the result, as one would have it without the model.
+        nonnegative: Whether the result has no negative voxels.
+        start: First level of a sampler, in units of the condition's: what the mean leaves open must be small
+            beside it.
+        views: Ways to look at it that a self-ensemble may take its estimates from.
+        skip_reason: Why there is nothing for the model to do, so that the baseline is the result; or None.
+        facts: What a record says of the measurement.
+        warnings: What a reader of the result should know.
+    """
+
+    scan: Volume
+    units: Units
+    noise: NoiseLevel
+    condition: Condition
+    baseline: Volume
+    nonnegative: bool
+    start: float = START
+    views: tuple[View, ...] = VIEWS
+    skip_reason: str | None = None
+    facts: Mapping[str, JSON] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def guide(self, denoiser: Denoiser) -> Denoiser:
+        """Return the denoiser held to what was measured; itself a denoiser of the whole volume."""
+        return denoiser
+
+    def settled(self, denoiser: Denoiser) -> Measurement:
+        """Return it as what the model makes of a part of it says that it should be told."""
+        del denoiser
+        return self
+
+    @abstractmethod
+    def place(self, array: FloatArray, step: Step) -> Volume:
+        """Put voxels on the grid of the result.
+
+        Args:
+            array: (X, Y, Z) as the image of the condition, in the units of the scan.
+            step: What was done, for the history.
+        """
+
+    @abstractmethod
+    def remeasure(self, result: Volume) -> RealArray:
+        """Return the scan, (X, Y, Z) on its own grid, that the result would have given without noise."""
+
+    def local_sigma(self) -> float | RealArray:
+        """Return the noise of the scan in its units: one level, or (X, Y, Z) one for each of its voxels."""
+        return self.noise.sigma
+
+    def evidence(self, result: Volume) -> Mapping[str, JSON]:
+        """Return what the record says of the measurement and of how well the result agrees with it."""
+        del result
+        return self.facts
+
+    def physical(self, array: FloatArray) -> FloatArray:
+        """Return voxels that the scanner could have given: a magnitude image has no negative ones.
+
+        The array may be changed.
+        """
+        return np.maximum(array, 0, out=array) if self.nonnegative else array
+
+    def to_volume(self, tensor: Tensor, step: Step) -> Volume:
+        """Turn a (1, 1, X, Y, Z) result in model units into a volume, in the memory of the tensor."""
+        array = tensor[0, 0].numpy()
+        return self.place(self.physical(self.units.from_model(array, out=array)), step)
+
+    def state(self, tensor: Tensor, step: Step) -> Volume:
+        """Turn a (1, 1, X, Y, Z) state of a sampler, noise and all, into a volume."""
+        return self.place(self.units.from_model(tensor[0, 0].numpy()), step)
+
+    def std_volume(self, tensor: Tensor, step: Step) -> Volume:
+        """Turn a (1, 1, X, Y, Z) standard deviation in model units into a volume."""
+        return self.place((tensor[0, 0] * self.units.one).numpy(), step)
+
+
+def is_nonnegative(spec: ModelSpec, scan: Volume) -> bool:
+    """Tell whether the result of a model has no negative voxels, as the scan has none."""
+    return spec.intensity is Intensity.P99 and bool(scan.array.min() >= 0)

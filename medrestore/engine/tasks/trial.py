@@ -1,0 +1,106 @@
+"""What a model would take out of a scan, tried on a part of it: noise, or anatomy too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from medrestore.diffusion import Condition, Denoiser
+from medrestore.engine.evidence.residual import residual_evidence
+from medrestore.engine.sampling.posterior import posterior_mean
+from medrestore.noise.intensity import FOREGROUND, bright_level
+from medrestore.types import RealArray
+
+SIDE = 96
+"""Side in voxels of the part of a scan that is tried."""
+
+LOWER, LOWEST = 0.8, 0.4
+"""By how much a level is lowered where anatomy was found in what it took out, and how far at most."""
+
+HIGHER, HIGHEST = 1.2, 1.3
+"""By how much a level that leans to the low side is raised at a time, and from where no more."""
+
+
+class TakenOut(NamedTuple):
+    """Of the residual: edges and lines in it are anatomy.
+
+    Attributes:
+        edges: Correlation of its magnitude with the gradient of the result; that of noise alone is negative,
+            as a little less is taken out next to edges.
+        kurtosis: 3 for noise, up to 4 where its level varies, more where few voxels hold much of it.
+    """
+
+    edges: float
+    kurtosis: float
+
+    @property
+    def has_anatomy(self) -> bool:
+        """Whether more than noise was taken out."""
+        return self.edges > 0.08 or self.kurtosis > 4.2
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether certainly nothing else was."""
+        return self.edges < -0.1 and self.kurtosis < 3.5
+
+
+def tried(condition: Condition, denoiser: Denoiser) -> Callable[[float], TakenOut]:
+    """Return a function that says what is taken out of the middle of a scan at a multiple of its level.
+
+    Args:
+        condition: The scan.
+        denoiser: Of the whole volume.
+    """
+    box = middle_of_tissue(condition.image[0, 0].numpy())
+    image, gain = (
+        None if whole is None else whole[(..., *box)].contiguous()
+        for whole in (condition.image, condition.gain)
+    )
+    assert image is not None
+    part = replace(condition, image=image, gain=gain)
+
+    def taken_out(factor: float) -> TakenOut:
+        given_to_model = replace(part, sigma=part.sigma * factor)
+        restored = posterior_mean(denoiser, given_to_model)
+        sigma = given_to_model.sigma * (1 if gain is None else gain[0, 0].numpy())
+        found = residual_evidence(image[0, 0].numpy(), restored[0, 0].numpy(), sigma)
+        return TakenOut(found["edge_correlation"] or 0.0, found["kurtosis"] or 3.0)
+
+    return taken_out
+
+
+def settle(taken_out: Callable[[float], TakenOut], *, leans_low: bool) -> tuple[float, TakenOut]:
+    """Find the multiple of a level at which noise goes and anatomy stays.
+
+    Args:
+        taken_out: See `tried`.
+        leans_low: Whether the level is the least that the noise can be, so that it may be raised.
+
+    Returns:
+        The multiple, and what is taken out there; it has anatomy where nothing helped.
+    """
+    level, found = 1.0, taken_out(1.0)
+    while leans_low and found.is_noise and level < HIGHEST:
+        further = taken_out(level * HIGHER)
+        if not further.is_noise:
+            break
+        level, found = level * HIGHER, further
+    while found.has_anatomy and level > LOWEST:
+        level *= LOWER
+        found = taken_out(level)
+    return level, found
+
+
+def middle_of_tissue(image: RealArray) -> tuple[slice, slice, slice]:
+    """Return a box of up to `SIDE` voxels around the middle of the tissue of an (X, Y, Z) image."""
+    dark = FOREGROUND * bright_level(image)
+    spans = []
+    for axis, size in enumerate(image.shape):
+        lit = np.mean(image > dark, axis=tuple(other for other in range(3) if other != axis))
+        middle = int(np.average(np.arange(size), weights=lit + 1e-9))
+        start = min(max(middle - SIDE // 2, 0), max(size - SIDE, 0))
+        spans.append(slice(start, start + SIDE))
+    return spans[0], spans[1], spans[2]

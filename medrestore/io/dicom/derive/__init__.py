@@ -1,0 +1,1 @@
+"""A derived series: what is written in place of the one that was read."""

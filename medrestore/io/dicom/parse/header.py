@@ -1,0 +1,297 @@
+"""What one DICOM file says about its slices: read once, checked, and kept without any patient data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from medrestore.errors import GeometryError, InputError
+from medrestore.io.dicom.parse.files import READ_ERRORS, is_dicom, opened
+from medrestore.io.dicom.parse.frames import frames
+from medrestore.io.dicom.parse.mosaic import MOSAIC_TAGS, Mosaic, read_mosaic
+from medrestore.io.dicom.parse.rescale import (
+    PHILIPS_CREATOR,
+    PHILIPS_INTER,
+    PHILIPS_SLOPE,
+    Get,
+    Scaling,
+    read_scaling,
+)
+from medrestore.io.dicom.parse.sop_classes import SkipReason, kind_of
+from medrestore.io.dicom.parse.volume_labels import (
+    HINT_TAGS,
+    TRAIT_TAGS,
+    Traits,
+    hints_of,
+    image_type_of,
+    traits_of,
+)
+
+__all__ = ["READ_ERRORS", "SliceHeader", "LeftOut", "SkipReason", "is_dicom", "read_heads"]
+
+_TAGS: list[Any] = [
+    *("Modality", "FrameOfReferenceUID", "SOPClassUID", "SOPInstanceUID", "ImageType", "SeriesInstanceUID"),
+    *("SeriesNumber", "SeriesDescription", "Rows", "Columns", "PixelSpacing", "SliceThickness"),
+    *("SpacingBetweenSlices", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
+    *("PixelRepresentation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "RealWorldValueMappingSequence"),
+    *("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"),
+    *("ConcatenationUID", "InConcatenationNumber", "InConcatenationTotalNumber"),
+    *(PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE),
+    *TRAIT_TAGS,
+    *HINT_TAGS,
+    *MOSAIC_TAGS,
+]
+_UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+_Series = tuple[str, int | None, str]
+# Pixels may be this many times as large as the file that holds them compressed; empty images are small.
+_COMPRESSED_SHARE, _COMPRESSED_FLOOR = 1000, 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class SliceHeader:
+    """One slice, as its file describes it; lengths in mm, vectors in LPS+ as DICOM has them.
+
+    Attributes:
+        path: The file.
+        frame: Number of the frame in the file, from 0.
+        frames: How many frames the file has.
+        series: Series UID.
+        instance: SOP Instance UID.
+        number: Series number.
+        description: Series description.
+        modality: Such as ``"MR"``.
+        frame_of_reference: UID of the frame of reference; empty where none is stated.
+        image_type: Values of the image type, or of the frame type.
+        size: Rows and columns.
+        spacing: Between rows, between columns.
+        orientation: Unit vectors along a row and along a column, 2x3.
+        position: Centre of the first pixel.
+        distance: Slice distance stated in the file; 1 where none is.
+        thickness: Slice thickness stated in the file; None where none is.
+        traits: What tells the volumes of a series apart: echo, b-value, time, stack.
+        hints: What may tell them apart where those do not.
+        dtype: Type of the stored values.
+        bits: How many bits of a stored value are in use, the lowest ones.
+        scaling: What stored values mean.
+        syntax: Transfer syntax.
+        concatenation: UID of the concatenation that the file is a part of, number of the part from 1, and how
+            many there are (0 where that is not stated); None where it is none.
+        tiles: Slices along each side of the picture, if it is a tile of a Siemens mosaic; then `frame` and
+            `frames` count those.
+    """
+
+    path: Path
+    frame: int
+    frames: int
+    series: str
+    instance: str
+    number: int | None
+    description: str
+    modality: str
+    frame_of_reference: str
+    image_type: tuple[str, ...]
+    size: tuple[int, int]
+    spacing: tuple[float, float]
+    orientation: tuple[tuple[float, ...], tuple[float, ...]]
+    position: tuple[float, ...]
+    distance: float
+    thickness: float | None
+    traits: Traits
+    hints: Traits
+    dtype: np.dtype[Any]
+    bits: int
+    scaling: Scaling
+    syntax: UID
+    concatenation: tuple[str, int, int] | None = None
+    tiles: int = 1
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Rescale slope and intercept."""
+        return self.scaling.rescale.slope, self.scaling.rescale.inter
+
+    @property
+    def unused_bits(self) -> int:
+        """Bits of a stored value above the ones in use; what they hold is undefined."""
+        return self.dtype.itemsize * 8 - self.bits
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the pixels go through a codec."""
+        return self.syntax not in (*_UNCOMPRESSED, DeflatedExplicitVRLittleEndian, "")
+
+    @property
+    def name(self) -> str:
+        """Name of the file, and the number of the frame if there are several."""
+        return self.path.name if self.frames == 1 else f"{self.path.name} frame {self.frame + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file that gives no slice.
+
+    Attributes:
+        path: The file.
+        why: Kind of reason.
+        text: What was found, beginning with the path.
+        series: Series UID; empty where it cannot be told.
+        number: Series number.
+        description: Series description.
+    """
+
+    path: Path
+    why: SkipReason
+    text: str
+    series: str = ""
+    number: int | None = None
+    description: str = ""
+
+
+def read_heads(path: Path) -> tuple[SliceHeader, ...] | LeftOut:
+    """Read what the slices of a DICOM file say of themselves, or why it gives none; raises nothing."""
+    series: _Series = "", None, ""
+    try:
+        with opened(path) as stream:
+            data = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+        number = data.get("SeriesNumber")
+        series = (
+            str(data.get("SeriesInstanceUID") or ""),
+            None if number is None else int(number),
+            str(data.get("SeriesDescription") or "").strip(),
+        )
+        why, text = kind_of(data)
+        mosaic = read_mosaic(data) if why is SkipReason.MOSAIC else None
+        if why is not None and mosaic is None:
+            return LeftOut(path, why, f"{path}: {text}", *series)
+        heads = tuple(_head(path, data, n, get, series) for n, get in enumerate(frames(data)))
+        if mosaic is not None:
+            heads = _unfold(heads[0], mosaic)
+        _check_length(heads)
+    except GeometryError as error:
+        return LeftOut(path, SkipReason.NO_PLACE, str(error), *series)
+    except InputError as error:
+        return LeftOut(path, SkipReason.UNUSABLE, str(error), *series)
+    except READ_ERRORS as error:
+        return LeftOut(path, SkipReason.DAMAGED, f"{path}: damaged DICOM header ({_reason(error)})", *series)
+    return heads
+
+
+def _reason(error: BaseException) -> str:
+    return (next(iter(str(error).splitlines()), "") or type(error).__name__)[:200]
+
+
+def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Series) -> SliceHeader:
+    count = int(data.get("NumberOfFrames") or 1)
+    where = str(path) if count == 1 else f"{path}: frame {number + 1}"
+    orientation = np.reshape(_vector(where, get, "ImageOrientationPatient", 6), (2, 3))
+    lengths = np.linalg.norm(orientation, axis=1)
+    if np.abs(lengths - 1).max() > 1e-2 or abs(orientation[0] @ orientation[1]) > 1e-2:
+        raise GeometryError(
+            f"{where}: image orientation {orientation.tolist()} is no pair of perpendicular unit vectors"
+        )
+    row, column = (orientation / lengths[:, np.newaxis]).tolist()
+    spacing = _vector(where, get, "PixelSpacing", 2)
+    if min(spacing) <= 0:
+        raise GeometryError(f"{where}: pixel spacing {spacing}, expected two positive lengths in mm")
+    thickness, between = (get(name) for name in ("SliceThickness", "SpacingBetweenSlices"))
+    dtype, bits = _type(where, get)
+    return SliceHeader(
+        path=path,
+        frame=number,
+        frames=count,
+        series=series[0],
+        instance=str(data.get("SOPInstanceUID") or ""),
+        number=series[1],
+        description=series[2],
+        modality=str(data.get("Modality") or ""),
+        frame_of_reference=str(data.get("FrameOfReferenceUID") or ""),
+        image_type=image_type_of(get),
+        size=(int(data.Rows), int(data.Columns)),
+        spacing=(spacing[0], spacing[1]),
+        orientation=(tuple(row), tuple(column)),
+        position=tuple(_vector(where, get, "ImagePositionPatient", 3)),
+        distance=abs(float(between or thickness or 1.0)),
+        thickness=abs(float(thickness)) if thickness else None,
+        traits=traits_of(get),
+        hints=(*hints_of(get), *((("file", str(path)),) if count > 1 else ())),
+        dtype=dtype,
+        bits=bits,
+        scaling=read_scaling(get, where),
+        syntax=UID(str(data.file_meta.get("TransferSyntaxUID", ""))),
+        concatenation=_concatenation(data),
+    )
+
+
+def _unfold(head: SliceHeader, mosaic: Mosaic) -> tuple[SliceHeader, ...]:
+    """Return the slices of a mosaic."""
+    rows, columns = (pixels // mosaic.side for pixels in head.size)
+    places = mosaic.positions(
+        np.asarray(head.position), np.asarray(head.orientation), head.spacing, head.size
+    )
+    tile = replace(
+        head,
+        frames=mosaic.count,
+        size=(rows, columns),
+        tiles=mosaic.side,
+        hints=(*head.hints, ("file", str(head.path))),
+    )
+    return tuple(replace(tile, frame=k, position=tuple(place)) for k, place in enumerate(places.tolist()))
+
+
+def _concatenation(data: pydicom.Dataset) -> tuple[str, int, int] | None:
+    if not data.get("ConcatenationUID"):
+        return None
+    part, total = (
+        int(data.get(name) or 0) for name in ("InConcatenationNumber", "InConcatenationTotalNumber")
+    )
+    return str(data.ConcatenationUID), part, total
+
+
+def _type(where: str, get: Get) -> tuple[np.dtype[Any], int]:
+    """Return the type of the stored values, and how many of their bits are in use."""
+    bits = [get(name) for name in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")]
+    if bits[0] not in {8, 16, 32} or None in bits or not 0 < bits[1] <= bits[0] or bits[2] != bits[1] - 1:
+        raise InputError(
+            f"{where}: pixels with bits allocated, stored, high bit and sign {bits}; expected whole bytes "
+            "that hold the value in their lowest bits"
+        )
+    return np.dtype(f"{'i' if bits[3] else 'u'}{int(bits[0]) // 8}"), int(bits[1])
+
+
+def _vector(where: str, get: Get, name: str, size: int) -> list[float]:
+    value = get(name)
+    numbers = (
+        [] if value is None or isinstance(value, str) else [float(item) for item in np.atleast_1d(value)]
+    )
+    if len(numbers) != size or not np.isfinite(numbers).all():
+        raise GeometryError(
+            f"{where}: {name} is {value!r}, expected {size} finite numbers; the slice has no place"
+        )
+    return numbers
+
+
+def _check_length(heads: tuple[SliceHeader, ...]) -> None:
+    """Refuse sizes that the file cannot hold, before anything of that size is asked for."""
+    head = heads[0]
+    rows, columns = head.size
+    wanted, size = rows * columns * head.dtype.itemsize * head.frames, head.path.stat().st_size
+    plain = head.syntax in _UNCOMPRESSED
+    room = size if plain else max(size * _COMPRESSED_SHARE, _COMPRESSED_FLOOR)
+    if wanted > room:
+        raise InputError(
+            f"{head.path}: header declares {head.frames} x {rows} x {columns} pixels ({wanted} bytes) in a "
+            f"file of {size} bytes; the file is truncated or its header is damaged, get it again"
+        )

@@ -1,0 +1,204 @@
+"""From slices to a stack: in order along their normal, and what is wrong with that order.
+
+DICOM does not promise that a folder is one volume. Readers that guess turn a missing slice into a wrong
+voxel size and a tilted gantry into a sheared head; here every such case is a finding that names its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from medrestore.io.dicom.parse.header import SliceHeader
+from medrestore.types import Float64Array
+
+# Slices nearer than this are two images of the same place.
+SAME_PLACE_MM = 0.01
+# Positions are rounded decimal strings: gaps may differ by this much, or this share of the gap.
+_UNEVEN_MM, _UNEVEN_SHARE = 0.02, 0.02
+# A gap this near to a multiple of the usual one is taken for missing slices.
+_MISSING = 0.05
+# What lies across more missing slices than this is not in the scan any more.
+_LONGEST_RUN = 3
+_TILT_DEGREES = 0.1
+
+
+class GridDefect(StrEnum):
+    """What keeps a stack of slices from being a regular grid."""
+
+    GAP = "gap"
+    DUPLICATE = "duplicate"
+    TILT = "tilt"
+    NONUNIFORM = "nonuniform"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A flaw of a stack.
+
+    Attributes:
+        flaw: Which one.
+        amount: Slices missing, places with several images, or degrees; 0 where there is nothing to count.
+        text: What was observed and where, what is usual.
+        mendable: Whether resampling can mend it.
+    """
+
+    flaw: GridDefect
+    amount: float
+    text: str
+    mendable: bool = True
+
+    @property
+    def label(self) -> str:
+        """Such as ``gap(2)`` or ``tilt(18.5)``."""
+        return f"{self.flaw}({self.amount:.4g})" if self.amount else str(self.flaw)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices of one volume in the order along their normal, mm and LPS+.
+
+    Attributes:
+        places: The images at each place; one, unless there is a `GridDefect.DUPLICATE`.
+        heights: Of the places along the normal, from the first one, (n,).
+        shifts: Of the places along row and column direction, from the first one, (n, 2).
+        distance: The usual distance of neighbours; the stated one for a single slice.
+        lean: Shift along row and column direction for each mm of height: what a tilt comes to, (2,).
+        findings: What is wrong.
+    """
+
+    places: tuple[tuple[SliceHeader, ...], ...]
+    heights: Float64Array
+    shifts: Float64Array
+    distance: float
+    lean: Float64Array
+    findings: tuple[Finding, ...]
+
+    @property
+    def heads(self) -> tuple[SliceHeader, ...]:
+        """One image for each place."""
+        return tuple(place[0] for place in self.places)
+
+
+def axes_of(head: SliceHeader) -> Float64Array:
+    """Return the unit vectors along a row, along a column and along the normal, 3x3."""
+    row, column = np.asarray(head.orientation)
+    return np.stack([row, column, np.cross(row, column)])
+
+
+def heights_of(heads: Sequence[SliceHeader]) -> Float64Array:
+    """Return the place of each image along the normal of the first, in mm."""
+    normal = axes_of(heads[0])[2]
+    return np.asarray([np.dot(head.position, normal) for head in heads])
+
+
+def stack_slices(heads: Sequence[SliceHeader]) -> Stack:
+    """Order the slices of one volume, and find what keeps them from being a regular grid."""
+    along = heights_of(heads)
+    order = np.argsort(along, kind="stable")
+    starts = np.flatnonzero(np.diff(along[order], prepend=-np.inf) >= SAME_PLACE_MM)
+    places = tuple(tuple(heads[n] for n in part) for part in np.split(order, starts[1:]))
+    findings = _doubled(places)
+    axes = axes_of(heads[0])
+    local = (np.asarray([place[0].position for place in places]) - places[0][0].position) @ axes.T
+    heights, shifts = local[:, 2], local[:, :2]
+    if len(places) == 1:
+        return Stack(places, heights, shifts, heads[0].distance, np.zeros(2), findings)
+    gaps = np.diff(heights)
+    distance = _usual(gaps)
+    findings += _uneven(places, heights, distance)
+    lean = _lean(heights, shifts, _tolerance(distance))
+    findings += _tilted(lean) + _shifted(places, shifts - heights[:, np.newaxis] * lean, distance)
+    return Stack(places, heights, shifts, distance, lean, findings)
+
+
+def _doubled(places: Sequence[tuple[SliceHeader, ...]]) -> tuple[Finding, ...]:
+    """Look for places with several images."""
+    doubled = [place for place in places if len(place) > 1]
+    if not doubled:
+        return ()
+    first, second = doubled[0][:2]
+    same = ", with the same SOP Instance UID" if first.instance and first.instance == second.instance else ""
+    text = (
+        f"{sum(len(place) - 1 for place in doubled)} slices lie where another one does, such as {first.name} "
+        f"and {second.name}{same}; expected one image per place, and nothing tells volumes apart (no echo, "
+        "b-value, time or acquisition that splits them evenly)"
+    )
+    return (Finding(GridDefect.DUPLICATE, len(doubled), text),)
+
+
+def _tolerance(distance: float) -> float:
+    return max(_UNEVEN_MM, _UNEVEN_SHARE * distance)
+
+
+def _usual(gaps: Float64Array) -> float:
+    """Return the usual distance: the mean of those that are alike, around the lower median."""
+    middle = float(np.sort(gaps)[(len(gaps) - 1) // 2])
+    return float(gaps[np.abs(gaps - middle) <= _tolerance(middle)].mean())
+
+
+def _uneven(
+    places: Sequence[tuple[SliceHeader, ...]], heights: Float64Array, distance: float
+) -> tuple[Finding, ...]:
+    """Look at the distances of neighbours along the normal, and at what they add up to."""
+    gaps = np.diff(heights)
+    times = gaps / distance
+    uneven = np.flatnonzero(np.abs(gaps - distance) > _tolerance(distance))
+    if not uneven.size:
+        apart = np.abs(heights - heights[-1] * np.arange(len(heights)) / (len(heights) - 1))
+        worst = int(apart.argmax())
+        if apart[worst] <= _tolerance(distance):
+            return ()
+        text = (
+            f"slices are unevenly spaced: {places[worst][0].name} lies {apart[worst]:.3f} mm from its place "
+            "on an even line of slices"
+        )
+        return (Finding(GridDefect.NONUNIFORM, 0, text),)
+    worst = int(uneven[np.argmax(np.abs(gaps[uneven] - distance))])
+    where = (
+        f"{gaps[worst]:.3f} mm between {places[worst][0].name} and {places[worst + 1][0].name}, where "
+        f"{distance:.3f} mm is usual ({uneven.size} such gaps)"
+    )
+    steps = np.rint(times[uneven])
+    if np.all(steps > 1) and np.all(np.abs(times[uneven] - steps) < _MISSING):
+        missing = int((steps - 1).sum())
+        mendable = missing < len(places) and steps.max() - 1 <= _LONGEST_RUN
+        return (Finding(GridDefect.GAP, missing, f"{missing} slice(s) missing: {where}", mendable),)
+    return (Finding(GridDefect.NONUNIFORM, 0, f"slices are unevenly spaced: {where}"),)
+
+
+def _lean(heights: Float64Array, shifts: Float64Array, tolerance: float) -> Float64Array:
+    """Return the slope of the line that the slices lie on; one slice out of line does not count."""
+    lean = np.asarray((heights @ shifts) / (heights @ heights))
+    if np.abs(shifts - heights[:, np.newaxis] * lean).max() <= tolerance:
+        return lean
+    return np.asarray(np.median(np.diff(shifts, axis=0) / np.diff(heights)[:, np.newaxis], axis=0))
+
+
+def _tilted(lean: Float64Array) -> tuple[Finding, ...]:
+    degrees = float(np.rad2deg(np.arctan(np.linalg.norm(lean))))
+    if degrees <= _TILT_DEGREES:
+        return ()
+    text = (
+        f"slices are stacked {degrees:.2f} degrees off their normal (tilted gantry); the voxels are no "
+        "rectangular grid"
+    )
+    return (Finding(GridDefect.TILT, round(degrees, 2), text),)
+
+
+def _shifted(
+    places: Sequence[tuple[SliceHeader, ...]], apart: Float64Array, distance: float
+) -> tuple[Finding, ...]:
+    """Look for slices that are shifted within their planes."""
+    lengths = np.linalg.norm(apart - np.median(apart, axis=0), axis=1)
+    worst = int(lengths.argmax())
+    if lengths[worst] <= _tolerance(distance):
+        return ()
+    text = (
+        f"slices do not lie one above the other: {places[worst][0].name} lies {lengths[worst]:.3f} mm from "
+        "its place on a line of slices"
+    )
+    return (Finding(GridDefect.NONUNIFORM, 0, text),)

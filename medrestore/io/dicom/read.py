@@ -1,0 +1,209 @@
+"""A folder with a DICOM series to volumes, by the plan of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from medrestore.errors import InputError
+from medrestore.io.dicom.parse.header import SliceHeader, is_dicom
+from medrestore.io.dicom.parse.pixels import Pixels
+from medrestore.io.dicom.parse.rescale import apply_scaling
+from medrestore.io.dicom.parse.volume_labels import ACQUIRED_AT, seconds_of_day
+from medrestore.io.dicom.plan.grid import resample, step_of
+from medrestore.io.dicom.plan.plan import PlannedSeries, PlannedVolume, plan_dicom
+from medrestore.io.dicom.plan.policy import ReadPolicy
+from medrestore.provenance import JSON, History, Source, sha256_file
+from medrestore.types import AIR_HU, FloatArray, Modality
+from medrestore.volume import Volume
+
+__all__ = ["is_dicom", "read_dicom", "read_dicom_series", "reading_notes"]
+
+_MODALITIES = {"MR": Modality.MR, "CT": Modality.CT}
+
+
+@dataclass
+class _Slices:
+    """The voxels of one volume while they are read, (place, row, column); NaN where there is padding."""
+
+    stack: FloatArray
+    padded: int = 0
+    padding: list[float] = field(default_factory=list)
+
+
+def read_dicom(path: Path, policy: ReadPolicy | None = None, series: str | None = None) -> Volume:
+    """Read the one volume of a folder; see `read_dicom_series`.
+
+    Raises:
+        InputError: As there, or there are several volumes.
+        GeometryError: As there.
+    """
+    volumes = read_dicom_series(path, policy, series)
+    if len(volumes) > 1:
+        raise InputError(
+            f"{path}: a series of {len(volumes)} volumes, expected one; read them with read_series"
+        )
+    return volumes[0]
+
+
+def read_dicom_series(
+    path: Path, policy: ReadPolicy | None = None, series: str | None = None
+) -> tuple[Volume, ...]:
+    """Read the volumes of the one series below a folder, or of one file.
+
+    Files are told by content and ordered by position. Voxels are float32, axes (column, row, slice along the
+    normal), rescaled: HU for CT. Padding becomes air (-1000 HU, else the smallest value measured).
+
+    Args:
+        path: Folder or file.
+        policy: What is done with series that are no regular grid.
+        series: Number in the plan, or series UID, where there are several.
+
+    Raises:
+        InputError: No series or several, a damaged file, or one that cannot be decoded.
+        GeometryError: The slices make no regular grid, and the policy does not say what to do.
+    """
+    policy = policy or ReadPolicy()
+    chosen = plan_dicom(path, policy).choose(series)
+    slices = [_allocate(volume, path) for volume in chosen.volumes]
+    digests = _fill(chosen, slices, policy)
+    digest = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest() if path.is_dir() else digests[0]
+    facts: dict[str, JSON] = {"series": series, "policy": policy.to_json(), "volumes": len(chosen.volumes)}
+    volumes = []
+    for index, (volume, read) in enumerate(zip(chosen.volumes, slices, strict=True)):
+        air = _remove_padding(read, _modality(chosen))
+        details = {**_details(chosen, volume, policy), **facts, "volume": index}
+        if read.padded:
+            ends = [min(read.padding), max(read.padding)]
+            details["padding"] = {"voxels": read.padded, "values": ends, "became": air}
+        source = Source(str(path), "dicom", digest, details)
+        volumes.append(_on_grid(chosen, volume, read, source, air))
+    return tuple(volumes)
+
+
+def reading_notes(volume: Volume) -> tuple[str, ...]:
+    """Return what a reader of a result should know of how its scan was read; empty where all was plain."""
+    details = {} if volume.source is None else volume.source.details
+    notes = details.get("notes", ())
+    words = [str(note) for note in notes] if isinstance(notes, tuple) else []
+    done = details.get("resampled")
+    if isinstance(done, Mapping):
+        mended = done["mended"]
+        named = ", ".join(map(str, mended)) if isinstance(mended, tuple) else ""
+        words.append(f"the scan was resampled when it was read, as it was no regular grid: {named}")
+    return tuple(words)
+
+
+def _allocate(volume: PlannedVolume, path: Path) -> _Slices:
+    rows, columns = volume.stack.places[0][0].size
+    shape = len(volume.stack.places), rows, columns
+    try:
+        return _Slices(np.zeros(shape, dtype=np.float32))
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: {4 * int(np.prod(shape))} bytes of voxels do not fit into memory"
+        ) from error
+
+
+def _fill(chosen: PlannedSeries, slices: Sequence[_Slices], policy: ReadPolicy) -> list[str]:
+    """Decode every file once, put its slices where they belong, and return the hash of each file."""
+    files: dict[Path, list[tuple[SliceHeader, int, int]]] = {}
+    for index, volume in enumerate(chosen.volumes):
+        for place, heads in enumerate(volume.stack.places):
+            for head in heads:
+                files.setdefault(head.path, []).append((head, index, place))
+    digests = []
+    with Pixels() as pixels:
+        for path, wanted in files.items():
+            digests.append(sha256_file(path))
+            images = pixels.read([head for head, _, _ in wanted])
+            for stored, (head, index, place) in zip(images, wanted, strict=True):
+                values, padded = apply_scaling(stored, head.scaling, policy.values)
+                # Images that share a place are averaged.
+                count = len(chosen.volumes[index].stack.places[place])
+                slices[index].stack[place] += values if count == 1 else values / np.float64(count)
+                if padded is not None and padded.any():
+                    slices[index].padding += float(values[padded].min()), float(values[padded].max())
+                    slices[index].stack[place][padded] = np.nan
+    return digests
+
+
+def _modality(chosen: PlannedSeries) -> Modality:
+    return _MODALITIES.get(chosen.head.modality, Modality.UNKNOWN)
+
+
+def _on_grid(
+    chosen: PlannedSeries, volume: PlannedVolume, read: _Slices, source: Source, air: float
+) -> Volume:
+    """Return the volume on the grid that was planned."""
+    layout = chosen.layout
+    assert layout is not None
+    array: FloatArray = read.stack
+    history: History = ()
+    if layout.mended:
+        array = resample(array, volume.stack, layout, air)
+        history = (step_of(volume.stack, layout),)
+    units = str(source.details.get("units", chosen.units))
+    return Volume(array.transpose(2, 1, 0), layout.geometry, _modality(chosen), units, source, history)
+
+
+def _remove_padding(read: _Slices, modality: Modality) -> float:
+    """Give padding the value of air, in place; return that value."""
+    least = np.inf
+    for image in read.stack:
+        padded = np.isnan(image)
+        read.padded += int(padded.sum())
+        if not padded.all():
+            least = min(least, float(image[~padded].min()))
+    least = least if np.isfinite(least) else 0.0
+    air = AIR_HU if modality is Modality.CT else least
+    if modality is not Modality.CT and read.padding and 0 <= min(read.padding) <= least:
+        # Darkness that is called padding stays what it is.
+        air = min(read.padding)
+    if read.padded:
+        np.nan_to_num(read.stack, copy=False, nan=air)
+    return air
+
+
+def _details(chosen: PlannedSeries, volume: PlannedVolume, policy: ReadPolicy) -> dict[str, JSON]:
+    """Return what a writer needs; scanner coordinates are what DICOM positions are in."""
+    heads = volume.stack.heads
+    facts: dict[str, JSON] = {"slices": len(heads), "sform_code": 1, "qform_code": 1}
+    linear = {head.scaling.chosen(policy.values) for head in heads}
+    types = {head.dtype.name for head in heads}
+    tables = policy.values == "rescaled" and any(head.scaling.table for head in heads)
+    (first, *others) = linear
+    if others or len(types) > 1 or tables or first is None:
+        # Slices with scales of their own (PET, some MR) have no common integer type.
+        facts |= {"dtype": "float32", "slope": 1.0, "inter": 0.0}
+    else:
+        facts |= {"dtype": next(iter(types)), "slope": first.slope, "inter": first.inter}
+    if policy.values == "real-world" and first is not None and first.units:
+        facts["units"] = first.units
+    widths = {head.thickness for head in heads}
+    if len(widths) == 1 and None not in widths:
+        facts["SliceThickness"] = widths.pop()  # which the engine looks for by this name
+    if volume.label:
+        facts["label"] = _label(chosen, volume)
+    if chosen.layout is not None and chosen.layout.mended:
+        facts["resampled"] = step_of(volume.stack, chosen.layout).params
+    if chosen.notes:
+        facts["notes"] = chosen.notes
+    if _modality(chosen) is Modality.UNKNOWN:
+        facts["Modality"] = chosen.head.modality
+    return facts
+
+
+def _label(chosen: PlannedSeries, volume: PlannedVolume) -> dict[str, JSON]:
+    """Return what tells a volume from the others; of times of day the differences."""
+    label: dict[str, JSON] = {name: value for name, value in volume.label if name != "file"}
+    clock = label.pop(ACQUIRED_AT, None)
+    if isinstance(clock, float):
+        first = dict(chosen.volumes[0].label)[ACQUIRED_AT]
+        start = seconds_of_day(first) if isinstance(first, float) else 0.0
+        label["seconds after the first"] = round((seconds_of_day(clock) - start) % 86400, 4)
+    return label

@@ -1,0 +1,288 @@
+"""Where a restoration goes: every name that it will write, checked before anything runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatch
+from pathlib import Path
+
+from medrestore.errors import ConfigError, OutputError
+from medrestore.types import SERIES_FILES
+
+SUFFIXES = (".nii.gz", ".nii")
+INDEX = "index.json"
+TRAJECTORY_FILES = (INDEX, "*sample*_step*.nii.gz")
+"""What a folder of trajectories holds, and so what `--overwrite` may remove from one."""
+
+DTYPES = (
+    *("float32", "input", "float64"),
+    *("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+)
+
+
+class OutputFormat(StrEnum):
+    """What a result is written as."""
+
+    NIFTI = "nifti"
+    DICOM = "dicom"
+    BOTH = "both"
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """What a restoration writes.
+
+    Attributes:
+        image: The restored scan as NIfTI, if that is asked for.
+        sidecar: The record beside it.
+        std: The standard deviation as NIfTI, if it is asked for.
+        trajectory: The folder of the sampler's steps, if they are asked for.
+        overwrite: Whether what is there is replaced.
+        series: The folder of the restored scan as DICOM, if that is asked for.
+        series_std: The folder of the standard deviation as DICOM.
+    """
+
+    image: Path | None
+    sidecar: Path
+    std: Path | None
+    trajectory: Path | None
+    overwrite: bool
+    series: Path | None = None
+    series_std: Path | None = None
+
+    @property
+    def main(self) -> Path:
+        """What the sidecar lies beside."""
+        return next(path for path in (self.image, self.series) if path is not None)
+
+    def files(self) -> list[Path]:
+        """Return the files, the image last."""
+        return [path for path in (self.sidecar, self.std, self.image) if path is not None]
+
+    def folders(self) -> list[Path]:
+        """Return the folders of DICOM series, the restored scan last."""
+        return [path for path in (self.series_std, self.series) if path is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputRequest:
+    """What the command line asks to be written; see `plan_targets`."""
+
+    out: Path
+    save_std: bool
+    trajectory: Path | None
+    overwrite: bool
+    dtype: str
+    samples: int
+    suffix: str = "restored"
+    form: OutputFormat | None = None
+
+
+def plan_targets(scan: Path, requested: OutputRequest, protected: Iterable[Path] = ()) -> OutputPaths:
+    """Name everything that will be written, and check that it can be.
+
+    Args:
+        scan: The input; names the output where that is a folder.
+        requested: What is asked for; `samples` counts those that will be drawn, `suffix` ends the name of the
+            image where `out` is a folder, `form` is None for DICOM where the scan is DICOM and `out` no
+            NIfTI file.
+        protected: Files read that are never written, whatever `overwrite` says.
+
+    Raises:
+        OutputError: A name is taken, has another suffix, or its folder is missing.
+        ConfigError: What is asked for needs samples that nobody asked for, or the voxel type is unknown.
+    """
+    if requested.dtype not in DTYPES:
+        raise ConfigError(f"--out-dtype is {requested.dtype!r}; expected one of {', '.join(DTYPES)}")
+    if requested.save_std and requested.samples < 2:
+        raise ConfigError(
+            f"--save-std needs two samples or more, and {requested.samples} will be drawn; pass --samples 8, "
+            "say"
+        )
+    if requested.trajectory is not None and requested.samples < 1:
+        raise ConfigError(
+            "--save-trajectory has nothing to save: the mean is made in one step; pass --samples 1, or "
+            "--output sample"
+        )
+    targets = _named(scan, requested)
+    reads = {scan.resolve(), *(read.resolve() for read in protected)}
+    for path in targets.files():
+        _check_file(path, requested.overwrite, reads)
+    for path in targets.folders():
+        _check_series(path, requested.overwrite, reads)
+    if targets.trajectory is not None:
+        _check_folder(targets.trajectory, requested.overwrite)
+    return targets
+
+
+def _named(scan: Path, requested: OutputRequest) -> OutputPaths:
+    """Return every name that the request comes to."""
+    form, out = choose_form(scan, requested.out, requested.form), requested.out
+    if form is OutputFormat.DICOM and requested.dtype != "float32":
+        raise ConfigError(f"--out-dtype is {requested.dtype}, and DICOM stores 16 bits; leave it out")
+    if out.is_dir() and (form is OutputFormat.NIFTI or not _is_earlier_series(out)):
+        out = out / f"{stem(scan.resolve())}_{requested.suffix}"
+        image = out.with_name(f"{out.name}.nii.gz")
+    elif out.name.lower().endswith(SUFFIXES):
+        image, out = out, out.with_name(stem(out))
+    elif form is OutputFormat.NIFTI:
+        raise OutputError(f"{out}: the name of the output ends in .nii or .nii.gz, or is that of a folder")
+    else:
+        image = out.with_name(f"{out.name}.nii.gz")
+    nifti, dicom, std = form is not OutputFormat.DICOM, form is not OutputFormat.NIFTI, requested.save_std
+    return OutputPaths(
+        image=image if nifti else None,
+        sidecar=out.with_name(f"{out.name}.json"),
+        std=out.with_name(f"{out.name}_std.nii.gz") if nifti and std else None,
+        trajectory=None if requested.trajectory is None else requested.trajectory.resolve(),
+        overwrite=requested.overwrite,
+        series=out if dicom else None,
+        series_std=out.with_name(f"{out.name}_std") if dicom and std else None,
+    )
+
+
+def outdated(targets: OutputPaths, protected: Iterable[Path]) -> list[Path]:
+    """Return what an earlier run wrote beside the same sidecar and this one does not: it would seem new.
+
+    Args:
+        targets: What this run writes.
+        protected: What it reads: an earlier result, perhaps.
+    """
+    try:
+        stated = json.loads(targets.sidecar.read_text(encoding="utf-8"))
+        first = stated[0] if isinstance(stated, list) else stated.get("volumes", [stated])[0]
+        output = first["output"]
+        series = output.get("series", {})
+        names = [
+            entry.get("path") for entry in (output, output.get("std", {}), series, series.get("std", {}))
+        ]
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return []
+    found = [targets.sidecar.with_name(name) for name in names if name and Path(str(name)).name == name]
+    kept = {*targets.files(), *targets.folders()}
+    read = [path.resolve() for path in protected]
+    return [
+        path
+        for path in dict.fromkeys(found)
+        if path not in kept
+        and not any(one.is_relative_to(path.resolve()) for one in read)
+        and (path.is_file() or _holds_series(path))
+    ]
+
+
+def choose_form(scan: Path, out: Path, form: OutputFormat | None) -> OutputFormat:
+    """Return what is written: as asked, else NIfTI for a NIfTI name, else what the scan is.
+
+    Raises:
+        ConfigError: DICOM is asked for of a scan that is none.
+        OutputError: DICOM is asked for under the name of a NIfTI file, or the name is that of no format.
+    """
+    named = out.name.lower().endswith(SUFFIXES)
+    dicom = is_dicom_scan(scan)
+    if form is None:
+        if dicom and not named and out.suffix and not out.is_dir():
+            raise OutputError(
+                f"{out}: the name of the output ends in .nii or .nii.gz, or is that of a folder for DICOM "
+                f"files; pass --format dicom if it is to be called {out.name}"
+            )
+        return OutputFormat.DICOM if dicom and not named else OutputFormat.NIFTI
+    if form is not OutputFormat.NIFTI and scan.exists() and not dicom:
+        raise ConfigError(
+            f"--format is {form}, and {scan} is no DICOM; a derived series takes patient, study and place "
+            "from what it was made of"
+        )
+    if form is OutputFormat.DICOM and named:
+        raise OutputError(f"{out}: is the name of a NIfTI file, and with --format dicom OUT is a folder")
+    return form
+
+
+def is_dicom_scan(scan: Path) -> bool:
+    """Whether a scan is DICOM: a folder, or a file that begins as one."""
+    if not scan.is_file():
+        return scan.is_dir()
+    # pydicom takes a while to import, which --help must not pay.
+    from medrestore.io.dicom.read import is_dicom
+
+    return is_dicom(scan)
+
+
+def _is_earlier_series(folder: Path) -> bool:
+    """Whether a folder is what an earlier run made, and not one that results go into."""
+    if not folder.with_name(f"{folder.name}.json").is_file():
+        return False
+    return _holds_series(folder)
+
+
+def _holds_series(folder: Path) -> bool:
+    """Whether a folder holds images of a series and nothing else."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return bool(names) and all(fnmatch(name, SERIES_FILES) for name in names)
+
+
+def stem(path: Path) -> str:
+    """Return the name without .nii, .nii.gz or .dcm."""
+    for suffix in (*SUFFIXES, ".dcm"):
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name
+
+
+def own_files(folder: Path) -> set[Path]:
+    """Return what an earlier run wrote into a folder of trajectories."""
+    return {path for pattern in TRAJECTORY_FILES for path in folder.glob(pattern)}
+
+
+def _check_file(path: Path, overwrite: bool, protected: set[Path]) -> None:
+    _check_parent(path)
+    if path.resolve() in protected:
+        raise OutputError(f"{path}: is read in this run, and would be replaced; choose another name")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder, and a file of that name would be written")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(f"{path}: exists already; pass --overwrite to replace it, or choose another name")
+
+
+def _check_series(path: Path, overwrite: bool, reads: set[Path]) -> None:
+    _check_parent(path)
+    place = path.resolve()
+    for read in reads:
+        if read == place or (read.is_dir() and read in place.parents) or place in read.parents:
+            raise OutputError(
+                f"{path}: overlaps with {read}, which is read in this run; the next run would take the "
+                "result for a part of the scan, choose a folder elsewhere"
+            )
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise OutputError(f"{path}: is a file, and a folder of that name is to hold the series")
+    strangers = sorted(item.name for item in path.iterdir() if not fnmatch(item.name, SERIES_FILES))
+    if strangers:
+        raise OutputError(f"{path}: holds {strangers[0]}, which is no part of a series; choose a new folder")
+    if not overwrite:
+        raise OutputError(f"{path}: exists already; pass --overwrite to replace it, or choose another name")
+
+
+def _check_folder(path: Path, overwrite: bool) -> None:
+    _check_parent(path)
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise OutputError(f"{path}: is a file, and a folder of that name is to hold the trajectory")
+    strangers = sorted(set(path.iterdir()) - own_files(path))
+    if strangers:
+        raise OutputError(
+            f"{path}: holds {strangers[0].name}, which is no part of a trajectory; choose a new folder"
+        )
+    if any(path.iterdir()) and not overwrite:
+        raise OutputError(f"{path}: holds a trajectory already; pass --overwrite to replace it")
+
+
+def _check_parent(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path}: the folder {path.parent} cannot be written to")

@@ -1,0 +1,58 @@
+"""The DICOM series that a restoration writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medrestore.engine import Restoration
+from medrestore.io import SeriesReport, write_dicom
+from medrestore.job.outputs import OutputPaths
+from medrestore.provenance import JSON
+from medrestore.volume import Volume
+
+
+def write_series(
+    targets: OutputPaths, held: Sequence[Path], results: Sequence[Restoration], deviations: Sequence[Volume]
+) -> tuple[dict[str, JSON], tuple[str, ...]]:
+    """Write the restored scan, all volumes in one series, and its standard deviation if that is asked for.
+
+    Args:
+        targets: The names; those of the folders go into the record.
+        held: The folders to write to, in the order of `OutputPaths.folders`.
+        results: What was restored.
+        deviations: The standard deviations; empty where they are not asked for.
+
+    Returns:
+        What the record says of them, and what should be known.
+    """
+    volumes, records = [result.volume for result in results], [result.record for result in results]
+    places = dict(zip(targets.folders(), held, strict=True))
+    assert targets.series is not None
+    report = write_dicom(volumes, places[targets.series], records, overwrite=True)
+    series = _entry(targets.series, report)
+    notes = report.notes
+    if report.clipped_voxels:
+        notes += (f"{report.clipped_voxels} voxels did not fit into the 16 bits of DICOM and were clipped",)
+    if targets.series_std is not None:
+        spread = write_dicom(deviations, places[targets.series_std], records, quantity="std", overwrite=True)
+        series["std"] = _entry(targets.series_std, spread)
+    main: dict[str, JSON] = {
+        "path": targets.series.name,
+        "sha256": report.sha256,
+        "dtype": report.dtype,
+        "clipped_voxels": report.clipped_voxels,
+    }
+    return {**main, "series": series}, notes
+
+
+def _entry(path: Path, report: SeriesReport) -> dict[str, JSON]:
+    return {
+        "path": path.name,
+        "uid": report.series_uid,
+        "files": report.files,
+        "sha256": report.sha256,
+        "slope": report.slope,
+        "inter": report.inter,
+        "clipped_voxels": report.clipped_voxels,
+    }

@@ -1,0 +1,272 @@
+"""BIDS data sets: what of them is restored, and that the results are a data set of BIDS themselves."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import nibabel as nib
+import numpy as np
+import pytest
+from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
+
+from medrestore.batch.bids.derivative import begin_derivative
+from medrestore.batch.bids.find import Wanted, find_bids
+from medrestore.batch.bids.names import Naming, parse_name
+from medrestore.errors import ConfigError, InputError, OutputError
+from medrestore.io import atomic
+from medrestore.types import Task
+
+CANARY = "Zq7Canary"
+VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {
+        Task.DENOISE: model_folder(root / "tiny"),
+        Task.SUPERRES: model_folder(root / "tiny-superres", **SUPERRES),
+    }
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """Two subjects, one of them with sessions, and much that is no case."""
+    root = tmp_path / "raw"
+    scan = noisy(phantom(16), 0.05)
+    for name in (
+        "sub-01/ses-a/anat/sub-01_ses-a_run-01_T1w.nii.gz",
+        "sub-01/ses-b/anat/sub-01_ses-b_T2w.nii.gz",
+        "sub-02/anat/sub-02_FLAIR.nii.gz",
+        "sub-02/anat/sub-02_part-phase_T1w.nii.gz",
+        "sub-02/anat/sub-02_desc-brain_mask.nii.gz",
+        "sub-02/func/sub-02_task-rest_bold.nii.gz",
+        "derivatives/other/sub-02/anat/sub-02_desc-smooth_T1w.nii.gz",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        save(root / name, scan)
+    write(root / "dataset_description.json", {"Name": CANARY, "BIDSVersion": "1.10.0", "Authors": [CANARY]})
+    private = ("InstitutionName", "DeviceSerialNumber", "AcquisitionTime", "PatientName")
+    write(root / "sub-02/anat/sub-02_FLAIR.json", {"SkullStripped": True, **dict.fromkeys(private, CANARY)})
+    return root
+
+
+def write(path: Path, said: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(said))
+
+
+def sources(root: Path, *filters: str) -> list[str]:
+    return [case.source.name for case in find_bids(root, Wanted.parse(filters)).cases]
+
+
+def errors(folder: Path) -> tuple[set[str], set[str]]:
+    """Return the codes of the errors and of the warnings that the validator finds."""
+    if not VALIDATOR.exists():
+        pytest.skip("bids-validator-deno is not installed")
+    ran = subprocess.run(
+        [VALIDATOR, "--format", "json", folder], capture_output=True, text=True, check=False, timeout=240
+    )
+    issues = json.loads(ran.stdout)["issues"]["issues"]
+    found = {"error": set(), "warning": set()}
+    for issue in issues:
+        found.setdefault(issue["severity"], set()).add((issue["code"], issue.get("location", "")))
+    return found["error"], {code for code, _ in found["warning"]}
+
+
+def test_anatomical_images_are_cases_and_the_plan_says_what_is_left_out(raw):
+    found = find_bids(raw)
+    assert [str(case.output) for case in found.cases] == [
+        "sub-01/ses-a/anat/sub-01_ses-a_run-01_desc-denoised_T1w",
+        "sub-01/ses-b/anat/sub-01_ses-b_desc-denoised_T2w",
+        "sub-02/anat/sub-02_desc-denoised_FLAIR",
+    ]
+    assert {case.modality.value for case in found.cases} == {"MR"}
+    assert found.left_out == {
+        "phase, or real or imaginary part": 1,
+        "mask": 1,
+        "image of func": 1,
+        "folder of derivatives": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        (("sub=02",), ["sub-02_FLAIR.nii.gz"]),
+        (("session=ses-b",), ["sub-01_ses-b_T2w.nii.gz"]),
+        (("run=1",), ["sub-01_ses-a_run-01_T1w.nii.gz"]),
+        (("suffix=T2w", "suffix=FLAIR"), ["sub-01_ses-b_T2w.nii.gz", "sub-02_FLAIR.nii.gz"]),
+        (("sub=01", "suffix=FLAIR"), []),
+    ],
+)
+def test_filters_take_images_by_their_entities(raw, filters, names):
+    assert sources(raw, *filters) == names
+
+
+def test_what_cannot_be_filtered_by_is_refused(raw):
+    with pytest.raises(ConfigError, match="no entity of BIDS"):
+        Wanted.parse(["colour=red"])
+    with pytest.raises(ConfigError, match="ENTITY=VALUE"):
+        Wanted.parse(["sub"])
+    with pytest.raises(InputError, match="no participant 09"):
+        find_bids(raw, Wanted.parse(participants=["sub-09"]))
+
+
+def test_entities_of_a_result_stand_in_the_order_of_bids():
+    name = parse_name("sub-01_ses-a_acq-x_run-2_T1w")
+    source = PurePosixPath("sub-01/ses-a/anat/sub-01_ses-a_acq-x_run-2_T1w.nii.gz")
+    assert name is not None
+    result = Naming(Task.SUPERRES, "0.8").result(source, name)
+    assert result.name == "sub-01_ses-a_acq-x_run-2_res-0p8_desc-sr_T1w"
+    assert parse_name("T1w_sub-01") is None and parse_name("sub-01_sub_T1w") is None
+
+
+def test_sidecars_are_inherited_from_the_top_down(raw):
+    def stripped() -> list[bool]:
+        return [case.sidecar["SkullStripped"] for case in find_bids(raw).cases]
+
+    assert stripped() == [False, False, True]  # of the first two nobody says it
+    write(raw / "T1w.json", {"SkullStripped": True})
+    assert stripped() == [True, False, True]
+    write(raw / "sub-01/ses-a/sub-01_ses-a_T1w.json", {"SkullStripped": False})
+    write(raw / "sub-01/sub-01_ses-b_T1w.json", {"SkullStripped": True})  # of another session
+    assert stripped() == [False, False, True]
+    write(raw / "sub-01/ses-a/sub-01_ses-a_run-01_T1w.json", {"SkullStripped": True})
+    assert stripped() == [True, False, True]  # more entities than its neighbour
+    write(raw / "sub-01/ses-a/anat/sub-01_ses-a_run-01_T1w.json", {"SkullStripped": False})
+    assert stripped() == [False, False, True]
+    (raw / "sub-01/ses-a/anat/sub-01_ses-a_run-01_T1w.json").write_text("{broken")
+    assert stripped() == [True, False, True]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from medrestore.batch import bids_derivative
+from medrestore.io import atomic
+atomic._flush = lambda path: os.kill(os.getpid(), signal.SIGKILL)
+bids_derivative.begin_derivative(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_kill_while_the_data_set_is_described_leaves_nothing_for_long(raw, tmp_path):
+    out = tmp_path / "out"
+    ran = subprocess.run([sys.executable, "-c", KILLED, raw, out], check=False)
+    assert ran.returncode == -signal.SIGKILL and len(list(out.iterdir())) == 1
+    begin_derivative(raw, out)
+    assert {path.name for path in out.iterdir()} == {"dataset_description.json", "README.md", ".bidsignore"}
+    (out / ".0123abcd.dataset_description.json").touch()  # killed after the description was needed
+    begin_derivative(raw, out)
+    assert len(list(out.iterdir())) == 3
+
+
+def test_shards_may_clear_away_what_another_is_writing(raw, tmp_path, monkeypatch):
+    real, cleared = atomic._flush, []
+
+    def flush(path: Path) -> None:
+        if not cleared:
+            cleared.append(path)
+            path.unlink()
+        real(path)
+
+    monkeypatch.setattr(atomic, "_flush", flush)
+    begin_derivative(raw, tmp_path / "out")
+    assert cleared and len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_results_are_named_after_what_the_model_does(raw, models, tmp_path, monkeypatch, capsys):
+    status, said, heard = CommandLine(monkeypatch, capsys)(
+        *("bids", raw, tmp_path / "out", "participant", "--model", models[Task.SUPERRES], "--dry-run"),
+        *("--participant-label", "02"),
+    )
+    assert status == 0, heard
+    assert "sub-02_res-iso_desc-sr_FLAIR" in "".join(said.split()) and "denoised" not in said
+
+
+def test_the_keys_of_bids_are_in_the_reference():
+    reference = Path(__file__).parents[3] / "docs/reference/sidecar.md"
+    if not reference.exists():
+        pytest.skip("needs the source tree")
+    _, _, section = reference.read_text().partition("## BIDS")
+    listed = set(re.findall(r"^\| `([A-Z]\w+)` \|", section, re.MULTILINE))
+    assert listed == set(Naming(Task.SUPERRES).sidecar(PurePosixPath("a")))
+
+
+def test_a_data_set_is_not_written_over(raw, tmp_path):
+    with pytest.raises(OutputError, match="data set of its own"):
+        begin_derivative(raw, raw)
+    begin_derivative(raw, tmp_path / "out")
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(OutputError, match="another data set"):
+        begin_derivative(other, tmp_path / "out")
+
+
+@pytest.mark.parametrize("task", [Task.DENOISE, Task.SUPERRES])
+def test_results_are_a_valid_derivative(raw, models, tmp_path, monkeypatch, capsys, task):
+    shutil.rmtree(raw / "sub-01")
+    if task is Task.SUPERRES:
+        image = nib.Nifti1Image(phantom(16)[:, :, ::4], np.diag([1.0, 1.0, 4.0, 1.0]))
+        nib.save(image, raw / "sub-02/anat/sub-02_FLAIR.nii.gz")
+    out = tmp_path / "out"
+    status, said, heard = CommandLine(monkeypatch, capsys)(
+        *("bids", raw, out, "participant", "--participant_label=02"),
+        *("--task", task, "--model", models[task], "--force", "-q"),
+    )
+    assert status == 0, heard
+    stem = "res-iso_desc-sr" if task is Task.SUPERRES else "desc-denoised"
+    image = out / f"sub-02/anat/sub-02_{stem}_FLAIR.nii.gz"
+    sidecar = json.loads(image.with_name(f"sub-02_{stem}_FLAIR.json").read_text())
+    assert sidecar["Sources"] == ["bids:raw:sub-02/anat/sub-02_FLAIR.nii.gz"]
+    assert sidecar["SkullStripped"] is True
+    assert ("Resolution" in sidecar) == (task is Task.SUPERRES)
+    found, warnings = errors(out)
+    assert not found
+    assert image.exists() and not warnings - EXPLAINED
+    del sidecar["SkullStripped"]  # which has to be there: nobody may leave it out as unknown
+    write(image.with_name(f"sub-02_{stem}_FLAIR.json"), sidecar)
+    assert {code for code, _ in errors(out)[0]} == {"SIDECAR_KEY_REQUIRED"}
+    for path in (path for path in out.rglob("*") if path.is_file() and path.suffix != ".gz"):
+        assert CANARY.encode() not in path.read_bytes(), path
+    assert CANARY not in said + heard
+
+
+EXPLAINED = {
+    "TOO_FEW_AUTHORS",  # whose they are is for those who publish them to say
+    "JSON_KEY_RECOMMENDED",
+    "SIDECAR_KEY_RECOMMENDED",  # of the scanner; they stay with the raw data set
+}
+
+
+@pytest.mark.slow
+def test_batch_takes_a_data_set_for_one_and_goes_on_past_a_broken_image(
+    raw, models, tmp_path, monkeypatch, capsys
+):
+    broken = raw / "sub-02/anat/sub-02_FLAIR.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:500])
+    out = tmp_path / "out"
+    status, _, heard = CommandLine(monkeypatch, capsys)(
+        "batch", raw, "-o", out, "--model", models[Task.DENOISE], "--force", "-q"
+    )
+    assert status == 3, heard
+    assert sorted(path.name for path in out.rglob("sub-*.nii.gz")) == [
+        "sub-01_ses-a_run-01_desc-denoised_T1w.nii.gz",
+        "sub-01_ses-b_desc-denoised_T2w.nii.gz",
+    ]
+    assert json.loads((out / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+
+
+def test_labels_may_follow_one_option(raw, tmp_path, monkeypatch, capsys):
+    status, said, heard = CommandLine(monkeypatch, capsys)(
+        *("bids", raw, tmp_path / "out", "participant", "--participant_label", "01", "02"),
+        *("--session-label", "b", "--dry-run"),
+    )
+    assert status == 0, heard
+    assert "T2w" in said and "FLAIR" not in said and not (tmp_path / "out").exists()

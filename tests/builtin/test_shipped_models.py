@@ -1,0 +1,68 @@
+"""The models that come with the package: whole, as good as they were, and what the pages are of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import save
+
+from medrestore.engine import RestoreOptions, load_model
+from medrestore.plugin import Intensity, read_model_folder
+from medrestore.provenance import sha256_file
+from medrestore.training import anatomy
+from medrestore.training.recipe import SliceOptions
+from medrestore.training.validate import UNSEEN, make_cases, make_ct_cases, psnr_of
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = sorted((ROOT / "medrestore" / "builtin" / "models").glob("*/model.toml"))
+PAGES = sorted((ROOT / "docs" / "benchmarks").glob("*.json"))
+CROP = ROOT / "sample_data" / "colin27_crop.nii.gz"
+
+WORTH = {"mr-denoise": 37.47, "mr-superres": 34.32, "ct-denoise": 35.42, "ct-superres": 51.21}
+"""Mean PSNR in dB of what `cases` gives, as measured when the weights were shipped."""
+
+
+def shipped() -> dict[str, str]:
+    """SHA-256 of the weights, by the name of the model."""
+    return {f"medrestore/{path.parent.name}": read_model_folder(path.parent).sha256 for path in MODELS}
+
+
+@pytest.mark.parametrize("folder", [path.parent for path in MODELS], ids=lambda folder: folder.name)
+def test_a_model_is_whole_and_loads(folder):
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split()
+        assert sha256_file(folder / name) == digest
+    model = load_model(RestoreOptions(model=folder.name, device="cpu"))
+    assert model.ref.sha256 == sha256_file(folder / "model.safetensors")
+    assert (folder / "model.safetensors").stat().st_size < 20e6
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_is_of_the_weights_that_are_shipped(page):
+    setup = json.loads(page.read_text()).get("setup", {})
+    weights = setup.get("weights", {setup["model"]: setup["sha256"]} if "sha256" in setup else {})
+    assert {name: shipped()[name] for name in weights} == weights
+
+
+def cases(name, folder):
+    """Validation cases that need no scan but those that come with the repository."""
+    if name == "ct-denoise":
+        return make_ct_cases([])
+    if name == "ct-superres":
+        body = anatomy.torso(np.random.default_rng(UNSEEN)).hu
+        middle = tuple(slice(max(n // 2 - 32, 0), n // 2 + 32) for n in body.shape)
+        return make_cases([save(folder / "body.nii", body[middle])], Intensity.ATTENUATION, SliceOptions())
+    if name == "mr-denoise":
+        return make_cases([CROP], Intensity.P99, colour=True)
+    return make_cases([CROP], Intensity.P99, SliceOptions())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORTH)
+def test_a_model_is_as_good_as_it_was(name, tmp_path):
+    network = load_model(RestoreOptions(model=name, device="cpu", dtype="float32")).denoiser.network
+    scores = [psnr_of(network, case, bfloat16=False) for case in cases(name, tmp_path)]
+    assert np.mean(scores) == pytest.approx(WORTH[name], abs=0.15)

@@ -1,0 +1,378 @@
+"""The report of a batch: its tables, its pages, and what the worker keeps for them."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import gzip
+import hashlib
+import html
+import importlib
+import io
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from skimage.io import imread
+
+from medrestore.errors import ConfigError, OutputError
+from medrestore.provenance import Source, Step
+from medrestore.report import CaseRow, preview, write
+from medrestore.report.charts import histogram
+from medrestore.report.page import asset
+from medrestore.report.preview import NAMES, Preview
+from medrestore.report.sampling import PLANES, plane
+from medrestore.report.tables import COLUMNS, SCHEMA
+from medrestore.volume import Volume
+
+# `medrestore.report.preview` is the function, which hides the module of that name.
+preview_module = importlib.import_module("medrestore.report.preview")
+
+DONE = CaseRow(
+    case="0a1b2c",
+    name="sub-01/anat/T1w",
+    status="done",
+    model="medrestore/mr-denoise",
+    task="denoise",
+    modality="MR",
+    shape=(20, 24, 16),
+    spacing_mm=(1.0, 1.0, 2.0),
+    noise=0.05,
+    psnr=33.25,
+    ssim=0.931,
+    seconds=12.5,
+    predicted_seconds=11.0,
+    peak_bytes=2**30,
+    predicted_peak_bytes=2**31,
+    output="sub-01/anat/T1w.nii.gz",
+)
+FAILED = CaseRow(
+    case="ffff01",
+    name="sub-02/anat/T1w",
+    status="failed",
+    stage="network",
+    cause="killed by signal 11\nlast line of the log",
+    attempts=3,
+)
+
+
+def table(folder):
+    with (folder / "summary.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_tables_have_the_failures_first_and_nothing_in_place_of_what_is_missing(tmp_path):
+    assert write(tmp_path / "new", [DONE, FAILED], "A batch") == tmp_path / "new/report.html"
+    failed, done = table(tmp_path / "new")
+    assert (failed["case"], failed["psnr_db"], failed["seconds"]) == ("ffff01", "", "")
+    assert (done["shape_y"], done["spacing_z_mm"], float(done["psnr_db"])) == ("24", "2.0", 33.25)
+    summary = json.loads((tmp_path / "new/summary.json").read_text())
+    assert summary["counts"] == {"done": 1, "failed": 1, "skipped": 0}
+    assert [case["peak_bytes"] for case in summary["cases"]] == [None, 2**30]
+    assert list(summary["cases"][0]) == list(failed)
+
+
+@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)"])
+def test_no_cell_of_the_csv_file_is_a_formula(name, tmp_path):
+    write(tmp_path, [replace(DONE, name=name)], "A batch")
+    assert table(tmp_path)[0]["name"] == f"'{name}"
+    assert json.loads((tmp_path / "summary.json").read_text())["cases"][0]["name"] == name
+
+
+@pytest.mark.parametrize("case", ["", "../up", "a/b", "a b", "-a", "x" * 101])
+def test_an_id_that_cannot_name_a_page_is_refused(case):
+    with pytest.raises(ConfigError, match="case id"):
+        replace(DONE, case=case)
+
+
+def test_a_value_that_is_no_number_is_missing(tmp_path):
+    write(tmp_path, [replace(DONE, psnr=np.inf, ssim=np.nan)], "A batch")
+    (row,) = table(tmp_path)
+    assert (row["psnr_db"], row["ssim"]) == ("", "")
+
+
+def test_two_cases_of_one_id_are_refused(tmp_path):
+    with pytest.raises(OutputError, match="0a1b2c"):
+        write(tmp_path, [DONE, replace(DONE, name="other")], "A batch")
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be made"):
+        write(tmp_path / "file", [DONE], "A batch")
+
+
+class Scripts(HTMLParser):
+    """Counts elements and keeps the text of the headings and links."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def parsed(path):
+    page = Scripts()
+    page.feed(path.read_text(encoding="utf-8"))
+    return page
+
+
+HOSTILE = '"><script>hit()</script><img src=x onerror=hit()>'
+
+
+def test_names_and_causes_stay_text_wherever_they_come_up(tmp_path):
+    row = replace(FAILED, name=HOSTILE, cause=HOSTILE, stage=HOSTILE, model=HOSTILE, modality=HOSTILE)
+    write(tmp_path, [row, replace(DONE, output=f"a/{HOSTILE}.nii")], HOSTILE)
+    for path, scripts in ((tmp_path / "report.html", 1), (tmp_path / "cases/ffff01.html", 0)):
+        page = parsed(path)
+        assert page.tags.count("script") == scripts
+        assert "img" not in page.tags
+        assert page.text.count(HOSTILE) >= 3
+
+
+def test_missing_values_are_dashes_that_say_why(tmp_path):
+    write(tmp_path, [FAILED, replace(DONE, psnr=None, ssim=None)], "A batch")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count('title="no reference was given, or there is nothing to measure" role="img"') == 2
+    assert page.count('title="the case failed" role="img"') == 6
+    assert "nan" not in page.lower().replace("number.isnan", "")
+
+
+def test_every_page_forbids_the_network_and_names_its_scripts(tmp_path, pictures):
+    write(tmp_path, [replace(DONE, pictures=pictures), FAILED], "A batch")
+    for path in (tmp_path / "report.html", *(tmp_path / "cases").iterdir()):
+        page = path.read_text(encoding="utf-8")
+        policy = html.unescape(re.search(r'Security-Policy" content="([^"]+)"', page)[1])
+        assert "default-src 'none'" in policy
+        assert "http" not in policy
+        codes = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in codes]
+        assert re.findall(r"'sha256-([^']+)'", policy) == digests
+
+
+def test_the_viewer_keeps_its_licence_and_version(tmp_path, pictures):
+    write(tmp_path, [replace(DONE, pictures=pictures)], "A batch")
+    page = (tmp_path / "cases/0a1b2c.html").read_text(encoding="utf-8")
+    assert "NiiVue 0.69.0" in page
+    assert "BSD 2-Clause License" in page
+    assert "Copyright (c) 2021, Niivue" in page
+
+
+def scan(shape=(20, 24, 16), affine=None, seed=0, **kinds):
+    rng = np.random.default_rng(seed)
+    return Volume.from_array(rng.normal(100, 20, shape).astype(np.float32), affine, **kinds)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    before = scan()
+    preview(before, before.with_array(before.array - 1, Step("test")), None, tmp_path / "kept.npz")
+    return tmp_path / "kept.npz"
+
+
+def held(path, name):
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(Preview(path).volume(name)))
+    return image.get_fdata(), image.affine
+
+
+def test_a_small_scan_is_kept_voxel_by_voxel_in_its_place(tmp_path):
+    affine = np.array([[0, -2, 0, 30], [1.5, 0, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1.0]])
+    before = scan(affine=affine)
+    preview(before, before, None, tmp_path / "kept.npz")
+    array, kept_affine = held(tmp_path / "kept.npz", "before")
+    np.testing.assert_allclose(array, before.array, atol=0.1)
+    np.testing.assert_allclose(kept_affine, affine)
+
+
+def test_a_large_scan_becomes_means_of_blocks_that_keep_to_the_budget(tmp_path, monkeypatch):
+    monkeypatch.setattr(preview_module, "BUDGET", 20_000)
+    before = scan((40, 37, 16), np.diag([1, 1, 3, 1.0]))
+    preview(before, before, None, tmp_path / "kept.npz")
+    kept = Preview(tmp_path / "kept.npz")
+    assert 10_000 < len(kept.volume("before")) + len(kept.volume("after")) <= 20_000
+    a, b, c = kept.facts.factors["before"]
+    assert (a, b, c) == (2, 2, 1)
+    array, affine = held(tmp_path / "kept.npz", "before")
+    assert array.shape == (20, 19, 16)
+    np.testing.assert_allclose(array[3, 5, 7], before.array[6:8, 10:12, 7].mean(), atol=0.1)
+    np.testing.assert_allclose(array[3, 18, 7], before.array[6:8, 36, 7].mean(), atol=0.1)
+    np.testing.assert_allclose(affine @ [3, 5, 7, 1], [6.5, 10.5, 21, 1])
+
+
+def test_a_page_of_a_scan_that_nothing_compresses_has_at_most_8_mb(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = Volume.from_array(rng.uniform(0, 1, (300, 300, 24)).astype(np.float32))
+    preview(noise, noise.with_array(1 - noise.array, Step("test")), None, tmp_path / "kept.npz")
+    write(tmp_path, [replace(DONE, pictures=tmp_path / "kept.npz")], "A batch")
+    assert 4_000_000 < (tmp_path / "cases/0a1b2c.html").stat().st_size <= 8_000_000
+    # Nine pictures of CROP x CROP bytes that do not compress either: the axial ones above are three of them.
+    most = preview_module.BUDGET + 9 * (preview_module.CROP + 1) ** 2
+    assert len(asset("niivue.umd.js")) + most * 4 / 3 <= 7_950_000
+
+
+def test_slices_hang_the_same_whatever_the_order_of_the_voxels():
+    straight = scan((6, 7, 8), np.diag([1, 1, 2, 1.0]))
+    turned_affine = straight.geometry.affine @ np.array(
+        [[0, -1, 0, 5], [0, 0, 1, 0], [-1, 0, 0, 7], [0, 0, 0, 1.0]]
+    )
+    turned = Volume.from_array(straight.array.transpose(2, 0, 1)[::-1, ::-1], turned_affine)
+    point = straight.geometry.world([2, 3, 4])
+    for name in PLANES:
+        one, size = plane(straight, name, point)
+        other, other_size = plane(turned, name, point)
+        np.testing.assert_array_equal(one, other)
+        assert size == other_size
+    axial, size = plane(straight, "axial", point)
+    np.testing.assert_array_equal(axial, straight.array[:, ::-1, 4].T)
+    assert plane(straight, "coronal", point)[1] == (2.0, 1.0)
+
+
+def test_pictures_are_png_files_of_the_slices(tmp_path):
+    before = scan((20, 24, 16))
+    preview(before, before.with_array(before.array * 0, Step("test")), None, tmp_path / "kept.npz")
+    kept = Preview(tmp_path / "kept.npz")
+    grey = imread(io.BytesIO(kept.plane("before", "axial")))
+    low, high = kept.facts.window
+    shades = 255 * np.clip((before.array[:, ::-1, 8].T - low) / (high - low), 0, 1)
+    np.testing.assert_allclose(grey, shades, atol=0.51)
+    assert imread(io.BytesIO(kept.plane("after", "axial"))).max() == 0
+    red, green, blue = imread(io.BytesIO(kept.plane("residual", "axial")))[..., :3].reshape(-1, 3).mean(0)
+    assert red > 150 > green
+    assert red > blue
+
+
+def test_before_and_after_on_other_grids_have_a_residual_only_if_it_is_given(tmp_path):
+    before, after = scan((10, 10, 5), np.diag([2, 2, 4, 1.0])), scan((20, 20, 20))
+    preview(before, after, None, tmp_path / "two.npz")
+    preview(before, after, before, tmp_path / "three.npz")
+    two, three = Preview(tmp_path / "two.npz"), Preview(tmp_path / "three.npz")
+    assert [two.has_pane(name) for name in NAMES] == [True, True, False]
+    assert [three.has_pane(name) for name in NAMES] == [True, True, True]
+    assert two.facts.thumbnail == "coronal", "a plane in which the finer voxels show"
+    rows = [replace(DONE, pictures=tmp_path / "two.npz")]
+    write(tmp_path, [*rows, replace(DONE, case="3", pictures=tmp_path / "three.npz")], "A batch")
+    page = parsed(tmp_path / "cases/0a1b2c.html")
+    assert page.tags.count("canvas") == 2
+    assert "from blue to red" not in page.text
+    assert parsed(tmp_path / "cases/3.html").tags.count("canvas") == 3
+
+
+def test_nothing_of_where_the_scan_comes_from_is_kept(tmp_path):
+    source = Source("/data/CANARY^NAME.nii.gz", "nifti", details={"descrip": "CANARY"})
+    before = replace(scan(), source=source, history=(Step("CANARY"),))
+    preview(before, before, None, tmp_path / "kept.npz")
+    kept = Preview(tmp_path / "kept.npz")
+    assert b"CANARY" not in (tmp_path / "kept.npz").read_bytes()
+    assert b"CANARY" not in gzip.decompress(kept.volume("before"))
+
+
+def test_a_scan_of_one_value_and_of_one_slice_has_pictures_too(tmp_path):
+    flat = Volume.from_array(np.zeros((8, 9, 1), np.float32))
+    preview(flat, flat, None, tmp_path / "kept.npz")
+    write(tmp_path, [replace(DONE, pictures=tmp_path / "kept.npz")], "A batch")
+    assert np.array_equal(held(tmp_path / "kept.npz", "before")[0], flat.array)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half a file"])
+def test_pictures_that_cannot_be_read_cost_the_pictures_and_not_the_report(damage, tmp_path):
+    (tmp_path / "kept.npz").write_bytes(damage)
+    rows = [
+        replace(DONE, pictures=tmp_path / "kept.npz"),
+        replace(DONE, case="2", pictures=tmp_path / "none.npz"),
+    ]
+    write(tmp_path, rows, "A batch")
+    for case in ("0a1b2c", "2"):
+        assert "There are no pictures" in (tmp_path / f"cases/{case}.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[3.0], [0.0, 0.0], [1, 2, 3, 4], [1e-7, 2e-7], [33.1, 35.2, 35.3], [*range(500)], [1e12, -1e12]],
+)
+def test_a_histogram_counts_every_value_once(values):
+    drawing = histogram(values, "Noise", "%")
+    counts = [int(number) for number in re.findall(r"<title>(\d+) cases? from", drawing)]
+    assert sum(counts) == len(values)
+    assert len(re.findall("text-anchor=.middle", drawing)) in range(3, 9)
+
+
+def test_old_files_are_replaced_and_no_temporary_file_is_left(tmp_path):
+    write(tmp_path, [DONE], "First")
+    write(tmp_path, [replace(DONE, name="second")], "Second")
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {"report.html", "summary.csv", "summary.json", "cases/0a1b2c.html"}
+    assert "First" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+DOCS = Path(__file__).parents[2] / "docs/reference/report.md"
+
+
+@pytest.mark.skipif(not DOCS.is_file(), reason="needs the source tree")
+def test_the_page_of_the_report_has_every_column():
+    rows = re.search(r"^## Columns$(.*?)^## ", DOCS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[1]
+    cells = [line.split(" | ")[0] for line in rows.splitlines() if line.startswith("| `")]
+    assert re.findall(r"`(\w+)`", " ".join(cells)) == list(COLUMNS)
+    assert SCHEMA in rows
+
+
+def test_a_page_is_written_again_only_if_something_changed(tmp_path, pictures):
+    def written(row, title="A batch"):
+        write(tmp_path, [row], title)
+        return (tmp_path / "cases/0a1b2c.html").stat().st_ino
+
+    row = replace(DONE, pictures=pictures)
+    first = written(row)
+    assert written(row) == first
+    changed = written(replace(row, seconds=13.0))
+    assert changed != first
+    assert written(replace(row, seconds=13.0), "Another") != changed
+    last = written(row)
+    preview(scan(seed=1), scan(seed=2), None, pictures)
+    assert written(row) != last
+
+
+def test_a_name_that_is_no_utf_8_is_written_with_a_mark_in_place(tmp_path):
+    name = b"caf\xe9.nii".decode("utf-8", "surrogateescape")
+    write(tmp_path, [replace(DONE, name=name, output=name)], name)
+    assert "caf?.nii" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "summary.json").read_text())["cases"][0]["name"] == name
+
+
+def test_distributions_are_of_two_cases_or_more_and_noise_is_apart_by_modality(tmp_path):
+    def drawn(*rows):
+        write(tmp_path, [replace(row, case=str(n)) for n, row in enumerate(rows)], "A batch")
+        page = (tmp_path / "report.html").read_text(encoding="utf-8")
+        return re.findall(r"<figcaption><b>(.*?)</b> (\d+) cases", page)
+
+    ct = replace(DONE, modality="CT", psnr=None, ssim=None)
+    assert drawn(DONE) == []
+    shared = [("Time / s", "4"), ("Peak memory / GiB", "4")]
+    mr = [("PSNR / dB", "2"), ("SSIM", "2")]
+    assert drawn(DONE, DONE, ct, ct) == [("Noise, CT / %", "2"), ("Noise, MR / %", "2"), *mr, *shared]
+    assert drawn(DONE, DONE)[0] == ("Noise / %", "2")
+
+
+def test_a_case_that_was_done_after_all_has_its_pictures_and_why_it_was_tried_again(tmp_path, pictures):
+    row = replace(DONE, pictures=pictures, attempts=2, cause="out of memory")
+    write(tmp_path, [row], "A batch")
+    assert parsed(tmp_path / "report.html").tags.count("img") == 3
+    assert "out of memory" in parsed(tmp_path / "cases/0a1b2c.html").text
+
+
+def test_a_report_of_nothing_says_so(tmp_path):
+    write(tmp_path, [], "A batch")
+    page = parsed(tmp_path / "report.html")
+    assert "No case has come to an end yet" in page.text
+    assert "script" not in page.tags
