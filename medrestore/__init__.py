@@ -15,10 +15,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medrestore.engine import Restoration, RestoreOptions, restore
+    from medrestore.engine import Restoration, restore
     from medrestore.errors import MedrestoreError
     from medrestore.geometry import Geometry
     from medrestore.io import read, read_series, write
+    from medrestore.job.run import restore_file
+    from medrestore.options import FileOptions, OutputRequest, ReadPolicy, ReadRequest, RestoreOptions
     from medrestore.plugin import Intensity, LoadContext, ModelSpec, hookimpl
     from medrestore.types import Modality, Task
     from medrestore.volume import Volume
@@ -30,30 +32,39 @@ __version__ = "0.1.0"
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _HOMES = {
+    "FileOptions": "medrestore.options",
     "Geometry": "medrestore.geometry",
     "Intensity": "medrestore.plugin",
     "LoadContext": "medrestore.plugin",
     "MedrestoreError": "medrestore.errors",
     "Modality": "medrestore.types",
     "ModelSpec": "medrestore.plugin",
+    "OutputRequest": "medrestore.options",
+    "ReadPolicy": "medrestore.options",
+    "ReadRequest": "medrestore.options",
     "Restoration": "medrestore.engine",
-    "RestoreOptions": "medrestore.engine",
+    "RestoreOptions": "medrestore.options",
     "Task": "medrestore.types",
     "Volume": "medrestore.volume",
     "hookimpl": "medrestore.plugin",
     "read": "medrestore.io",
     "read_series": "medrestore.io",
     "restore": "medrestore.engine",
+    "restore_file": "medrestore.job.run",
     "write": "medrestore.io",
 }
 
 __all__ = [
+    "FileOptions",
     "Geometry",
     "Intensity",
     "LoadContext",
     "MedrestoreError",
     "Modality",
     "ModelSpec",
+    "OutputRequest",
+    "ReadPolicy",
+    "ReadRequest",
     "Restoration",
     "RestoreOptions",
     "Task",
@@ -63,6 +74,7 @@ __all__ = [
     "read",
     "read_series",
     "restore",
+    "restore_file",
     "write",
 ]
 

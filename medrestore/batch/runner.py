@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from medrestore.batch.find.cases import Case
 from medrestore.batch.find.names import fingerprint, place, remove, results, temporary_files
@@ -18,6 +19,7 @@ from medrestore.batch.ledger import Entry, Ledger, State, pictures
 from medrestore.batch.lock import hold, refuse_if_held
 from medrestore.batch.roles import BatchOptions, ExclusiveGate, Listener, Restorer
 from medrestore.batch.settings import Settings
+from medrestore.batch.workers.case_json import case_json
 from medrestore.batch.workers.client import Success, Watch
 from medrestore.batch.workers.failures import (
     GONE,
@@ -245,26 +247,13 @@ class _Batch:
         )
 
     def _job(self, case: Case, path: Path, attempt: Attempt) -> dict[str, JSON]:
-        stated = self._settings
-        restore = {**stated.restore, "tile": attempt.tile}
+        job = case_json(case, self._settings)
         return {
-            "case": case.id,
+            **job,
+            "restore": {**cast("dict[str, JSON]", job["restore"]), "tile": attempt.tile},
             "alone": attempt.alone,
-            "root": str(case.root),
-            "source": str(case.source),
-            "series": case.series,
-            "shape": case.shape,
-            "volumes": case.volumes,
-            "reference": None if case.reference is None else str(case.reference),
             "out": str(path),
-            "modality": case.modality if stated.modality is None else stated.modality,
-            "restore": {**restore, **({} if case.model is None else {"model": case.model})},
-            "policy": dict(stated.policy),
-            "form": stated.form,
-            "dtype": stated.dtype,
-            "save_std": stated.save_std,
-            "sidecar": dict(case.sidecar),
-            "pictures": str(pictures(self._out, case.id)) if stated.pictures else None,
+            "pictures": str(pictures(self._out, case.id)) if self._settings.pictures else None,
         }
 
     def _watch(self, case: Case) -> Watch:

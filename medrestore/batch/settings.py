@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from medrestore import __version__
+from medrestore.engine.models.load import find_model
+from medrestore.options import FileOptions
 from medrestore.provenance import IN_PARTS, JSON
-from medrestore.types import Modality
+from medrestore.types import Modality, Task
 
 # Where and in what parts it is computed; the model is in the key by its hash.
 _INDIFFERENT = {*IN_PARTS, "device", "model"}
@@ -37,6 +39,34 @@ class Settings:
     dtype: str = "float32"
     save_std: bool = False
     pictures: bool = True
+
+    @property
+    def task(self) -> Task:
+        """What is done to the cases."""
+        return Task(self.restore.get("task", Task.DENOISE))  # type: ignore[arg-type]
+
+    @classmethod
+    def of(cls, options: FileOptions) -> Settings:
+        """Return the settings of a batch whose cases are restored with options.
+
+        Raises:
+            ConfigError: What is asked for does not go together.
+            ModelError: There is no such model.
+        """
+        options.output.check_samples(options.samples)
+        restore = replace(options.restore, model=absolute_model(options.restore.model))
+        if restore.model is not None:
+            # What a model does is what is done; results are named after that.
+            restore = replace(restore, task=find_model(restore, options.modality or Modality.UNKNOWN)[1].task)
+        output = options.output
+        return cls(
+            restore=asdict(restore),
+            policy=asdict(options.reading.policy),
+            modality=options.modality,
+            form=None if output.form is None else str(output.form),
+            dtype=output.dtype,
+            save_std=output.save_std,
+        )
 
     def sha256(self) -> str:
         """Return a hash of all that may change a result; where and in what tiles it is computed does not."""

@@ -16,9 +16,10 @@ from rich.console import Console
 
 from medrestore.batch import BatchOptions, Case, Entry, Found, Listener, Settings, State, run_batch
 from medrestore.batch.lock import hold
-from medrestore.batch.plan import CasePlan, options_of, plan_case
+from medrestore.batch.plan import CasePlan, plan_case
 from medrestore.batch.reporting import write_report
 from medrestore.batch.roles import Restorer
+from medrestore.batch.workers.case_json import case_json, options_of
 from medrestore.batch.workers.client import Worker
 from medrestore.batch.workers.failures import Failure
 from medrestore.cli.progress import Meter, duration
@@ -26,8 +27,8 @@ from medrestore.cli.table import print_table
 from medrestore.engine import RestoreOptions
 from medrestore.engine.machine.memory import usable_bytes
 from medrestore.engine.models.load import find_model
-from medrestore.engine.options import parse_memory
 from medrestore.errors import InputError, OutputError
+from medrestore.options import parse_memory
 from medrestore.provenance import JSON
 from medrestore.types import Modality
 
@@ -53,7 +54,7 @@ class Workers:
     devices: Sequence[str] | None = None
     scheduler: str | None = None
     time_limit: float | None = None
-    max_memory: str | None = None
+    max_memory: int | str | None = None
 
     def start(self) -> list[Restorer]:
         """Return them; processes start with their first case.
@@ -99,7 +100,7 @@ def execute(
         entries = run_batch(found.cases, out, settings, workers.start(), options, progress)
     try:
         with hold(out, "report", wait=_TURN):  # shards that end at the same time take turns
-            write_report(out, found.cases, str(settings.restore["task"]))
+            write_report(out, found.cases, str(settings.task))
     except OutputError as error:
         # What was restored is restored; the shard that ends last writes of all.
         typer.echo(f"Warning: the report is not up to date: {error}", err=True)
@@ -120,29 +121,29 @@ def print_plan(found: Found, out: Path, settings: Settings, options: BatchOption
         [_cells(plan) for plan in plans],
     )
     tried = [plan for plan in plans if not plan.refused]
-    known = [plan for plan in tried if plan.seconds is not None]
-    seconds = sum(plan.seconds or 0.0 for plan in known)
-    memory = max((plan.peak_bytes or 0 for plan in known), default=0)
-    disk = sum(plan.disk_bytes or 0 for plan in known)
+    known = [one for plan in tried if (one := plan.forecast) is not None and one.budget is not None]
+    seconds = sum(one.seconds or 0.0 for one in known)
+    memory = max((one.peak_bytes or 0 for one in known), default=0)
+    disk = sum(one.disk_bytes for one in known)
     typer.echo(
         f"{len(tried)} to restore, {len(plans) - len(tried)} refused; predicted for {len(known)}, one by "
-        f"one: {duration(seconds)}, {memory / 1e9:.1f} GB of memory, at most {disk / 1e9:.1f} GB of disk"
+        f"one: {duration(seconds)}, {memory / 1e9:.2f} GB of memory, at most {disk / 1e9:.1f} GB of disk"
     )
     for reason, count in found.left_out.items():
         typer.echo(f"left out: {count} {reason}")
 
 
 def _cells(plan: CasePlan) -> tuple[str, ...]:
-    case = plan.case
+    case, seen = plan.case, plan.forecast
     return (
         case.id,
         str(case.source),
         case.kind,
-        str(case.modality),
+        str(case.modality if seen is None else seen.modality),
         "" if plan.shape is None else " x ".join(map(str, plan.shape)),
-        plan.model,
-        "" if plan.seconds is None else duration(plan.seconds),
-        "" if plan.peak_bytes is None else f"{plan.peak_bytes / 1e9:.1f} GB",
+        "" if seen is None else seen.model,
+        "" if seen is None or seen.seconds is None else duration(seen.seconds),
+        "" if seen is None or seen.peak_bytes is None else f"{seen.peak_bytes / 1e9:.2f} GB",
         str(case.output) if not plan.refused else f"refused: {plan.refused}",
     )
 
@@ -156,8 +157,8 @@ def _model_hash(settings: Settings) -> Callable[[Case], str]:
         return ref.sha256 or ref.name
 
     def of(case: Case) -> str:
-        options, modality = options_of(case, settings)
-        return look_up(options, modality)
+        options = options_of(case_json(case, settings))
+        return look_up(options.restore, options.modality or Modality.UNKNOWN)
 
     return of
 

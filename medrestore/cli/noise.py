@@ -9,28 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medrestore.cli.reading import (
-    OnDefect,
-    OnDuplicate,
-    OnGap,
-    OnNonuniform,
-    OnTilt,
-    Scale,
-    SeriesName,
-    ValueScale,
-    read_policy,
-)
+from medrestore.cli.options import takes_reading
 from medrestore.errors import ConfigError
+from medrestore.options import ReadRequest
 from medrestore.types import Modality
 
 if TYPE_CHECKING:
-    from medrestore.io import ReadPolicy
     from medrestore.noise import AxisNoise, NoiseModel
     from medrestore.volume import Volume
 
 _ABSENT = "-"
 
 
+@takes_reading
 def noise(
     scan: Annotated[Path, typer.Argument(metavar="SCAN", help="NIfTI file, or folder of DICOM files.")],
     modality: Annotated[
@@ -42,12 +33,8 @@ def noise(
         Path | None, typer.Option(metavar="FILE.png", help="Draw the spectrum along each axis.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a picture that is there.")] = False,
-    series: SeriesName = None,
-    on_gap: OnGap = OnDefect.FAIL,
-    on_duplicate: OnDuplicate = OnDefect.FAIL,
-    on_tilt: OnTilt = OnDefect.FAIL,
-    on_nonuniform: OnNonuniform = OnDefect.FAIL,
-    values: Scale = ValueScale.RESCALED,
+    *,
+    reading: ReadRequest,
 ) -> None:
     """Measure the noise of an MR scan: level, band and colour along each axis, distribution, spikes.
 
@@ -57,8 +44,7 @@ def noise(
         from medrestore.cli.noise_picture import check_picture
 
         check_picture(picture, scan, overwrite)
-    policy = read_policy(on_gap, on_duplicate, on_tilt, on_nonuniform, values)
-    volumes = _read(scan, modality, policy, series)
+    volumes = _read(scan, modality, reading)
     model, percent = _measure(volumes)
     if picture is not None:
         from medrestore.cli.noise_picture import save_picture
@@ -72,24 +58,21 @@ def noise(
         typer.echo(f"\nThe spectra are in {picture}.")
 
 
-def _read(
-    scan: Path, modality: Modality | None, policy: ReadPolicy, series: str | None
-) -> tuple[Volume, ...]:
+def _read(scan: Path, modality: Modality | None, reading: ReadRequest) -> tuple[Volume, ...]:
     """Return the volumes of a scan of MR, and say on stderr what is odd about them.
 
     Raises:
         ConfigError: The scan is one of another modality, or options for DICOM are given for one that is none.
     """
-    from medrestore.io import ReadPolicy, read_series, reading_notes
-    from medrestore.job.outputs import is_dicom_scan
+    from medrestore.io import read_series, reading_notes
+    from medrestore.job.outputs import check_reading
     from medrestore.volume import stated_modality
 
-    if policy != ReadPolicy() and not is_dicom_scan(scan):
-        raise ConfigError(f"{scan} is no DICOM, which --values and --on-... are for; leave them out")
+    check_reading(scan, reading)
     stated = None if modality is Modality.UNKNOWN else modality
     if stated is not None:
         _check_modality(scan, stated)
-    volumes = read_series(scan, policy=policy, series=series)
+    volumes = read_series(scan, policy=reading.policy, series=reading.series)
     said, notes = stated_modality(volumes[0]), reading_notes(volumes[0])
     if stated is None:
         _check_modality(scan, said)

@@ -1,88 +1,119 @@
-"""Options of every command that restores: one scan, or a folder of them."""
+"""Options of every command that restores, made of what is declared in `medrestore.options`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from medrestore.job.outputs import DTYPES, OutputFormat
-from medrestore.types import Modality, Task
+from medrestore.options import (
+    FileOptions,
+    OutputRequest,
+    ReadPolicy,
+    ReadRequest,
+    RestoreOptions,
+    declared_options,
+)
+from medrestore.options.declare import DeclaredOption
 
-if TYPE_CHECKING:
-    from medrestore.engine import RestoreOptions
+FILES = "Files"
+_KINDS = (RestoreOptions, FileOptions, OutputRequest, ReadPolicy, ReadRequest)
+"""What options are declared in, in the order of the help."""
 
-_MODEL, _SLICES, _RUN, FILES = "Model", "Slices (--task superres)", "Run", "Files"
-
-
-def _in(panel: str, text: str, *names: str, metavar: str | None = None) -> Any:  # typer's is no type
-    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel=panel)
-
-
-ModelName: TypeAlias = Annotated[str | None, _in(_MODEL, "See `medrestore models`.", metavar="NAME|PATH")]
-TaskName: TypeAlias = Annotated[Task, _in(_MODEL, "What to do, where no model is named.")]
-ModalityName: TypeAlias = Annotated[
-    Modality | None,
-    typer.Option(
-        case_sensitive=False, help="What the scan is, where it does not say.", rich_help_panel=_MODEL
-    ),
-]
-Force: TypeAlias = Annotated[bool, _in(_MODEL, "Run a model on what it was not made for.", "--force")]
-Spacing: TypeAlias = Annotated[
-    str, _in(_SLICES, "Voxel size across the slices; iso: as within.", metavar="MM|iso")
-]
-SliceAxis: TypeAlias = Annotated[
-    str | None, _in(_SLICES, "Array axis across the slices; else the coarsest.", metavar="i|j|k")
-]
-SliceProfile: TypeAlias = Annotated[str, _in(_SLICES, "Shape of a slice.", metavar="boxcar|slr|gaussian")]
-SliceThickness: TypeAlias = Annotated[
-    float | None, _in(_SLICES, "Where slices have gaps or overlap.", metavar="MM")
-]
-Noise: TypeAlias = Annotated[str, _in(_RUN, "Level in voxel units or in % of p99.", metavar="auto|VALUE|P%")]
-NoiseMap: TypeAlias = Annotated[
-    str, _in(_RUN, "Whether noise may vary over the scan.", metavar="auto|constant")
-]
-Output: TypeAlias = Annotated[str, _in(_RUN, "Posterior mean, or a sample.", metavar="mean|sample")]
-Ensemble: TypeAlias = Annotated[
-    int | None, _in(_RUN, "Estimates that the mean is taken over.", metavar="1|2|4|8")
-]
-Samples: TypeAlias = Annotated[int, _in(_RUN, "Posterior samples to draw.")]
-Steps: TypeAlias = Annotated[int, _in(_RUN, "Steps for each sample.")]
-Sampler: TypeAlias = Annotated[str, _in(_RUN, "How to draw.", metavar="heun|euler|stochastic")]
-Seed: TypeAlias = Annotated[int, _in(_RUN, "Same seed, same result.")]
-Device: TypeAlias = Annotated[str, _in(_RUN, "Where to compute.", metavar="auto|cpu|cuda|mps")]
-DType: TypeAlias = Annotated[str, _in(_RUN, "Heavy arithmetic.", metavar="auto|float32|bfloat16")]
-Tile: TypeAlias = Annotated[int | None, _in(_RUN, "Largest side of a tile in voxels: less memory.")]
-MaxMemory: TypeAlias = Annotated[
-    str | None, _in(_RUN, "Such as 6GB; else 80 % of what is free or allowed.", metavar="AMOUNT")
-]
-SaveStd: TypeAlias = Annotated[bool, _in(FILES, "Write OUT_std: spread of samples.", "--save-std")]
-Format: TypeAlias = Annotated[
-    OutputFormat | None, _in(FILES, "DICOM in, DICOM out, or as OUT ends.", "--format")
-]
-OutDtype: TypeAlias = Annotated[str, _in(FILES, f"{', '.join(DTYPES)}.", metavar="TYPE")]
-Overwrite: TypeAlias = Annotated[bool, _in(FILES, "Replace what is there.", "--overwrite")]
-Reference: TypeAlias = Annotated[Path | None, _in(FILES, "The truth, for PSNR and SSIM.", metavar="REF")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 
+Declared: TypeAlias = Mapping[type, list[DeclaredOption]]
 
-def restore_options(stated: Mapping[str, Any]) -> RestoreOptions:
-    """Return the options among the arguments of a command; they are called what its parameters are called.
 
-    Raises:
-        ConfigError: A value is out of range.
+def takes_file_options(*, one_scan: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command every declared option; it hears of them as its argument `options`, a `FileOptions`.
+
+    Args:
+        one_scan: Whether it restores one scan, and so has the options that make sense for one alone.
     """
-    from dataclasses import fields
+    kinds: Declared = {
+        kind: [one for one in declared_options(kind) if one_scan or one.info.shared] for kind in _KINDS
+    }
+    return _adding(kinds, "options", _file_options)
 
-    from medrestore.engine import RestoreOptions
 
-    return RestoreOptions(
-        **{field.name: stated[field.name] for field in fields(RestoreOptions) if field.name in stated}
+def takes_read_policy(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of planning DICOM series; it hears of them as its argument `policy`."""
+    kinds: Declared = {ReadPolicy: list(declared_options(ReadPolicy))}
+    return _adding(kinds, "policy", lambda values: ReadPolicy(**values[ReadPolicy]))(command)
+
+
+def takes_reading(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of reading DICOM; it hears of them as its argument `reading`."""
+    kinds: Declared = {kind: list(declared_options(kind)) for kind in (ReadPolicy, ReadRequest)}
+    return _adding(kinds, "reading", _read_request)(command)
+
+
+def _adding(
+    kinds: Declared,
+    name: str,
+    build: Callable[[Mapping[type, Mapping[str, Any]]], object],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that replaces the argument `name` by options, and builds it of their values."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+
+        @wraps(command)
+        def run(**values: Any) -> None:
+            found = {
+                kind: {one.name: values.pop(_parameter(one)) for one in options}
+                for kind, options in kinds.items()
+            }
+            command(**values, **{name: build(found)})
+
+        parameters = []
+        for parameter in own.values():
+            added = _parameters(kinds) if parameter.name == name else iter((parameter,))
+            parameters += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in added]
+        # typer reads the signature; annotations would be those of `command`.
+        setattr(run, "__signature__", inspect.Signature(parameters))  # noqa: B010
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
+
+
+def _read_request(values: Mapping[type, Mapping[str, Any]]) -> ReadRequest:
+    return ReadRequest(ReadPolicy(**values[ReadPolicy]), **values[ReadRequest])
+
+
+def _file_options(values: Mapping[type, Mapping[str, Any]]) -> FileOptions:
+    return FileOptions(
+        restore=RestoreOptions(**values[RestoreOptions]),
+        reading=_read_request(values),
+        output=OutputRequest(**values[OutputRequest]),
+        **values[FileOptions],
     )
 
 
-def result_suffix(task: Task) -> str:
-    """Return how the name of a result ends where it is made of that of the scan."""
-    return "superres" if task is Task.SUPERRES else "restored"
+def _parameters(kinds: Declared) -> Iterator[inspect.Parameter]:
+    for one in (one for options in kinds.values() for one in options):
+        metavar = one.info.metavar or ("|".join(one.choices) or None)
+        flag = one.info.flag or (f"--{one.name.replace('_', '-')}" if one.kind is bool else None)
+        shown = typer.Option(
+            *([flag] if flag else []),
+            help=one.info.help,
+            metavar=metavar,
+            rich_help_panel=one.info.panel,
+            case_sensitive=False,
+        )
+        yield inspect.Parameter(
+            _parameter(one),
+            inspect.Parameter.KEYWORD_ONLY,
+            default=one.default,
+            annotation=Annotated[one.kind, shown],
+        )
+
+
+def _parameter(one: DeclaredOption) -> str:
+    """Return the name of an option among the parameters of a command: that which it is written by."""
+    return one.name if one.info.flag is None else one.info.flag.removeprefix("--").replace("-", "_")

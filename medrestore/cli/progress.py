@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from medrestore.job.progress import Stage
+
 EVERY = 30.0
 """Seconds between lines where stderr is no terminal: a log is read later, and by the line."""
 
@@ -37,6 +39,11 @@ class Meter:
             )
             self._bar = Progress(*columns, console=console, transient=True)
             self._task = self._bar.add_task(title, total=None, text="")
+
+    @property
+    def shown(self) -> bool:
+        """Whether anything is shown."""
+        return self._shown
 
     def __enter__(self) -> Meter:
         """Start the bar."""
@@ -92,3 +99,23 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class RestoreMeter(Meter):
+    """Shows how far one restoration is; see `medrestore.job.progress.Progress`."""
+
+    def __init__(self, title: str, *, quiet: bool = False) -> None:
+        super().__init__(title, quiet=quiet)
+        self._pace = Pace()
+
+    def __enter__(self) -> RestoreMeter:
+        """Start the bar."""
+        super().__enter__()
+        return self
+
+    def stage(self, name: Stage, done: int = 0, total: int = 0) -> None:
+        """Show what is being done; voxels count once there are some."""
+        if name == "read":
+            self._pace = Pace()
+        elif name == "restore":
+            self.update(done, total, self._pace.text(done, total, "voxels"))

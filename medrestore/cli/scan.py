@@ -9,29 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medrestore.cli.reading import (
-    OnDefect,
-    OnDuplicate,
-    OnGap,
-    OnNonuniform,
-    OnTilt,
-    Scale,
-    ValueScale,
-    read_policy,
-)
+from medrestore.cli.options import takes_read_policy
 from medrestore.errors import InputError
+from medrestore.options import ReadPolicy
 
 if TYPE_CHECKING:
     from medrestore.io import Plan, PlannedSeries
 
 
+@takes_read_policy
 def scan(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Looked through with its subfolders.")],
-    on_gap: OnGap = OnDefect.FAIL,
-    on_duplicate: OnDuplicate = OnDefect.FAIL,
-    on_tilt: OnTilt = OnDefect.FAIL,
-    on_nonuniform: OnNonuniform = OnDefect.FAIL,
-    values: Scale = ValueScale.RESCALED,
+    policy: ReadPolicy,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every file.")] = False,
 ) -> None:
     """List the DICOM series below a folder: class, grid, what would be done, what is left out and why.
@@ -42,7 +31,6 @@ def scan(
         raise InputError(f"{folder}: no such file or folder; expected a folder of DICOM files")
     from medrestore.io import plan_dicom
 
-    policy = read_policy(on_gap, on_duplicate, on_tilt, on_nonuniform, values)
     plan = plan_dicom(folder, policy)
     if as_json:
         typer.echo(json.dumps(_record(plan), indent=2, ensure_ascii=False))

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import typer
 
 from medrestore.cli.table import print_table
-from medrestore.job.outputs import OutputPaths
 from medrestore.provenance import RunRecord
 
 Row = tuple[str, str]
 
 
-def print_summary(records: Sequence[RunRecord], targets: OutputPaths) -> None:
+def print_summary(records: Sequence[RunRecord], restored: Path) -> None:
     """Print what was done on stdout, and what should be known of it on stderr."""
     if len(records) > 1:
         print_table(
             ("volume", "noise", "share", "residual / noise", "neighbours", "PSNR (dB)", "SSIM"),
             [(str(number), *_volume_cells(record)) for number, record in enumerate(records)],
         )
-    print_table(("restored", str(targets.main)), _rows(records))
+    print_table(("restored", str(restored)), _rows(records))
     for warning in dict.fromkeys(text for record in records for text in record.warnings):
         typer.echo(f"Warning: {warning}", err=True)
 

@@ -2,9 +2,9 @@
 
 from medrestore.engine.evidence.restoration import Restoration
 from medrestore.engine.models.load import LoadedModel, load_model
-from medrestore.engine.options import RestoreOptions
 from medrestore.engine.restore import Observers, TrajectoryPoint, restore
 from medrestore.noise.wavelet import estimate_noise
+from medrestore.options import RestoreOptions
 
 __all__ = [
     "LoadedModel",

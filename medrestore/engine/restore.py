@@ -11,7 +11,7 @@ from importlib import metadata
 from torch import Tensor
 
 from medrestore.diffusion import Denoiser, SamplerStep
-from medrestore.engine.cost.budget import Budget, least_tile, predict
+from medrestore.engine.cost.budget import Beside, Budget, least_tile, predict
 from medrestore.engine.cost.calibration import CALIBRATION_SIDE, is_known
 from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.evidence.restoration import Restoration, as_json, check_reference, measure
@@ -24,7 +24,6 @@ from medrestore.engine.models.checks import (
     check_zero,
 )
 from medrestore.engine.models.load import LoadedModel, find_model, load_model, plugins
-from medrestore.engine.options import RestoreOptions
 from medrestore.engine.sampling.ensemble import VIEWS, View, ensemble_size
 from medrestore.engine.sampling.posterior import (
     evaluations,
@@ -39,8 +38,9 @@ from medrestore.engine.tasks.measurement import Measurement
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid
 from medrestore.engine.tasks.table import MEASURE
 from medrestore.geometry import Geometry
+from medrestore.options import RestoreOptions
 from medrestore.provenance import JSON, RunRecord, Source, Step, software_versions
-from medrestore.volume import Volume
+from medrestore.volume import Volume, stated_modality
 
 OnProgress = Callable[[int, int], None]
 OnStep = Callable[["TrajectoryPoint"], None]
@@ -85,6 +85,7 @@ def restore(
     reference: Volume | None = None,
     model: LoadedModel | None = None,
     observers: Observers | None = None,
+    budget: Budget | None = None,
 ) -> Restoration:
     """Restore one scan.
 
@@ -94,6 +95,7 @@ def restore(
         reference: The truth, on the grid of the result, for PSNR and SSIM.
         model: A model already loaded, to use it for many scans; None loads the one that `options` name.
         observers: Who is told while it runs.
+        budget: Memory and tile as they were predicted from the header; None to predict them here.
 
     Returns:
         The restored volume with its evidence, in the units of the scan and, but for super-resolution, on its
@@ -109,13 +111,13 @@ def restore(
     options = options or RestoreOptions()
     observers = observers or Observers()
     spec = find_model(options, volume.modality)[1] if model is None else model.spec
-    grid = target_grid(volume, spec.task, options)
-    warnings = check_scan(volume, spec, grid, options.force)
+    grid = target_grid(volume.geometry, spec.task, options)
+    warnings = check_scan(volume.geometry, stated_modality(volume), spec, grid, options.force)
     if reference is not None:
         check_reference(grid, reference)
     model = model or load_model(options, volume.modality)
     check_outputs(model.ref, spec, options)
-    budget = predict_budget(volume, grid, options, model, reference)
+    budget = budget or predict_budget(volume, grid, options, model, reference)
     measurement = MEASURE[spec.task](volume, spec, options)
     prepared = time.perf_counter()
     if measurement.skip_reason is None:
@@ -165,12 +167,12 @@ def predict_budget(
     if (
         math.prod(grid.shape) < CALIBRATION_SIDE**3
         and options.max_memory is None
-        and not is_known(options, model)
+        and not is_known(options, volume.modality, model)
     ):
         return None
     held = resident_bytes() - volume.array.nbytes
     shape = network_shape(volume.geometry, grid, model.spec, options)
-    return predict(shape, options, model=model, reference=reference is not None, held=held)
+    return predict(shape, options, model=model, beside=Beside(reference is not None, held))
 
 
 def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunRecord:

@@ -6,30 +6,17 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from fnmatch import fnmatch
 from pathlib import Path
 
 from medrestore.errors import ConfigError, OutputError
-from medrestore.types import SERIES_FILES
+from medrestore.options import OutputFormat, OutputRequest, ReadPolicy, ReadRequest
+from medrestore.types import SERIES_FILES, Task
 
 SUFFIXES = (".nii.gz", ".nii")
 INDEX = "index.json"
 TRAJECTORY_FILES = (INDEX, "*sample*_step*.nii.gz")
 """What a folder of trajectories holds, and so what `--overwrite` may remove from one."""
-
-DTYPES = (
-    *("float32", "input", "float64"),
-    *("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
-)
-
-
-class OutputFormat(StrEnum):
-    """What a result is written as."""
-
-    NIFTI = "nifti"
-    DICOM = "dicom"
-    BOTH = "both"
 
 
 @dataclass(frozen=True)
@@ -68,64 +55,45 @@ class OutputPaths:
         return [path for path in (self.series_std, self.series) if path is not None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class OutputRequest:
-    """What the command line asks to be written; see `plan_targets`."""
-
-    out: Path
-    save_std: bool
-    trajectory: Path | None
-    overwrite: bool
-    dtype: str
-    samples: int
-    suffix: str = "restored"
-    form: OutputFormat | None = None
-
-
-def plan_targets(scan: Path, requested: OutputRequest, protected: Iterable[Path] = ()) -> OutputPaths:
+def name_outputs(
+    scan: Path, out: Path, request: OutputRequest, suffix: str, protected: Iterable[Path] = ()
+) -> OutputPaths:
     """Name everything that will be written, and check that it can be.
 
     Args:
         scan: The input; names the output where that is a folder.
-        requested: What is asked for; `samples` counts those that will be drawn, `suffix` ends the name of the
-            image where `out` is a folder, `form` is None for DICOM where the scan is DICOM and `out` no
-            NIfTI file.
-        protected: Files read that are never written, whatever `overwrite` says.
+        out: File, or folder.
+        request: What is to be written.
+        suffix: Ends the name of the image where `out` is a folder.
+        protected: Files read that are never written, whatever the request says.
 
     Raises:
         OutputError: A name is taken, has another suffix, or its folder is missing.
-        ConfigError: What is asked for needs samples that nobody asked for, or the voxel type is unknown.
+        ConfigError: DICOM is asked for of what is none, or with a voxel type.
     """
-    if requested.dtype not in DTYPES:
-        raise ConfigError(f"--out-dtype is {requested.dtype!r}; expected one of {', '.join(DTYPES)}")
-    if requested.save_std and requested.samples < 2:
-        raise ConfigError(
-            f"--save-std needs two samples or more, and {requested.samples} will be drawn; pass --samples 8, "
-            "say"
-        )
-    if requested.trajectory is not None and requested.samples < 1:
-        raise ConfigError(
-            "--save-trajectory has nothing to save: the mean is made in one step; pass --samples 1, or "
-            "--output sample"
-        )
-    targets = _named(scan, requested)
+    paths = _named(scan, out, request, suffix)
     reads = {scan.resolve(), *(read.resolve() for read in protected)}
-    for path in targets.files():
-        _check_file(path, requested.overwrite, reads)
-    for path in targets.folders():
-        _check_series(path, requested.overwrite, reads)
-    if targets.trajectory is not None:
-        _check_folder(targets.trajectory, requested.overwrite)
-    return targets
+    for path in paths.files():
+        _check_file(path, request.overwrite, reads)
+    for path in paths.folders():
+        _check_series(path, request.overwrite, reads)
+    if paths.trajectory is not None:
+        _check_folder(paths.trajectory, request.overwrite)
+    return paths
 
 
-def _named(scan: Path, requested: OutputRequest) -> OutputPaths:
+def result_suffix(task: Task) -> str:
+    """Return how the name of a result ends where it is made of that of the scan."""
+    return "superres" if task is Task.SUPERRES else "restored"
+
+
+def _named(scan: Path, out: Path, request: OutputRequest, suffix: str) -> OutputPaths:
     """Return every name that the request comes to."""
-    form, out = choose_form(scan, requested.out, requested.form), requested.out
-    if form is OutputFormat.DICOM and requested.dtype != "float32":
-        raise ConfigError(f"--out-dtype is {requested.dtype}, and DICOM stores 16 bits; leave it out")
+    form = choose_form(scan, out, request.form)
+    if form is OutputFormat.DICOM and request.dtype != "float32":
+        raise ConfigError(f"--out-dtype is {request.dtype}, and DICOM stores 16 bits; leave it out")
     if out.is_dir() and (form is OutputFormat.NIFTI or not _is_earlier_series(out)):
-        out = out / f"{stem(scan.resolve())}_{requested.suffix}"
+        out = out / f"{stem(scan.resolve())}_{suffix}"
         image = out.with_name(f"{out.name}.nii.gz")
     elif out.name.lower().endswith(SUFFIXES):
         image, out = out, out.with_name(stem(out))
@@ -133,27 +101,27 @@ def _named(scan: Path, requested: OutputRequest) -> OutputPaths:
         raise OutputError(f"{out}: the name of the output ends in .nii or .nii.gz, or is that of a folder")
     else:
         image = out.with_name(f"{out.name}.nii.gz")
-    nifti, dicom, std = form is not OutputFormat.DICOM, form is not OutputFormat.NIFTI, requested.save_std
+    nifti, dicom, std = form is not OutputFormat.DICOM, form is not OutputFormat.NIFTI, request.save_std
     return OutputPaths(
         image=image if nifti else None,
         sidecar=out.with_name(f"{out.name}.json"),
         std=out.with_name(f"{out.name}_std.nii.gz") if nifti and std else None,
-        trajectory=None if requested.trajectory is None else requested.trajectory.resolve(),
-        overwrite=requested.overwrite,
+        trajectory=None if request.trajectory is None else request.trajectory.resolve(),
+        overwrite=request.overwrite,
         series=out if dicom else None,
         series_std=out.with_name(f"{out.name}_std") if dicom and std else None,
     )
 
 
-def outdated(targets: OutputPaths, protected: Iterable[Path]) -> list[Path]:
+def outdated(paths: OutputPaths, protected: Iterable[Path]) -> list[Path]:
     """Return what an earlier run wrote beside the same sidecar and this one does not: it would seem new.
 
     Args:
-        targets: What this run writes.
+        paths: What this run writes.
         protected: What it reads: an earlier result, perhaps.
     """
     try:
-        stated = json.loads(targets.sidecar.read_text(encoding="utf-8"))
+        stated = json.loads(paths.sidecar.read_text(encoding="utf-8"))
         first = stated[0] if isinstance(stated, list) else stated.get("volumes", [stated])[0]
         output = first["output"]
         series = output.get("series", {})
@@ -162,8 +130,8 @@ def outdated(targets: OutputPaths, protected: Iterable[Path]) -> list[Path]:
         ]
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return []
-    found = [targets.sidecar.with_name(name) for name in names if name and Path(str(name)).name == name]
-    kept = {*targets.files(), *targets.folders()}
+    found = [paths.sidecar.with_name(name) for name in names if name and Path(str(name)).name == name]
+    kept = {*paths.files(), *paths.folders()}
     read = [path.resolve() for path in protected]
     return [
         path
@@ -200,12 +168,22 @@ def choose_form(scan: Path, out: Path, form: OutputFormat | None) -> OutputForma
     return form
 
 
+def check_reading(scan: Path, request: ReadRequest) -> None:
+    """Refuse options of reading DICOM for a scan that is none.
+
+    Raises:
+        ConfigError: There are some.
+    """
+    if request.policy != ReadPolicy() and not is_dicom_scan(scan):
+        raise ConfigError(f"{scan} is no DICOM, which --values and --on-... are for; leave them out")
+
+
 def is_dicom_scan(scan: Path) -> bool:
     """Whether a scan is DICOM: a folder, or a file that begins as one."""
     if not scan.is_file():
         return scan.is_dir()
     # pydicom takes a while to import, which --help must not pay.
-    from medrestore.io.dicom.read import is_dicom
+    from medrestore.io.dicom.read import is_dicom  # noqa: PLC0415
 
     return is_dicom(scan)
 

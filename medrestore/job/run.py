@@ -1,281 +1,164 @@
-"""What `medrestore restore` does once its options are understood."""
+"""One scan from file to files: forecast, read, restore, write."""
 
 from __future__ import annotations
 
-import json
-import math
-import shutil
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-import nibabel as nib
-import numpy as np
-
-from medrestore.cli.progress import Meter, Pace
-from medrestore.cli.summary import print_summary
 from medrestore.engine import Observers, Restoration, RestoreOptions, TrajectoryPoint, load_model, restore
-from medrestore.engine.cost.budget import other_volumes_bytes, predict
-from medrestore.engine.cost.calibration import CALIBRATION_SIDE
 from medrestore.engine.evidence.restoration import check_reference
-from medrestore.engine.machine.memory import resident_bytes
-from medrestore.engine.models.load import LoadedModel, find_model
-from medrestore.engine.tasks.slice_grid import network_shape, target_grid
 from medrestore.errors import InputError
-from medrestore.io import (
-    ReadPolicy,
-    WriteReport,
-    atomic_folder,
-    atomic_write,
-    check_derivable,
-    read_series,
-    reading_notes,
-    write,
-)
-from medrestore.io.dicom.read import is_dicom
-from medrestore.io.nifti.header import read_header
-from medrestore.io.nifti.read import modality_of_name
-from medrestore.job.outputs import OutputPaths, outdated
-from medrestore.job.series import write_series
+from medrestore.io import check_derivable, read_header, read_series, read_volumes, reading_notes
+from medrestore.job.forecast import Forecast, forecast
+from medrestore.job.outputs import outdated
+from medrestore.job.progress import Progress, Silence
+from medrestore.job.spec import Job, LoadModel, OnWritten, plan_job
 from medrestore.job.trajectory import TrajectoryFolder
-from medrestore.provenance import JSON, RunRecord, Step
-from medrestore.types import Modality, Task
+from medrestore.job.write import remove, write_results
+from medrestore.options import FileOptions
+from medrestore.provenance import RunRecord
 from medrestore.volume import Volume, stated_modality
 
 
-@dataclass(frozen=True)
-class Job:
-    """One scan to restore.
+def restore_file(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    options: FileOptions | RestoreOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> tuple[RunRecord, ...]:
+    """Restore a scan from file to files: the image and, beside it, a JSON record of how it was made.
 
-    Attributes:
-        scan: What to read.
-        reference: The truth, if there is one.
-        modality: What the scan is; None for what it says itself.
-        options: How to restore it.
-        targets: What to write.
-        dtype: Type of the voxels in the file.
-        policy: How DICOM series are read.
-        series: Which of several DICOM series; None where there is one.
-        bids: Keys of BIDS for the sidecar.
+    A series of volumes is restored volume by volume, with one model.
+
+    Args:
+        source: File, or folder with one DICOM series.
+        target: File ending in .nii or .nii.gz, or a folder.
+        options: What is asked for; `RestoreOptions` where all else is to be as it is by default.
+        progress: Hears how far it has come.
+
+    Returns:
+        A record for each volume, as they are in the sidecar.
+
+    Raises:
+        MedrestoreError: Anything on the way, in words for whoever asked; nothing is written then.
     """
-
-    scan: Path
-    reference: Path | None
-    modality: Modality | None
-    options: RestoreOptions
-    targets: OutputPaths
-    dtype: str
-    policy: ReadPolicy = field(default_factory=ReadPolicy)
-    series: str | None = None
-    bids: Mapping[str, JSON] = field(default_factory=dict)
-
-    @property
-    def has_std(self) -> bool:
-        """Whether the standard deviation is written."""
-        return self.targets.std is not None or self.targets.series_std is not None
-
-
-Load = Callable[[RestoreOptions, Modality], LoadedModel]
-Show = Callable[[Volume, Restoration], None]
-Turn = Callable[[Callable[[], list[Restoration]]], list[Restoration]]
+    if not isinstance(options, FileOptions):
+        options = FileOptions(restore=options or RestoreOptions())
+    return run(plan_job(Path(source), Path(target), options), progress)
 
 
 def run(
     job: Job,
+    progress: Progress | None = None,
     *,
-    quiet: bool = False,
-    meter: Meter | None = None,
-    load: Load | None = None,
-    show: Show | None = None,
-    turn: Turn | None = None,
+    load: LoadModel | None = None,
+    written: OnWritten | None = None,
+    execute: Callable[[Callable[[], list[Restoration]]], list[Restoration]] | None = None,
 ) -> tuple[RunRecord, ...]:
-    """Read, restore, write, and print what was done; return a record for each volume.
+    """Read, restore and write what was planned; return a record for each volume.
 
     Args:
         job: What to do.
-        quiet: Print nothing.
-        meter: Shows progress; None for one on stderr.
+        progress: Hears how far it has come.
         load: Gives the model, for scans that share one; None loads it.
-        show: Called with the first volume and its result when they are written.
-        turn: Does what is given to it, the restoration itself, when and where it is to be done.
+        written: Called when everything is written.
+        execute: Does what is given to it, the restoration itself, when and where it is to be done.
 
     Raises:
         MedrestoreError: Anything on the way; nothing is written then.
     """
-    start = time.perf_counter()
-    check_memory(job)
-    volumes, notes = _read(job)
-    if job.targets.series is not None:
-        check_derivable(volumes)
-    references = _references(job, volumes)
+    start, progress = time.perf_counter(), progress or Silence()
+    progress.stage("read")
+    scan = _read(job)
     read_seconds = time.perf_counter() - start
-    old = outdated(job.targets, [path for path in (job.scan, job.reference) if path is not None])
+    old = outdated(job.paths, [path for path in (job.scan, job.options.reference) if path is not None])
     with ExitStack() as stack:
-        folder = job.targets.trajectory
+        folder = job.paths.trajectory
         trajectory = None if folder is None else stack.enter_context(TrajectoryFolder(folder))
-        with meter or Meter(f"Restoring {job.scan.name}", quiet=quiet) as shown:
-            work = partial(_restore_all, job, load or load_model, (volumes, references), (shown, trajectory))
-            results = work() if turn is None else turn(work)
-        records = _write(job, results, stack, (read_seconds, notes))
-    for path in old:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if show is not None:
-        show(volumes[0], results[0])
-    if not quiet:
-        print_summary(records, job.targets)
+
+        def work() -> list[Restoration]:
+            return _restore_all(job, scan, load or load_model, progress, trajectory)
+
+        results = work() if execute is None else execute(work)
+        progress.stage("write")
+        records = write_results(job, results, stack, read_seconds, scan.notes)
+    remove(old)
+    if written is not None:
+        written(scan.volumes[0], results[0])
     return records
 
 
-def check_memory(job: Job) -> None:
-    """Refuse what cannot fit before it is read, where the header of a file tells the size of the result.
+@dataclass(frozen=True)
+class _Scan:
+    """What was read, and foreseen before it was."""
 
-    A scan too small to be measured for fits anywhere.
-    """
-    if not job.scan.is_file() or is_dicom(job.scan):
-        return
-    header = read_header(job.scan)
-    modality = job.modality or modality_of_name(job.scan)
-    voxels = math.prod(header.geometry.shape)
-    small = header.volumes * voxels < CALIBRATION_SIDE**3 and job.options.max_memory is None
-    spec = find_model(job.options, modality)[1]
-    if small or spec.task is Task.SUPERRES:
-        return
-    others = other_volumes_bytes(header.volumes, voxels, job.options)
-    held = resident_bytes() + others if others else 0
-    asked = job.reference is not None
-    shape = network_shape(header.geometry, header.geometry, spec, job.options)
-    predict(shape, job.options, modality=modality, reference=asked, held=held)
+    volumes: Sequence[Volume]
+    references: Sequence[Volume | None]
+    foreseen: Forecast
+    notes: tuple[str, ...]
 
 
-def _read(job: Job) -> tuple[tuple[Volume, ...], tuple[str, ...]]:
-    """Return the volumes of the scan, and what is odd about them."""
-    volumes = read_series(job.scan, policy=job.policy, series=job.series)
+def _read(job: Job) -> _Scan:
+    """Read the scan and its reference, once the header has not told that it cannot be restored."""
+    options = job.options
+    header = read_header(job.scan, options.reading)
+    foreseen = forecast(header, options)
+    volumes = read_volumes(header)
     stated, notes = stated_modality(volumes[0]), reading_notes(volumes[0])
-    if job.modality is None or job.modality == stated:
-        return volumes, notes
-    if stated is not None:
-        notes += (f"the scan says {stated}, --modality says {job.modality}",)
-    return tuple(volume.as_modality(job.modality) for volume in volumes), notes
+    if options.modality is not None and options.modality != stated:
+        volumes = tuple(volume.as_modality(options.modality) for volume in volumes)
+        if stated is not None:
+            notes += (f"the scan says {stated}, --modality says {options.modality}",)
+    if job.paths.series is not None:
+        check_derivable(volumes)
+    return _Scan(volumes, _read_references(job, len(volumes), foreseen), foreseen, notes)
 
 
-def _references(job: Job, volumes: Sequence[Volume]) -> tuple[Volume | None, ...]:
+def _read_references(job: Job, count: int, foreseen: Forecast) -> Sequence[Volume | None]:
     """Return the truth of each volume; one may serve a whole series."""
-    if job.reference is None:
-        return (None,) * len(volumes)
-    found = read_series(job.reference, policy=job.policy)
-    if len(found) not in {1, len(volumes)}:
+    path = job.options.reference
+    if path is None:
+        return (None,) * count
+    found = read_series(path, policy=job.options.reading.policy)
+    if len(found) not in {1, count}:
         raise InputError(
-            f"{job.reference}: a series of {len(found)} volumes, the scan has {len(volumes)}; expected as "
-            "many, or one"
+            f"{path}: a series of {len(found)} volumes, the scan has {count}; expected as many, or one"
         )
-    references = found if len(found) == len(volumes) else found * len(volumes)
-    task = find_model(job.options, volumes[0].modality)[1].task
-    for volume, reference in zip(volumes, references, strict=True):
-        check_reference(target_grid(volume, task, job.options), reference)
-    return references
+    for reference in found:
+        check_reference(foreseen.grid, reference)
+    return found if len(found) == count else found * count
 
 
 def _restore_all(
-    job: Job,
-    load: Load,
-    scans: tuple[Sequence[Volume], Sequence[Volume | None]],
-    watchers: tuple[Meter, TrajectoryFolder | None],
+    job: Job, scan: _Scan, load: LoadModel, progress: Progress, trajectory: TrajectoryFolder | None
 ) -> list[Restoration]:
     """Restore every volume with one model."""
-    (volumes, references), (meter, trajectory) = scans, watchers
-    model = load(job.options, volumes[0].modality)
-    pace, count = Pace(), len(volumes)
+    options, count = job.options.restore, len(scan.volumes)
+    model = load(options, scan.volumes[0].modality)
     results: list[Restoration] = []
 
-    def progress(done: int, total: int) -> None:
-        finished = len(results) * total + done
-        meter.update(finished, count * total, pace.text(finished, count * total, "voxels"))
+    def on_progress(done: int, total: int) -> None:
+        progress.stage("restore", len(results) * total + done, count * total)
 
-    def step(point: TrajectoryPoint) -> None:
+    def on_step(point: TrajectoryPoint) -> None:
         if trajectory is not None:
             trajectory.add(point, len(results) if count > 1 else None)
 
-    observers = Observers(progress, step if trajectory is not None else None)
-    for volume, reference in zip(volumes, references, strict=True):
-        results.append(restore(volume, job.options, reference=reference, model=model, observers=observers))
-    return results
-
-
-def _write(
-    job: Job, results: Sequence[Restoration], stack: ExitStack, facts: tuple[float, tuple[str, ...]]
-) -> tuple[RunRecord, ...]:
-    """Write image, deviation and sidecar under names that `stack` makes the real ones when all is well."""
-    targets, start = job.targets, time.perf_counter()
-    # What is entered last appears first: the image, once it is there, has its evidence beside it.
-    held = {
-        path: stack.enter_context(atomic_write(path, targets.overwrite)) for path in targets.files()[::-1]
-    }
-    series = [stack.enter_context(atomic_folder(path, targets.overwrite)) for path in targets.folders()]
-    output: dict[str, JSON] = {}
-    deviations = [_no_deviation(r) if r.std is None else r.std for r in results] if job.has_std else []
-    read_seconds, notes = facts
-    if series:
-        entries, stated = write_series(targets, series, results, deviations)
-        output, notes = {**output, **entries}, notes + stated
-    if targets.image is not None:
-        report = write([r.volume for r in results], held[targets.image], dtype=job.dtype, overwrite=True)
-        output |= _image_entry(targets.image, report)
-        if report.clipped_voxels:
-            notes += (f"{report.clipped_voxels} voxels did not fit into {output['dtype']} and were clipped",)
-    if targets.std is not None:
-        output["std"] = _entry(targets.std, write(deviations, held[targets.std], overwrite=True))
-    if targets.trajectory is not None:
-        output["trajectory"] = targets.trajectory.name
-    seconds = {"read": read_seconds, "write": time.perf_counter() - start}
-    records = tuple(
-        replace(
-            result.record,
-            settings={**result.record.settings, "modality": result.volume.modality, "out_dtype": job.dtype},
-            output={**output, **({"volume": index} if len(results) > 1 else {})},
-            timings={**result.record.timings, **seconds},
-            warnings=(*result.record.warnings, *notes),
+    observers = Observers(on_progress, on_step if trajectory is not None else None)
+    for volume, reference in zip(scan.volumes, scan.references, strict=True):
+        results.append(
+            restore(
+                volume,
+                options,
+                reference=reference,
+                model=model,
+                observers=observers,
+                budget=scan.foreseen.budget,
+            )
         )
-        for index, result in enumerate(results)
-    )
-    # A name that is no UTF-8 is escaped, and json reads it back as it is.
-    held[targets.sidecar].write_text(sidecar(records, job.bids), encoding="utf-8", errors="backslashreplace")
-    return records
-
-
-def sidecar(records: Sequence[RunRecord], bids: Mapping[str, JSON] | None = None) -> str:
-    """Return the text of a sidecar: a record, or for a 4-D series a list of one for each volume.
-
-    Keys of BIDS, if any, stand before those of the record; BIDS takes no list, which then is ``volumes``.
-    """
-    stated = [json.loads(record.to_json()) for record in records]
-    whole = stated[0] if len(stated) == 1 else stated
-    if bids:
-        whole = {**bids, **(whole if isinstance(whole, dict) else {"volumes": whole})}
-    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-
-
-def _image_entry(path: Path, report: WriteReport) -> dict[str, JSON]:
-    return {
-        **_entry(path, report),
-        "dtype": _voxel_type(report.path),
-        "clipped_voxels": report.clipped_voxels,
-    }
-
-
-def _entry(path: Path, report: WriteReport) -> dict[str, JSON]:
-    return {"path": path.name, "sha256": report.sha256}
-
-
-def _no_deviation(result: Restoration) -> Volume:
-    """Return zeros for a volume without noise, which came back as it went: nothing is uncertain."""
-    zeros = np.zeros(result.volume.shape, dtype=np.float32)
-    return result.volume.with_array(zeros, Step("restore:std", {"sigma": 0.0}))
-
-
-def _voxel_type(path: Path) -> str:
-    image = cast("nib.Nifti1Image", nib.load(path))
-    return str(image.get_data_dtype().name)
+    return results

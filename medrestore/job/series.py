@@ -13,12 +13,12 @@ from medrestore.volume import Volume
 
 
 def write_series(
-    targets: OutputPaths, held: Sequence[Path], results: Sequence[Restoration], deviations: Sequence[Volume]
+    paths: OutputPaths, held: Sequence[Path], results: Sequence[Restoration], deviations: Sequence[Volume]
 ) -> tuple[dict[str, JSON], tuple[str, ...]]:
     """Write the restored scan, all volumes in one series, and its standard deviation if that is asked for.
 
     Args:
-        targets: The names; those of the folders go into the record.
+        paths: The names; those of the folders go into the record.
         held: The folders to write to, in the order of `OutputPaths.folders`.
         results: What was restored.
         deviations: The standard deviations; empty where they are not asked for.
@@ -27,18 +27,18 @@ def write_series(
         What the record says of them, and what should be known.
     """
     volumes, records = [result.volume for result in results], [result.record for result in results]
-    places = dict(zip(targets.folders(), held, strict=True))
-    assert targets.series is not None
-    report = write_dicom(volumes, places[targets.series], records, overwrite=True)
-    series = _entry(targets.series, report)
+    places = dict(zip(paths.folders(), held, strict=True))
+    assert paths.series is not None
+    report = write_dicom(volumes, places[paths.series], records, overwrite=True)
+    series = _entry(paths.series, report)
     notes = report.notes
     if report.clipped_voxels:
         notes += (f"{report.clipped_voxels} voxels did not fit into the 16 bits of DICOM and were clipped",)
-    if targets.series_std is not None:
-        spread = write_dicom(deviations, places[targets.series_std], records, quantity="std", overwrite=True)
-        series["std"] = _entry(targets.series_std, spread)
+    if paths.series_std is not None:
+        std = write_dicom(deviations, places[paths.series_std], records, quantity="std", overwrite=True)
+        series["std"] = _entry(paths.series_std, std)
     main: dict[str, JSON] = {
-        "path": targets.series.name,
+        "path": paths.series.name,
         "sha256": report.sha256,
         "dtype": report.dtype,
         "clipped_voxels": report.clipped_voxels,

@@ -15,9 +15,16 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from medrestore.engine import RestoreOptions, load_model, restore
 from medrestore.errors import MedrestoreError
-from medrestore.io import check_derivable, read_series, write_dicom
+from medrestore.job.run import restore_file
+from medrestore.options import (
+    FileOptions,
+    OutputFormat,
+    OutputRequest,
+    ReadPolicy,
+    ReadRequest,
+    RestoreOptions,
+)
 
 
 def main() -> None:
@@ -34,14 +41,13 @@ def main() -> None:
 
 
 def _restore(job: dict[str, Any]) -> None:
-    """Restore every volume of a series, and write them as one."""
-    options = RestoreOptions(**job["options"])
-    volumes = read_series(job["source"])
-    check_derivable(volumes)
-    model = load_model(options, volumes[0].modality)
-    results = [restore(volume, options, model=model) for volume in volumes]
-    images, records = [result.volume for result in results], [result.record for result in results]
-    write_dicom(images, Path(job["target"]), records, overwrite=True)
+    """Restore every volume of a series, and write them as one; the record goes beside it."""
+    options = FileOptions(
+        restore=RestoreOptions(**job["options"]),
+        reading=ReadRequest(ReadPolicy(**job["reading"])),
+        output=OutputRequest(form=OutputFormat.DICOM, overwrite=True),
+    )
+    restore_file(job["source"], job["target"], options)
 
 
 def _described(error: Exception) -> dict[str, str]:

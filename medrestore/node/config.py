@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medrestore.engine import RestoreOptions
 from medrestore.errors import ConfigError
 from medrestore.node.web import check_url
+from medrestore.options import ReadPolicy, RestoreOptions
 
 _AE_TITLE = 16
 _Table = TypeVar("_Table")
@@ -126,6 +126,7 @@ class Route:
         description: Pattern (``*`` and ``?``, capitals matter not) for the series description.
         model: Name of a model; None for the one that fits.
         options: Further fields of `RestoreOptions`.
+        reading: Fields of `ReadPolicy`: what is done with series that are no regular grid.
     """
 
     destination: str
@@ -133,10 +134,17 @@ class Route:
     description: str = "*"
     model: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the options now, and not when the first series is there."""
         self.restore_options()
+        unknown = set(self.reading) - {item.name for item in fields(ReadPolicy)}
+        if unknown:
+            raise ConfigError(
+                f"route to {self.destination}: unknown option of reading {', '.join(sorted(unknown))}"
+            )
+        ReadPolicy(**self.reading)
 
     def fits(self, modality: str, description: str) -> bool:
         """Whether a series takes this route."""

@@ -56,6 +56,10 @@ class Spool:
         """Return the folder of its result."""
         return self.root / "results" / checked_uid(series)
 
+    def record(self, series: str) -> Path:
+        """Return the record of how its result was made."""
+        return self.root / "results" / f"{checked_uid(series)}.json"
+
     def store(self, series: str, sop: str, content: bytes) -> bool:
         """Keep an image, flushed to disk; False if it would go beyond the quota."""
         room = _ROOM * len(content)
@@ -79,6 +83,7 @@ class Spool:
         for uid in series:
             _remove(self.incoming(uid))
             _remove(self.result(uid))
+            _remove(self.record(uid))
         with self._lock:
             self._used = self._count()
 

@@ -106,6 +106,7 @@ class Worker:
             "source": str(self._spool.incoming(series.uid)),
             "target": str(self._spool.result(series.uid)),
             "options": {"model": route.model, **route.options},
+            "reading": dict(route.reading),
         }
         child = subprocess.Popen(
             [sys.executable, "-m", "medrestore.node.child"],

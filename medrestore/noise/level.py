@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
-
-from medrestore.errors import ConfigError
 from medrestore.noise.ct import estimate_ct_noise
 from medrestore.noise.measure import measure_noise
 from medrestore.noise.model import Certainty, NoiseModel
 from medrestore.noise.tissue import FermiWindow, read_tissue
 from medrestore.noise.wavelet import estimate_noise
+from medrestore.options import parse_noise
 from medrestore.plugin import Intensity
 from medrestore.provenance import JSON
 from medrestore.types import RealArray
@@ -133,27 +131,3 @@ def noise_level(
     value, is_fraction = given
     sigma = value * percentile if is_fraction else value
     return NoiseLevel(sigma, sigma / percentile, "given")
-
-
-def parse_noise(requested: float | str) -> tuple[float, bool] | None:
-    """Read a noise level; None for ``"auto"``.
-
-    Returns:
-        The number, and whether it is a fraction (see `NoiseLevel`) rather than in voxel units.
-
-    Raises:
-        ConfigError: It is no number, negative or not finite.
-    """
-    if requested == "auto":
-        return None
-    text = str(requested).strip()
-    is_fraction = text.endswith("%")
-    try:
-        value = float(text[:-1]) / 100 if is_fraction else float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < np.inf:
-        raise ConfigError(
-            f"noise is {requested!r}; expected 'auto', a level in voxel units, or one like '5%'"
-        )
-    return value, is_fraction

@@ -43,17 +43,18 @@ def test_the_plan_says_what_each_case_takes(plan):
     assert names == list(NAMES)
     lines = {line.split()[1]: line for line in text.splitlines() if re.match(r"[0-9a-f]{12} ", line)}
     assert "16 x 16 x 16" in lines["a_T1w.nii.gz"] and "tiny" in lines["a_T1w.nii.gz"]
-    assert "0.3 GB" in lines["a_T1w.nii.gz"] and "a_T1w_restored" in lines["a_T1w.nii.gz"]
-    # 4096 voxels of 1.1 ms each, six times.
+    assert "0.30 GB" in lines["a_T1w.nii.gz"] and "a_T1w_restored" in lines["a_T1w.nii.gz"]
+    # 4096 voxels of 1.1 ms each, five times; the model is for MR.
     assert "0:05" in lines["a_T1w.nii.gz"]
-    assert "6 to restore, 0 refused; predicted for 6, one by one: 0:27, 0.3 GB of memory" in text
+    assert "refused: the scan is CT, tiny is for MR" in lines["b_ct.nii"]
+    assert "5 to restore, 1 refused; predicted for 5, one by one: 0:23, 0.30 GB of memory" in text
 
 
 def test_the_plan_says_what_is_refused_and_what_is_left_out(plan, scans):
     (scans / "a_T1w.nii").write_bytes((scans / "b_T1w.nii").read_bytes())
     _, text = plan("--exclude", "sub/*")
     assert re.search(r"a_T1w\.nii\.gz .*refused: its result would have the name of that of case", text)
-    assert "left out: 2 filtered out" in text and "4 to restore, 1 refused" in text
+    assert "left out: 2 filtered out" in text and "3 to restore, 2 refused" in text
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,18 @@ from dicom_series import write_series
 from test_docs import DOCS
 from tiny import CommandLine, phantom, save
 
-from medrestore import RestoreOptions
+from medrestore import FileOptions, OutputRequest, ReadPolicy, ReadRequest, RestoreOptions
 from medrestore.batch import BatchOptions, Shard
-from medrestore.cli import app, batching
+from medrestore.cli import app, batching, summary
 from medrestore.cli.batch import batch
 from medrestore.cli.batching import MODULE, Workers
 from medrestore.cli.restore import restore
-from medrestore.io import ReadPolicy
 from medrestore.job import run as restoring
+from medrestore.options import OutputFormat
 from medrestore.types import Modality, Task
 
 RESTORE = {
-    "model": ("tiny", "tiny"),
+    "model": ("mr-denoise", "mr-denoise"),
     "task": ("superres", Task.SUPERRES),
     "noise": ("5%", "5%"),
     "noise_map": ("constant", "constant"),
@@ -57,6 +57,8 @@ POLICY = {
 }
 """The same for `ReadPolicy`."""
 
+BOTH = OutputRequest(form=OutputFormat.BOTH, dtype="int16")
+
 WORKERS = {
     "count": ("--workers", "3", 3),
     "devices": ("--devices", "cuda:0,cuda:1", ["cuda:0", "cuda:1"]),
@@ -77,10 +79,11 @@ def said(name: str, table: dict[str, tuple[str | None, object]]) -> list[str]:
 def jobs(monkeypatch, capsys, tmp_path):
     """Run `medrestore restore` up to where it would read the scan; return what is to be done."""
     cli = CommandLine(monkeypatch, capsys)
-    seen: list[tuple[restoring.Job, bool]] = []
-    monkeypatch.setattr(restoring, "run", lambda job, *, quiet: seen.append((job, quiet)))
+    seen: list[tuple[FileOptions, bool]] = []
+    monkeypatch.setattr(restoring, "run", lambda job, meter: seen.append((job.options, not meter.shown)))
+    monkeypatch.setattr(summary, "print_summary", lambda *_: None)
 
-    def ask(scan: Path, *arguments: object) -> tuple[restoring.Job, bool]:
+    def ask(scan: Path, *arguments: object) -> tuple[FileOptions, bool]:
         status, _, errors = cli("restore", scan, "-o", tmp_path / "out.nii.gz", *arguments)
         assert status == 0, errors
         return seen.pop()
@@ -106,32 +109,33 @@ def test_no_option_is_forgotten():
 
 
 def test_without_options_the_defaults_are_those_of_python(jobs, scan):
-    job, quiet = jobs(scan)
-    assert (job.options, job.policy, quiet) == (RestoreOptions(), ReadPolicy(), False)
-    assert (job.reference, job.modality, job.series, job.dtype) == (None, None, None, "float32")
+    assert jobs(scan) == (FileOptions(), False)
 
 
 @pytest.mark.parametrize("name", RESTORE)
 def test_an_option_of_a_restoration_arrives_alone(jobs, scan, name):
-    job, _ = jobs(scan, *said(name, RESTORE))
-    assert job.options == replace(RestoreOptions(), **{name: RESTORE[name][1]})
-    assert job.policy == ReadPolicy()
+    options, _ = jobs(scan, *said(name, RESTORE))
+    assert options == FileOptions(restore=replace(RestoreOptions(), **{name: RESTORE[name][1]}))
 
 
 @pytest.mark.parametrize("name", POLICY)
 def test_an_option_of_reading_arrives_alone(jobs, dicom, name):
-    job, _ = jobs(dicom, *said(name, POLICY))
-    assert job.policy == replace(ReadPolicy(), **{name: POLICY[name][1]})
-    assert job.options == RestoreOptions()
+    options, _ = jobs(dicom, *said(name, POLICY))
+    policy = replace(ReadPolicy(), **{name: POLICY[name][1]})
+    assert options == FileOptions(reading=ReadRequest(policy))
 
 
 @pytest.mark.parametrize(
     ("arguments", "field", "value"),
     [
-        (("--series", "2"), "series", "2"),
+        (("--series", "2"), "reading", ReadRequest(series="2")),
         (("--modality", "ct"), "modality", Modality.CT),
         (("--reference", "truth.nii"), "reference", Path("truth.nii")),
-        (("--out-dtype", "int16"), "dtype", "int16"),
+        (
+            ("--format", "both", "--out-dtype", "int16"),
+            "output",
+            OutputRequest(form=OutputFormat.BOTH, dtype="int16"),
+        ),
     ],
 )
 def test_what_else_is_asked_of_one_scan_arrives(jobs, dicom, arguments, field, value):
@@ -247,8 +251,8 @@ def test_workers_are_started_as_asked(monkeypatch, workers, maker, arguments, na
 
     for home, name in (
         ("cli.batching", "Worker"),
-        ("batch.dask", "local_workers"),
-        ("batch.dask", "cluster_workers"),
+        ("batch.workers.dask", "local_workers"),
+        ("batch.workers.dask", "cluster_workers"),
     ):
         monkeypatch.setattr(f"medrestore.{home}.{name}", Made if name == maker else None)
     assert workers.start() == []

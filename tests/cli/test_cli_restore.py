@@ -17,6 +17,7 @@ from medrestore.cli import progress as progress_module
 from medrestore.cli.progress import Meter, Pace, duration, magnitude
 from medrestore.errors import OutputError
 from medrestore.job import run as restoring
+from medrestore.job import write as writing
 from medrestore.provenance import RunRecord, sha256_file
 
 DRAW = ("--steps", 2, "--sampler", "euler")
@@ -269,7 +270,7 @@ def test_a_failure_on_the_way_leaves_nothing(cli, scan, out, model, tmp_path, *,
     def fail(*_: object, **__: object) -> None:
         raise OutputError("the disk is full")
 
-    home = restoring.TrajectoryFolder if victim == "add" else restoring
+    home = restoring.TrajectoryFolder if victim == "add" else writing
     monkeypatch.setattr(home, victim, fail)
     arguments = ("--samples", 2, *DRAW, "--save-std", "--save-trajectory", tmp_path / "steps")
     status, _, errors = cli("restore", scan, "-o", out, "--model", model, *arguments)
@@ -280,14 +281,14 @@ def test_a_failure_on_the_way_leaves_nothing(cli, scan, out, model, tmp_path, *,
 
 
 def test_a_result_that_appears_meanwhile_is_not_replaced(cli, scan, out, model, monkeypatch):
-    sidecar = restoring.sidecar
+    sidecar = writing.sidecar
 
     def another_run_ends(records: object, *more: object) -> str:
         out.with_name("out.json").write_text("theirs")
         out.write_text("theirs")
         return sidecar(records, *more)
 
-    monkeypatch.setattr(restoring, "sidecar", another_run_ends)
+    monkeypatch.setattr(writing, "sidecar", another_run_ends)
     status, _, errors = cli("restore", scan, "-o", out, "--model", model)
     assert status == 2
     assert "exists already" in errors

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import InputError
-from medrestore.io import PlannedSeries, ReadPolicy, plan_dicom
+from medrestore.io import PlannedSeries, ReadPolicy, ReadRequest, ScanHeader, plan_dicom
+from medrestore.io.dicom.read import planned_header
 from medrestore.io.nifti.read import modality_of_name
 from medrestore.provenance import JSON
 from medrestore.types import Modality
@@ -37,8 +38,7 @@ class Case:
         model: A model for this case alone.
         entities: BIDS entities.
         sidecar: What BIDS asks of the JSON file of the result; it stands there before the record.
-        shape: Voxels of a volume, where the plan says it; NIfTI headers are read when they are needed.
-        volumes: How many volumes it has.
+        header: What the plan of a DICOM series says; headers of files are read when they are needed.
     """
 
     id: str
@@ -53,8 +53,7 @@ class Case:
     model: str | None = None
     entities: Mapping[str, str] = field(default_factory=dict)
     sidecar: Mapping[str, JSON] = field(default_factory=dict)
-    shape: tuple[int, int, int] | None = None
-    volumes: int = 1
+    header: ScanHeader | None = field(default=None, compare=False)
 
     @property
     def kind(self) -> str:
@@ -219,8 +218,7 @@ def _dicom_cases(
                 files=tuple(sorted({head.path for head in item.heads})),
                 # The reason names files and, with them, perhaps a patient: the plan tells it in full.
                 refused=f"no regular grid: {item.kind}" if item.action == "fail" else "",
-                shape=item.shape,
-                volumes=len(item.volumes),
+                header=_header(item, home),
             )
         )
     return cases, left_out
@@ -242,6 +240,11 @@ def _number(item: PlannedSeries, home: Path, policy: ReadPolicy) -> str:
         if {head.path for head in other.heads} == files:
             return str(other.number)
     raise InputError(f"{home}: changed while it was looked through")
+
+
+def _header(item: PlannedSeries, home: Path) -> ScanHeader | None:
+    """Return what is known of a series, without its plan: a batch may have thousands."""
+    return None if item.geometry is None else replace(planned_header(home, ReadRequest(), item), own=None)
 
 
 def _modality(item: PlannedSeries) -> Modality:

@@ -13,21 +13,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
-from medrestore.engine import RestoreOptions
-from medrestore.engine.cost.budget import other_volumes_bytes, predict
-from medrestore.engine.cost.calibration import CALIBRATION_SIDE, is_known
+from medrestore.batch.workers.case_json import header_of
 from medrestore.engine.machine.memory import usable_bytes
 from medrestore.engine.models.load import LoadedModel
-from medrestore.engine.options import parse_memory, parse_spacing
-from medrestore.engine.tasks.slice_grid import AXES, network_shape
-from medrestore.io.nifti.header import read_header
-from medrestore.plugin import ModelSpec
-from medrestore.types import Task
+from medrestore.job.forecast import forecast, needs_measuring
+from medrestore.options import FileOptions, parse_memory
 
 _TOGETHER = 2
 _HELD = 16  # bytes for each voxel of the result of a case that is read or written: four volumes
@@ -85,7 +77,7 @@ class QueuedCase:
     """
 
     job: dict[str, Any]
-    options: RestoreOptions
+    options: FileOptions
     model: Callable[[], LoadedModel | None]
     need: Need | None = field(default=None, init=False)
 
@@ -150,34 +142,15 @@ class MemoryGate:
         mine, theirs = guest.ask(), other.ask()
         if mine is None or theirs is None:
             return False
-        requested = guest.options.max_memory
+        requested = guest.options.restore.max_memory
         limit = usable_bytes() if requested is None else parse_memory(requested)
         return max(mine.peak + theirs.held, theirs.peak + mine.held) <= limit
 
 
-def _need(job: dict[str, Any], options: RestoreOptions, model: LoadedModel) -> Need | None:
-    superres = model.spec.task is Task.SUPERRES
-    if job["series"] is None:
-        shape, volumes = _shape(Path(job["root"], job["source"]), options, model.spec)
-    elif job.get("shape") is None or superres:
+def _need(job: dict[str, Any], options: FileOptions, model: LoadedModel) -> Need | None:
+    header = header_of(job)
+    if needs_measuring(header, options, model):
         return None
-    else:
-        shape, volumes = job["shape"], job["volumes"]
-    held = _HELD * math.prod(shape) * volumes
-    if volumes * math.prod(shape) < CALIBRATION_SIDE**3 and options.max_memory is None:
-        return Need(held, 0)  # too small to be measured for; fits anywhere
-    if not is_known(options, model):
-        return None
-    budget = predict(shape, options, model=model, reference=job["reference"] is not None)
-    return Need(held, budget.peak_bytes + other_volumes_bytes(volumes, math.prod(shape), options))
-
-
-def _shape(scan: Path, options: RestoreOptions, spec: ModelSpec) -> tuple[tuple[int, int, int], int]:
-    """Return the voxels of a volume that a network is given, at most, and the number of volumes."""
-    header = read_header(scan)
-    if spec.task is not Task.SUPERRES:
-        return network_shape(header.geometry, header.geometry, spec, options), header.volumes
-    shape, spacing = list(header.geometry.shape), header.geometry.spacing
-    axis = int(np.argmax(spacing)) if options.slice_axis is None else AXES.index(options.slice_axis)
-    planes = shape.pop(axis) * spacing[axis] / (parse_spacing(options.spacing) or min(spacing))
-    return (shape[0], shape[1], math.ceil(planes)), header.volumes
+    seen = forecast(header, options, model)
+    held = _HELD * math.prod(seen.grid.shape) * seen.volumes
+    return Need(held, seen.peak_bytes or 0)  # a scan too small to be measured for fits anywhere

@@ -22,19 +22,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from medrestore.batch.find.names import remove, temporary_files, without_names
 from medrestore.batch.workers.admission import MemoryGate, QueuedCase, SerialExecutor
+from medrestore.batch.workers.case_json import header_of, job_of, options_of
 from medrestore.batch.workers.failures import UNWRITABLE, Kind, describe_os_error
-from medrestore.cli.progress import Meter
 from medrestore.engine import Restoration, RestoreOptions, load_model
 from medrestore.engine.machine.memory import peak_bytes, reset_peak
 from medrestore.engine.models.load import LoadedModel
 from medrestore.errors import MedrestoreError, OutputError
-from medrestore.io import ReadPolicy
-from medrestore.job.outputs import OutputFormat, OutputRequest, choose_form, plan_targets
-from medrestore.job.run import Job, check_memory, run
+from medrestore.job.forecast import forecast
+from medrestore.job.progress import Stage
+from medrestore.job.run import run
 from medrestore.provenance import JSON, RunRecord
 from medrestore.report import preview
 from medrestore.types import Modality, Task
@@ -45,24 +43,24 @@ _SMALLEST = 1 / 200  # of a stage, between events
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
 
 
-class _Events(Meter):
-    """A meter that tells the batch, and nobody else."""
+class _CaseProgress:
+    """Tells the batch how one case gets on; see `medrestore.job.progress.Progress`."""
 
-    def __init__(self, voice: CaseReporter, floor: MemoryGate) -> None:
-        super().__init__("", quiet=True, console=Console(file=sys.stderr, force_terminal=False))
-        self._voice, self._floor = voice, floor
+    def __init__(self, reporter: CaseReporter, gate: MemoryGate) -> None:
+        self._reporter, self._gate = reporter, gate
         self._told = -1.0
 
-    def update(self, done: float, total: float, text: str) -> None:
-        """Tell how much is done."""
+    def stage(self, name: Stage, done: int = 0, total: int = 0) -> None:
+        """Tell it, a step worth telling at a time."""
+        if name != "restore":
+            self._reporter.stage(name)
+            return
         if self._told < 0:
-            self._floor.changed()  # by now the model is measured, if it is to be
+            self._gate.changed()  # by now the model is measured, if it is to be
         share = done / total if total else 1.0
-        if done >= total:
-            self._voice.stage("write")
-        elif share - self._told >= _SMALLEST:
+        if share - self._told >= _SMALLEST:
             self._told = share
-            self._voice.stage("restore", share)
+            self._reporter.stage(name, share)
 
 
 class Channel:
@@ -108,15 +106,15 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for name in ("pydicom", "nibabel"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    desk = WorkerServer(channel)
-    threading.Thread(target=_listen, args=(desk,), daemon=True).start()
-    desk.turns.serve()
+    server = WorkerServer(channel)
+    threading.Thread(target=_listen, args=(server,), daemon=True).start()
+    server.executor.serve()
 
 
-def _listen(desk: WorkerServer) -> None:
+def _listen(server: WorkerServer) -> None:
     """Begin what comes on standard input, and end the process as soon as that ends, whatever it is doing."""
     for line in sys.stdin.buffer:
-        threading.Thread(target=desk.work, args=(json.loads(line),), daemon=True).start()
+        threading.Thread(target=server.work, args=(json.loads(line),), daemon=True).start()
     os._exit(0)
 
 
@@ -128,25 +126,25 @@ class WorkerServer:
     """
 
     def __init__(self, channel: Channel) -> None:
-        self.turns = SerialExecutor()
+        self.executor = SerialExecutor()
         self._channel = channel
-        self._floor = MemoryGate()
+        self._gate = MemoryGate()
         self._loaded: tuple[object, LoadedModel] | None = None
 
     def work(self, job: dict[str, Any]) -> None:
         """Bring one case to its end."""
-        voice = CaseReporter(self._channel, job["case"])
+        reporter = CaseReporter(self._channel, job["case"])
         try:
-            stated = job["restore"]
-            options = RestoreOptions(**{**stated, "task": Task(stated.get("task", Task.DENOISE))})
-            guest = QueuedCase(job, options, partial(self._model_of, options, Modality(job["modality"])))
-            with self._floor.enter(guest, refused=lambda: voice.stage("wait")):
-                voice.stage("read")
-                facts, endings = self._restore(guest, voice)
+            options = options_of(job)
+            modality = options.modality or Modality.UNKNOWN
+            case = QueuedCase(job, options, partial(self._model_of, options.restore, modality))
+            with self._gate.enter(case, refused=lambda: reporter.stage("wait")):
+                reporter.stage("read")
+                facts, endings = self._restore(case, reporter)
         except BaseException as error:  # noqa: BLE001  a plugin may raise anything; the next case goes on
-            voice.say("failed", **_failure(error, job))
+            reporter.say("failed", **_failure(error, job))
         else:
-            voice.say("done", facts=facts, endings=list(endings))
+            reporter.say("done", facts=facts, endings=list(endings))
 
     def _model_of(self, options: RestoreOptions, modality: Modality) -> LoadedModel | None:
         """Return a model if it is the one that is loaded."""
@@ -160,38 +158,38 @@ class WorkerServer:
             self._loaded = None  # not two models in memory
             model = load_model(options, modality)
             self._loaded = (_model_key(options, modality), model)
-            self._floor.changed()
+            self._gate.changed()
         return model
 
-    def _restore(self, guest: QueuedCase, voice: CaseReporter) -> tuple[dict[str, JSON], tuple[str, ...]]:
+    def _restore(self, case: QueuedCase, reporter: CaseReporter) -> tuple[dict[str, JSON], tuple[str, ...]]:
         """Restore one case; return what is known of it, and how the names of its files end."""
-        job, wanted = guest.job, _describe(guest.job, guest.options)
+        sent, job = case.job, job_of(case.job, case.options)
         seen: dict[str, JSON] = {}
-        for left in [] if job["pictures"] is None else temporary_files(Path(job["pictures"])):
+        for left in [] if sent["pictures"] is None else temporary_files(Path(sent["pictures"])):
             remove(left)
 
-        def show(scan: Volume, result: Restoration) -> None:
+        def written(scan: Volume, result: Restoration) -> None:
             seen.update(shape=list(scan.shape), spacing_mm=[float(size) for size in scan.spacing])
-            if job["pictures"] is not None:
-                preview(scan, result.volume, None, Path(job["pictures"]))
+            if sent["pictures"] is not None:
+                preview(scan, result.volume, None, Path(sent["pictures"]))
 
         def now(work: Callable[[], list[Restoration]]) -> list[Restoration]:
             reset_peak()
-            voice.stage("restore")
+            reporter.stage("restore")
             results = work()
             seen["peak_bytes"] = peak_bytes()
             return results
 
-        def turn(work: Callable[[], list[Restoration]]) -> list[Restoration]:
-            voice.stage("wait")
-            return self.turns.take(partial(now, work))
+        def execute(work: Callable[[], list[Restoration]]) -> list[Restoration]:
+            reporter.stage("wait")
+            return self.executor.take(partial(now, work))
 
-        if guest.ask() is None:  # what has to be measured is measured where nothing else is computed
-            self.turns.take(partial(check_memory, wanted))
-        meter = _Events(voice, self._floor)
-        records = run(wanted, quiet=True, meter=meter, load=self._load, show=show, turn=turn)
-        name, targets = Path(job["out"]).name, wanted.targets
-        endings = [path.name[len(name) :] for path in (*targets.files(), *targets.folders())]
+        if case.ask() is None:  # what has to be measured is measured where nothing else is computed
+            self.executor.take(lambda: forecast(header_of(sent), case.options))
+        progress = _CaseProgress(reporter, self._gate)
+        records = run(job, progress, load=self._load, written=written, execute=execute)
+        name, paths = Path(sent["out"]).name, job.paths
+        endings = [path.name[len(name) :] for path in (*paths.files(), *paths.folders())]
         return {**_facts(records), **seen}, tuple(sorted(endings))
 
 
@@ -206,36 +204,6 @@ def _model_key(options: RestoreOptions, modality: Modality) -> tuple[object, ...
         requested.device,
         requested.dtype,
         modality,
-    )
-
-
-def _describe(job: dict[str, Any], options: RestoreOptions) -> Job:
-    """Return what is to be done, with the names of what it writes; its root is the current folder."""
-    scan, out = Path(job["source"]), Path(job["out"])
-    form = choose_form(
-        scan, out.with_name("series"), None if job["form"] is None else OutputFormat(job["form"])
-    )
-    reference = None if job["reference"] is None else Path(job["reference"])
-    requested = OutputRequest(
-        out=out if form is not OutputFormat.NIFTI else out.with_name(f"{out.name}.nii.gz"),
-        save_std=job["save_std"],
-        trajectory=None,
-        overwrite=True,
-        dtype=job["dtype"] if form is not OutputFormat.DICOM else "float32",
-        samples=max(options.samples, int(options.output == "sample")),
-        form=form,
-    )
-    modality = Modality(job["modality"])
-    return Job(
-        scan=scan,
-        reference=reference,
-        modality=None if modality is Modality.UNKNOWN else modality,
-        options=options,
-        targets=plan_targets(scan, requested, [] if reference is None else [reference]),
-        dtype=requested.dtype,
-        policy=ReadPolicy(**job["policy"]),
-        series=job["series"],
-        bids=job["sidecar"],
     )
 
 

@@ -21,10 +21,10 @@ from medrestore.engine.cost.calibration import Calibration, calibration
 from medrestore.engine.machine.device import choose_device
 from medrestore.engine.machine.memory import SHARE, usable_bytes
 from medrestore.engine.models.load import LoadedModel, find_model
-from medrestore.engine.options import RestoreOptions, parse_memory
 from medrestore.engine.sampling.posterior import evaluations, sample_count
 from medrestore.engine.sampling.tiled_denoiser import plan_tiles, whole_shape
 from medrestore.errors import ConfigError
+from medrestore.options import RestoreOptions, parse_memory
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON
 from medrestore.types import Modality, Task
@@ -73,6 +73,21 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """What is in memory beside the scan at work.
+
+    Attributes:
+        reference: Whether the result is compared with a reference.
+        held: Memory of this process without the scan; counts where it is more than a process has at first.
+        others: Bytes that the other volumes of a series take; see `other_volumes_bytes`.
+    """
+
+    reference: bool = False
+    held: int = 0
+    others: int = 0
+
+
+@dataclass(frozen=True)
 class _Job:
     """What a prediction is made of."""
 
@@ -90,8 +105,7 @@ def predict(
     *,
     modality: Modality = Modality.UNKNOWN,
     model: LoadedModel | None = None,
-    reference: bool = False,
-    held: int = 0,
+    beside: Beside | None = None,
 ) -> Budget:
     """Choose a tile and predict memory and time.
 
@@ -102,8 +116,7 @@ def predict(
         options: What is asked for.
         modality: Of the scan, where no model is named.
         model: The model, if it is loaded already; otherwise it is loaded only if it was never measured here.
-        reference: Whether the result is compared with a reference.
-        held: Memory of this process without the scan; counts where it is more than a process has at first.
+        beside: What else is in memory; None for nothing.
 
     Raises:
         ConfigError: Not even the smallest tile fits into the memory.
@@ -112,8 +125,9 @@ def predict(
     spec = model.spec if model is not None else find_model(options, modality)[1]
     device = model.device if model is not None else choose_device(options.device)
     costs = calibration(options, modality, model)
-    costs = replace(costs, base_bytes=max(costs.base_bytes, held))
-    job = _Job(whole_shape(shape, spec.multiple), options, spec, device, costs, reference)
+    beside = beside or Beside()
+    costs = replace(costs, base_bytes=max(costs.base_bytes, beside.held) + beside.others)
+    job = _Job(whole_shape(shape, spec.multiple), options, spec, device, costs, beside.reference)
     limit = usable_bytes() if options.max_memory is None else parse_memory(options.max_memory)
     on_device = _device_bytes(device)
     smallest: Budget | None = None

@@ -22,9 +22,9 @@ from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.machine.device import choose_device, choose_dtype
 from medrestore.engine.machine.memory import peak_bytes, reset_peak, resident_bytes
 from medrestore.engine.models.load import LoadedModel, find_model, load_model
-from medrestore.engine.options import RestoreOptions
 from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser, cut_mirrored, streams
 from medrestore.engine.tasks.table import MEASURE
+from medrestore.options import RestoreOptions
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import Step, software_versions
 from medrestore.types import Modality, Task
@@ -97,9 +97,9 @@ def known(path: Path) -> Calibration | None:
         return None
 
 
-def is_known(options: RestoreOptions, model: LoadedModel) -> bool:
-    """Whether `calibration` has nothing to measure."""
-    return known(_path(options, Modality.UNKNOWN, model)) is not None
+def is_known(options: RestoreOptions, modality: Modality, model: LoadedModel | None = None) -> bool:
+    """Whether `calibration` has nothing to measure; arguments as there."""
+    return known(_path(options, modality, model)) is not None
 
 
 def _keep(path: Path, found: Calibration) -> None:

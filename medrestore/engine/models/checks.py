@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from medrestore.engine.options import RestoreOptions
 from medrestore.errors import ModelError
 from medrestore.geometry import Geometry
 from medrestore.noise.level import NoiseLevel
+from medrestore.options import RestoreOptions
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import ModelRef
 from medrestore.types import Modality
-from medrestore.volume import Volume, stated_modality
+from medrestore.volume import Volume
 
 
-def check_scan(volume: Volume, spec: ModelSpec, grid: Geometry, force: bool) -> tuple[str, ...]:
+def check_scan(
+    scan: Geometry, stated: str | None, spec: ModelSpec, grid: Geometry, force: bool
+) -> tuple[str, ...]:
     """Refuse a scan that the model was not made for, or warn where that is forced.
 
     Args:
-        volume: The scan.
+        scan: Grid of the scan.
+        stated: The modality that it says it is, in the terms of DICOM; None where nothing says it.
         spec: The model.
         grid: Of the result.
         force: Whether to warn only.
@@ -27,9 +30,8 @@ def check_scan(volume: Volume, spec: ModelSpec, grid: Geometry, force: bool) -> 
         ModelError: Modality, voxel size or distance of the slices are outside, and `force` is not set.
     """
     notes, problems = [], []
-    stated = stated_modality(volume)
     if stated is None:
-        notes.append(f"the scan does not say its modality; taken for {assumed_modality(volume, spec)}")
+        notes.append(f"the scan does not say its modality; taken for {spec.modalities[0]}")
     elif stated not in spec.modalities:
         problems.append(f"the scan is {stated}, {spec.name} is for {', '.join(spec.modalities)}")
     low, high = spec.spacing_mm
@@ -39,7 +41,7 @@ def check_scan(volume: Volume, spec: ModelSpec, grid: Geometry, force: bool) -> 
         problems.append(f"voxels of {sizes} mm, {spec.name} is for {low:g} to {high:g} mm")
     if spec.factor is not None:
         low, high = spec.factor
-        factor = max(old / new for old, new in zip(volume.spacing, grid.spacing, strict=True))
+        factor = max(old / new for old, new in zip(scan.spacing, grid.spacing, strict=True))
         if not 0.99 * low <= factor <= 1.01 * high:
             problems.append(
                 f"slices {factor:.3g} voxels of the result apart, {spec.name} is for {low:g} to {high:g}"

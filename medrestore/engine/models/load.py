@@ -10,7 +10,7 @@ from pathlib import Path
 from medrestore.diffusion import Denoiser
 from medrestore.engine.machine.device import choose_device, choose_dtype
 from medrestore.engine.models.checks import check_outputs
-from medrestore.engine.options import RestoreOptions
+from medrestore.options import RestoreOptions
 from medrestore.plugin import LoadContext, ModelSpec, PluginManager, Registry, read_model_folder
 from medrestore.provenance import ModelRef
 from medrestore.types import Modality

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from medrestore.engine.options import RestoreOptions
+from medrestore.options import RestoreOptions
 from medrestore.plugin import ModelSpec
 
 Box = tuple[slice, slice, slice]

@@ -18,8 +18,8 @@ from medrestore.diffusion import (
     stochastic,
     volume_noise,
 )
-from medrestore.engine.options import RestoreOptions, Sampler
 from medrestore.engine.sampling.ensemble import ensemble_size
+from medrestore.options import RestoreOptions, Sampler
 from medrestore.plugin import ModelSpec
 
 START = 2.0

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from medrestore.diffusion import Condition, Denoiser
-from medrestore.engine.options import RestoreOptions
 from medrestore.engine.sampling.posterior import START, STEEPEST
 from medrestore.engine.tasks.measured_grid import MeasuredGrid, find_measured_grid
 from medrestore.engine.tasks.measurement import Measurement, is_nonnegative
@@ -19,6 +18,7 @@ from medrestore.noise.intensity import model_units, padding_in
 from medrestore.noise.level import NoiseLevel, level_under_map, mr_noise_level, noise_level
 from medrestore.noise.map import NoiseMap, estimate_noise_map
 from medrestore.noise.model import Certainty, NoiseModel
+from medrestore.options import RestoreOptions
 from medrestore.physics.kspace import colour_details
 from medrestore.physics.mr_noise import sum_of_squares_as_rician
 from medrestore.plugin import Intensity, ModelSpec

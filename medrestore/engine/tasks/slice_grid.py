@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medrestore.engine.options import RestoreOptions, parse_spacing
 from medrestore.errors import ConfigError, GeometryError
 from medrestore.geometry import Geometry
+from medrestore.options import RestoreOptions, parse_spacing
 from medrestore.physics.slices import SOFTNESS, SliceStack
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON
@@ -89,7 +89,12 @@ def plan_slices(scan: Volume, options: RestoreOptions) -> SlicePlan:
         GeometryError: There is one slice only, or the slices are as close as the voxels asked for.
         ConfigError: The axis cannot be told, or the thickness is no slice's.
     """
-    axis = _resolved_axis(scan.geometry, options)
+    return _plan(scan.geometry, options, _stated_thickness(scan))
+
+
+def _plan(scan: Geometry, options: RestoreOptions, stated_mm: float | None) -> SlicePlan:
+    """Return the plan of a stack on a grid, whose header states a thickness or none."""
+    axis = _resolved_axis(scan, options)
     spacing = scan.spacing[axis]
     requested = parse_spacing(options.spacing)
     target = float(np.mean(np.delete(scan.spacing, axis))) if requested is None else requested
@@ -101,7 +106,7 @@ def plan_slices(scan: Volume, options: RestoreOptions) -> SlicePlan:
             f"slices {spacing:.3g} mm apart along axis {AXES[axis]}, voxels of {target:.3g} mm asked for: "
             f"nothing to resolve; expected a ratio of {LEAST_FACTOR} or more, see --slice-axis and --spacing"
         )
-    thickness = _thickness(scan, options, spacing)
+    thickness = _thickness(options, spacing, stated_mm)
     planes = max(math.ceil(slices * factor - SPARE), 1)
     stack = SliceStack(
         planes,
@@ -111,7 +116,7 @@ def plan_slices(scan: Volume, options: RestoreOptions) -> SlicePlan:
         softness=SOFTNESS[options.slice_profile],
         first=(planes - 1) / 2 - factor * (slices - 1) / 2,
     )
-    geometry = _fine_grid(scan.geometry, axis, stack)
+    geometry = _fine_grid(scan, axis, stack)
     return SlicePlan(axis, stack, geometry, spacing, target, thickness, options.slice_profile)
 
 
@@ -140,14 +145,14 @@ def ct_slice_axis(geometry: Geometry) -> int:
     return int(np.argmax(np.abs(geometry.direction[2])))
 
 
-def target_grid(scan: Volume, task: Task, options: RestoreOptions) -> Geometry:
-    """Return the grid that the result of a task will have.
+def target_grid(scan: Geometry, task: Task, options: RestoreOptions) -> Geometry:
+    """Return the grid that the result of a task will have, from that of the scan.
 
     Raises:
         GeometryError, ConfigError: See `plan_slices`; options for slices where none are to be resolved.
     """
     if task is Task.SUPERRES:
-        return plan_slices(scan, options).geometry
+        return _plan(scan, options, None).geometry
     defaults = RestoreOptions()
     given = [name for name in SLICE_OPTIONS if getattr(options, name) != getattr(defaults, name)]
     if given:
@@ -155,7 +160,7 @@ def target_grid(scan: Volume, task: Task, options: RestoreOptions) -> Geometry:
             f"{', '.join(given)} given, and the task is {task}: they are for super-resolution; leave them "
             "out, or choose a model for it (--task superres)"
         )
-    return scan.geometry
+    return scan
 
 
 def _resolved_axis(scan: Geometry, options: RestoreOptions) -> int:
@@ -171,7 +176,7 @@ def _resolved_axis(scan: Geometry, options: RestoreOptions) -> int:
     return int(order[0])
 
 
-def _thickness(scan: Volume, options: RestoreOptions, spacing: float) -> float:
+def _thickness(options: RestoreOptions, spacing: float, stated_mm: float | None) -> float:
     """Return the thickness that is given, or that a DICOM header states, or that leaves no gap."""
     low, high = (share * spacing for share in WIDTHS)
     if options.slice_thickness is not None:
@@ -181,8 +186,12 @@ def _thickness(scan: Volume, options: RestoreOptions, spacing: float) -> float:
                 f"expected {low:.3g} to {high:.3g} mm"
             )
         return options.slice_thickness
+    return stated_mm if stated_mm is not None and low <= stated_mm <= high else spacing
+
+
+def _stated_thickness(scan: Volume) -> float | None:
     stated = None if scan.source is None else scan.source.details.get("SliceThickness")
-    return float(stated) if isinstance(stated, int | float) and low <= stated <= high else spacing
+    return float(stated) if isinstance(stated, int | float) else None
 
 
 def _fine_grid(grid: Geometry, axis: int, stack: SliceStack) -> Geometry:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from medrestore.diffusion import Condition, Denoiser
-from medrestore.engine.options import RestoreOptions
 from medrestore.engine.sampling.ensemble import SLICE_VIEWS, View
 from medrestore.engine.tasks.measurement import Measurement, is_nonnegative
 from medrestore.engine.tasks.slice_grid import SlicePlan, plan_slices
 from medrestore.noise.intensity import model_units, padding_in
 from medrestore.noise.level import NoiseLevel, noise_level
+from medrestore.options import RestoreOptions
 from medrestore.physics.slices import SliceStack, upsample
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON, Step

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from medrestore.engine.options import RestoreOptions
 from medrestore.engine.tasks.denoising import noisy_voxels
 from medrestore.engine.tasks.measurement import Measurement
 from medrestore.engine.tasks.superres import thick_slices
+from medrestore.options import RestoreOptions
 from medrestore.plugin import ModelSpec
 from medrestore.types import Task
 from medrestore.volume import Volume

@@ -16,14 +16,23 @@ from medrestore.io.dicom.parse.rescale import apply_scaling
 from medrestore.io.dicom.parse.volume_labels import ACQUIRED_AT, seconds_of_day
 from medrestore.io.dicom.plan.grid import resample, step_of
 from medrestore.io.dicom.plan.plan import PlannedSeries, PlannedVolume, plan_dicom
-from medrestore.io.dicom.plan.policy import ReadPolicy
+from medrestore.io.formats import ScanHeader
+from medrestore.options import ReadPolicy, ReadRequest
 from medrestore.provenance import JSON, History, Source, sha256_file
 from medrestore.types import AIR_HU, FloatArray, Modality
 from medrestore.volume import Volume
 
-__all__ = ["is_dicom", "read_dicom", "read_dicom_series", "reading_notes"]
+__all__ = ["dicom_header", "holds_dicom", "is_dicom", "planned_header", "read_dicom", "reading_notes"]
 
 _MODALITIES = {"MR": Modality.MR, "CT": Modality.CT}
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """The series of a header, and how it is read."""
+
+    series: PlannedSeries
+    request: ReadRequest
 
 
 @dataclass
@@ -35,40 +44,40 @@ class _Slices:
     padding: list[float] = field(default_factory=list)
 
 
-def read_dicom(path: Path, policy: ReadPolicy | None = None, series: str | None = None) -> Volume:
-    """Read the one volume of a folder; see `read_dicom_series`.
+def holds_dicom(path: Path) -> bool:
+    """Whether a path is a folder, which is looked through for DICOM files, or such a file."""
+    return path.is_dir() or is_dicom(path)
+
+
+def dicom_header(path: Path, request: ReadRequest) -> ScanHeader:
+    """Plan the one series below a folder, or in one file.
 
     Raises:
-        InputError: As there, or there are several volumes.
-        GeometryError: As there.
-    """
-    volumes = read_dicom_series(path, policy, series)
-    if len(volumes) > 1:
-        raise InputError(
-            f"{path}: a series of {len(volumes)} volumes, expected one; read them with read_series"
-        )
-    return volumes[0]
-
-
-def read_dicom_series(
-    path: Path, policy: ReadPolicy | None = None, series: str | None = None
-) -> tuple[Volume, ...]:
-    """Read the volumes of the one series below a folder, or of one file.
-
-    Files are told by content and ordered by position. Voxels are float32, axes (column, row, slice along the
-    normal), rescaled: HU for CT. Padding becomes air (-1000 HU, else the smallest value measured).
-
-    Args:
-        path: Folder or file.
-        policy: What is done with series that are no regular grid.
-        series: Number in the plan, or series UID, where there are several.
-
-    Raises:
-        InputError: No series or several, a damaged file, or one that cannot be decoded.
+        InputError: No series or several, or a damaged file.
         GeometryError: The slices make no regular grid, and the policy does not say what to do.
     """
-    policy = policy or ReadPolicy()
-    chosen = plan_dicom(path, policy).choose(series)
+    return planned_header(path, request, plan_dicom(path, request.policy).choose(request.series))
+
+
+def planned_header(path: Path, request: ReadRequest, chosen: PlannedSeries) -> ScanHeader:
+    """Return the header of a series that was planned and is no regular grid only where it is mended."""
+    assert chosen.geometry is not None
+    stated = chosen.head.modality or None
+    own = _Planned(chosen, request)
+    return ScanHeader(path, chosen.geometry, len(chosen.volumes), _modality(chosen), stated, own)
+
+
+def read_dicom(header: ScanHeader) -> tuple[Volume, ...]:
+    """Read the volumes of a series that was planned.
+
+    Voxels are float32, axes (column, row, slice along the normal), rescaled: HU for CT. Padding becomes air
+    (-1000 HU, else the smallest value measured).
+
+    Raises:
+        InputError: A file is damaged, or cannot be decoded.
+    """
+    planned: _Planned = header.own
+    path, chosen, policy, series = header.path, planned.series, planned.request.policy, planned.request.series
     slices = [_allocate(volume, path) for volume in chosen.volumes]
     digests = _fill(chosen, slices, policy)
     digest = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest() if path.is_dir() else digests[0]

@@ -9,8 +9,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from medrestore.errors import InputError
+from medrestore.errors import GeometryError, InputError
+from medrestore.io.formats import ScanHeader
 from medrestore.io.nifti.header import NiftiHeader, opened, read_header
+from medrestore.options import ReadRequest
 from medrestore.provenance import Source, sha256_file
 from medrestore.types import FloatArray, Modality
 from medrestore.volume import UNITS, Volume
@@ -39,29 +41,38 @@ def modality_of_name(path: Path) -> Modality:
     )
 
 
-def read_nifti(path: Path) -> Volume:
-    """Read a NIfTI image or volume.
+def is_nifti(path: Path) -> bool:
+    """Whether a file begins as one, compressed or not."""
+    if not path.is_file():
+        return False
+    try:
+        read_header(path)
+    except (InputError, GeometryError):
+        return False
+    return True
+
+
+def nifti_header(path: Path, request: ReadRequest) -> ScanHeader:
+    """Read what is known of a NIfTI file before its voxels.
 
     Raises:
-        InputError: As `read_header`, or the file is a series, its voxels are not finite or its data damaged.
+        InputError: As `read_header`, or a DICOM series is asked for.
+        GeometryError: As `read_header`.
     """
-    header = read_header(path)
-    if header.volumes > 1:
-        raise InputError(
-            f"{path}: a series of {header.volumes} volumes, expected one; read it with read_series, "
-            "which returns one volume per time point"
-        )
-    (volume,) = _volumes(header)
-    return volume
+    if request.series is not None:
+        raise InputError(f"{path}: no DICOM, and so without a series {request.series!r}")
+    header, modality = read_header(path), modality_of_name(path)
+    stated = None if modality is Modality.UNKNOWN else str(modality)
+    return ScanHeader(path, header.geometry, header.volumes, modality, stated, header)
 
 
-def read_nifti_series(path: Path) -> tuple[Volume, ...]:
+def read_nifti(header: ScanHeader) -> tuple[Volume, ...]:
     """Read every time point of a NIfTI file; a file with one volume gives one.
 
     Raises:
-        InputError: As `read_header`, or voxels are not finite or the data are damaged.
+        InputError: Voxels are not finite or the data are damaged.
     """
-    return tuple(_volumes(read_header(path)))
+    return tuple(_volumes(header.own))
 
 
 def _volumes(header: NiftiHeader) -> Iterator[Volume]:

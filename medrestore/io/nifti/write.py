@@ -14,8 +14,7 @@ import numpy as np
 
 from medrestore.errors import OutputError
 from medrestore.geometry import Geometry
-from medrestore.io.atomic import atomic_write
-from medrestore.provenance import sha256_file
+from medrestore.io.formats import StoredVoxels
 from medrestore.types import RealArray
 from medrestore.volume import Volume
 
@@ -29,15 +28,6 @@ _TYPES = ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "i
 
 
 @dataclass(frozen=True)
-class WriteReport:
-    """What was written: where, how many voxels the integer type could not hold, and the file's hash."""
-
-    path: Path
-    clipped_voxels: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class _Encoding:
     """How values are stored: ``value = stored * slope + inter``."""
 
@@ -46,22 +36,19 @@ class _Encoding:
     inter: float = 0.0
 
 
-def write_nifti(volumes: Sequence[Volume], path: Path, *, dtype: str, overwrite: bool) -> WriteReport:
-    """Write one volume, or several on one grid as a 4-D series; see `medrestore.io.write`."""
-    name = path.name.lower()
-    if not name.endswith((".nii", ".nii.gz")):
-        raise OutputError(f"{path}: the name of a NIfTI file ends in .nii or .nii.gz")
-    _check_series(volumes, path)
-    encoding = _encoding(volumes[0], dtype, path)
+def write_nifti(volumes: Sequence[Volume], path: Path, dtype: str) -> StoredVoxels:
+    """Write one volume, or several on one grid as a 4-D series.
+
+    Raises:
+        OutputError: The voxel type is none of NIfTI's, or the input's is not known.
+    """
+    encoding = _encoding(volumes[0], dtype)
     header = _header(volumes, encoding)
-    clipped = 0
-    with atomic_write(path, overwrite) as temporary:
-        with temporary.open("wb") as file, _encoder(file, name.endswith(".gz"), encoding.dtype) as stream:
-            header.write_to(stream)
-            for volume in volumes:
-                clipped += _write_voxels(stream, volume.array, encoding)
-        digest = sha256_file(temporary)
-    return WriteReport(path, clipped, digest)
+    compressed = path.name.lower().endswith(".gz")
+    with path.open("wb") as file, _encoder(file, compressed, encoding.dtype) as stream:
+        header.write_to(stream)
+        clipped = sum(_write_voxels(stream, volume.array, encoding) for volume in volumes)
+    return StoredVoxels(encoding.dtype.name, clipped)
 
 
 class _Stream(Protocol):
@@ -96,28 +83,14 @@ def _encoder(file: BinaryIO, compressed: bool, dtype: np.dtype[Any]) -> Iterator
     stream.end()
 
 
-def _check_series(volumes: Sequence[Volume], path: Path) -> None:
-    if not volumes:
-        raise OutputError(f"{path}: no volume to write")
-    first = volumes[0].geometry
-    for index, volume in enumerate(volumes):
-        if not first.allclose(volume.geometry):
-            raise OutputError(
-                f"{path}: volume {index} lies on another grid ({volume.geometry.shape}) than volume 0 "
-                f"({first.shape}); a series shares one grid, write the volumes to files of their own"
-            )
-
-
-def _encoding(volume: Volume, dtype: str, path: Path) -> _Encoding:
+def _encoding(volume: Volume, dtype: str) -> _Encoding:
     details = {} if volume.source is None else volume.source.details
     if dtype != "input":
         if dtype not in _TYPES:
-            raise OutputError(f"{path}: voxel type {dtype!r}, expected 'input' or one of {', '.join(_TYPES)}")
+            raise OutputError(f"voxel type {dtype!r}, expected 'input' or one of {', '.join(_TYPES)}")
         return _Encoding(np.dtype(dtype))
     if "dtype" not in details:
-        raise OutputError(
-            f"{path}: the voxel type of the input is not known; name one of {', '.join(_TYPES)}"
-        )
+        raise OutputError(f"the voxel type of the input is not known; name one of {', '.join(_TYPES)}")
     known = str(details["dtype"])
     if known not in _TYPES:
         # Wider floats and booleans: the nearest type that every NIfTI reader knows.

@@ -149,10 +149,10 @@ def test_sidecars_are_inherited_from_the_top_down(raw):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from medrestore.batch import bids_derivative
+from medrestore.batch.bids import derivative
 from medrestore.io import atomic
 atomic._flush = lambda path: os.kill(os.getpid(), signal.SIGKILL)
-bids_derivative.begin_derivative(Path(sys.argv[1]), Path(sys.argv[2]))
+derivative.begin_derivative(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -182,6 +182,8 @@ def test_shards_may_clear_away_what_another_is_writing(raw, tmp_path, monkeypatc
 
 
 def test_results_are_named_after_what_the_model_does(raw, models, tmp_path, monkeypatch, capsys):
+    thick = nib.Nifti1Image(noisy(phantom(16), 0.05)[..., ::4], np.diag([1.0, 1.0, 4.0, 1.0]))
+    nib.save(thick, raw / "sub-02/anat/sub-02_FLAIR.nii.gz")
     status, said, heard = CommandLine(monkeypatch, capsys)(
         *("bids", raw, tmp_path / "out", "participant", "--model", models[Task.SUPERRES], "--dry-run"),
         *("--participant-label", "02"),

@@ -20,7 +20,7 @@ from medrestore.batch import BatchOptions, Listener, Settings, State, find_cases
 from medrestore.batch.ledger import FOLDER
 from medrestore.batch.workers.admission import MemoryGate, Need, QueuedCase, SerialExecutor
 from medrestore.batch.workers.client import Worker
-from medrestore.engine import RestoreOptions
+from medrestore.options import FileOptions, RestoreOptions
 
 WORKER = """
 import json, os, signal, sys, threading, time
@@ -172,7 +172,8 @@ def test_what_a_process_said_last_names_no_case_that_was_in_it(run):
 
 
 def guest(root, need, **job):
-    made = QueuedCase({"root": str(root), **job}, RestoreOptions(max_memory=1000), lambda: None)
+    options = FileOptions(restore=RestoreOptions(max_memory=1000))
+    made = QueuedCase({"root": str(root), **job}, options, lambda: None)
     made.need = need
     return made
 
@@ -234,8 +235,9 @@ import os, signal, sys, threading, time
 from pathlib import Path
 from medrestore.batch.workers import main as worker
 from medrestore.job import run as restoring
+from medrestore.job import write as writing
 where, killed = sys.argv[1], Path(sys.argv[2])
-restore_all, read, write = restoring._restore_all, restoring._read, restoring.write
+restore_all, read, write = restoring._restore_all, restoring._read, writing.write
 calls, other = {"read": 0, "restore": 0}, threading.Event()
 def slow_restore(*arguments):
     calls["restore"] += 1
@@ -260,7 +262,7 @@ def slow_write(*arguments, **more):
         other.set()
         time.sleep(120)
     return report
-restoring._restore_all, restoring._read, restoring.write = slow_restore, slow_read, slow_write
+restoring._restore_all, restoring._read, writing.write = slow_restore, slow_read, slow_write
 worker.main()
 """
 

@@ -18,10 +18,10 @@ from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine import load_model
 from medrestore.engine.cost import budget, calibration
 from medrestore.engine.machine import memory
-from medrestore.engine.options import parse_memory
 from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, plan_tiles
 from medrestore.errors import ConfigError
 from medrestore.job import run as restoring
+from medrestore.options import parse_memory
 
 COSTS = calibration.Calibration(300_000_000, 150.0, 5000.0, 1e-6, 1e-7)
 CT = (512, 512, 800)
@@ -242,7 +242,7 @@ def test_the_command_line_takes_the_limit_and_refuses_before_it_reads(tmp_path, 
     source, folder = save(tmp_path / "sub_T1w.nii", noisy(phantom(24), 0.05)), model_folder(tmp_path / "tiny")
     arguments = ("restore", source, "-o", tmp_path / "out.nii", "--model", folder)
     with monkeypatch.context() as blind:
-        blind.setattr(restoring, "read_series", lambda *_, **__: pytest.fail("read"))
+        blind.setattr(restoring, "read_volumes", lambda *_, **__: pytest.fail("read"))
         status, _, errors = cli(*arguments, "--max-memory", "100MB")
     assert (status, (tmp_path / "out.nii").exists()) == (2, False)
     assert "0.10 GB may be taken (--max-memory)" in " ".join(errors.split())

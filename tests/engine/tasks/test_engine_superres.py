@@ -307,7 +307,7 @@ def test_the_distance_of_slices_and_the_voxel_size_may_be_one_in_a_hundred_outsi
     factor, size = (share * ends[share > 1] for ends in (model.spec.factor, model.spec.spacing_mm))
     for spacing, words in (((1, 1, factor), "slices .* apart"), ((size, size, 3 * size), "voxels of")):
         scan = Volume.from_array(phantom(12), np.diag([*spacing, 1.0]), Modality.MR)
-        grid = target_grid(scan, Task.SUPERRES, RestoreOptions())
+        grid = target_grid(scan.geometry, Task.SUPERRES, RestoreOptions())
         if taken:
             assert check_scan(scan, model.spec, grid, force=False) == ()
         else:

@@ -329,7 +329,7 @@ def test_a_source_that_changed_or_has_no_uids_is_refused(tmp_path):
 def test_a_series_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     write_series(tmp_path / "in")
     volume = read(tmp_path / "in")
-    from medrestore.io import dicom_writer
+    from medrestore.io.dicom.derive import write as dicom_writer
 
     save, saved = dicom_writer._save, []
 

@@ -14,6 +14,7 @@ from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
 
 from medrestore.io import read, read_series
 from medrestore.job import run as restoring
+from medrestore.job import write as writing
 from medrestore.provenance import RunRecord
 
 
@@ -180,7 +181,7 @@ def test_a_failure_on_the_way_leaves_nothing(cli, scan, results, model, *, monke
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(restoring, victim, fail)
+    monkeypatch.setattr(writing, victim, fail)
     status, _, errors = cli("restore", scan, "-o", results / "a", "--format", "both", "--model", model)
     assert status == 2
     assert "No space left" in errors

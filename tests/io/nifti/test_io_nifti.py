@@ -297,7 +297,7 @@ def test_existing_output_is_kept_unless_told_otherwise(tmp_path):
 
 @pytest.mark.parametrize("name", ["out.mgz", "out", "out.nii.bz2", "out.gz"])
 def test_other_suffixes_are_refused(tmp_path, name):
-    with pytest.raises(OutputError, match=r"ends in \.nii or \.nii\.gz"):
+    with pytest.raises(OutputError, match=r"expected an ending of \.nii\.gz, \.nii"):
         write(Volume.from_array(ramp()), tmp_path / name)
 
 

@@ -20,9 +20,9 @@ from medrestore.io.dicom.plan.groups import (
     split_volumes,
     without_copies,
 )
-from medrestore.io.dicom.plan.policy import ReadPolicy
 from medrestore.io.dicom.plan.series import PlannedSeries, PlannedVolume, describe, differences
 from medrestore.io.dicom.plan.stack import Finding, GridDefect, stack_slices
+from medrestore.options import ReadPolicy
 from medrestore.volume import Volume
 
 __all__ = ["Plan", "PlannedSeries", "PlannedVolume", "plan_dicom", "planned_slices"]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal
 
 from medrestore.errors import ConfigError
-from medrestore.noise.level import parse_noise
-from medrestore.plugin import ENSEMBLES
+from medrestore.options.declare import OptionInfo, check_choices, option
+from medrestore.options.parse import parse_memory, parse_noise, parse_spacing
 from medrestore.types import Task
 
-Output = Literal["mean", "sample"]
 Sampler = Literal["heun", "euler", "stochastic"]
-SliceAxis = Literal["i", "j", "k"]
-SliceProfile = Literal["boxcar", "slr", "gaussian"]
-NoiseMapChoice = Literal["auto", "constant"]
-DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def _info(panel: str, text: str, metavar: str | None = None) -> OptionInfo:
+    return OptionInfo(text, panel, metavar)
+
+
+_model, _slices, _run = (partial(_info, panel) for panel in ("Model", "Slices (--task superres)", "Run"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,43 +60,40 @@ class RestoreOptions:
         ConfigError: A value is out of range.
     """
 
-    model: str | None = None
-    task: Task = Task.DENOISE
-    noise: float | str = "auto"
-    noise_map: NoiseMapChoice = "auto"
-    spacing: float | str = "iso"
-    slice_axis: SliceAxis | None = None
-    slice_profile: SliceProfile = "boxcar"
-    slice_thickness: float | None = None
-    output: Output = "mean"
-    ensemble: int | None = None
-    samples: int = 0
-    steps: int = 10
-    sampler: Sampler = "heun"
-    seed: int = 0
-    device: str = "auto"
-    dtype: DType = "auto"
-    tile: int | None = None
-    max_memory: int | str | None = None
-    force: bool = False
+    model: str | None = option(None, _model("See `medrestore models`.", "NAME|PATH"))
+    task: Task = option(Task.DENOISE, _model("What to do, where no model is named."))
+    noise: float | str = option("auto", _run("Level in voxel units or in % of p99.", "auto|VALUE|P%"))
+    noise_map: Literal["auto", "constant"] = option("auto", _run("Whether noise may vary over the scan."))
+    spacing: float | str = option("iso", _slices("Voxel size across the slices; iso: as within.", "MM|iso"))
+    slice_axis: Literal["i", "j", "k"] | None = option(
+        None, _slices("Array axis across the slices; else the coarsest.")
+    )
+    slice_profile: Literal["boxcar", "slr", "gaussian"] = option("boxcar", _slices("Shape of a slice."))
+    slice_thickness: float | None = option(None, _slices("Where slices have gaps or overlap.", "MM"))
+    output: Literal["mean", "sample"] = option("mean", _run("Posterior mean, or a sample."))
+    ensemble: Literal[1, 2, 4, 8] | None = option(None, _run("Estimates that the mean is taken over."))
+    samples: int = option(0, _run("Posterior samples to draw."))
+    steps: int = option(10, _run("Steps for each sample."))
+    sampler: Sampler = option("heun", _run("How to draw."))
+    seed: int = option(0, _run("Same seed, same result."))
+    device: str = option("auto", _run("Where to compute.", "auto|cpu|cuda|mps"))
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", _run("Heavy arithmetic."))
+    tile: int | None = option(None, _run("Largest side of a tile in voxels: less memory."))
+    max_memory: int | str | None = option(
+        None, _run("Such as 6GB; else 80 % of what is free or allowed.", "AMOUNT")
+    )
+    force: bool = option(False, _model("Run a model on what it was not made for."))
 
     def __post_init__(self) -> None:
         """Check what can be checked without a scan."""
-        _choice("task", self.task, tuple(Task))
+        if self.task not in tuple(Task):
+            raise ConfigError(f"task is {self.task!r}; expected one of {', '.join(Task)}")
         object.__setattr__(self, "task", Task(self.task))
+        check_choices(self)
         parse_noise(self.noise)
         parse_spacing(self.spacing)
-        if self.slice_axis is not None:
-            _choice("slice_axis", self.slice_axis, get_args(SliceAxis))
-        _choice("slice_profile", self.slice_profile, get_args(SliceProfile))
         if self.slice_thickness is not None and not 0 < self.slice_thickness < math.inf:
             raise ConfigError(f"slice_thickness is {self.slice_thickness!r}; expected a length in mm")
-        _choice("noise_map", self.noise_map, get_args(NoiseMapChoice))
-        _choice("output", self.output, get_args(Output))
-        _choice("sampler", self.sampler, get_args(Sampler))
-        _choice("dtype", self.dtype, get_args(DType))
-        if self.ensemble is not None:
-            _choice("ensemble", self.ensemble, ENSEMBLES)
         _least("samples", self.samples, 0)
         _least("steps", self.steps, 1)
         _least("seed", self.seed, 0)
@@ -102,41 +101,6 @@ class RestoreOptions:
             _least("tile", self.tile, 1)
         if self.max_memory is not None:
             parse_memory(self.max_memory)
-
-
-def parse_spacing(requested: float | str) -> float | None:
-    """Read a voxel size, such as 1, ``"1"`` or ``"1 mm"``; None for ``"iso"``.
-
-    Raises:
-        ConfigError: It is no length.
-    """
-    if requested == "iso":
-        return None
-    try:
-        length = float(str(requested).strip().removesuffix("mm"))
-    except ValueError:
-        length = -1.0
-    if not 0 < length < math.inf:
-        raise ConfigError(f"spacing is {requested!r}; expected 'iso', or a length in mm such as '1mm'")
-    return length
-
-
-def parse_memory(requested: int | str) -> int:
-    """Read an amount of memory in bytes, such as 6_000_000_000, ``"6GB"`` or ``"5.5 GiB"``.
-
-    Raises:
-        ConfigError: It is none.
-    """
-    match = re.fullmatch(r"(\d+\.?\d*) *([kmgt]?)(i?)b?", str(requested).strip().lower())
-    amount = float(match[1]) if match else 0.0
-    if match is None or not 0 < amount < math.inf:
-        raise ConfigError(f"max_memory is {requested!r}; expected an amount such as '6GB' or '800MiB'")
-    return int(amount * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
-
-
-def _choice(name: str, value: object, known: tuple[object, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} is {value!r}; expected one of {', '.join(map(str, known))}")
 
 
 def _least(name: str, value: int, least: int) -> None:

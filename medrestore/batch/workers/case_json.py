@@ -1,0 +1,99 @@
+"""A case as a line of JSON: what a batch writes of it, and a worker reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medrestore.batch.find.cases import Case
+from medrestore.batch.settings import Settings
+from medrestore.geometry import Geometry
+from medrestore.io import ReadPolicy, ReadRequest, ScanHeader, read_header
+from medrestore.job.outputs import choose_form
+from medrestore.job.spec import Job, plan_job
+from medrestore.options import FileOptions, OutputFormat, OutputRequest, RestoreOptions
+from medrestore.provenance import JSON
+from medrestore.types import Modality, Task
+
+
+def case_json(case: Case, settings: Settings) -> dict[str, JSON]:
+    """Return all of a case that a worker needs, but for where its result goes."""
+    return {
+        "case": case.id,
+        "root": str(case.root),
+        "source": str(case.source),
+        "series": case.series,
+        "header": None if case.header is None else _header_json(case.header),
+        "reference": None if case.reference is None else str(case.reference),
+        "modality": case.modality if settings.modality is None else settings.modality,
+        "restore": {**settings.restore, **({} if case.model is None else {"model": case.model})},
+        # A batch may hold other scans as well, and options of reading are for DICOM.
+        "policy": {} if case.series is None else dict(settings.policy),
+        "form": settings.form,
+        "dtype": settings.dtype,
+        "save_std": settings.save_std,
+        "sidecar": dict(case.sidecar),
+    }
+
+
+def options_of(case: dict[str, Any]) -> FileOptions:
+    """Return how a case is restored.
+
+    Raises:
+        ConfigError: An option is out of range.
+    """
+    restore, modality = case["restore"], Modality(case["modality"])
+    return FileOptions(
+        restore=RestoreOptions(**{**restore, "task": Task(restore.get("task", Task.DENOISE))}),
+        reading=ReadRequest(ReadPolicy(**case["policy"]), case["series"]),
+        output=OutputRequest(
+            form=None if case["form"] is None else OutputFormat(case["form"]),
+            dtype=case["dtype"],
+            save_std=case["save_std"],
+            overwrite=True,
+        ),
+        modality=None if modality is Modality.UNKNOWN else modality,
+        reference=None if case["reference"] is None else Path(case["reference"]),
+        bids=case["sidecar"],
+    )
+
+
+def header_of(case: dict[str, Any]) -> ScanHeader:
+    """Return the header of a case: as it was sent, else as its file has it.
+
+    Raises:
+        InputError, GeometryError: See `medrestore.io.read_header`.
+    """
+    path, sent = Path(case["root"], case["source"]), case["header"]
+    if sent is None:
+        return read_header(path)
+    geometry = Geometry(tuple(sent["shape"]), np.asarray(sent["affine"]))
+    return ScanHeader(path, geometry, sent["volumes"], Modality(sent["modality"]), sent["stated"])
+
+
+def job_of(case: dict[str, Any], options: FileOptions) -> Job:
+    """Return what is to be done, with the names of what it writes; its root is the current folder.
+
+    Raises:
+        ConfigError, OutputError: See `plan_job`.
+    """
+    scan, out = Path(case["source"]), Path(case["out"])
+    form = choose_form(scan, out.with_name("series"), options.output.form)
+    if form is OutputFormat.NIFTI:
+        return plan_job(scan, out.with_name(f"{out.name}.nii.gz"), options)
+    dtype = "float32" if form is OutputFormat.DICOM else options.output.dtype
+    return plan_job(scan, out, replace(options, output=replace(options.output, form=form, dtype=dtype)))
+
+
+def _header_json(header: ScanHeader) -> dict[str, JSON]:
+    """Return what is known of a scan, without what its reader goes on from."""
+    return {
+        "shape": list(header.geometry.shape),
+        "affine": header.geometry.affine.tolist(),
+        "volumes": header.volumes,
+        "modality": header.modality,
+        "stated": header.stated,
+    }

@@ -1,0 +1,113 @@
+"""What a restoration leaves on the disk: image, deviation and sidecar, all together or none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from medrestore.engine import Restoration
+from medrestore.io import WriteReport, atomic_folder, atomic_write, write
+from medrestore.job.series import write_series
+from medrestore.job.spec import Job
+from medrestore.provenance import JSON, RunRecord, Step
+from medrestore.volume import Volume
+
+
+def write_results(
+    job: Job, results: Sequence[Restoration], stack: ExitStack, read_seconds: float, notes: tuple[str, ...]
+) -> tuple[RunRecord, ...]:
+    """Write image, deviation and sidecar under names that `stack` makes the real ones when all is well.
+
+    Args:
+        job: What is to be written.
+        results: One for each volume.
+        stack: Closed by the caller, after which everything has its name.
+        read_seconds: How long reading took.
+        notes: What should be known of how the scan was read.
+
+    Returns:
+        The records as they are in the sidecar.
+    """
+    paths, start = job.paths, time.perf_counter()
+    # What is entered last appears first: the image, once it is there, has its evidence beside it.
+    held = {path: stack.enter_context(atomic_write(path, paths.overwrite)) for path in paths.files()[::-1]}
+    series = [stack.enter_context(atomic_folder(path, paths.overwrite)) for path in paths.folders()]
+    output, remarks = _write_images(job, results, held, series)
+    if paths.trajectory is not None:
+        output["trajectory"] = paths.trajectory.name
+    seconds = {"read": read_seconds, "write": time.perf_counter() - start}
+    dtype = job.options.output.dtype
+    records = tuple(
+        replace(
+            result.record,
+            settings={**result.record.settings, "modality": result.volume.modality, "out_dtype": dtype},
+            output={**output, **({"volume": index} if len(results) > 1 else {})},
+            timings={**result.record.timings, **seconds},
+            warnings=(*result.record.warnings, *notes, *remarks),
+        )
+        for index, result in enumerate(results)
+    )
+    # A name that is no UTF-8 is escaped, and json reads it back as it is.
+    text = sidecar(records, job.options.bids)
+    held[paths.sidecar].write_text(text, encoding="utf-8", errors="backslashreplace")
+    return records
+
+
+def _write_images(
+    job: Job, results: Sequence[Restoration], held: Mapping[Path, Path], series: Sequence[Path]
+) -> tuple[dict[str, JSON], tuple[str, ...]]:
+    """Write everything but the sidecar; return what the record says of it, and what should be known."""
+    paths, output, notes = job.paths, dict[str, JSON](), tuple[str, ...]()
+    deviations = [_deviation(result) for result in results] if job.options.output.save_std else []
+    if series:
+        output, notes = write_series(paths, series, results, deviations)
+    if paths.image is not None:
+        images = [result.volume for result in results]
+        report = write(images, held[paths.image], dtype=job.options.output.dtype, overwrite=True)
+        output |= {
+            **_entry(paths.image, report),
+            "dtype": report.dtype,
+            "clipped_voxels": report.clipped_voxels,
+        }
+        if report.clipped_voxels:
+            notes += (f"{report.clipped_voxels} voxels did not fit into {report.dtype} and were clipped",)
+    if paths.std is not None:
+        output["std"] = _entry(paths.std, write(deviations, held[paths.std], overwrite=True))
+    return output, notes
+
+
+def remove(outdated: Sequence[Path]) -> None:
+    """Remove what an earlier run wrote under names that this one does not have."""
+    for path in outdated:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def sidecar(records: Sequence[RunRecord], bids: Mapping[str, JSON] | None = None) -> str:
+    """Return the text of a sidecar: a record, or for a 4-D series a list of one for each volume.
+
+    Keys of BIDS, if any, stand before those of the record; BIDS takes no list, which then is ``volumes``.
+    """
+    entries = [json.loads(record.to_json()) for record in records]
+    whole = entries[0] if len(entries) == 1 else entries
+    if bids:
+        whole = {**bids, **(whole if isinstance(whole, dict) else {"volumes": whole})}
+    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+
+
+def _entry(path: Path, report: WriteReport) -> dict[str, JSON]:
+    return {"path": path.name, "sha256": report.sha256}
+
+
+def _deviation(result: Restoration) -> Volume:
+    """Return the deviation, which is 0 in a volume without noise, which came back as it went."""
+    if result.std is not None:
+        return result.std
+    zeros = np.zeros(result.volume.shape, dtype=np.float32)
+    return result.volume.with_array(zeros, Step("restore:std", {"sigma": 0.0}))

@@ -1,0 +1,101 @@
+"""How an option is declared: the field of a dataclass, with what a person is told of it on a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from medrestore.errors import ConfigError
+
+_KEY = "option"
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """What a command line shows of an option.
+
+    Attributes:
+        help: What it is for, in a few words.
+        panel: Heading that it stands under.
+        metavar: What its value looks like; None for what its type says.
+        flag: Its name where that is not the field's.
+        shared: Whether every verb that restores has it, and not `restore` alone.
+    """
+
+    help: str
+    panel: str
+    metavar: str | None = None
+    flag: str | None = None
+    shared: bool = True
+
+
+@dataclass(frozen=True)
+class DeclaredOption:
+    """A field that is an option.
+
+    Attributes:
+        name: Of the field.
+        kind: Type of its value on a command line.
+        default: Of the field.
+        info: What is shown of it.
+        choices: The values that it may have; empty where there are more.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    info: OptionInfo
+    choices: tuple[str, ...]
+
+
+def option(default: Any, info: OptionInfo) -> Any:  # as `field`, whose type is that of the default
+    """Return a field of a dataclass that is an option."""
+    return field(default=default, metadata={_KEY: info})
+
+
+def declared_options(kind: type) -> Iterator[DeclaredOption]:
+    """Yield the options among the fields of a dataclass, in their order."""
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        info = item.metadata.get(_KEY)
+        if info is not None:
+            yield _declared(item, hints[item.name], info)
+
+
+def check_choices(options: object) -> None:
+    """Check every field whose type lists its values.
+
+    Raises:
+        ConfigError: A value is none of these.
+    """
+    hints = get_type_hints(type(options))
+    for item in fields(options):  # type: ignore[arg-type]
+        allowed, value = _choices(hints[item.name]), getattr(options, item.name)
+        if allowed and value not in allowed and not (value is None and _is_optional(hints[item.name])):
+            raise ConfigError(f"{item.name} is {value!r}; expected one of {', '.join(map(str, allowed))}")
+
+
+def _declared(item: Field[Any], hint: Any, info: OptionInfo) -> DeclaredOption:
+    choices = tuple(map(str, _choices(hint)))
+    parts = [part for part in _parts(hint) if part is not NoneType]
+    plain = [str if get_origin(part) is Literal and not _are_numbers(part) else part for part in parts]
+    kind = str if str in plain else int if get_origin(plain[0]) is Literal else plain[0]
+    return DeclaredOption(item.name, kind | None if _is_optional(hint) else kind, item.default, info, choices)
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
+
+
+def _is_optional(hint: Any) -> bool:
+    return NoneType in _parts(hint)
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    return tuple(value for part in _parts(hint) if get_origin(part) is Literal for value in get_args(part))
+
+
+def _are_numbers(hint: Any) -> bool:
+    return all(isinstance(value, int) for value in get_args(hint))

@@ -1,0 +1,103 @@
+"""What is written of a restored scan, and all that can be asked of one on its way from file to files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from medrestore.errors import ConfigError
+from medrestore.options.declare import OptionInfo, option
+from medrestore.options.reading import ReadRequest
+from medrestore.options.restore import RestoreOptions
+from medrestore.provenance import JSON
+from medrestore.types import Modality
+
+DTYPES = (
+    *("float32", "input", "float64"),
+    *("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
+)
+
+
+class OutputFormat(StrEnum):
+    """What a result is written as."""
+
+    NIFTI = "nifti"
+    DICOM = "dicom"
+    BOTH = "both"
+
+
+def _info(text: str, metavar: str | None = None, flag: str | None = None) -> OptionInfo:
+    return OptionInfo(text, "Files", metavar, flag)
+
+
+def _own(text: str, metavar: str | None = None, flag: str | None = None) -> OptionInfo:
+    """Return what is shown of an option that makes sense for one scan alone."""
+    return OptionInfo(text, "Files", metavar, flag, shared=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputRequest:
+    """What is to be written of a restored scan.
+
+    Attributes:
+        form: NIfTI, DICOM or both; None for DICOM where the scan is DICOM and the name is that of no file.
+        dtype: Type of the voxels in files that are no DICOM.
+        save_std: Whether the standard deviation of the samples is written.
+        trajectory: Folder for the steps of the sampler; None for none.
+        overwrite: Replace what is there.
+    """
+
+    save_std: bool = option(False, _info("Write OUT_std: spread of samples."))
+    trajectory: Path | None = option(None, _own("Write every step.", "DIR", "--save-trajectory"))
+    form: OutputFormat | None = option(None, _info("DICOM in, DICOM out, or as OUT ends.", flag="--format"))
+    dtype: str = option("float32", _info(f"{', '.join(DTYPES)}.", "TYPE", "--out-dtype"))
+    overwrite: bool = option(False, _own("Replace what is there."))
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a scan."""
+        if self.dtype not in DTYPES:
+            raise ConfigError(f"--out-dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}")
+
+    def check_samples(self, samples: int) -> None:
+        """Refuse what so many samples do not give.
+
+        Raises:
+            ConfigError: It needs samples that nobody asked for.
+        """
+        if self.save_std and samples < 2:
+            raise ConfigError(
+                f"--save-std needs two samples or more, and {samples} will be drawn; pass --samples 8, say"
+            )
+        if self.trajectory is not None and samples < 1:
+            raise ConfigError(
+                "--save-trajectory has nothing to save: the mean is made in one step; pass --samples 1, or "
+                "--output sample"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """Options of one scan on its way from file to files.
+
+    Attributes:
+        restore: How the scan is restored.
+        reading: How it is read: what is done with DICOM series that are no regular grid, and which is meant.
+        output: What is written.
+        modality: What the scan is, where it does not say; None for what it says itself.
+        reference: The truth, on the grid of the result, for PSNR and SSIM; None for none.
+        bids: Keys of BIDS for the sidecar.
+    """
+
+    restore: RestoreOptions = field(default_factory=RestoreOptions)
+    reading: ReadRequest = field(default_factory=ReadRequest)
+    output: OutputRequest = field(default_factory=OutputRequest)
+    modality: Modality | None = option(None, OptionInfo("What the scan is, where it does not say.", "Model"))
+    reference: Path | None = option(None, _own("The truth, for PSNR and SSIM.", "REF"))
+    bids: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int:
+        """Posterior samples that will be drawn."""
+        return max(self.restore.samples, int(self.restore.output == "sample"))

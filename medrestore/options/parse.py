@@ -1,0 +1,63 @@
+"""Values that people write as text: levels, lengths, amounts of memory."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from medrestore.errors import ConfigError
+
+
+def parse_noise(requested: float | str) -> tuple[float, bool] | None:
+    """Read a noise level; None for ``"auto"``.
+
+    Returns:
+        The number, and whether it is a fraction of the 99th percentile (in CT, of 1000 HU) rather than in
+        voxel units.
+
+    Raises:
+        ConfigError: It is no number, negative or not finite.
+    """
+    if requested == "auto":
+        return None
+    text = str(requested).strip()
+    is_fraction = text.endswith("%")
+    try:
+        value = float(text[:-1]) / 100 if is_fraction else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise ConfigError(
+            f"noise is {requested!r}; expected 'auto', a level in voxel units, or one like '5%'"
+        )
+    return value, is_fraction
+
+
+def parse_spacing(requested: float | str) -> float | None:
+    """Read a voxel size, such as 1, ``"1"`` or ``"1 mm"``; None for ``"iso"``.
+
+    Raises:
+        ConfigError: It is no length.
+    """
+    if requested == "iso":
+        return None
+    try:
+        length = float(str(requested).strip().removesuffix("mm"))
+    except ValueError:
+        length = -1.0
+    if not 0 < length < math.inf:
+        raise ConfigError(f"spacing is {requested!r}; expected 'iso', or a length in mm such as '1mm'")
+    return length
+
+
+def parse_memory(requested: int | str) -> int:
+    """Read an amount of memory in bytes, such as 6_000_000_000, ``"6GB"`` or ``"5.5 GiB"``.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    match = re.fullmatch(r"(\d+\.?\d*) *([kmgt]?)(i?)b?", str(requested).strip().lower())
+    amount = float(match[1]) if match else 0.0
+    if match is None or not 0 < amount < math.inf:
+        raise ConfigError(f"max_memory is {requested!r}; expected an amount such as '6GB' or '800MiB'")
+    return int(amount * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))

@@ -1,0 +1,81 @@
+"""How scans are read: what is done with DICOM series that are no regular grid, and which series is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from medrestore.options.declare import OptionInfo, check_choices, option
+from medrestore.provenance import JSON
+
+Action = Literal["fail", "resample", "skip"]
+"""Refuse the series; bring it onto a regular grid and record that; or leave it out."""
+
+Values = Literal["rescaled", "philips", "real-world"]
+"""Which scale is applied to stored values."""
+
+
+def _info(text: str, metavar: str | None = None, flag: str | None = None) -> OptionInfo:
+    return OptionInfo(text, "Reading DICOM", metavar, flag)
+
+
+@dataclass(frozen=True)
+class ReadPolicy:
+    """How DICOM series are read.
+
+    Attributes:
+        on_gap: Missing slices; ``"resample"`` interpolates them from their neighbours.
+        on_duplicate: Several different images in one place, which nothing tells apart; ``"resample"`` takes
+            their mean. Copies with the same pixels are always taken once.
+        on_tilt: A tilted gantry; ``"resample"`` shifts slices within their planes onto a rectangular grid.
+        on_nonuniform: Slices at uneven distances, or out of line; ``"resample"`` interpolates.
+        values: ``"rescaled"`` as every viewer shows them (HU for CT), ``"philips"`` for Philips'
+            floating-point values, ``"real-world"`` for the real world value mapping.
+
+    Raises:
+        ConfigError: A value that is none of these.
+    """
+
+    on_gap: Action = option("fail", _info("Slices missing: resample interpolates them."))
+    on_duplicate: Action = option("fail", _info("Images in one place: resample takes their mean."))
+    on_tilt: Action = option("fail", _info("Tilted gantry: resample makes the grid rectangular."))
+    on_nonuniform: Action = option("fail", _info("Uneven distances: resample makes them even."))
+    values: Values = option("rescaled", _info("Scale of the values."))
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        check_choices(self)
+
+    def action(self, flaw: str) -> Action:
+        """Return what is done about a flaw: ``"gap"``, ``"duplicate"``, ``"tilt"`` or ``"nonuniform"``."""
+        action: Action = getattr(self, f"on_{flaw}")
+        return action
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the fields by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, object]) -> ReadPolicy:
+        """Make a policy of what `to_json` returned.
+
+        Raises:
+            ConfigError: A value that is not allowed.
+        """
+        return cls(**{name: str(value) for name, value in fields.items()})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """How a scan is to be read.
+
+    Attributes:
+        policy: What is done with DICOM series that are no regular grid.
+        series: Which of several DICOM series, by number or UID; None where there is one.
+    """
+
+    policy: ReadPolicy = field(default_factory=ReadPolicy)
+    series: str | None = option(
+        None, OptionInfo("Which series; see `medrestore scan`.", "Reading DICOM", "NUMBER|UID", shared=False)
+    )
