@@ -15,7 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medrestore.engine import Restoration, RestoreOptions, restore
+    from medrestore.api import restore
+    from medrestore.engine import Restoration, RestoreOptions
     from medrestore.errors import MedrestoreError
     from medrestore.geometry import Geometry
     from medrestore.io import read, read_series, write
@@ -43,7 +44,7 @@ _HOMES = {
     "hookimpl": "medrestore.plugin",
     "read": "medrestore.io",
     "read_series": "medrestore.io",
-    "restore": "medrestore.engine",
+    "restore": "medrestore.api",
     "write": "medrestore.io",
 }
 

@@ -14,14 +14,15 @@ PACKAGE = Path(medrestore.__file__).parent
 
 ROWS = (
     {"errors", "types"},
-    {"provenance"},
+    {"provenance", "voxels"},
     {"geometry"},
+    {"convert", "picture"},
     {"volume"},
     {"io", "metrics", "physics", "diffusion", "networks"},
     {"plugin"},
     {"noise"},
     {"engine", "builtin", "testing"},
-    {"training", "report"},
+    {"api", "training", "report"},
     {"batch"},
     {"node"},
     {"cli"},

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
 
 from medrestore.errors import ConfigError
 from medrestore.noise.level import parse_noise
@@ -23,6 +27,9 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 @dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
     """Options of one restoration.
+
+    Numbers of numpy, paths and the devices and types of torch are taken for what they name; whole numbers may
+    be floats without a fraction. What is kept is plain: numbers, strings and booleans of Python.
 
     Attributes:
         model: ``plugin/model``, a bare name while it is unique, or a model folder; None for the default of
@@ -55,7 +62,7 @@ class RestoreOptions:
         force: Run a scan outside the voxel sizes or the modality that the model was made for.
 
     Raises:
-        ConfigError: A value is out of range.
+        ConfigError: A value is out of range, or not of its kind.
     """
 
     model: str | None = None
@@ -79,7 +86,17 @@ class RestoreOptions:
     force: bool = False
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a scan."""
+        """Make the values plain, and check what can be checked without a scan."""
+        for field in fields(self):
+            object.__setattr__(self, field.name, _plain(field.name, getattr(self, field.name)))
+        for name in ("samples", "steps", "seed", "tile", "ensemble"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        if not isinstance(self.model, str | None):
+            raise ConfigError(f"model is {self.model!r}; expected the name of a model, or a model folder")
+        if not isinstance(self.device, str):
+            raise ConfigError(f"device is {self.device!r}; expected one such as 'auto', 'cpu' or 'cuda:1'")
+        _choice("force", self.force, (True, False))
+        object.__setattr__(self, "force", bool(self.force))
         _choice("task", self.task, tuple(Task))
         object.__setattr__(self, "task", Task(self.task))
         parse_noise(self.noise)
@@ -87,8 +104,9 @@ class RestoreOptions:
         if self.slice_axis is not None:
             _choice("slice_axis", self.slice_axis, get_args(SliceAxis))
         _choice("slice_profile", self.slice_profile, get_args(SliceProfile))
-        if self.slice_thickness is not None and not 0 < self.slice_thickness < math.inf:
-            raise ConfigError(f"slice_thickness is {self.slice_thickness!r}; expected a length in mm")
+        thickness = self.slice_thickness
+        if thickness is not None and not (_is_number(thickness) and 0 < thickness < math.inf):
+            raise ConfigError(f"slice_thickness is {thickness!r}; expected a length in mm")
         _choice("noise_map", self.noise_map, get_args(NoiseMapChoice))
         _choice("output", self.output, get_args(Output))
         _choice("sampler", self.sampler, get_args(Sampler))
@@ -132,6 +150,32 @@ def parse_memory(wish: int | str) -> int:
     if match is None or not 0 < amount < math.inf:
         raise ConfigError(f"max_memory is {wish!r}; expected an amount such as '6GB' or '800MiB'")
     return int(amount * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return what a number of numpy, a path, or a device or type of torch stands for."""
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+        if value.ndim:
+            raise ConfigError(f"{name} is an array of shape {tuple(value.shape)}; expected one value")
+        return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, torch.device | torch.dtype):
+        return str(value).removeprefix("torch.")
+    return value
+
+
+def _whole(name: str, value: Any) -> int | None:
+    """Return a whole number as one of Python; None, where it is left open, as it is."""
+    if value is None and name in ("tile", "ensemble"):
+        return None
+    if _is_number(value) and value % 1 == 0:
+        return int(value)
+    raise ConfigError(f"{name} is {value!r}; expected a whole number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _choice(name: str, value: object, known: tuple[object, ...]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from medrestore.diffusion import Denoiser, SamplerStep
 from medrestore.engine.budget import Budget, least_tile, predict
 from medrestore.engine.calibration import SIDE, is_known
-from medrestore.engine.checks import check_noise, check_outputs, check_scan, check_zero, taken_for
+from medrestore.engine.checks import check_noise, check_outputs, check_scan, check_zero, computable, taken_for
 from medrestore.engine.consistency import residual_evidence
 from medrestore.engine.ensemble import VIEWS, View, ensemble_size
 from medrestore.engine.evidence import Restoration, as_json, check_reference, measure
@@ -96,12 +96,16 @@ def restore(
     Raises:
         ModelError: No model fits, it offers no samples and some are asked for, or the scan is outside what
             the model was made for.
-        ConfigError: An option cannot be had on this machine, or does not fit the scan.
+        ConfigError: An option cannot be had on this machine, or does not fit the scan or the model passed.
+        InputError: The voxels are so large or so small that computing with them would go beyond float32.
         GeometryError: The reference is not on the grid of the result, or there are no slices to resolve.
     """
     start = time.perf_counter()
     options = options or RestoreOptions()
     observers = observers or Observers()
+    volume = computable(volume)
+    if model is not None:
+        model.check_options(options)
     spec = find_model(options, volume.modality)[1] if model is None else model.spec
     grid = target_grid(volume, spec.task, options)
     warnings = check_scan(volume, spec, grid, options.force)

@@ -45,7 +45,8 @@ def read_dicom(path: Path, policy: ReadPolicy | None = None, series: str | None 
     volumes = read_dicom_series(path, policy, series)
     if len(volumes) > 1:
         raise InputError(
-            f"{path}: a series of {len(volumes)} volumes, expected one; read them with read_series"
+            f"{path}: a series of {len(volumes)} volumes, expected one; read them with read_series, "
+            "which returns each, or restore them from file to file with restore_file"
         )
     return volumes[0]
 
