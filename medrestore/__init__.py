@@ -15,7 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medrestore.engine import Restoration, restore
+    from medrestore.api import restore
+    from medrestore.engine import Restoration
     from medrestore.errors import MedrestoreError
     from medrestore.geometry import Geometry
     from medrestore.io import read, read_series, write
@@ -49,7 +50,7 @@ _HOMES = {
     "hookimpl": "medrestore.plugin",
     "read": "medrestore.io",
     "read_series": "medrestore.io",
-    "restore": "medrestore.engine",
+    "restore": "medrestore.api",
     "restore_file": "medrestore.job.run",
     "write": "medrestore.io",
 }

@@ -113,7 +113,8 @@ def _check_gain(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     state = _state(spec, plain)
     if not _close(spec, denoiser(state, math.inf, plain), denoiser(state, math.inf, mapped)):
         yield "gives another result for a noise map that is 1 everywhere than for none"
-    gain = 1 + 0.5 * torch.linspace(-1, 1, plain.image.shape[2])[:, None, None].expand_as(plain.image)
+    ramp = torch.linspace(-1, 1, plain.image.shape[2], dtype=torch.float32)
+    gain = 1 + 0.5 * ramp[:, None, None].expand_as(plain.image)
     varying = replace(plain, gain=gain.clone())
     result = denoiser(state, math.inf, varying)
     if varying.gain is None or not torch.equal(varying.gain, gain):
@@ -193,7 +194,7 @@ def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
 
 def _clean(spec: ModelSpec, shape: tuple[int, ...]) -> Tensor:
     """Return (1, 1, X, Y, Z): a soft bright ball with a darker core, air around it."""
-    grid = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in shape), indexing="ij")
+    grid = torch.meshgrid(*(torch.linspace(-1, 1, n, dtype=torch.float32) for n in shape), indexing="ij")
     radius = torch.stack(grid).square().sum(dim=0).sqrt()
     ball = torch.sigmoid((0.8 - radius) * 20) - 0.4 * torch.sigmoid((0.3 - radius) * 20)
     return (_unit(spec) * ball)[None, None]

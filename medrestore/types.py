@@ -39,11 +39,20 @@ padding value, and lossy compression leaves such values near to it.
 
 
 class Modality(StrEnum):
-    """What kind of scanner the values come from; decides the units and the default model."""
+    """What kind of scanner the values come from; decides the units and the default model.
+
+    A name is taken in any case: ``Modality("mr")`` is `MR`.
+    """
 
     MR = "MR"
     CT = "CT"
     UNKNOWN = "unknown"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Modality | None:
+        """Find the member that differs in case alone."""
+        said = value.casefold() if isinstance(value, str) else None
+        return next((member for member in cls if member.value.casefold() == said), None)
 
 
 class Task(StrEnum):

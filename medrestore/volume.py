@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from medrestore.convert import from_nibabel, from_sitk, is_on_disk, to_nibabel, to_sitk, to_torch
 from medrestore.errors import InputError
 from medrestore.geometry import Geometry
+from medrestore.picture import middle_slices
 from medrestore.provenance import JSON, History, Source, Step
 from medrestore.types import Modality, RealArray
+from medrestore.voxels import as_float32, check_voxels, unmasked
+
+if TYPE_CHECKING:
+    import torch
+    from nibabel.spatialimages import SpatialImage
 
 UNITS = {Modality.CT: "HU", Modality.MR: "arbitrary", Modality.UNKNOWN: "arbitrary"}
 """Units that follow from the modality when nothing else is said."""
-
-# Voxels looked at together: the check for NaN must not cost another copy of the volume.
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
     """A scan: frozen, checked, and never without its place in space.
 
-    Two volumes compare by identity; compare `array` and `geometry` where values are meant.
+    Two volumes compare by identity; compare `array` and `geometry` where values are meant. numpy takes a
+    volume for its voxels: ``numpy.asarray(volume)`` is `array`. A notebook shows the three middle slices.
 
     Attributes:
         array: Real voxels, axes (X, Y, Z) of the grid; a read-only view, not a copy, so do not change the
@@ -37,7 +41,8 @@ class Volume:
         history: What was done to them since, oldest first.
 
     Raises:
-        InputError: The array is not real and finite, or its shape is not the grid's.
+        InputError: The array is not real and finite, masks voxels, or its shape is not the grid's; or no
+            modality has that name.
     """
 
     array: RealArray
@@ -49,23 +54,42 @@ class Volume:
 
     def __post_init__(self) -> None:
         """Check the voxels against the grid and make them read-only."""
-        array = np.asarray(self.array)
-        name = self.source.path if self.source is not None and self.source.path else "array"
-        _check_kind(array, name)
+        array = unmasked(self.array, self.name)
+        check_voxels(array, self.name)
         if array.shape != self.geometry.shape:
             raise InputError(
-                f"{name}: voxels of shape {array.shape} on a grid of shape {self.geometry.shape}"
+                f"{self.name}: voxels of shape {array.shape} on a grid of shape {self.geometry.shape}"
             )
-        _check_finite(array, name)
         view = array.view() if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         view.flags.writeable = False
         object.__setattr__(self, "array", view)
-        object.__setattr__(self, "modality", Modality(self.modality))
+        object.__setattr__(self, "modality", _modality(self.modality))
         object.__setattr__(self, "history", tuple(self.history))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle through the constructor, so that the copy is checked and read-only too."""
         return Volume, (self.array, self.geometry, self.modality, self.units, self.source, self.history)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> RealArray:
+        """Return the read-only voxels, or a copy where the type or `copy` asks for one."""
+        return np.array(self.array, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        """Say what a volume is, and not where it comes from: paths may hold names."""
+        voxels = " x ".join(map(str, self.shape))
+        spacing = " x ".join(f"{size:.3g}" for size in self.spacing)
+        units = "arbitrary units" if self.units == "arbitrary" else self.units
+        low, high = float(self.array.min()), float(self.array.max())
+        return f"Volume({voxels} voxels of {spacing} mm, {self.modality}, {low:.4g} to {high:.4g} {units})"
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture that a notebook shows: three middle slices, to scale."""
+        return middle_slices(self.array, self.geometry, self.modality)
+
+    @property
+    def name(self) -> str:
+        """The file or folder that it was read from, else ``"array"``: for messages."""
+        return self.source.path if self.source is not None and self.source.path else "array"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -104,7 +128,7 @@ class Volume:
         cls,
         array: npt.ArrayLike,
         affine: npt.ArrayLike | None = None,
-        modality: Modality = Modality.UNKNOWN,
+        modality: Modality | str = Modality.UNKNOWN,
         units: str | None = None,
     ) -> Volume:
         """Make a volume of an array in memory.
@@ -112,14 +136,17 @@ class Volume:
         Args:
             array: Real voxels, (X, Y, Z), or (X, Y) for one slice. Not copied.
             affine: 4x4, voxel indices to RAS+ mm; None means voxels of 1 mm with the first one at 0.
-            modality: What kind of scanner.
+            modality: What kind of scanner, a name of it in any case.
             units: Units of the voxels; None means those of the modality (HU for CT).
 
         Raises:
-            InputError: The array is not real, finite and of two or three axes.
+            InputError: The array is not real, finite and of two or three axes, or masks voxels; or it is a
+                volume already.
             GeometryError: The affine is not finite and invertible, or an axis is empty.
         """
-        voxels = np.asarray(array)
+        if isinstance(array, Volume):
+            raise InputError("the array is a Volume, which has a grid already; use it as it is")
+        voxels = unmasked(array, "array")
         if voxels.ndim not in (2, 3):
             raise InputError(
                 f"array of shape {voxels.shape}, expected (X, Y, Z) or (X, Y); "
@@ -128,9 +155,72 @@ class Volume:
         details: dict[str, JSON] = {"dtype": voxels.dtype.newbyteorder("=").name, "slope": 1.0, "inter": 0.0}
         voxels = voxels[:, :, np.newaxis] if voxels.ndim == 2 else voxels
         geometry = Geometry(voxels.shape, np.eye(4) if affine is None else np.asarray(affine))
-        modality = Modality(modality)
+        modality = _modality(modality)
         source = Source("", "array", details=details)
         return cls(voxels, geometry, modality, UNITS[modality] if units is None else units, source)
+
+    @classmethod
+    def from_nibabel(cls, image: SpatialImage, modality: Modality | str = Modality.UNKNOWN) -> Volume:
+        """Make a volume of an image of nibabel, with its place and its scaling.
+
+        What `nibabel.load` gives becomes float32, as in `medrestore.read`; voxels in memory keep their type
+        and are not copied. Nothing else of the header is kept, nor the name of the file.
+
+        Args:
+            image: A spatial image of one volume.
+            modality: What kind of scanner.
+
+        Raises:
+            InputError: It is no image of one volume with real, finite voxels.
+            GeometryError: Its affine is not finite and invertible.
+        """
+        voxels, affine, placement = from_nibabel(image)
+        volume = cls.from_array(voxels, affine, modality)
+        details = {**({} if volume.source is None else volume.source.details), **placement}
+        array = as_float32(volume.array, "image of nibabel") if is_on_disk(image) else volume.array
+        return replace(volume, array=array, source=Source("", "array", details=details))
+
+    def to_nibabel(self) -> SpatialImage:
+        """Return a NIfTI image of nibabel: a copy of the voxels, the affine, millimetres.
+
+        Booleans become uint8 and half floats float32, as NIfTI has neither.
+        """
+        return to_nibabel(self.array, self.geometry, {} if self.source is None else self.source.details)
+
+    @classmethod
+    def from_sitk(cls, image: Any, modality: Modality | str = Modality.UNKNOWN) -> Volume:
+        """Make a volume of an image of SimpleITK, whose LPS+ becomes RAS+; the voxels are copied.
+
+        Args:
+            image: A `SimpleITK.Image` of three axes, or of two for one slice.
+            modality: What kind of scanner.
+
+        Raises:
+            InputError: It is no such image, or its voxels are not real and finite.
+            ConfigError: SimpleITK is not installed.
+        """
+        return cls.from_array(*from_sitk(image), modality)
+
+    def to_sitk(self) -> Any:
+        """Return a `SimpleITK.Image`, LPS+ as it has it, with a copy of the voxels.
+
+        Booleans become uint8 and half floats float32, as SimpleITK has neither.
+
+        Raises:
+            ConfigError: SimpleITK is not installed.
+        """
+        return to_sitk(self.array, self.geometry)
+
+    def to_torch(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Return a copy of the voxels as a tensor (X, Y, Z) on the CPU.
+
+        Args:
+            dtype: Type of the tensor; None for float32.
+
+        Raises:
+            InputError: float32 does not hold the voxels.
+        """
+        return to_torch(self.array, dtype)
 
     def as_modality(self, modality: Modality | str) -> Volume:
         """Return the same voxels as those of another modality, in its units: for files that do not say it.
@@ -138,45 +228,15 @@ class Volume:
         Raises:
             InputError: No modality has that name.
         """
-        try:
-            modality = Modality(modality)
-        except ValueError:
-            raise InputError(f"modality is {modality!r}; expected one of {', '.join(Modality)}") from None
+        modality = _modality(modality)
         return replace(self, modality=modality, units=UNITS[modality])
 
 
-def _check_kind(array: npt.NDArray[Any], name: str) -> None:
-    if array.dtype.kind not in "biuf":
-        raise InputError(
-            f"{name}: voxels of type {array.dtype}, expected real numbers; "
-            "split colour into channels, and complex data into magnitude (and phase)"
-        )
-
-
-def _blocks(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-    """Yield pieces of `array` without copying: flat runs in memory order, or slabs if it has gaps."""
-    if array.flags.c_contiguous or array.flags.f_contiguous:
-        flat = array.ravel(order="K")
-        yield from (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
-    else:
-        yield from array
-
-
-def _check_finite(array: npt.NDArray[Any], name: str) -> None:
-    if array.dtype.kind != "f" or all(np.isfinite(block).all() for block in _blocks(array)):
-        return
-    nan = sum(int(np.isnan(block).sum()) for block in _blocks(array))
-    infinite = sum(int(np.isinf(block).sum()) for block in _blocks(array))
-    first = next(
-        (n, *np.argwhere(~np.isfinite(slab))[0].tolist())
-        for n, slab in enumerate(array)
-        if not np.isfinite(slab).all()
-    )
-    raise InputError(
-        f"{name}: {nan + infinite} of {array.size} voxels are not finite ({nan} NaN, {infinite} infinite), "
-        f"the first at index {tuple(int(i) for i in first)}; "
-        "replace them before restoring, by the background for example"
-    )
+def _modality(name: Modality | str) -> Modality:
+    try:
+        return Modality(name)
+    except ValueError:
+        raise InputError(f"modality is {name!r}; expected one of {', '.join(Modality)}") from None
 
 
 def stated_modality(volume: Volume) -> str | None:

@@ -14,15 +14,16 @@ PACKAGE = Path(medrestore.__file__).parent
 
 ROWS = (
     {"errors", "types"},
-    {"provenance"},
+    {"provenance", "voxels"},
     {"options"},
     {"geometry"},
+    {"convert", "picture"},
     {"volume"},
     {"io", "metrics", "physics", "diffusion", "networks"},
     {"plugin"},
     {"noise"},
     {"engine", "builtin", "testing"},
-    {"job", "training", "report"},
+    {"api", "job", "training", "report"},
     {"batch"},
     {"node"},
     {"cli"},

@@ -22,6 +22,7 @@ from medrestore.engine.models.checks import (
     check_outputs,
     check_scan,
     check_zero,
+    computable,
 )
 from medrestore.engine.models.load import LoadedModel, find_model, load_model, plugins
 from medrestore.engine.sampling.ensemble import VIEWS, View, ensemble_size
@@ -104,12 +105,16 @@ def restore(
     Raises:
         ModelError: No model fits, it offers no samples and some are asked for, or the scan is outside what
             the model was made for.
-        ConfigError: An option cannot be had on this machine, or does not fit the scan.
+        ConfigError: An option cannot be had on this machine, or does not fit the scan or the model passed.
+        InputError: The voxels are so large or so small that computing with them would go beyond float32.
         GeometryError: The reference is not on the grid of the result, or there are no slices to resolve.
     """
     start = time.perf_counter()
     options = options or RestoreOptions()
     observers = observers or Observers()
+    volume = computable(volume)
+    if model is not None:
+        model.check_options(options)
     spec = find_model(options, volume.modality)[1] if model is None else model.spec
     grid = target_grid(volume.geometry, spec.task, options)
     warnings = check_scan(volume.geometry, stated_modality(volume), spec, grid, options.force)

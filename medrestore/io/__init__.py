@@ -130,7 +130,7 @@ def read(
     if header.volumes > 1:
         raise InputError(
             f"{path}: a series of {header.volumes} volumes, expected one; read it with read_series, "
-            "which returns one volume for each"
+            "which returns one volume for each, or restore it from file to file with restore_file"
         )
     (volume,) = read_volumes(header, formats)
     return volume

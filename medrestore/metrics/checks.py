@@ -9,15 +9,16 @@ import numpy.typing as npt
 
 from medrestore.errors import InputError
 from medrestore.types import BoolArray, RealArray
+from medrestore.voxels import unmasked
 
 
 def check_pair(image: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[RealArray, RealArray]:
     """Return both volumes as arrays of one shape with finite real voxels.
 
     Raises:
-        InputError: if the shapes differ, an array is empty or not real, or a voxel is NaN or infinite.
+        InputError: if the shapes differ, one is empty or not real, or a voxel is NaN, infinite or masked.
     """
-    pair = np.asarray(image), np.asarray(reference)
+    pair = unmasked(image, "image"), unmasked(reference, "reference")
     if pair[0].shape != pair[1].shape:
         raise InputError(
             f"cannot compare volumes of different shapes: the image is {pair[0].shape} and the reference "

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from medrestore.errors import ConfigError
 from medrestore.options.declare import OptionInfo, check_choices, option
@@ -25,6 +26,9 @@ _model, _slices, _run = (partial(_info, panel) for panel in ("Model", "Slices (-
 @dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
     """Options of one restoration.
+
+    Numbers of numpy, paths and the devices and types of torch are taken for what they name; whole numbers may
+    be floats without a fraction. What is kept is plain: numbers, strings and booleans of Python.
 
     Attributes:
         model: ``plugin/model``, a bare name while it is unique, or a model folder; None for the default of
@@ -57,7 +61,7 @@ class RestoreOptions:
         force: Run a scan outside the voxel sizes or the modality that the model was made for.
 
     Raises:
-        ConfigError: A value is out of range.
+        ConfigError: A value is out of range, or not of its kind.
     """
 
     model: str | None = option(None, _model("See `medrestore models`.", "NAME|PATH"))
@@ -85,15 +89,27 @@ class RestoreOptions:
     force: bool = option(False, _model("Run a model on what it was not made for."))
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a scan."""
+        """Make the values plain, and check what can be checked without a scan."""
+        for field in fields(self):
+            object.__setattr__(self, field.name, _plain(field.name, getattr(self, field.name)))
+        for name in ("samples", "steps", "seed", "tile", "ensemble"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        if not isinstance(self.model, str | None):
+            raise ConfigError(f"model is {self.model!r}; expected the name of a model, or a model folder")
+        if not isinstance(self.device, str):
+            raise ConfigError(f"device is {self.device!r}; expected one such as 'auto', 'cpu' or 'cuda:1'")
+        if self.force not in (True, False):
+            raise ConfigError(f"force is {self.force!r}; expected True or False")
+        object.__setattr__(self, "force", bool(self.force))
         if self.task not in tuple(Task):
             raise ConfigError(f"task is {self.task!r}; expected one of {', '.join(Task)}")
         object.__setattr__(self, "task", Task(self.task))
         check_choices(self)
         parse_noise(self.noise)
         parse_spacing(self.spacing)
-        if self.slice_thickness is not None and not 0 < self.slice_thickness < math.inf:
-            raise ConfigError(f"slice_thickness is {self.slice_thickness!r}; expected a length in mm")
+        thickness = self.slice_thickness
+        if thickness is not None and not (_is_number(thickness) and 0 < thickness < math.inf):
+            raise ConfigError(f"slice_thickness is {thickness!r}; expected a length in mm")
         _least("samples", self.samples, 0)
         _least("steps", self.steps, 1)
         _least("seed", self.seed, 0)
@@ -101,6 +117,33 @@ class RestoreOptions:
             _least("tile", self.tile, 1)
         if self.max_memory is not None:
             parse_memory(self.max_memory)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return what a number of numpy, a path, or a device or type of torch stands for."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    package = type(value).__module__.partition(".")[0]  # torch is not imported for the question
+    if package == "torch" and not hasattr(value, "ndim"):
+        return str(value).removeprefix("torch.")
+    if package in {"numpy", "torch"}:
+        if value.ndim:
+            raise ConfigError(f"{name} is an array of shape {tuple(value.shape)}; expected one value")
+        return value.item()
+    return value
+
+
+def _whole(name: str, value: Any) -> int | None:
+    """Return a whole number as one of Python; None, where it is left open, as it is."""
+    if value is None and name in ("tile", "ensemble"):
+        return None
+    if _is_number(value) and value % 1 == 0:
+        return int(value)
+    raise ConfigError(f"{name} is {value!r}; expected a whole number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _least(name: str, value: int, least: int) -> None:

@@ -154,11 +154,16 @@ class _Recipe:
         from medrestore.networks import build
 
         autocast = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[context.dtype]
-        network = build(self.network, self.options)
+        # Without memory of its own: the weights are those of the file, nothing is drawn at random for them,
+        # and torch's default type and device have no say.
+        with torch.device("meta"):
+            network = build(self.network, self.options)
         self._fill(network, self.weights if context.weights is None else context.weights)
         # Layout alone is worth a factor of two for 3-D convolutions, on a CPU as on a GPU.
         network = network.eval().requires_grad_(False)
-        network.to(device=context.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        network.to(  # type: ignore[call-overload]
+            device=context.device, dtype=torch.float32, memory_format=torch.channels_last_3d
+        )
         return TwoMeasurementDenoiser(network, autocast)
 
     def _fill(self, network: nn.Module, path: Path) -> None:
@@ -176,7 +181,7 @@ class _Recipe:
                 f"{self.sha256}; fetch or export the model folder again"
             )
         try:
-            network.load_state_dict(load(data))
+            network.load_state_dict(load(data), assign=True)
         except (SafetensorError, RuntimeError) as error:
             raise ModelError(
                 f"{path}: the weights do not fit the network {self.network!r}: {error}"

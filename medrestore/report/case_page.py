@@ -7,13 +7,13 @@ import json
 from urllib.parse import quote
 
 from medrestore.errors import InputError
+from medrestore.picture import PLANES
 from medrestore.report.cohort import MEASURES, beside
 from medrestore.report.markup import Markup, join, printable, tag
 from medrestore.report.page import asset, number, or_dash, page, times, why_missing
 from medrestore.report.pictures import image
 from medrestore.report.preview import CROP, NAMES, Facts, Preview
 from medrestore.report.rows import CaseRow
-from medrestore.report.sampling import PLANES
 
 TITLES = {"before": "Before", "after": "After", "residual": "Residual (before − after)"}
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from medrestore.errors import InputError
 from medrestore.io.atomic import atomic_write
+from medrestore.picture import PLANES, grey_window, percentiles, plane, png
 from medrestore.report import pictures
-from medrestore.report.sampling import PLANES, Reduced, factors_for, plane, reduced
-from medrestore.types import FloatArray, Modality, RealArray
+from medrestore.report.sampling import Reduced, factors_for, reduced
+from medrestore.types import FloatArray, RealArray
 from medrestore.volume import Volume
 
 NAMES = ("before", "after", "residual")
@@ -33,10 +34,7 @@ CROP = 256
 THUMBNAIL = 80
 """Longest side of a picture in the table of cases, in pixels."""
 
-# Noise in CT is judged in the window of soft tissue.
-_CT_WINDOW = (-160.0, 240.0)
 # Steps in the range that most voxels lie in: finer than a screen shows, coarse enough to compress.
-_LOOKED_AT = 200_000  # voxels, for percentiles
 _SAMPLED = 8  # every so many slices, to guess what all of them take
 _STEPS = {"before": 1024, "after": 1024, "residual": 256}
 
@@ -135,7 +133,7 @@ def preview(before: Volume, after: Volume, residual: Volume | None, path: Path) 
     }
     facts = Facts(
         units=before.units,
-        window=_window(before, small["before"].array),
+        window=grey_window(small["before"].array, before.modality),
         residual=(
             _limit(_residuals(small, shares_grid)),
             _limit(item for (name, _), item in planes.items() if name == "residual"),
@@ -178,7 +176,7 @@ def _residuals(small: Mapping[str, Reduced], shares_grid: bool) -> list[FloatArr
 
 def _stored(item: Reduced, steps: int) -> tuple[RealArray, float, float]:
     """Return int16 voxels, and what makes values of them: the step and the middle."""
-    low, high = _percentiles(item.array, 0.1, 99.9)
+    low, high = percentiles(item.array, 0.1, 99.9)
     step = (high - low) / steps or float(np.abs(item.array).max()) / steps or 1.0
     middle = (high + low) / 2
     scaled = (item.array - np.float32(middle)) / np.float32(step)
@@ -215,7 +213,7 @@ def _planes(
     pixels: dict[str, list[float]] = {}
     for across in PLANES:
         for name, volume in volumes.items():
-            planes[name, across], size = plane(volume, across, middle)
+            planes[name, across], size = plane(volume.array, volume.geometry, across, middle)
             pixels[f"{name} {across}"] = list(size)
         if ("residual", across) not in planes and shares_grid:
             planes["residual", across] = planes["before", across] - planes["after", across]
@@ -230,30 +228,15 @@ def _pictures(planes: Mapping[tuple[str, str], FloatArray], facts: Facts) -> dic
         window, palette = (
             ((-limit, limit), pictures.residual_palette()) if name == "residual" else (facts.window, b"")
         )
-        files[f"plane {name} {across}"] = pictures.png(pictures.centre(values, CROP), window, 256, palette)
+        files[f"plane {name} {across}"] = png(pictures.centre(values, CROP), window, 256, palette)
         if across == facts.thumbnail:
-            files[f"thumbnail {name}"] = pictures.png(
-                pictures.thinned(values, THUMBNAIL), window, 64, palette
-            )
+            files[f"thumbnail {name}"] = png(pictures.thinned(values, THUMBNAIL), window, 64, palette)
     return files
-
-
-def _window(before: Volume, means: FloatArray) -> tuple[float, float]:
-    if before.modality is Modality.CT:
-        return _CT_WINDOW
-    low, high = _percentiles(means, 0.5, 99.8)
-    return min(low, 0.0) if low < 0.1 * high else low, high
 
 
 def _limit(values: Iterable[RealArray]) -> float:
     """Return what nearly no voxel of a residual exceeds; 1 where there is nothing to see."""
-    return max((_percentiles(np.abs(item), 99.5)[0] for item in values), default=1.0) or 1.0
-
-
-def _percentiles(values: RealArray, *shares: float) -> list[float]:
-    """Return percentiles of about so many values, which is as good for a window."""
-    every = max(values.size // _LOOKED_AT, 1)
-    return [float(value) for value in np.percentile(values.ravel("K")[::every], shares)]
+    return max((percentiles(np.abs(item), 99.5)[0] for item in values), default=1.0) or 1.0
 
 
 def _telling_plane(volume: Volume, shares_grid: bool) -> str:

@@ -1,18 +1,14 @@
-"""A volume made small enough to look at: block means, middle planes, and what to show as black and white."""
+"""A volume made small enough to look at: block means."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from nibabel.orientations import apply_orientation, io_orientation
 
 from medrestore.geometry import Geometry, Shape
-from medrestore.types import FloatArray, RealArray
+from medrestore.types import FloatArray
 from medrestore.volume import Volume
-
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
-"""The axis across each plane, once the array runs right, anterior, superior."""
 
 
 @dataclass(frozen=True)
@@ -78,28 +74,3 @@ def _coarser(geometry: Geometry, factors: Shape) -> Geometry:
     affine[:3, :3] *= factors
     x, y, z = (-(-n // f) for n, f in zip(geometry.shape, factors, strict=True))
     return Geometry((x, y, z), affine)
-
-
-def plane(volume: Volume, name: str, point: RealArray) -> tuple[FloatArray, tuple[float, float]]:
-    """Return the slice through `point`, as radiologists hang it but with the patient's left on the left.
-
-    Args:
-        volume: Of any orientation; the array axis nearest to each axis of the patient is taken for it.
-        name: One of `PLANES`.
-        point: RAS+ mm; outside of the volume, the nearest slice is taken.
-
-    Returns:
-        Rows and columns, superior or anterior at the top, left or anterior at the left (neurological
-        convention, as in the viewer); and the voxel size down and across, in mm.
-    """
-    axis = PLANES[name]
-    affine = volume.geometry.affine
-    orientation = io_orientation(affine)
-    index = np.rint(np.linalg.solve(affine[:3, :3], np.asarray(point) - affine[:3, 3])).astype(int)
-    across = int(np.flatnonzero(orientation[:, 0] == axis)[0])
-    here = int(np.clip(index[across], 0, volume.shape[across] - 1))
-    keep = tuple(slice(here, here + 1) if n == across else slice(None) for n in range(3))
-    slab = apply_orientation(np.asarray(volume.array[keep], np.float32), orientation)
-    sizes = [volume.spacing[int(np.flatnonzero(orientation[:, 0] == n)[0])] for n in range(3)]
-    left = [n for n in range(3) if n != axis]
-    return np.flipud(np.squeeze(slab, axis).T), (sizes[left[1]], sizes[left[0]])

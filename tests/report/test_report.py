@@ -21,12 +21,12 @@ import pytest
 from skimage.io import imread
 
 from medrestore.errors import ConfigError, OutputError
+from medrestore.picture import PLANES, plane
 from medrestore.provenance import Source, Step
 from medrestore.report import CaseRow, preview, write
 from medrestore.report.charts import histogram
 from medrestore.report.page import asset
 from medrestore.report.preview import NAMES, Preview
-from medrestore.report.sampling import PLANES, plane
 from medrestore.report.tables import COLUMNS, SCHEMA
 from medrestore.volume import Volume
 
@@ -230,13 +230,13 @@ def test_slices_hang_the_same_whatever_the_order_of_the_voxels():
     turned = Volume.from_array(straight.array.transpose(2, 0, 1)[::-1, ::-1], turned_affine)
     point = straight.geometry.world([2, 3, 4])
     for name in PLANES:
-        one, size = plane(straight, name, point)
-        other, other_size = plane(turned, name, point)
+        one, size = plane(straight.array, straight.geometry, name, point)
+        other, other_size = plane(turned.array, turned.geometry, name, point)
         np.testing.assert_array_equal(one, other)
         assert size == other_size
-    axial, size = plane(straight, "axial", point)
+    axial, size = plane(straight.array, straight.geometry, "axial", point)
     np.testing.assert_array_equal(axial, straight.array[:, ::-1, 4].T)
-    assert plane(straight, "coronal", point)[1] == (2.0, 1.0)
+    assert plane(straight.array, straight.geometry, "coronal", point)[1] == (2.0, 1.0)
 
 
 def test_pictures_are_png_files_of_the_slices(tmp_path):

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from medrestore.errors import ModelError
+from medrestore.errors import InputError, ModelError
 from medrestore.geometry import Geometry
 from medrestore.noise.level import NoiseLevel
 from medrestore.options import RestoreOptions
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import ModelRef
-from medrestore.types import Modality
+from medrestore.types import UNMEASURED_HU, Modality
 from medrestore.volume import Volume
+
+COMPUTABLE = (1e-20, 1e9)
+"""Largest magnitudes of scans between which float32 holds sums of squares of their squares."""
+
+
+def computable(volume: Volume) -> Volume:
+    """Return a scan in a type that can be computed with: booleans and half floats become float32.
+
+    Raises:
+        InputError: The voxels are beyond `COMPUTABLE`. What was not measured in CT does not count.
+    """
+    if volume.array.dtype in (np.bool_, np.float16):
+        volume = replace(volume, array=volume.array.astype(np.float32))
+    low, high = float(volume.array.min()), float(volume.array.max())
+    largest = max(high, 0.0 if low < UNMEASURED_HU and volume.modality is Modality.CT else -low)
+    if largest != 0 and not COMPUTABLE[0] <= largest <= COMPUTABLE[1]:
+        raise InputError(
+            f"{volume.name}: the largest magnitude is {largest:.3g}; a restoration computes with "
+            f"{COMPUTABLE[0]:g} to {COMPUTABLE[1]:g}: multiply the voxels by a constant first, and divide "
+            "the result by it"
+        )
+    return volume
 
 
 def check_scan(

@@ -10,6 +10,7 @@ from pathlib import Path
 from medrestore.diffusion import Denoiser
 from medrestore.engine.machine.device import choose_device, choose_dtype
 from medrestore.engine.models.checks import check_outputs
+from medrestore.errors import ConfigError
 from medrestore.options import RestoreOptions
 from medrestore.plugin import LoadContext, ModelSpec, PluginManager, Registry, read_model_folder
 from medrestore.provenance import ModelRef
@@ -35,6 +36,26 @@ class LoadedModel:
     device: str
     dtype: str
     load_seconds: float
+
+    def check_options(self, options: RestoreOptions) -> None:
+        """Refuse options that name another model, device or type than this one has.
+
+        Raises:
+            ModelError: There is no model of the name, or more than one.
+            ConfigError: They contradict it.
+        """
+        here = {"model": self.ref.name, "device": self.device, "dtype": self.dtype}
+        fits = {
+            "model": options.model is None or find_model(options, Modality.UNKNOWN)[0] == self.ref,
+            "device": options.device
+            in ("auto", self.device, self.device.partition(":")[0], f"{self.device}:0"),
+            "dtype": options.dtype in ("auto", self.dtype),
+        }
+        for name in (name for name, fit in fits.items() if not fit):
+            raise ConfigError(
+                f"{name} is {getattr(options, name)!r} in the options and {here[name]!r} in the model that "
+                "is passed with them; leave it out of the options, or load the model by them"
+            )
 
 
 @cache

@@ -34,7 +34,7 @@ class View:
 
     def seen(self, axis: int, extent: int) -> Tensor:
         """Return the voxel of the scan that is at each place of the view along an axis."""
-        index = (torch.arange(extent) - self._move(axis, extent)).clamp(min=0)
+        index = (torch.arange(extent, device="cpu") - self._move(axis, extent)).clamp(min=0)
         return index.flip(0) if axis in self.turned else index
 
     def average(self, mean: Tensor, box: Box, estimate: Tensor, weight: float) -> None:

@@ -169,7 +169,7 @@ def cut_mirrored(volume: Tensor, box: Box, view: View = VIEWS[0]) -> Tensor:
         if span.stop <= extent and axis not in (*view.turned, *view.moved):
             volume = volume.narrow(axis + 2, span.start, span.stop - span.start)
         else:
-            place = torch.arange(span.start, span.stop) % (2 * extent)
+            place = torch.arange(span.start, span.stop, device="cpu") % (2 * extent)
             index = view.seen(axis, extent)[torch.minimum(place, 2 * extent - 1 - place)]
             volume = volume.index_select(axis + 2, index.to(volume.device))
     return volume

@@ -113,23 +113,29 @@ def _voxels(stream: BinaryIO, header: NiftiHeader) -> FloatArray:
         voxels: FloatArray = np.empty(count, dtype=np.float32)
     except MemoryError as error:
         raise InputError(f"{header.path}: {4 * count} bytes for the voxels do not fit into memory") from error
+    lost = False
     for start in range(0, count, _BLOCK):
         target = voxels[start : start + _BLOCK]
         wanted = target.size * header.dtype.itemsize
         block = stream.read(wanted)
         if len(block) < wanted:
             raise _short(header, header.offset + start * header.dtype.itemsize + len(block))
-        _scale(np.frombuffer(block, dtype=header.dtype), header.scale, target)
+        lost |= _scale(np.frombuffer(block, dtype=header.dtype), header.scale, target)
+    if lost and not voxels.any():
+        raise InputError(
+            f"{header.path}: every voxel that is not 0 is too small for float32, in which all is computed; "
+            "multiply them by a constant first"
+        )
     return voxels.reshape(header.geometry.shape, order="F")
 
 
-def _scale(raw: np.ndarray[Any, Any], scale: tuple[float, float] | None, target: FloatArray) -> None:
+def _scale(raw: np.ndarray[Any, Any], scale: tuple[float, float] | None, target: FloatArray) -> bool:
+    """Put scaled voxels into `target`; return whether all became 0 that were not."""
     # A float64 beyond float32 becomes infinite here and is refused, with its place, by Volume.
     with np.errstate(over="ignore", invalid="ignore"):
-        if scale is None or scale == (1.0, 0.0):
-            target[...] = raw
-        else:
-            target[...] = raw.astype(np.float64) * scale[0] + scale[1]
+        values = raw if scale in (None, (1.0, 0.0)) else raw.astype(np.float64) * scale[0] + scale[1]
+        target[...] = values
+    return not target.any() and bool(values.any())
 
 
 def _short(header: NiftiHeader, found: int) -> InputError:

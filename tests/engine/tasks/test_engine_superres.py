@@ -309,10 +309,10 @@ def test_the_distance_of_slices_and_the_voxel_size_may_be_one_in_a_hundred_outsi
         scan = Volume.from_array(phantom(12), np.diag([*spacing, 1.0]), Modality.MR)
         grid = target_grid(scan.geometry, Task.SUPERRES, RestoreOptions())
         if taken:
-            assert check_scan(scan, model.spec, grid, force=False) == ()
+            assert check_scan(scan.geometry, "MR", model.spec, grid, force=False) == ()
         else:
             with pytest.raises(ModelError, match=words):
-                check_scan(scan, model.spec, grid, force=False)
+                check_scan(scan.geometry, "MR", model.spec, grid, force=False)
 
 
 def test_a_factor_outside_may_be_forced_and_a_single_slice_not(model):
