@@ -11,9 +11,9 @@ import numpy.typing as npt
 from medrestore import engine
 from medrestore.engine import LoadedModel, Observers, Restoration, RestoreOptions
 from medrestore.errors import ConfigError, InputError
-from medrestore.io import read, reading_notes
+from medrestore.io import read, reading_findings
 from medrestore.types import Modality
-from medrestore.volume import Volume, stated_modality
+from medrestore.volume import Volume, taken_as
 
 Scan: TypeAlias = Any
 """What `restore` takes for a scan; SimpleITK, whose images are among it, has no types."""
@@ -61,15 +61,16 @@ def restore(
     if not isinstance(options, RestoreOptions | None):
         raise ConfigError(f"options are {type(options).__name__}; expected medrestore.RestoreOptions(...)")
     volume = as_volume(scan, affine)
-    notes = reading_notes(volume)
+    findings = reading_findings(volume)
     if modality is not None:
-        volume, notes = _told(volume, modality, notes)
+        volume, contradicted = taken_as(volume, volume.as_modality(modality).modality, "modality=")
+        findings += contradicted
     reference = further.get("reference")
     if reference is not None:
         grid = volume.geometry.affine if _is_array(reference) else None
         further["reference"] = as_volume(reference, grid)
     result = engine.restore(volume, options, **further)
-    return replace(result, record=replace(result.record, warnings=(*result.record.warnings, *notes)))
+    return replace(result, record=replace(result.record, findings=(*result.record.findings, *findings)))
 
 
 def as_volume(scan: Scan, affine: npt.ArrayLike | None = None) -> Volume:
@@ -103,16 +104,6 @@ def as_volume(scan: Scan, affine: npt.ArrayLike | None = None) -> Volume:
         f"a scan of type {type(scan).__name__}; expected a path, an array with affine=, an image of nibabel "
         "or of SimpleITK, or a medrestore.Volume"
     )
-
-
-def _told(volume: Volume, modality: Modality | str, notes: tuple[str, ...]) -> tuple[Volume, tuple[str, ...]]:
-    """Return the scan as one of the modality that it is said to be, and a note where it says another."""
-    told, said = volume.as_modality(modality), stated_modality(volume)
-    if said == told.modality:
-        return volume, notes
-    if said is not None:
-        notes += (f"the scan says {said}, modality= says {told.modality}",)
-    return told, notes
 
 
 def _is_array(scan: Scan) -> bool:

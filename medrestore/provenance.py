@@ -4,74 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
-
-import numpy as np
+from typing import Literal, TypeAlias, get_args
 
 from medrestore.errors import InputError
+from medrestore.findings import UNCLASSIFIED, Finding
+from medrestore.plain import JSON, plain, plain_mapping
 
-JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
-"""What a record may hold; sequences are kept as tuples, non-finite numbers as their names."""
+__all__ = [
+    "JSON",
+    "History",
+    "ModelRef",
+    "RunRecord",
+    "Source",
+    "Step",
+    "plain",
+    "sha256_file",
+    "software_versions",
+]
 
 SourceFormat = Literal["nifti", "dicom", "array"]
 
-SCHEMA = 1
-"""Version of the JSON layout of `RunRecord`; a reader refuses a newer one."""
+SCHEMA = 2
+"""Version of the JSON layout of `RunRecord`; that of 1 is read too, a newer one refused."""
 
 _PACKAGES = ("medrestore", "numpy", "scipy", "torch", "monai", "nibabel", "pydicom", "scikit-image", "pluggy")
 _BLOCK = 1 << 20
-
-
-def plain(value: object, where: str = "value") -> JSON:
-    """Return `value` as immutable-by-convention JSON: tuples, fresh dicts, built-in scalars.
-
-    NaN and infinities, which JSON has no word for, become the strings ``"NaN"``, ``"Infinity"`` and
-    ``"-Infinity"``: a finished run must not be lost to a record that cannot be written.
-
-    Args:
-        value: Anything built from mappings with string keys, sequences, numbers (numpy's too), strings,
-            paths, booleans and None.
-        where: Name used in the error message.
-
-    Raises:
-        TypeError: `value` holds something that has no JSON form.
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, float):
-        if math.isfinite(value):
-            return value
-        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
-    if isinstance(value, os.PathLike):
-        return str(os.fspath(value))
-    if isinstance(value, Mapping):
-        return _plain_mapping(value, where)
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
-        return tuple(plain(item, f"{where}[{n}]") for n, item in enumerate(value))
-    raise TypeError(
-        f"{where}: {type(value).__name__} has no JSON form; pass numbers, strings, lists or mappings"
-    )
-
-
-def _plain_mapping(value: Mapping[Any, object], where: str) -> dict[str, JSON]:
-    for key in value:
-        if not isinstance(key, str):
-            raise TypeError(f"{where}: key {key!r} is not a string")
-    return {str.__str__(key): plain(item, f"{where}.{key}") for key, item in value.items()}
 
 
 IN_PARTS = frozenset({"tile", "max_memory"})
@@ -87,7 +51,7 @@ class Step:
 
     def __post_init__(self) -> None:
         """Detach the parameters from the caller's objects."""
-        object.__setattr__(self, "params", _plain_mapping(self.params, f"step {self.name!r}"))
+        object.__setattr__(self, "params", plain_mapping(self.params, f"step {self.name!r}"))
 
 
 History: TypeAlias = tuple[Step, ...]
@@ -114,7 +78,7 @@ class Source:
         if self.format not in get_args(SourceFormat):
             raise ValueError(f"format {self.format!r}, expected one of {get_args(SourceFormat)}")
         object.__setattr__(self, "path", os.fspath(self.path))
-        object.__setattr__(self, "details", _plain_mapping(self.details, "source details"))
+        object.__setattr__(self, "details", plain_mapping(self.details, "source details"))
 
 
 @dataclass(frozen=True)
@@ -146,7 +110,7 @@ class RunRecord:
             empty where nothing was known of the model on that machine.
         metrics: Values against a reference, or the reason why there are none.
         output: What was written, with hashes and clipped voxels.
-        warnings: What a reader of the result should know.
+        findings: What a reader of the result should know.
     """
 
     medrestore: str
@@ -162,19 +126,24 @@ class RunRecord:
     predicted: Mapping[str, JSON] = field(default_factory=dict)
     metrics: Mapping[str, JSON] = field(default_factory=dict)
     output: Mapping[str, JSON] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         """Detach every mapping from the caller's objects."""
         for name in ("versions", "settings", "noise", "slices", "timings", "predicted", "metrics", "output"):
-            object.__setattr__(self, name, _plain_mapping(getattr(self, name), name))
-        object.__setattr__(self, "warnings", tuple(str(text) for text in self.warnings))
+            object.__setattr__(self, name, plain_mapping(getattr(self, name), name))
+        object.__setattr__(self, "findings", tuple(self.findings))
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was found, in words."""
+        return tuple(finding.text for finding in self.findings)
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """Return the record as JSON text with stable key order; `from_json` reads it back."""
-        return json.dumps(
-            {"schema": SCHEMA, **asdict(self)}, indent=indent, allow_nan=False, ensure_ascii=False
-        )
+        data = {"schema": SCHEMA, **asdict(self)}
+        data["findings"] = [finding.as_json() for finding in self.findings]
+        return json.dumps(data, indent=indent, allow_nan=False, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> RunRecord:
@@ -192,8 +161,13 @@ class RunRecord:
         if isinstance(data, dict):
             data = {key: value for key, value in data.items() if not key[:1].isupper()}
         schema = data.pop("schema", None) if isinstance(data, dict) else None
-        if schema != SCHEMA:
-            raise InputError(f"run record: schema {schema!r}, this version of medrestore reads {SCHEMA}")
+        if schema not in {1, SCHEMA}:
+            raise InputError(
+                f"run record: schema {schema!r}, this version of medrestore reads 1 and {SCHEMA}"
+            )
+        if schema == 1:  # sentences, without codes
+            old = data.pop("warnings", ())
+            data["findings"] = [{"code": UNCLASSIFIED.code, "text": text} for text in old]
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise InputError(
@@ -202,6 +176,7 @@ class RunRecord:
         try:
             data["model"] = ModelRef(**data["model"])
             data["input"] = Source(**data["input"])
+            data["findings"] = tuple(Finding.from_json(entry) for entry in data.get("findings", ()))
             return cls(**data)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"run record: a field is missing or of the wrong kind ({error})") from error

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from medrestore.convert import from_nibabel, from_sitk, is_on_disk, to_nibabel, to_sitk, to_torch
 from medrestore.errors import InputError
+from medrestore.findings import MODALITY_CONTRADICTED, Finding
 from medrestore.geometry import Geometry
 from medrestore.picture import middle_slices
 from medrestore.provenance import JSON, History, Source, Step
@@ -237,6 +238,23 @@ def _modality(name: Modality | str) -> Modality:
         return Modality(name)
     except ValueError:
         raise InputError(f"modality is {name!r}; expected one of {', '.join(Modality)}") from None
+
+
+def taken_as(volume: Volume, given: Modality, by: str) -> tuple[Volume, tuple[Finding, ...]]:
+    """Return a scan as one of the modality that its caller says, and a finding where it says another.
+
+    Args:
+        volume: The scan, as it was read.
+        given: What the caller says.
+        by: How the caller says it, such as ``"--modality"``.
+    """
+    stated = stated_modality(volume)
+    if stated == given:
+        return volume, ()
+    if stated is None:
+        return volume.as_modality(given), ()
+    text = f"the scan says {stated}, {by} says {given}"
+    return volume.as_modality(given), (MODALITY_CONTRADICTED.found(text, stated=stated, given=given),)
 
 
 def stated_modality(volume: Volume) -> str | None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
+import medrestore
+
+SCHEMA = Path(medrestore.__file__).parent / "job" / "sidecar.schema.json"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -13,6 +18,26 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep a developer's own choice of plugins out of the tests."""
     monkeypatch.delenv("MEDRESTORE_PLUGINS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def sidecars_are_as_their_schema_says(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Validate every sidecar that a test writes, where the room that writes them is loaded at all."""
+    writing = sys.modules.get("medrestore.job.write")
+    if writing is None:
+        return
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    made = writing.sidecar
+
+    def checked(*arguments: object) -> str:
+        text: str = made(*arguments)
+        jsonschema.validate(json.loads(text), schema)
+        return text
+
+    monkeypatch.setattr(writing, "sidecar", checked)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import medrestore
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine import load_model
 from medrestore.errors import ConfigError, GeometryError, InputError
-from medrestore.io import reading_notes
+from medrestore.io import reading_findings
 
 AFFINE = np.diag([1.0, 1.0, 1.2, 1.0])
 
@@ -113,16 +113,16 @@ def test_a_modality_that_contradicts_the_scan_is_noted(array, model, tmp_path):
     scan = Volume.from_array(array, AFFINE, Modality.CT)
     result = restore(scan, modality="mr", model=model)
     assert (result.volume.modality, result.volume.units) == (Modality.MR, "arbitrary")
-    assert "the scan says CT, modality= says MR" in result.record.warnings
+    assert "the scan says CT, modality= says MR" in result.record.sentences
     measured = replace(Volume.from_array(array, AFFINE, "mr"), units="percent")
     assert restore(measured, modality="MR", model=model).volume.units == "percent"
 
 
 def test_what_was_odd_in_a_file_is_in_the_record(array, model, tmp_path):
     nib.save(nib.Nifti1Image(array, None), tmp_path / "unplaced.nii")
-    (note,) = reading_notes(medrestore.read(tmp_path / "unplaced.nii"))
+    (note,) = reading_findings(medrestore.read(tmp_path / "unplaced.nii"))
     result = restore(tmp_path / "unplaced.nii", modality="MR", model=model)
-    assert note in result.record.warnings
+    assert note.text in result.record.sentences
 
 
 def test_a_modality_is_taken_in_any_case():

@@ -13,7 +13,8 @@ import medrestore
 PACKAGE = Path(medrestore.__file__).parent
 
 ROWS = (
-    {"errors", "types"},
+    {"errors", "plain", "types"},
+    {"findings"},
     {"provenance", "voxels"},
     {"options"},
     {"geometry"},

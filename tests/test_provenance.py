@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from medrestore.errors import InputError
+from medrestore.findings import UNCLASSIFIED, VOXELS_OUTSIDE_MODEL
 from medrestore.provenance import ModelRef, RunRecord, Source, Step, sha256_file, software_versions
 
 
@@ -30,7 +31,7 @@ def record() -> RunRecord:
         timings={"read": 0.1},
         peak_memory_mb=512.5,
         metrics={"psnr": {"value": math.inf, "definition": "in the head"}},
-        warnings=("voxels are anisotropic",),
+        findings=(VOXELS_OUTSIDE_MODEL.found("voxels are anisotropic", spacing_mm=(1, 1, 3)),),
     )
 
 
@@ -48,6 +49,15 @@ def test_record_json_is_standard_json_even_with_infinities():
     data = json.loads(record().to_json(), parse_constant=refuse)
     assert data["metrics"]["psnr"]["value"] == "Infinity"
     assert data["noise"]["sigma"] == 0.25
+
+
+def test_a_record_of_schema_1_has_its_sentences_as_findings():
+    old = json.loads(record().to_json())
+    del old["findings"]
+    old |= {"schema": 1, "warnings": ["voxels are anisotropic"]}
+    again = RunRecord.from_json(json.dumps(old))
+    assert again.sentences == ("voxels are anisotropic",)
+    assert again.findings[0].code == UNCLASSIFIED.code
 
 
 def test_record_is_detached_from_the_callers_objects():

@@ -72,7 +72,7 @@ def harm(clean: np.ndarray, run: Runner) -> list[dict[str, Any]]:
         restored, record = run(scan)
         change = 100 * np.abs(restored - scan)[head] / data_range
         found = {"noise": level, "found": 100 * record.noise["fraction"]}
-        rows.append(found | sizes_of(change) | {"warnings": list(record.warnings)})
+        rows.append(found | sizes_of(change) | {"warnings": list(record.sentences)})
     return rows
 
 

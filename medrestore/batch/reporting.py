@@ -59,7 +59,7 @@ def _row(out: Path, case: Case, entry: Entry, task: str) -> CaseRow:
         peak_bytes=int(_number(facts.get("peak_bytes")) or 0) or None,
         predicted_seconds=_times(_number(predicted.get("seconds")), _number(facts.get("volumes"))),
         predicted_peak_bytes=int(1e6 * (_number(predicted.get("peak_memory_mb")) or 0)) or None,
-        warnings=int(_number(facts.get("warnings")) or 0) if done else None,
+        findings=_codes(facts) if done else None,
         attempts=entry.attempts,
         output=_output(out, case) if done else None,
         pictures=kept if done and kept.is_file() else None,
@@ -76,6 +76,12 @@ def _score(facts: dict[str, Any], name: str) -> float | None:
     scores = facts.get("scores")
     score = scores.get(name) if isinstance(scores, dict) else None
     return _number(score.get("value")) if isinstance(score, dict) else None
+
+
+def _codes(facts: dict[str, Any]) -> tuple[str, ...]:
+    """The codes of what was found; a ledger of an earlier version has their number alone."""
+    codes = facts.get("findings")
+    return tuple(map(str, codes)) if isinstance(codes, list) else ()
 
 
 def _number(value: object) -> float | None:

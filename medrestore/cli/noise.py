@@ -64,24 +64,25 @@ def _read(scan: Path, modality: Modality | None, reading: ReadRequest) -> tuple[
     Raises:
         ConfigError: The scan is one of another modality, or options for DICOM are given for one that is none.
     """
-    from medrestore.io import read_series, reading_notes
+    from medrestore.cli.summary import print_findings
+    from medrestore.findings import MODALITY_NOT_STATED
+    from medrestore.io import read_series, reading_findings
     from medrestore.job.outputs import check_reading
-    from medrestore.volume import stated_modality
+    from medrestore.volume import stated_modality, taken_as
 
     check_reading(scan, reading)
-    stated = None if modality is Modality.UNKNOWN else modality
-    if stated is not None:
-        _check_modality(scan, stated)
+    given = None if modality is Modality.UNKNOWN else modality
+    if given is not None:
+        _check_modality(scan, given)
     volumes = read_series(scan, policy=reading.policy, series=reading.series)
-    said, notes = stated_modality(volumes[0]), reading_notes(volumes[0])
-    if stated is None:
-        _check_modality(scan, said)
-    if said is None and stated is None:
-        notes += ("the scan does not say its modality; taken for MR",)
-    elif said is not None and stated not in {None, said}:
-        notes += (f"the scan says {said}, --modality says {stated}",)
-    for note in notes:
-        typer.echo(f"Warning: {note}", err=True)
+    stated, findings = stated_modality(volumes[0]), reading_findings(volumes[0])
+    if given is not None:
+        findings += taken_as(volumes[0], given, "--modality")[1]
+    else:
+        _check_modality(scan, stated)
+        if stated is None:
+            findings += (MODALITY_NOT_STATED.found("the scan does not say its modality; taken for MR"),)
+    print_findings(findings)
     return volumes
 
 

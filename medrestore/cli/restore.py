@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 from medrestore.cli.options import Quiet, takes_file_options
+from medrestore.findings import with_warnings
 from medrestore.options import FileOptions
+
+WARNED = 4
+"""Exit status where a finding is a warning and `--strict` is given."""
 
 
 @takes_file_options(one_scan=True)
@@ -19,10 +23,14 @@ def restore(
     ],
     options: FileOptions,
     quiet: Quiet = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with status 4 where a finding is a warning.")
+    ] = False,
 ) -> None:
     """Restore a scan; writes the image and, beside it, a JSON record of how it was made.
 
-    A 4-D series is restored volume by volume.
+    A 4-D series is restored volume by volume. Exit status: 0 restored, 2 refused, with --strict 4 where a
+    finding is a warning.
     """
     from medrestore.cli.progress import RestoreMeter
     from medrestore.cli.summary import print_summary
@@ -34,3 +42,5 @@ def restore(
         records = run(job, meter)
     if not quiet:
         print_summary(records, job.paths.main)
+    if strict and with_warnings(finding for record in records for finding in record.findings):
+        raise typer.Exit(WARNED)

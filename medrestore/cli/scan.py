@@ -78,7 +78,7 @@ def _cells(item: PlannedSeries) -> tuple[str, ...]:
         item.plane,
         item.units,
         str(len({one.path for one in item.heads})),
-        "; ".join(filter(None, [f"{item.action}", item.reason, *item.notes])),
+        "; ".join(filter(None, [f"{item.action}", item.reason, *(note.text for note in item.notes)])),
     )
 
 
@@ -122,7 +122,7 @@ def _series(item: PlannedSeries) -> dict[str, object]:
         "transfer_syntaxes": sorted({one.syntax.name for one in item.heads}),
         "action": item.action,
         "reason": item.reason,
-        "notes": item.notes,
+        "notes": [note.as_json() for note in item.notes],
         "read_as": None
         if geometry is None
         else {"shape": geometry.shape, "affine": geometry.affine.tolist()},

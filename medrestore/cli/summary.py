@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import typer
 
 from medrestore.cli.table import print_table
+from medrestore.findings import Finding
 from medrestore.provenance import RunRecord
 
 Row = tuple[str, str]
@@ -22,8 +23,13 @@ def print_summary(records: Sequence[RunRecord], restored: Path) -> None:
             [(str(number), *_volume_cells(record)) for number, record in enumerate(records)],
         )
     print_table(("restored", str(restored)), _rows(records))
-    for warning in dict.fromkeys(text for record in records for text in record.warnings):
-        typer.echo(f"Warning: {warning}", err=True)
+    print_findings(finding for record in records for finding in record.findings)
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """Print on stderr what should be known of a scan or of its result, each sentence once."""
+    for finding in {finding.text: finding for finding in findings}.values():
+        typer.echo(f"{finding.severity.capitalize()}: {finding.text}", err=True)
 
 
 def _rows(records: Sequence[RunRecord]) -> list[Row]:

@@ -117,7 +117,7 @@ def restore(
         model.check_options(options)
     spec = find_model(options, volume.modality)[1] if model is None else model.spec
     grid = target_grid(volume.geometry, spec.task, options)
-    warnings = check_scan(volume.geometry, stated_modality(volume), spec, grid, options.force)
+    findings = check_scan(volume.geometry, stated_modality(volume), spec, grid, options.force)
     if reference is not None:
         check_reference(grid, reference)
     model = model or load_model(options, volume.modality)
@@ -126,13 +126,13 @@ def restore(
     measurement = MEASURE[spec.task](volume, spec, options)
     prepared = time.perf_counter()
     if measurement.skip_reason is None:
-        warnings += check_noise(measurement.noise, spec)
-        warnings += check_zero(volume, measurement.noise, spec)
+        findings += check_noise(measurement.noise, spec)
+        findings += check_zero(volume, measurement.noise, spec)
         measurement = measurement.settled(tiled_denoiser(model, options, budget))
-        warnings += measurement.warnings
+        findings += measurement.findings
         restored, std = _run(measurement, model, options, (budget, observers))
     else:
-        warnings += (*measurement.warnings, measurement.skip_reason)
+        findings += (*measurement.findings, measurement.skip_reason)
         restored, std = measurement.baseline, None
     release_memory()
     finished = time.perf_counter()
@@ -159,7 +159,7 @@ def restore(
         peak_memory_mb=peak_bytes() / 1e6,
         predicted={} if budget is None else budget.as_json(),
         metrics=as_json(metrics),
-        warnings=warnings,
+        findings=findings,
     )
     plugins().case_finished(record)
     return Restoration(restored, std, metrics, record)

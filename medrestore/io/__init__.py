@@ -14,7 +14,7 @@ from medrestore.errors import InputError, OutputError
 from medrestore.io.atomic import atomic_folder, atomic_write
 from medrestore.io.dicom.derive.write import SeriesReport, check_derivable, write_dicom
 from medrestore.io.dicom.plan.plan import Plan, PlannedSeries, plan_dicom
-from medrestore.io.dicom.read import dicom_header, holds_dicom, is_dicom, read_dicom, reading_notes
+from medrestore.io.dicom.read import dicom_header, holds_dicom, is_dicom, read_dicom, reading_findings
 from medrestore.io.formats import Format, Formats, ScanHeader, StoredVoxels, WriteReport
 from medrestore.options import ReadPolicy, ReadRequest
 from medrestore.provenance import sha256_file
@@ -41,7 +41,7 @@ __all__ = [
     "read",
     "read_header",
     "read_series",
-    "reading_notes",
+    "reading_findings",
     "write",
     "write_dicom",
 ]

@@ -12,7 +12,8 @@ from pathlib import Path
 from medrestore.engine import Observers, Restoration, RestoreOptions, TrajectoryPoint, load_model, restore
 from medrestore.engine.evidence.restoration import check_reference
 from medrestore.errors import InputError
-from medrestore.io import check_derivable, read_header, read_series, read_volumes, reading_notes
+from medrestore.findings import Finding
+from medrestore.io import check_derivable, read_header, read_series, read_volumes, reading_findings
 from medrestore.job.forecast import Forecast, forecast
 from medrestore.job.outputs import outdated
 from medrestore.job.progress import Progress, Silence
@@ -21,7 +22,7 @@ from medrestore.job.trajectory import TrajectoryFolder
 from medrestore.job.write import remove, write_results
 from medrestore.options import FileOptions
 from medrestore.provenance import RunRecord
-from medrestore.volume import Volume, stated_modality
+from medrestore.volume import Volume, taken_as
 
 
 def restore_file(
@@ -86,7 +87,7 @@ def run(
 
         results = work() if execute is None else execute(work)
         progress.stage("write")
-        records = write_results(job, results, stack, read_seconds, scan.notes)
+        records = write_results(job, results, stack, read_seconds, scan.findings)
     remove(old)
     if written is not None:
         written(scan.volumes[0], results[0])
@@ -100,7 +101,7 @@ class _Scan:
     volumes: Sequence[Volume]
     references: Sequence[Volume | None]
     foreseen: Forecast
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 def _read(job: Job) -> _Scan:
@@ -109,14 +110,13 @@ def _read(job: Job) -> _Scan:
     header = read_header(job.scan, options.reading)
     foreseen = forecast(header, options)
     volumes = read_volumes(header)
-    stated, notes = stated_modality(volumes[0]), reading_notes(volumes[0])
-    if options.modality is not None and options.modality != stated:
-        volumes = tuple(volume.as_modality(options.modality) for volume in volumes)
-        if stated is not None:
-            notes += (f"the scan says {stated}, --modality says {options.modality}",)
+    found = reading_findings(volumes[0])
+    if options.modality is not None:
+        found += taken_as(volumes[0], options.modality, "--modality")[1]
+        volumes = tuple(taken_as(volume, options.modality, "--modality")[0] for volume in volumes)
     if job.paths.series is not None:
         check_derivable(volumes)
-    return _Scan(volumes, _read_references(job, len(volumes), foreseen), foreseen, notes)
+    return _Scan(volumes, _read_references(job, len(volumes), foreseen), foreseen, found)
 
 
 def _read_references(job: Job, count: int, foreseen: Forecast) -> Sequence[Volume | None]:

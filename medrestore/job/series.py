@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medrestore.engine import Restoration
+from medrestore.findings import VOXELS_CLIPPED, Finding
 from medrestore.io import SeriesReport, write_dicom
 from medrestore.job.outputs import OutputPaths
 from medrestore.provenance import JSON
@@ -14,7 +15,7 @@ from medrestore.volume import Volume
 
 def write_series(
     paths: OutputPaths, held: Sequence[Path], results: Sequence[Restoration], deviations: Sequence[Volume]
-) -> tuple[dict[str, JSON], tuple[str, ...]]:
+) -> tuple[dict[str, JSON], tuple[Finding, ...]]:
     """Write the restored scan, all volumes in one series, and its standard deviation if that is asked for.
 
     Args:
@@ -31,9 +32,10 @@ def write_series(
     assert paths.series is not None
     report = write_dicom(volumes, places[paths.series], records, overwrite=True)
     series = _entry(paths.series, report)
-    notes = report.notes
+    findings = report.findings
     if report.clipped_voxels:
-        notes += (f"{report.clipped_voxels} voxels did not fit into the 16 bits of DICOM and were clipped",)
+        text = f"{report.clipped_voxels} voxels did not fit into the 16 bits of DICOM and were clipped"
+        findings += (VOXELS_CLIPPED.found(text, voxels=report.clipped_voxels),)
     if paths.series_std is not None:
         std = write_dicom(deviations, places[paths.series_std], records, quantity="std", overwrite=True)
         series["std"] = _entry(paths.series_std, std)
@@ -43,7 +45,7 @@ def write_series(
         "dtype": report.dtype,
         "clipped_voxels": report.clipped_voxels,
     }
-    return {**main, "series": series}, notes
+    return {**main, "series": series}, findings
 
 
 def _entry(path: Path, report: SeriesReport) -> dict[str, JSON]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from medrestore.engine import Restoration
+from medrestore.findings import VOXELS_CLIPPED, Finding
 from medrestore.io import WriteReport, atomic_folder, atomic_write, write
 from medrestore.job.series import write_series
 from medrestore.job.spec import Job
@@ -21,7 +22,11 @@ from medrestore.volume import Volume
 
 
 def write_results(
-    job: Job, results: Sequence[Restoration], stack: ExitStack, read_seconds: float, notes: tuple[str, ...]
+    job: Job,
+    results: Sequence[Restoration],
+    stack: ExitStack,
+    read_seconds: float,
+    findings: tuple[Finding, ...],
 ) -> tuple[RunRecord, ...]:
     """Write image, deviation and sidecar under names that `stack` makes the real ones when all is well.
 
@@ -30,7 +35,7 @@ def write_results(
         results: One for each volume.
         stack: Closed by the caller, after which everything has its name.
         read_seconds: How long reading took.
-        notes: What should be known of how the scan was read.
+        findings: What should be known of how the scan was read.
 
     Returns:
         The records as they are in the sidecar.
@@ -39,7 +44,7 @@ def write_results(
     # What is entered last appears first: the image, once it is there, has its evidence beside it.
     held = {path: stack.enter_context(atomic_write(path, paths.overwrite)) for path in paths.files()[::-1]}
     series = [stack.enter_context(atomic_folder(path, paths.overwrite)) for path in paths.folders()]
-    output, remarks = _write_images(job, results, held, series)
+    output, more = _write_images(job, results, held, series)
     if paths.trajectory is not None:
         output["trajectory"] = paths.trajectory.name
     seconds = {"read": read_seconds, "write": time.perf_counter() - start}
@@ -50,7 +55,7 @@ def write_results(
             settings={**result.record.settings, "modality": result.volume.modality, "out_dtype": dtype},
             output={**output, **({"volume": index} if len(results) > 1 else {})},
             timings={**result.record.timings, **seconds},
-            warnings=(*result.record.warnings, *notes, *remarks),
+            findings=(*result.record.findings, *findings, *more),
         )
         for index, result in enumerate(results)
     )
@@ -62,12 +67,12 @@ def write_results(
 
 def _write_images(
     job: Job, results: Sequence[Restoration], held: Mapping[Path, Path], series: Sequence[Path]
-) -> tuple[dict[str, JSON], tuple[str, ...]]:
+) -> tuple[dict[str, JSON], tuple[Finding, ...]]:
     """Write everything but the sidecar; return what the record says of it, and what should be known."""
-    paths, output, notes = job.paths, dict[str, JSON](), tuple[str, ...]()
+    paths, output, findings = job.paths, dict[str, JSON](), tuple[Finding, ...]()
     deviations = [_deviation(result) for result in results] if job.options.output.save_std else []
     if series:
-        output, notes = write_series(paths, series, results, deviations)
+        output, findings = write_series(paths, series, results, deviations)
     if paths.image is not None:
         images = [result.volume for result in results]
         report = write(images, held[paths.image], dtype=job.options.output.dtype, overwrite=True)
@@ -77,10 +82,11 @@ def _write_images(
             "clipped_voxels": report.clipped_voxels,
         }
         if report.clipped_voxels:
-            notes += (f"{report.clipped_voxels} voxels did not fit into {report.dtype} and were clipped",)
+            text = f"{report.clipped_voxels} voxels did not fit into {report.dtype} and were clipped"
+            findings += (VOXELS_CLIPPED.found(text, voxels=report.clipped_voxels),)
     if paths.std is not None:
         output["std"] = _entry(paths.std, write(deviations, held[paths.std], overwrite=True))
-    return output, notes
+    return output, findings
 
 
 def remove(outdated: Sequence[Path]) -> None:

@@ -7,6 +7,7 @@ import json
 from urllib.parse import quote
 
 from medrestore.errors import InputError
+from medrestore.findings import KINDS
 from medrestore.picture import PLANES
 from medrestore.report.cohort import MEASURES, beside
 from medrestore.report.markup import Markup, join, printable, tag
@@ -57,10 +58,12 @@ def _became(row: CaseRow) -> str:
     return {"failed": "failed", "skipped": "was skipped"}.get(row.status, "was tried again")
 
 
-def _warnings(row: CaseRow) -> str | None:
-    if row.warnings is None:
+def _findings(row: CaseRow) -> str | None:
+    """Return what was found, by the meanings of the codes; the record beside the result has the sentences."""
+    if row.findings is None:
         return None
-    return f"{row.warnings}, in the record beside the result" if row.warnings else "none"
+    meanings = [KINDS[code].meaning if code in KINDS else code for code in row.findings]
+    return " ".join(meanings) or "none"
 
 
 def _facts(row: CaseRow) -> Markup:
@@ -73,7 +76,7 @@ def _facts(row: CaseRow) -> Markup:
         ("Modality", row.modality, "the scan was not read"),
         ("Shape / voxels", times(row.shape), "the scan was not read"),
         ("Voxel size / mm", times(row.spacing_mm), "the scan was not read"),
-        ("Warnings", _warnings(row), why_missing(row, "nothing was written")),
+        ("Findings", _findings(row), why_missing(row, "nothing was written")),
         ("Attempts", row.attempts, ""),
     ]
     for measure in MEASURES:

@@ -166,7 +166,7 @@ def _name(row: CaseRow) -> list[Markup | None]:
 def _status(row: CaseRow) -> list[Markup | None]:
     stage = f" at {row.stage}" if row.status == "failed" and row.stage else ""
     tries = tag("small", f"{row.attempts} attempts") if row.attempts > 1 else None
-    told = tag("small", f"{row.warnings} warning{'s' * (row.warnings > 1)}") if row.warnings else None
+    told = tag("small", ", ".join(row.findings)) if row.findings else None
     return [tag("span", row.status + stage, class_=f"badge {row.status}"), tries, told]
 
 

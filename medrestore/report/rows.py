@@ -41,7 +41,7 @@ class CaseRow:
         predicted_seconds: The time that the planner promised.
         peak_bytes: Peak resident memory.
         predicted_peak_bytes: The memory that the planner promised.
-        warnings: How many warnings its record has; None where there is no record.
+        findings: Codes of what was found; None where there is no record.
         attempts: How often the case was tried.
         output: Path of the result, relative to the folder of the report.
         pictures: What `preview` wrote of the case; None shows the case without pictures.
@@ -68,7 +68,7 @@ class CaseRow:
     predicted_seconds: float | None = None
     peak_bytes: int | None = None
     predicted_peak_bytes: int | None = None
-    warnings: int | None = None
+    findings: tuple[str, ...] | None = None
     attempts: int = 1
     output: str | None = None
     pictures: Path | None = None

@@ -37,7 +37,7 @@ COLUMNS: dict[str, Callable[[CaseRow], JSON]] = {
     "predicted_seconds": lambda row: row.predicted_seconds,
     "peak_bytes": lambda row: row.peak_bytes,
     "predicted_peak_bytes": lambda row: row.predicted_peak_bytes,
-    "warnings": lambda row: row.warnings,
+    "findings": lambda row: None if row.findings is None else " ".join(row.findings),
     "attempts": lambda row: row.attempts,
     "output": lambda row: row.output,
     "page": lambda row: f"cases/{row.case}.html",

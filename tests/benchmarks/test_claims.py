@@ -60,7 +60,7 @@ def test_a_clean_scan_comes_back_as_it_was(clean, model, level):
     done = restored(scan, model)
     change = np.abs(done.volume.array - scan)[head_mask(clean)] / reference_range(clean)
     assert np.sqrt(np.square(change).mean()) < 0.002
-    assert any("too weak" in note or "as it came" in note for note in done.record.warnings)
+    assert any("too weak" in note or "as it came" in note for note in done.record.sentences)
 
 
 def test_what_is_taken_out_grows_with_the_noise_and_is_all_from_the_least_the_model_was_made_for():
@@ -86,8 +86,8 @@ def test_a_share_is_a_blend_of_scan_and_result_and_the_record_says_so(clean, mod
     ratio = float((taken * all_of_it).sum() / np.square(all_of_it).sum())
     assert 0 < ratio < 1
     np.testing.assert_allclose(taken, ratio * all_of_it, atol=2e-3 * float(clean.max()))
-    assert f"{ratio:.0%} of what" in " ".join(part.record.warnings)
-    assert "too weak" not in " ".join(whole.record.warnings)
+    assert f"{ratio:.0%} of what" in " ".join(part.record.sentences)
+    assert "too weak" not in " ".join(whole.record.sentences)
 
 
 @pytest.mark.parametrize("value", [0.0, 70.0])

@@ -162,7 +162,7 @@ def test_a_series_is_restored_volume_by_volume_with_one_model(cli, out, model, t
     assert [record.output["volume"] for record in records] == [0, 1, 2]
     assert {record.output["sha256"] for record in records} == {sha256_file(out)}
     assert records[1].noise["sigma"] > 1.5 * records[0].noise["sigma"]
-    assert "returned as it came" in records[2].warnings[0]
+    assert "returned as it came" in records[2].sentences[0]
     assert "returned as it came" in errors
     assert "volume000_sample0_step00.nii.gz" in left_in(tmp_path / "steps")
     assert len([line for line in table.splitlines() if " -> " in line]) == 3
@@ -189,7 +189,7 @@ def test_clipped_voxels_are_said(cli, scan, out, model):
     record = json.loads(out.with_name("out.json").read_text())
     count = record["output"]["clipped_voxels"]
     assert 1000 < count <= np.count_nonzero(nib.load(out).get_fdata() == 255)
-    assert f"{count} voxels did not fit into uint8" in record["warnings"][-1]
+    assert f"{count} voxels did not fit into uint8" in record["findings"][-1]["text"]
     assert f"Warning: {count} voxels did not fit" in errors
 
 

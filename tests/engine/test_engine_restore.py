@@ -129,7 +129,7 @@ def test_a_scan_without_noise_comes_back_as_it_came(scan, model, level):
     result = restore(scan, RestoreOptions(noise=level, samples=2), model=model, observers=observers)
     assert np.array_equal(result.volume.array, scan.array)
     assert not seen
-    assert any("returned as it came" in warning for warning in result.record.warnings)
+    assert any("returned as it came" in warning for warning in result.record.sentences)
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -5.0])
@@ -177,13 +177,13 @@ def test_another_modality_is_refused_unless_forced(model):
     scan = Volume.from_array(noisy(phantom(16), LEVEL), modality=Modality.CT)
     with pytest.raises(ModelError, match=r"the scan is CT, tiny is for MR: .*--force"):
         restore(scan, model=model)
-    warnings = restore(scan, RestoreOptions(force=True), model=model).record.warnings
+    warnings = restore(scan, RestoreOptions(force=True), model=model).record.sentences
     assert "the scan is CT, tiny is for MR" in warnings
 
 
 def test_an_unknown_modality_is_said(model):
     result = restore(Volume.from_array(noisy(phantom(16), LEVEL)), model=model)
-    assert "the scan does not say its modality; taken for MR" in result.record.warnings
+    assert "the scan does not say its modality; taken for MR" in result.record.sentences
 
 
 def test_a_modality_that_there_is_no_model_for_is_not_taken_for_another(scan, model):
@@ -191,21 +191,21 @@ def test_a_modality_that_there_is_no_model_for_is_not_taken_for_another(scan, mo
     with pytest.raises(ModelError, match="the scan is PT, tiny is for MR"):
         restore(pet, model=model)
     result = restore(pet, RestoreOptions(force=True), model=model)
-    assert result.record.warnings[0].startswith("the scan is PT")
+    assert result.record.sentences[0].startswith("the scan is PT")
 
 
 def test_a_scan_whose_zero_was_moved_is_told_of(scan, model):
-    assert not restore(scan, model=model).record.warnings
+    assert not restore(scan, model=model).record.sentences
     array = (scan.array - scan.array.mean()) / scan.array.std()
     moved = Volume.from_array(array, modality=Modality.MR)
-    assert "before its zero was moved" in " ".join(restore(moved, model=model).record.warnings)
+    assert "before its zero was moved" in " ".join(restore(moved, model=model).record.sentences)
 
 
 def test_another_voxel_size_is_refused_unless_forced(model):
     scan = Volume.from_array(noisy(phantom(16), LEVEL), np.diag([1, 1, 5, 1]), Modality.MR)
     with pytest.raises(ModelError, match=r"voxels of 1 x 1 x 5 mm, tiny is for 0\.6 to 1\.5 mm"):
         restore(scan, model=model)
-    assert restore(scan, RestoreOptions(force=True), model=model).record.warnings
+    assert restore(scan, RestoreOptions(force=True), model=model).record.sentences
 
 
 @pytest.mark.parametrize(("size", "taken"), [(0.989, False), (0.991, True), (1.009, True), (1.011, False)])
@@ -215,7 +215,7 @@ def test_a_voxel_size_may_be_one_in_a_hundred_outside(model, size, taken):
     for affine in (np.diag([edge, 1, 1, 1]), np.diag([1, 1, edge, 1])):
         scan = Volume.from_array(noisy(phantom(12), LEVEL), affine, Modality.MR)
         if taken:
-            warnings = restore(scan, RestoreOptions(noise=0.0), model=model).record.warnings
+            warnings = restore(scan, RestoreOptions(noise=0.0), model=model).record.sentences
             assert not any("voxels of" in warning for warning in warnings)
         else:
             with pytest.raises(ModelError, match=r"voxels of .* mm, tiny is for 0\.6 to 1\.5 mm"):
@@ -223,7 +223,7 @@ def test_a_voxel_size_may_be_one_in_a_hundred_outside(model, size, taken):
 
 
 def test_noise_outside_what_the_model_was_made_for_is_said(scan, model):
-    warnings = restore(scan, RestoreOptions(noise="30%"), model=model).record.warnings
+    warnings = restore(scan, RestoreOptions(noise="30%"), model=model).record.sentences
     assert any("30.00% of the 99th percentile is outside the 1.00% to 15.00%" in text for text in warnings)
 
 

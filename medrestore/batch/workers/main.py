@@ -221,7 +221,7 @@ def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
         "scores": scores,
         "timings": dict(first.timings),
         "predicted": dict(first.predicted),
-        "warnings": len({warning for record in records for warning in record.warnings}),
+        "findings": sorted({finding.code for record in records for finding in record.findings}),
     }
 
 

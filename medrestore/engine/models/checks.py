@@ -7,6 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from medrestore.errors import InputError, ModelError
+from medrestore.findings import (
+    MODALITY_NOT_STATED,
+    MODALITY_OUTSIDE_MODEL,
+    NOISE_OUTSIDE_MODEL,
+    SLICES_OUTSIDE_MODEL,
+    VOXELS_OUTSIDE_MODEL,
+    ZERO_MOVED,
+    Finding,
+)
 from medrestore.geometry import Geometry
 from medrestore.noise.level import NoiseLevel
 from medrestore.options import RestoreOptions
@@ -40,7 +49,7 @@ def computable(volume: Volume) -> Volume:
 
 def check_scan(
     scan: Geometry, stated: str | None, spec: ModelSpec, grid: Geometry, force: bool
-) -> tuple[str, ...]:
+) -> tuple[Finding, ...]:
     """Refuse a scan that the model was not made for, or warn where that is forced.
 
     Args:
@@ -53,26 +62,29 @@ def check_scan(
     Raises:
         ModelError: Modality, voxel size or distance of the slices are outside, and `force` is not set.
     """
-    notes, problems = [], []
+    notes, problems = list[Finding](), list[Finding]()
     if stated is None:
-        notes.append(f"the scan does not say its modality; taken for {spec.modalities[0]}")
+        text = f"the scan does not say its modality; taken for {spec.modalities[0]}"
+        notes.append(MODALITY_NOT_STATED.found(text, taken_for=spec.modalities[0]))
     elif stated not in spec.modalities:
-        problems.append(f"the scan is {stated}, {spec.name} is for {', '.join(spec.modalities)}")
+        text = f"the scan is {stated}, {spec.name} is for {', '.join(spec.modalities)}"
+        problems.append(MODALITY_OUTSIDE_MODEL.found(text, modality=stated))
     low, high = spec.spacing_mm
     spacing = [size for size, extent in zip(grid.spacing, grid.shape, strict=True) if extent > 1]
     if any(not 0.99 * low <= size <= 1.01 * high for size in spacing):
         sizes = " x ".join(f"{size:.3g}" for size in grid.spacing)
-        problems.append(f"voxels of {sizes} mm, {spec.name} is for {low:g} to {high:g} mm")
+        text = f"voxels of {sizes} mm, {spec.name} is for {low:g} to {high:g} mm"
+        problems.append(VOXELS_OUTSIDE_MODEL.found(text, spacing_mm=grid.spacing, range_mm=(low, high)))
     if spec.factor is not None:
         low, high = spec.factor
         factor = max(old / new for old, new in zip(scan.spacing, grid.spacing, strict=True))
         if not 0.99 * low <= factor <= 1.01 * high:
-            problems.append(
-                f"slices {factor:.3g} voxels of the result apart, {spec.name} is for {low:g} to {high:g}"
-            )
+            text = f"slices {factor:.3g} voxels of the result apart, {spec.name} is for {low:g} to {high:g}"
+            problems.append(SLICES_OUTSIDE_MODEL.found(text, factor=factor, range=(low, high)))
     if problems and not force:
+        said = "; ".join(one.text for one in problems)
         raise ModelError(
-            f"{'; '.join(problems)}: the result would be a guess; choose another model, or force it "
+            f"{said}: the result would be a guess; choose another model, or force it "
             "(--force, or force=True) and look at the result with care"
         )
     return (*notes, *problems)
@@ -96,26 +108,28 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
         )
 
 
-def check_zero(volume: Volume, noise: NoiseLevel, spec: ModelSpec) -> tuple[str, ...]:
+def check_zero(volume: Volume, noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding, ...]:
     """Warn of a scan whose zero was moved, as by z-scoring: such a model is made for magnitudes."""
     if spec.intensity is not Intensity.P99:
         return ()
     low = float(np.percentile(volume.array[::2, ::2, ::2], 10))
     if low >= -3 * noise.sigma:
         return ()
-    return (
+    text = (
         f"a tenth of the voxels lie below {low:.4g}, and {spec.name} is for scans in which air is 0: give it "
-        "the scan before its zero was moved",
+        "the scan before its zero was moved"
     )
+    return (ZERO_MOVED.found(text, tenth_percentile=low),)
 
 
-def check_noise(noise: NoiseLevel, spec: ModelSpec) -> tuple[str, ...]:
+def check_noise(noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding, ...]:
     """Warn where the noise is outside the levels that the model was made for."""
     low, high = spec.noise
     if 0.99 * low <= noise.fraction <= 1.01 * high:
         return ()
     unit = "1000 HU" if spec.intensity is Intensity.ATTENUATION else "the 99th percentile"
-    return (
+    text = (
         f"noise of {noise.fraction:.2%} of {unit} is outside the {low:.2%} to {high:.2%} that "
-        f"{spec.name} was made for",
+        f"{spec.name} was made for"
     )
+    return (NOISE_OUTSIDE_MODEL.found(text, fraction=noise.fraction, range=(low, high)),)

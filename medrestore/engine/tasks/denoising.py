@@ -14,6 +14,7 @@ from medrestore.engine.tasks.measured_grid import MeasuredGrid, find_measured_gr
 from medrestore.engine.tasks.measurement import Measurement, is_nonnegative
 from medrestore.engine.tasks.slice_grid import ct_slice_axis
 from medrestore.engine.tasks.trial import settle, tried
+from medrestore.findings import ANATOMY_MAY_GO, NO_NOISE, NOISE_TOO_WEAK, SPIKES, UNMEASURED_VOXELS, Finding
 from medrestore.noise.intensity import model_units, padding_in
 from medrestore.noise.level import NoiseLevel, level_under_map, mr_noise_level, noise_level
 from medrestore.noise.map import NoiseMap, estimate_noise_map
@@ -72,12 +73,13 @@ class NoisyVoxels(Measurement):
         settled = self.at(factor)
         if not taken.has_anatomy:
             return settled
-        stated = (
+        text = (
             f"fine anatomy may go with the noise (edge correlation {taken.edges:.2f}, kurtosis "
             f"{taken.kurtosis:.1f} at {factor:.0%} of the level that was read): pass the level of the noise, "
             "and look at the residual"
         )
-        return replace(settled, warnings=(*self.warnings, stated))
+        found = ANATOMY_MAY_GO.found(text, edges=taken.edges, kurtosis=taken.kurtosis, share=factor)
+        return replace(settled, findings=(*self.findings, found))
 
     def at(self, factor: float) -> NoisyVoxels:
         """Return it with the level of the noise multiplied."""
@@ -138,15 +140,14 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     slice_axis = ct_slice_axis(scan.geometry) if spec.intensity is Intensity.ATTENUATION else 2
     voxels = np.moveaxis(scan.array, slice_axis, -1)
     noise = noise_level(voxels, options.noise, units.reference, spec.intensity)
-    skip_reason, share, warnings = _what_to_take(noise, spec)
+    skip_reason, share, findings = _what_to_take(noise, spec)
     image = units.to_model(voxels)
     padding = padding_in(voxels, spec.intensity)
     if padding is not None:
         image[padding] = 0
         count = np.count_nonzero(padding)
-        warnings += (
-            f"{count} voxels below {UNMEASURED_HU:.0f} HU were not measured and are left as they are",
-        )
+        text = f"{count} voxels below {UNMEASURED_HU:.0f} HU were not measured and are left as they are"
+        findings += (UNMEASURED_VOXELS.found(text, voxels=int(count)),)
     return NoisyVoxels(
         scan=scan,
         units=units,
@@ -155,7 +156,7 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
         baseline=scan,
         nonnegative=is_nonnegative(spec, scan),
         skip_reason=skip_reason,
-        warnings=warnings,
+        findings=findings,
         grid=find_measured_grid(voxels, voxels.shape),
         share=share,
         slice_axis=slice_axis,
@@ -184,7 +185,7 @@ def _noisy_mr(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Measure
             noise = replace(level, map=varying.range)
     if not grid.is_whole and noise.sigma > 0:
         noise = replace(noise, beyond_band=grid.left_out / noise.sigma)
-    skip_reason, share, warnings = _what_to_take(noise, spec)
+    skip_reason, share, findings = _what_to_take(noise, spec)
     condition = Condition(
         torch.from_numpy(units.to_model(voxels))[None, None],
         noise.sigma / units.one,
@@ -200,39 +201,37 @@ def _noisy_mr(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Measure
         baseline=scan,
         nonnegative=is_nonnegative(spec, scan),
         skip_reason=skip_reason,
-        warnings=(*warnings, *spike_warnings(measured)),
+        findings=(*findings, *spike_findings(measured)),
         grid=grid,
         share=share,
         start=START if varying is None else START * min(max(varying.range.p95, 1), STEEPEST),
     )
 
 
-def _what_to_take(noise: NoiseLevel, spec: ModelSpec) -> tuple[str | None, float, tuple[str, ...]]:
+def _what_to_take(noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding | None, float, tuple[Finding, ...]]:
     """Return why nothing is to be taken out, or None; what share is; and what to know of it."""
-    share, warnings = share_taken(noise, spec)
+    share, findings = share_taken(noise, spec)
     if noise.fraction >= LEAST_NOISE and share > 0:
-        return None, share, warnings
-    return (
-        f"no noise to remove ({noise.sigma:.3g}, {noise.method}): the scan is returned as it came",
-        share,
-        (),
-    )
+        return None, share, findings
+    text = f"no noise to remove ({noise.sigma:.3g}, {noise.method}): the scan is returned as it came"
+    return NO_NOISE.found(text, sigma=noise.sigma), share, ()
 
 
-def spike_warnings(measured: NoiseModel) -> tuple[str, ...]:
-    """Return a warning of the spikes in k-space of a scan, which are no noise and stay."""
+def spike_findings(measured: NoiseModel) -> tuple[Finding, ...]:
+    """Return what is to be known of the spikes in k-space of a scan, which are no noise and stay."""
     if not measured.spikes:
         return ()
     first = measured.spikes[0]
     cycles = " x ".join(str(abs(count)) for count in first.cycles)
-    return (
+    text = (
         f"{len(measured.spikes)} spikes in k-space, the largest {first.share:.1%} of its centre: the stripes "
-        f"that they make ({cycles} over the field of view) are no noise and are left in the result",
+        f"that they make ({cycles} over the field of view) are no noise and are left in the result"
     )
+    return (SPIKES.found(text, count=len(measured.spikes), share=first.share, cycles=first.cycles),)
 
 
-def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[str, ...]]:
-    """Return how much of what a model takes out is to be taken out, and a warning where that is not all.
+def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[Finding, ...]]:
+    """Return how much of what a model takes out is to be taken out, and a finding where that is not all.
 
     Below the noise that a model was made for, an estimate is fine texture in the main, and so is what the
     model would take out.
@@ -243,10 +242,11 @@ def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[str, .
         return 1.0, ()
     if share == 0:
         return share, ()
-    return share, (
+    text = (
         f"the noise is too weak to be told from fine texture: {share:.0%} of what {spec.name} would take out "
-        "was taken out; pass the level of the noise to have all of it",
+        "was taken out; pass the level of the noise to have all of it"
     )
+    return share, (NOISE_TOO_WEAK.found(text, share=share),)
 
 
 def noise_map(voxels: RealArray, noise: NoiseLevel, options: RestoreOptions) -> NoiseMap | None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.sampling.ensemble import VIEWS, View
 from medrestore.engine.sampling.posterior import START
+from medrestore.findings import Finding
 from medrestore.noise.intensity import Units
 from medrestore.noise.level import NoiseLevel
 from medrestore.plugin import Intensity, ModelSpec
@@ -37,7 +38,7 @@ class Measurement(ABC):
         views: Ways to look at it that a self-ensemble may take its estimates from.
         skip_reason: Why there is nothing for the model to do, so that the baseline is the result; or None.
         facts: What a record says of the measurement.
-        warnings: What a reader of the result should know.
+        findings: What a reader of the result should know.
     """
 
     scan: Volume
@@ -48,9 +49,9 @@ class Measurement(ABC):
     nonnegative: bool
     start: float = START
     views: tuple[View, ...] = VIEWS
-    skip_reason: str | None = None
+    skip_reason: Finding | None = None
     facts: Mapping[str, JSON] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def guide(self, denoiser: Denoiser) -> Denoiser:
         """Return the denoiser held to what was measured; itself a denoiser of the whole volume."""

@@ -13,6 +13,7 @@ from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.sampling.ensemble import SLICE_VIEWS, View
 from medrestore.engine.tasks.measurement import Measurement, is_nonnegative
 from medrestore.engine.tasks.slice_grid import SlicePlan, plan_slices
+from medrestore.findings import UNMEASURED_VOXELS, Finding
 from medrestore.noise.intensity import model_units, padding_in
 from medrestore.noise.level import NoiseLevel, noise_level
 from medrestore.options import RestoreOptions
@@ -150,11 +151,12 @@ def thick_slices(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     Raises:
         GeometryError, ConfigError: See `plan_slices`.
     """
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     padding = padding_in(scan.array, spec.intensity)
     if padding is not None:
         count = int(np.count_nonzero(padding))
-        warnings = (f"{count} voxels below {UNMEASURED_HU:.0f} HU were not measured and were taken for air",)
+        text = f"{count} voxels below {UNMEASURED_HU:.0f} HU were not measured and were taken for air"
+        findings = (UNMEASURED_VOXELS.found(text, voxels=count),)
         air = np.where(padding, np.float32(AIR_HU), scan.array)
         scan = scan.with_array(air, Step("padding:air", {"voxels": count}))
     plan = plan_slices(scan, options)
@@ -176,7 +178,7 @@ def thick_slices(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
         nonnegative=is_nonnegative(spec, scan),
         start=FIRST_LEVEL,
         facts=plan.facts,
-        warnings=warnings,
+        findings=findings,
         plan=plan,
         ridge=_ridge(given_to_model.sigma, noise.sigma / units.one),
     )

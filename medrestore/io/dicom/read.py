@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from medrestore.errors import InputError
+from medrestore.findings import RESAMPLED_WHEN_READ, Finding
 from medrestore.io.dicom.parse.header import SliceHeader, is_dicom
 from medrestore.io.dicom.parse.pixels import Pixels
 from medrestore.io.dicom.parse.rescale import apply_scaling
@@ -22,7 +23,7 @@ from medrestore.provenance import JSON, History, Source, sha256_file
 from medrestore.types import AIR_HU, FloatArray, Modality
 from medrestore.volume import Volume
 
-__all__ = ["dicom_header", "holds_dicom", "is_dicom", "planned_header", "read_dicom", "reading_notes"]
+__all__ = ["dicom_header", "holds_dicom", "is_dicom", "planned_header", "read_dicom", "reading_findings"]
 
 _MODALITIES = {"MR": Modality.MR, "CT": Modality.CT}
 
@@ -94,17 +95,19 @@ def read_dicom(header: ScanHeader) -> tuple[Volume, ...]:
     return tuple(volumes)
 
 
-def reading_notes(volume: Volume) -> tuple[str, ...]:
+def reading_findings(volume: Volume) -> tuple[Finding, ...]:
     """Return what a reader of a result should know of how its scan was read; empty where all was plain."""
     details = {} if volume.source is None else volume.source.details
-    notes = details.get("notes", ())
-    words = [str(note) for note in notes] if isinstance(notes, tuple) else []
+    entries = details.get("findings", ())
+    assert isinstance(entries, tuple)
+    found = [Finding.from_json(entry) for entry in entries if isinstance(entry, Mapping)]
     done = details.get("resampled")
     if isinstance(done, Mapping):
         mended = done["mended"]
         named = ", ".join(map(str, mended)) if isinstance(mended, tuple) else ""
-        words.append(f"the scan was resampled when it was read, as it was no regular grid: {named}")
-    return tuple(words)
+        text = f"the scan was resampled when it was read, as it was no regular grid: {named}"
+        found.append(RESAMPLED_WHEN_READ.found(text, mended=mended))
+    return tuple(found)
 
 
 def _allocate(volume: PlannedVolume, path: Path) -> _Slices:
@@ -201,7 +204,7 @@ def _details(chosen: PlannedSeries, volume: PlannedVolume, policy: ReadPolicy) -
     if chosen.layout is not None and chosen.layout.mended:
         facts["resampled"] = step_of(volume.stack, chosen.layout).params
     if chosen.notes:
-        facts["notes"] = chosen.notes
+        facts["findings"] = [finding.as_json() for finding in chosen.notes]
     if _modality(chosen) is Modality.UNKNOWN:
         facts["Modality"] = chosen.head.modality
     return facts

@@ -17,6 +17,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from medrestore.errors import GeometryError, InputError
+from medrestore.findings import PLACE_NOT_STATED
 from medrestore.geometry import Geometry
 from medrestore.provenance import JSON
 
@@ -39,7 +40,7 @@ _NOT_REAL = {
     2048: "complex",
     2304: "RGBA colour",
 }
-UNPLACED = (
+UNPLACED = PLACE_NOT_STATED.found(
     "the header does not say how the scan lies in space (sform and qform codes 0): "
     "which side is left is not known"
 )
@@ -90,7 +91,7 @@ class NiftiHeader:
             "qform": self.qform,
         }
         if self.codes == (0, 0):
-            facts["notes"] = (UNPLACED,)
+            facts["findings"] = (UNPLACED.as_json(),)
         if self.volumes > 1:
             facts |= {"volume": index, "volumes": self.volumes, "time": self.time}
         return facts

@@ -319,7 +319,7 @@ def test_a_factor_outside_may_be_forced_and_a_single_slice_not(model):
     scan = Volume.from_array(phantom(16), np.diag([1, 1, 7.0, 1]), Modality.MR)
     result = restore(scan, RestoreOptions(force=True, noise=0.0), model=model)
     assert result.volume.shape == (16, 16, 112)
-    assert any("slices 7 voxels" in warning for warning in result.record.warnings)
+    assert any("slices 7 voxels" in warning for warning in result.record.sentences)
     single = Volume.from_array(phantom(16)[:, :, :1], np.diag([1, 1, 5.0, 1]), Modality.MR)
     with pytest.raises(GeometryError, match="one slice along axis k"):
         restore(single, RestoreOptions(force=True), model=model)

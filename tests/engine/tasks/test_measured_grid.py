@@ -136,7 +136,7 @@ def test_a_level_that_takes_edges_is_lowered_and_then_warned_of(model):
     tries = len(denoiser.levels)
     assert trial.LOWEST * trial.LOWER <= trial.LOWER ** (tries - 1) <= trial.LOWEST
     assert settled.noise.sigma == pytest.approx(measurement.noise.sigma * trial.LOWER ** (tries - 1))
-    assert any("fine anatomy may go with the noise" in text for text in settled.warnings)
+    assert any("fine anatomy may go with the noise" in finding.text for finding in settled.findings)
 
 
 def test_a_level_is_lowered_no_further_than_it_must(model):
@@ -151,7 +151,7 @@ def test_a_level_that_takes_no_edges_stays(model):
     settled = measurement.settled(denoiser)
     assert len(denoiser.levels) == 1
     assert settled.noise == measurement.noise
-    assert settled.warnings == measurement.warnings
+    assert settled.findings == measurement.findings
 
 
 def unsure(model):

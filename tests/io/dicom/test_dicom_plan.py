@@ -32,7 +32,7 @@ from test_io_dicom import (
 from tiny import CommandLine, model_folder
 
 from medrestore.errors import ConfigError, GeometryError, InputError
-from medrestore.io import ReadPolicy, plan_dicom, read, read_series, reading_notes
+from medrestore.io import ReadPolicy, plan_dicom, read, read_series, reading_findings
 from medrestore.io.dicom.parse.sop_classes import SkipReason
 from medrestore.provenance import RunRecord
 
@@ -119,7 +119,7 @@ def check_ramp(folder: Path, policy: ReadPolicy, label: str, inner=slice(None)):
     assert step.name == "dicom:resample"
     assert step.params["mended"] == (label,)
     assert dict(volume.source.details["resampled"]) == dict(step.params)
-    assert "resampled when it was read" in reading_notes(volume)[-1]
+    assert "resampled when it was read" in reading_findings(volume)[-1].text
     return volume, step
 
 
@@ -200,7 +200,7 @@ def test_copies_are_taken_once_with_a_note(tmp_path):
     data.save_as(tmp_path / "renamed")
     volume = read(tmp_path)
     assert np.array_equal(volume.array, stored.transpose(2, 1, 0))
-    assert "2 copies of images were passed over" in reading_notes(volume)[0]
+    assert "2 copies of images were passed over" in reading_findings(volume)[0].text
 
 
 def test_other_pixels_in_the_same_place_are_no_copy(tmp_path):
@@ -358,7 +358,7 @@ def test_restore_follows_the_policy_and_records_it(cli, tmp_path):
     assert status == 0, said
     record = RunRecord.from_json((tmp_path / "out.json").read_text())
     assert record.input.details["resampled"]["mended"] == ("gap(1)",)
-    assert any("resampled when it was read" in warning for warning in record.warnings)
+    assert any("resampled when it was read" in warning for warning in record.sentences)
 
 
 # --- properties ---

@@ -292,7 +292,7 @@ def test_loss_is_carried_on_with_ratio_and_method(derived, stated):
             assert data.LossyImageCompressionMethod == "ISO_15444_1"
         else:
             assert "LossyImageCompression" not in data
-    assert report.notes == ()
+    assert report.findings == ()
 
 
 def test_loss_without_a_ratio_is_said(derived):
@@ -301,7 +301,7 @@ def test_loss_without_a_ratio_is_said(derived):
 
     _, folder, report = derived(change=change)
     assert images(folder)[0].LossyImageCompression == "01"
-    assert "not by what ratio" in report.notes[0]
+    assert "not by what ratio" in report.findings[0].text
 
 
 def test_no_source_no_series(tmp_path):

@@ -90,7 +90,7 @@ def test_codes_of_a_lost_grid_are_not_kept_as_unknown(tmp_path):
 def test_a_finer_grid_of_a_scan_without_a_place_has_none_either(tmp_path):
     orient(tmp_path / "in.nii", 0, 0)
     volume = read(tmp_path / "in.nii")
-    assert "which side is left is not known" in volume.source.details["notes"][0]
+    assert "which side is left is not known" in volume.source.details["findings"][0]["text"]
     affine = volume.geometry.affine @ np.diag([1, 1, 0.5, 1])
     affine[:3, 3] = volume.geometry.world([0, 0, -0.25])
     fine = Volume(np.repeat(volume.array, 2, axis=2), Geometry((6, 7, 16), affine), source=volume.source)

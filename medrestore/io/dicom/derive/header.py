@@ -193,7 +193,9 @@ def _comment(what: Derivation) -> str:
             f"NOT AN IMAGE OF THE PATIENT: standard deviation of {record.settings.get('samples')} posterior "
             f"samples ({model})"
         )
-    return f"PROCESSED IMAGE, NOT AN ORIGINAL: restored by {model}; compare with the source series"
+    codes = ", ".join(dict.fromkeys(finding.code for finding in record.findings))
+    found = f"; findings: {codes}" if codes else ""
+    return f"PROCESSED IMAGE, NOT AN ORIGINAL: restored by {model}; compare with the source series{found}"
 
 
 def description(what: Derivation, before: str = "") -> str:

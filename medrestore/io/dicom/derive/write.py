@@ -12,6 +12,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from medrestore.errors import OutputError
+from medrestore.findings import LOSSY_COMPRESSION_UNKNOWN, Finding
 from medrestore.io.atomic import atomic_folder
 from medrestore.io.dicom.derive.classic import classic_image
 from medrestore.io.dicom.derive.enhanced import enhanced_image, objects
@@ -39,7 +40,7 @@ class SeriesReport:
         slope: Rescale slope.
         inter: Rescale intercept.
         dtype: Type of the stored values.
-        notes: What a reader of the series should know.
+        findings: What a reader of the series should know.
     """
 
     path: Path
@@ -50,7 +51,7 @@ class SeriesReport:
     slope: float
     inter: float
     dtype: str
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def write_dicom(
@@ -99,7 +100,7 @@ def write_dicom(
         slope=series.encoding.slope,
         inter=series.encoding.inter,
         dtype="int16" if series.encoding.signed else "uint16",
-        notes=_notes(series),
+        findings=_findings(series),
     )
 
 
@@ -127,9 +128,9 @@ def _save(data: Dataset, file: Path) -> None:
         raise OutputError(f"{file.name}: the source's header cannot be written again ({error})") from error
 
 
-def _notes(series: DerivedSeries) -> tuple[str, ...]:
-    notes = []
+def _findings(series: DerivedSeries) -> tuple[Finding, ...]:
     lossy = series.lossy
-    if lossy is not None and not (lossy.ratios and lossy.methods):
-        notes.append("the source says that it was compressed with loss, but not by what ratio and method")
-    return tuple(notes)
+    if lossy is None or (lossy.ratios and lossy.methods):
+        return ()
+    text = "the source says that it was compressed with loss, but not by what ratio and method"
+    return (LOSSY_COMPRESSION_UNKNOWN.found(text),)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medrestore.errors import GeometryError, InputError
+from medrestore.findings import COPIES_PASSED_OVER
+from medrestore.findings import Finding as Remark
 from medrestore.io.dicom.parse.files import is_blank, is_dicom, walk
 from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader, read_heads
 from medrestore.io.dicom.plan.grid import lay_out
@@ -171,11 +173,12 @@ def _plan_series(heads: Sequence[SliceHeader], policy: ReadPolicy) -> tuple[Plan
     return tuple(done)
 
 
-def _copied(copies: Sequence[SliceHeader]) -> tuple[str, ...]:
+def _copied(copies: Sequence[SliceHeader]) -> tuple[Remark, ...]:
     if not copies:
         return ()
     such = copies[0].name
-    return (f"{len(copies)} copies of images were passed over, such as {such}: same place, same pixels",)
+    text = f"{len(copies)} copies of images were passed over, such as {such}: same place, same pixels"
+    return (COPIES_PASSED_OVER.found(text, images=len(copies)),)
 
 
 def _on_one_grid(group: Sequence[SliceHeader]) -> list[list[PlannedVolume]]:

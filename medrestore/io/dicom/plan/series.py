@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medrestore.findings import Finding as Remark
 from medrestore.geometry import Geometry
 from medrestore.io.dicom.parse.header import SliceHeader
 from medrestore.io.dicom.plan.grid import Layout
@@ -45,7 +46,7 @@ class PlannedSeries:
     layout: Layout | None
     action: str
     reason: str = ""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Remark, ...] = ()
 
     @property
     def head(self) -> SliceHeader:

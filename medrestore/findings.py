@@ -1,0 +1,171 @@
+"""What a reader of a result should know: findings with a code, a severity, a text and their numbers.
+
+Every kind is declared here, so that the reference lists all of them and programs may act on their codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from medrestore.plain import JSON, plain_mapping
+
+
+class Severity(StrEnum):
+    """How much a finding weighs."""
+
+    NOTE = "note"
+    """Good to know; the result is what it is said to be."""
+
+    WARNING = "warning"
+    """The result may not be what it seems; look before using it."""
+
+
+KINDS: dict[str, FindingKind] = {}
+"""Every kind of finding by its code."""
+
+
+@dataclass(frozen=True)
+class FindingKind:
+    """A kind of finding.
+
+    Attributes:
+        code: Its name, which never changes its meaning.
+        severity: What it weighs.
+        meaning: When it is found and what follows, for the reference.
+    """
+
+    code: str
+    severity: Severity
+    meaning: str
+
+    def __post_init__(self) -> None:
+        """Enter it into the list of all kinds."""
+        if self.code in KINDS:
+            raise ValueError(f"the finding {self.code!r} is declared twice")
+        KINDS[self.code] = self
+
+    def found(self, text: str, **data: JSON) -> Finding:
+        """Return a finding of this kind.
+
+        Args:
+            text: One sentence for a person, without values of headers.
+            data: Its numbers, by name.
+        """
+        return Finding(self.code, text, data)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        code: Which kind it is.
+        text: What was found, for a person.
+        data: Its numbers, by name.
+    """
+
+    code: str
+    text: str
+    data: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Detach the numbers from the caller's objects."""
+        object.__setattr__(self, "data", plain_mapping(self.data, f"finding {self.code}"))
+
+    @property
+    def severity(self) -> Severity:
+        """What it weighs; what a newer or an older version found is a warning."""
+        kind = KINDS.get(self.code)
+        return Severity.WARNING if kind is None else kind.severity
+
+    def as_json(self) -> dict[str, JSON]:
+        """Return what a record keeps."""
+        return {"code": self.code, "severity": self.severity, "text": self.text, "data": self.data}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, JSON]) -> Finding:
+        """Read what `as_json` returned.
+
+        Raises:
+            KeyError, TypeError: It is no finding.
+        """
+        data = entry.get("data", {})
+        if not isinstance(data, Mapping):
+            raise TypeError("the data of a finding are no mapping")
+        return cls(str(entry["code"]), str(entry["text"]), data)
+
+
+def with_warnings(findings: Iterable[Finding]) -> bool:
+    """Whether any of them is a warning."""
+    return any(finding.severity is Severity.WARNING for finding in findings)
+
+
+def _note(code: str, meaning: str) -> FindingKind:
+    return FindingKind(code, Severity.NOTE, meaning)
+
+
+def _warning(code: str, meaning: str) -> FindingKind:
+    return FindingKind(code, Severity.WARNING, meaning)
+
+
+# What the file says of itself.
+MODALITY_NOT_STATED = _warning(
+    "modality-not-stated", "The scan does not say its modality and was taken for that of the model."
+)
+MODALITY_CONTRADICTED = _warning(
+    "modality-contradicted", "The scan says one modality and the caller another, which was taken."
+)
+PLACE_NOT_STATED = _warning(
+    "place-not-stated", "The header does not say how the scan lies in space: which side is left is not known."
+)
+COPIES_PASSED_OVER = _note(
+    "copies-passed-over", "Images with the same place and pixels as another were read once."
+)
+RESAMPLED_WHEN_READ = _warning(
+    "resampled-when-read", "The slices were no regular grid and were brought onto one, as was asked for."
+)
+LOSSY_COMPRESSION_UNKNOWN = _note(
+    "lossy-compression-unknown",
+    "The source says that it was compressed with loss, but not by what ratio and method.",
+)
+
+# Whether the model is made for it.
+MODALITY_OUTSIDE_MODEL = _warning(
+    "modality-outside-model", "The scan is of another modality than the model is for; it was forced."
+)
+VOXELS_OUTSIDE_MODEL = _warning(
+    "voxels-outside-model", "Voxels have another size than the model is for; it was forced."
+)
+SLICES_OUTSIDE_MODEL = _warning(
+    "slices-outside-model", "Slices lie at another distance than the model is for; it was forced."
+)
+NOISE_OUTSIDE_MODEL = _warning(
+    "noise-outside-model", "The noise is weaker or stronger than what the model was made for."
+)
+ZERO_MOVED = _warning(
+    "zero-moved", "Many voxels lie below 0, as after z-scoring; the model is for scans in which air is 0."
+)
+UNMEASURED_VOXELS = _note(
+    "unmeasured-voxels", "Voxels of a CT that were not measured are left as they are, or were taken for air."
+)
+
+# What was made of the noise.
+NO_NOISE = _note("no-noise", "There is no noise to remove: the scan is returned as it came.")
+NOISE_TOO_WEAK = _note(
+    "noise-too-weak", "The noise cannot be told from fine texture: a share of what the model takes was taken."
+)
+ANATOMY_MAY_GO = _warning(
+    "anatomy-may-go", "What was taken out has more edges or peaks than noise has: look at the residual."
+)
+SPIKES = _warning(
+    "k-space-spikes", "The stripes that spikes in k-space make are no noise and are left in the result."
+)
+
+# What was written.
+VOXELS_CLIPPED = _warning(
+    "voxels-clipped", "Values did not fit into the type of the file and were set to its ends."
+)
+
+UNCLASSIFIED = _warning("unclassified", "A sentence of a record of schema 1, which had no codes.")
