@@ -31,7 +31,7 @@ from medrestore.cli.progress import Meter
 from medrestore.engine import Restoration, RestoreOptions, load_model
 from medrestore.engine.machine.memory import peak_bytes, reset_peak
 from medrestore.engine.models.load import LoadedModel
-from medrestore.errors import MedrestoreError, OutputError
+from medrestore.errors import MedrestoreError, OutputError, PluginError, is_out_of_memory
 from medrestore.io import ReadPolicy
 from medrestore.job.outputs import OutputFormat, OutputRequest, choose_form, plan_targets
 from medrestore.job.run import Job, check_memory, run
@@ -42,7 +42,6 @@ from medrestore.volume import Volume
 
 _LOG_LINES = 12
 _SMALLEST = 1 / 200  # of a stage, between events
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
 
 
 class _Events(Meter):
@@ -265,13 +264,15 @@ def _failure(error: BaseException, job: dict[str, Any]) -> dict[str, JSON]:
         cause = error.__cause__
         if isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in UNWRITABLE:
             kind, stated = Kind.STOP, f"a result cannot be written ({describe_os_error(cause)})"
-    elif isinstance(error, MemoryError) or any(words in stated.lower() for words in _OUT_OF_MEMORY):
+    elif is_out_of_memory(error):
         kind, stated = Kind.MEMORY, "memory did not suffice"
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
         kind, stated = Kind.STOP, "the disk is full"
     else:
         stated = f"{type(error).__name__}: {stated}"
-    frames = traceback.format_tb(error.__traceback__)[-_LOG_LINES:] if kind is Kind.ERROR else []
+    # Of a plugin that raised, its author is told where.
+    raised = error.__cause__ if isinstance(error, PluginError) else error if kind is Kind.ERROR else None
+    frames = [] if raised is None else traceback.format_tb(raised.__traceback__)[-_LOG_LINES:]
     return {
         "kind": str(kind),
         "cause": without_names(stated, job),
