@@ -31,6 +31,12 @@ def info(site: Site, code: str, hook: str = "[model()]") -> PluginInfo:
     return odd
 
 
+def environment(*folders: Path) -> dict[str, str]:
+    """Return that of a process that finds medrestore, and the plugins in some folders."""
+    paths = (Path(medrestore.__file__).parents[1], *folders)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+
+
 @pytest.fixture
 def soon(monkeypatch):
     monkeypatch.setattr(loading, "LIMIT_SECONDS", 0.3)
@@ -168,7 +174,7 @@ def test_a_closed_standard_output_is_no_hindrance(tmp_path):
         f'"{sys.executable}" -c "{script}" >&- 2>&-',
         shell=True,
         cwd=tmp_path,
-        env=dict(os.environ),
+        env=environment(),
         check=False,
     )
     assert done.returncode == 0
@@ -187,10 +193,9 @@ sys.__stdout__.write("the stream behind")
 @pytest.mark.parametrize("command", ["models", "plugins"])
 def test_json_is_whole_whatever_a_plugin_prints(site, command):
     site.add("noisy", NOISY)
-    root = Path(medrestore.__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", "from medrestore.cli import main; main()", command, "--json"],
-        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{site.folder}"},
+        env=environment(site.folder),
         capture_output=True,
         text=True,
         check=False,
@@ -210,10 +215,9 @@ def test_a_plugin_that_hangs_does_not_keep_the_command(site):
         "from medrestore.plugin import loading\nloading.LIMIT_SECONDS = 0.5\n"
         "import sys; sys.argv = ['medrestore', 'plugins']\nfrom medrestore.cli import main; main()"
     )
-    root = Path(medrestore.__file__).parents[1]
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{site.folder}"},
+        env=environment(site.folder),
         capture_output=True,
         text=True,
         check=False,

@@ -68,7 +68,7 @@ def _is_folder(name: str) -> bool:
     return path.is_dir() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
 
 
-def _origin(ref: ModelRef, options: RestoreOptions) -> str:
+def origin(ref: ModelRef, options: RestoreOptions) -> str:
     """Return what to call a model, and what it comes from, in a message."""
     if options.model is not None and _is_folder(options.model):
         return f"model folder {options.model}"
@@ -88,5 +88,5 @@ def load_model(options: RestoreOptions, modality: Modality = Modality.UNKNOWN) -
     check_outputs(ref, spec, options)
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, spec.dtypes, device)
-    denoiser = load_denoiser(spec, LoadContext(device, dtype), _origin(ref, options))
+    denoiser = load_denoiser(spec, LoadContext(device, dtype), origin(ref, options))
     return LoadedModel(ref, spec, denoiser, device, dtype, time.perf_counter() - start)
