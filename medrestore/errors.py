@@ -5,6 +5,10 @@ A message says what happened, in which file or plugin, what was observed, what w
 
 from __future__ import annotations
 
+import traceback
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
+
 
 class MedrestoreError(Exception):
     """Root of every error that medrestore raises on purpose; a front end catches this one."""
@@ -27,8 +31,14 @@ class ModelError(MedrestoreError):
 
 
 class PluginError(MedrestoreError):
-    """A plugin that breaks the contract of its hooks."""
+    """A plugin, or a model, that breaks its contract: at import, in a hook, while it is loaded or runs."""
 
 
 class ConfigError(MedrestoreError):
     """An option or a configuration value that is unknown or out of range."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell want of memory from other errors: torch has several kinds, most of them a `RuntimeError`."""
+    stated = "".join(traceback.format_exception_only(error)).lower()
+    return isinstance(error, MemoryError) or any(words in stated for words in _OUT_OF_MEMORY)

@@ -11,8 +11,9 @@ It takes a second or so for a model of a few million weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from medrestore.diffusion.denoiser import Condition, Denoiser
 from medrestore.errors import PluginError
 from medrestore.physics.kspace import colour_details
 from medrestore.physics.slices import SliceStack, upsample
+from medrestore.plugin.contract import what_is_wrong
+from medrestore.plugin.process_state import process_state_kept
 from medrestore.plugin.spec import Intensity, LoadContext, ModelSpec
 from medrestore.types import Task
 
@@ -38,9 +41,10 @@ def check_model(spec: ModelSpec) -> None:
     """Load a model on the CPU, run it on small volumes, and hold it to what `ModelSpec` and `Denoiser` say.
 
     Tried are the shape, type and finiteness of the result on volumes of different sizes, that the input is
-    left as it was, that the same input gives the same result, that the scans of a batch do not mix, that a
-    state of infinite noise is ignored, that the halo is as wide as declared, and every declared dtype. A
-    model for super-resolution is given slices along the last axis, with `Condition.gain` and `details`.
+    left as it was, and so are the settings of torch, the environment variables and the current folder, that
+    the same input gives the same result, that the scans of a batch do not mix, that a state of infinite noise
+    is ignored, that the halo is as wide as declared, and every declared dtype. A model for super-resolution
+    is given slices along the last axis, with `Condition.gain` and `details`.
 
     Raises:
         PluginError: Lists everything that does not hold.
@@ -48,7 +52,7 @@ def check_model(spec: ModelSpec) -> None:
     problems = [
         f"with dtype {dtype!r}: {problem}" if dtype != spec.dtypes[0] else problem
         for dtype in spec.dtypes
-        for problem in _problems(spec, dtype)
+        for problem in dict.fromkeys(_problems(spec, dtype))
     ]
     if problems:
         raise PluginError("\n  - ".join([f"model {spec.name!r} breaks its contract:", *problems]))
@@ -59,16 +63,30 @@ def _problems(spec: ModelSpec, dtype: str) -> Iterator[str]:
     if dtype == spec.dtypes[0]:
         checks += [_check_repeatable, _check_batch, _check_gain, _check_mean, _check_halo]
         checks += [_check_sample] if "sample" in spec.outputs else []
+    loaded: list[Denoiser] = []
+
+    def load() -> Iterable[str]:
+        loaded.append(spec.load(LoadContext(device="cpu", dtype=dtype)))
+        return ()
+
+    yield from _watched("load", load)
+    for denoiser in loaded:
+        for check in checks:
+            yield from _watched(f"{check.__name__.removeprefix('_check_')}:", partial(check, spec, denoiser))
+
+
+def _watched(name: str, action: Callable[[], Iterable[str]]) -> Iterator[str]:
+    """Yield the problems that a check finds, what it raises, and what the model changes of the process."""
+    found: list[str] = []
+    changed: list[str] = []
     try:
-        denoiser = spec.load(LoadContext(device="cpu", dtype=dtype))
-    except Exception as error:  # noqa: BLE001 - reported, whatever it is
-        yield f"load raised {type(error).__name__}: {error}"
-        return
-    for check in checks:
-        try:
-            yield from check(spec, denoiser)
-        except Exception as error:  # noqa: BLE001 - reported, whatever it is
-            yield f"{check.__name__.removeprefix('_check_')}: raised {type(error).__name__}: {error}"
+        with process_state_kept() as changed, torch.no_grad():
+            found.extend(action())
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - reported, whatever it is
+        found.append(f"{name} raised {type(error).__name__}: {error}")
+    yield from found
+    if changed:
+        yield f"changes {', '.join(changed)}; expected what belongs to the whole process as it was"
 
 
 def _check_sizes(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
@@ -78,12 +96,8 @@ def _check_sizes(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
         state = _state(spec, condition)
         before = (state.clone(), condition.image.clone())
         result = denoiser(state, math.inf, condition)
-        if not isinstance(result, Tensor) or result.shape != condition.image.shape:
-            yield f"returns {_what(result)}; expected a tensor of shape {tuple(condition.image.shape)}"
-        elif result.dtype != torch.float32:
-            yield f"returns {result.dtype}; expected float32 whatever the dtype of the arithmetic"
-        elif not bool(result.isfinite().all()):
-            yield f"returns {int((~result.isfinite()).sum())} values that are not finite on {shape}"
+        if (problem := what_is_wrong(result, tuple(condition.image.shape))) is not None:
+            yield problem
         if not (torch.equal(before[0], state) and torch.equal(before[1], condition.image)):
             yield "changes its input in place; expected the state and the scan as they were"
 
@@ -227,7 +241,3 @@ def _sliced(spec: ModelSpec, shape: tuple[int, int, int], sigma: float, seed: in
 def _state(spec: ModelSpec, condition: Condition) -> Tensor:
     shape = tuple(condition.image.shape)
     return condition.image + condition.sigma * _noise(shape, seed=2)
-
-
-def _what(result: object) -> str:
-    return f"a tensor of shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from medrestore.plugin import PluginManager
+from medrestore.plugin import PluginInfo, PluginManager
 
 
 def plugins(
@@ -22,8 +22,12 @@ def plugins(
         from medrestore.cli.table import print_table
 
         print_table(
-            ("name", "distribution", "version", "status", "error"),
-            [(info.name, info.dist, info.version, info.status, info.error or "") for info in found],
+            ("name", "distribution", "version", "status", "remarks"),
+            [(info.name, info.dist, info.version, info.status, _remarks(info)) for info in found],
         )
     else:
         typer.echo("No plugin is installed.")
+
+
+def _remarks(info: PluginInfo) -> str:
+    return "; ".join((*([info.error] if info.error else []), *info.notes))

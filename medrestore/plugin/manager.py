@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import logging
 import os
-import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
-from pathlib import Path
 from types import ModuleType
 from typing import Literal, TypeVar
 
 import pluggy
 
-from medrestore.errors import MedrestoreError, PluginError
+from medrestore.errors import PluginError
 from medrestore.plugin import hookspecs
+from medrestore.plugin.containment import describe
 from medrestore.plugin.declarations import MetricSpec, OperatorSpec, ReaderSpec
+from medrestore.plugin.loading import load_watched, stdout_on_stderr
+from medrestore.plugin.process_state import process_state_kept
 from medrestore.plugin.spec import Declaration, ModelSpec, is_name
 from medrestore.provenance import RunRecord
 
@@ -52,6 +55,7 @@ class PluginInfo:
         version: Of that distribution.
         status: Whether it takes part.
         error: Why it is broken, None otherwise.
+        notes: What it did beside, while it was loaded: it printed, started threads, changed the process.
     """
 
     name: str
@@ -59,6 +63,7 @@ class PluginInfo:
     version: str
     status: Literal["ok", "broken", "disabled"]
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,15 +111,30 @@ class PluginManager:
                 found |= {f"{plugin}/{item.name}": item for item in items if isinstance(item, kind)}
         return found
 
+    def origin(self, plugin: str) -> str:
+        """Return what to call a plugin in a message: its name, its distribution and the version."""
+        info = next(info for info in self._plugins if info.name == plugin)
+        return f"plugin {plugin!r} ({info.dist} {info.version})"
+
     def case_finished(self, record: RunRecord) -> tuple[str, ...]:
-        """Tell every plugin that observes; return, and log, what went wrong in any."""
+        """Tell every plugin that observes; return, and log, what went wrong in any.
+
+        What they print goes to standard error, and what they change of the process is put back.
+        """
         problems = []
         for plugin, loaded in self._loaded.items():
+            call = loaded.hooks.hook.medrestore_case_finished
+            if not call.get_hookimpls():
+                continue
             try:
-                loaded.hooks.hook.medrestore_case_finished(record=record)
-            except Exception as error:  # noqa: BLE001 - the scan is restored, whatever an observer does
-                problems.append(f"plugin {plugin!r}, medrestore_case_finished: {_describe(error)}")
+                with process_state_kept(), stdout_on_stderr():
+                    call(record=record)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the scan is restored, whatever an observer does
+                problems.append(f"{self.origin(plugin)}, medrestore_case_finished: {describe(error)}")
                 _log.warning("%s", problems[-1])
+                _log.debug("where it was raised", exc_info=error)
         return tuple(problems)
 
     def _add(self, entry_point: metadata.EntryPoint, enabled: bool) -> PluginInfo:
@@ -123,10 +143,14 @@ class PluginManager:
             return PluginInfo(name, dist, version, "disabled")
         try:
             self._check_name(entry_point)
-            self._loaded[name] = _load(entry_point)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may fail in any way it likes
-            return PluginInfo(name, dist, version, "broken", _describe(error))
-        return PluginInfo(name, dist, version, "ok")
+        except PluginError as error:
+            return PluginInfo(name, dist, version, "broken", str(error))
+        loading = load_watched(partial(_load, entry_point))
+        if loading.value is None:
+            reason = None if loading.error is None else describe(loading.error)
+            return PluginInfo(name, dist, version, "broken", reason, loading.notes)
+        self._loaded[name] = loading.value
+        return PluginInfo(name, dist, version, "ok", notes=loading.notes)
 
     def _check_name(self, entry_point: metadata.EntryPoint) -> None:
         name = entry_point.name
@@ -159,32 +183,29 @@ def _collect(hooks: pluggy.PluginManager, hook: str, kind: type[S]) -> tuple[S, 
     """Call one hook and check what it returns."""
     items: list[S] = []
     caller = getattr(hooks.hook, hook)
-    results = caller()
-    if len(results) < len(caller.get_hookimpls()):  # pluggy drops None
-        raise PluginError(f"{hook} returned None; expected a list of {kind.__name__}")
-    for result in results:
-        if not isinstance(result, Iterable):
-            raise PluginError(f"{hook} returned {result!r:.80}; expected a list of {kind.__name__}")
-        for item in result:
-            if not isinstance(item, kind):
-                raise PluginError(f"{hook} declares {item!r:.80}; expected a {kind.__name__}")
-            if any(item.name == other.name for other in items):
-                raise PluginError(f"{hook} declares the name {item.name!r} twice")
-            items.append(item)
+    with _named(hook):
+        results = caller()
+        if len(results) < len(caller.get_hookimpls()):  # pluggy drops None
+            raise PluginError(f"returned None; expected a list of {kind.__name__}")
+        for result in results:
+            if not isinstance(result, Iterable):
+                raise PluginError(f"returned {result!r:.80}; expected a list of {kind.__name__}")
+            for item in result:
+                if not isinstance(item, kind):
+                    raise PluginError(f"declares {item!r:.80}; expected a {kind.__name__}")
+                if any(item.name == other.name for other in items):
+                    raise PluginError(f"declares the name {item.name!r} twice")
+                items.append(item)
     return tuple(items)
 
 
-def _describe(error: BaseException) -> str:
-    """Return one line: what, and where in the plugin's own code."""
-    if isinstance(error, MedrestoreError):
-        return str(error)
-    text = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-    loaders = (
-        "<frozen",
-        *(str(Path(str(module.__file__)).parent) for module in (hookspecs, metadata, pluggy)),
-    )
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(loaders)]
-    return f"{text} ({frames[-1].filename}:{frames[-1].lineno})" if frames else text
+@contextmanager
+def _named(hook: str) -> Iterator[None]:
+    """Name the hook in whatever is raised."""
+    try:
+        yield
+    except BaseException as error:
+        raise PluginError(f"{hook}: {describe(error)}") from error
 
 
 def _dist(entry_point: metadata.EntryPoint) -> str:

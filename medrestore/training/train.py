@@ -12,11 +12,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from medrestore.engine import RestoreOptions
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.load import find_model, origin
 from medrestore.errors import ConfigError, ModelError
 from medrestore.physics.kspace import COLOUR_DETAILS
 from medrestore.physics.slices import DETAILS
 from medrestore.plugin import Intensity, LoadContext, ModelSpec
+from medrestore.plugin.contract import load_denoiser
 from medrestore.training import corpus
 from medrestore.training.ct_corpus import load_ct
 from medrestore.training.ct_noise import with_ct_noise
@@ -140,9 +141,12 @@ def weights_of(model: str) -> tuple[str, dict[str, Tensor]]:
 
     Raises:
         ModelError: There is no such model, or it is none that was trained here.
+        PluginError: Loading it failed otherwise.
     """
-    ref, spec = find_model(RestoreOptions(model=model), Modality.UNKNOWN)
-    network = getattr(spec.load(LoadContext()), "network", None)
+    options = RestoreOptions(model=model)
+    ref, spec = find_model(options, Modality.UNKNOWN)
+    loaded = load_denoiser(spec, LoadContext(), origin(ref, options))
+    network = getattr(loaded.denoiser, "network", None)
     if not isinstance(network, nn.Module):
         raise ModelError(f"{ref.name} has no network to start from; choose one that `medrestore train` made")
     digest = "" if spec.sha256 is None else f" (sha256 {spec.sha256[:12]}...)"

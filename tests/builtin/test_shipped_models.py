@@ -63,6 +63,6 @@ def cases(name, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WORTH)
 def test_a_model_is_as_good_as_it_was(name, tmp_path):
-    network = load_model(RestoreOptions(model=name, device="cpu", dtype="float32")).denoiser.network
+    network = load_model(RestoreOptions(model=name, device="cpu", dtype="float32")).denoiser.denoiser.network
     scores = [psnr_of(network, case, bfloat16=False) for case in cases(name, tmp_path)]
     assert np.mean(scores) == pytest.approx(WORTH[name], abs=0.15)

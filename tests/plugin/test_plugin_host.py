@@ -4,61 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
+from plugin_site import GOOD
 
 from medrestore.errors import ModelError, PluginError
 from medrestore.plugin import Intensity, MetricSpec, ModelSpec, PluginManager, ReaderSpec, Registry
 from medrestore.provenance import ModelRef, RunRecord, Source
 from medrestore.types import Modality, Task
-
-GOOD = """
-from pathlib import Path
-from medrestore import ModelSpec, Modality, Task, hookimpl
-
-def model(name="smooth", **changes):
-    return ModelSpec(**{{**dict(
-        name=name, title="A model", task=Task.DENOISE, modalities=(Modality.MR,), licence="MIT",
-        reference="none", spacing_mm=(0.5, 2.0), noise=(0.0, 0.1), halo=4, load=print), **changes}})
-
-@hookimpl
-def medrestore_models():
-    return {models}
-"""
-
-
-class Site:
-    """A folder of installed plugins, each one module and its metadata."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def add(self, name: str, code: str, dist: str | None = None, version: str = "1.2") -> None:
-        dist = dist or f"dist-{name}"
-        module = f"plugin_{self.folder.name}_{dist}_{name}".replace("-", "_").replace(" ", "_")
-        (self.folder / f"{module}.py").write_text(code)
-        info = self.folder / f"{dist.replace('-', '_')}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[medrestore]\n{name} = {module}\n")
-
-    def manager(self, selection: str = "") -> PluginManager:
-        dists = metadata.distributions(path=[str(self.folder)])
-        ours = metadata.distribution("medrestore")
-        found = [ep for dist in (*dists, ours) for ep in dist.entry_points if ep.group == "medrestore"]
-        return PluginManager(found, selection)
-
-
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
-    yield Site(tmp_path)
-    for name in set(sys.modules) - before:
-        if name.startswith("plugin_"):
-            del sys.modules[name]
 
 
 def status(manager: PluginManager) -> dict[str, str]:
@@ -204,7 +158,7 @@ def test_every_observer_hears_of_a_case_whatever_another_does(site, caplog):
     site.add("b", observer + "    heard.append(record)")
     manager, finished = site.manager(), record()
     (problem,) = manager.case_finished(finished)
-    assert "plugin 'a', medrestore_case_finished: OSError: disk full" in problem
+    assert "plugin 'a' (dist-a 1.2), medrestore_case_finished: OSError: disk full" in problem
     assert problem in caplog.text
     heard = [
         module.heard for name, module in sys.modules.items() if name.startswith(f"plugin_{site.folder.name}")

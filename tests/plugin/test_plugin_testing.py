@@ -184,3 +184,20 @@ def test_a_load_that_fails_and_a_dtype_that_does_not_work_are_named():
 
     with pytest.raises(PluginError, match="with dtype 'bfloat16': load raised RuntimeError: no kernel"):
         check_model(spec(mean_filter, load=load, dtypes=("float32", "bfloat16")))
+
+
+def in_doubles(x, sigma, condition):
+    torch.set_default_dtype(torch.float64)
+    return blur(condition.image)
+
+
+def leaving(x, sigma, condition):
+    raise SystemExit(0)
+
+
+def test_what_is_changed_of_the_process_and_a_way_out_of_it_are_named():
+    with pytest.raises(PluginError, match=r"\n  - changes torch's default dtype; expected what belongs"):
+        check_model(spec(in_doubles))
+    assert torch.get_default_dtype() is torch.float32
+    with pytest.raises(PluginError, match="sizes: raised SystemExit: 0"):
+        check_model(spec(leaving))

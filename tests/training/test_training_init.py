@@ -13,6 +13,7 @@ from tiny import MODEL, NETWORK, CommandLine, model_folder, phantom, save
 from medrestore.errors import ModelError
 from medrestore.networks import build
 from medrestore.networks.widen import widen
+from medrestore.provenance import ModelRef
 from medrestore.training import load_config, train
 from medrestore.training.train import weights_of
 
@@ -129,14 +130,11 @@ def test_a_model_without_a_network_is_refused(monkeypatch):
         def load(self, context):
             return lambda x, sigma, condition: x
 
-    class Ref:
-        name = "plugin/filter"
-        sha256 = None
-
+    ref = ModelRef("medrestore/filter", "medrestore")
     module = sys.modules[weights_of.__module__]  # the package has a function of the same name
-    monkeypatch.setattr(module, "find_model", lambda options, modality: (Ref, Spec()))
-    with pytest.raises(ModelError, match="plugin/filter has no network"):
-        weights_of("plugin/filter")
+    monkeypatch.setattr(module, "find_model", lambda options, modality: (ref, Spec()))
+    with pytest.raises(ModelError, match="medrestore/filter has no network"):
+        weights_of("medrestore/filter")
 
 
 def test_details_that_are_new_to_a_network_have_no_effect_at_first(start):

@@ -29,7 +29,7 @@ from medrestore.batch.workers.failures import UNWRITABLE, Kind, describe_os_erro
 from medrestore.engine import Restoration, RestoreOptions, load_model
 from medrestore.engine.machine.memory import peak_bytes, reset_peak
 from medrestore.engine.models.load import LoadedModel
-from medrestore.errors import MedrestoreError, OutputError
+from medrestore.errors import MedrestoreError, OutputError, PluginError, is_out_of_memory
 from medrestore.job.forecast import forecast
 from medrestore.job.progress import Stage
 from medrestore.job.run import run
@@ -40,7 +40,6 @@ from medrestore.volume import Volume
 
 _LOG_LINES = 12
 _SMALLEST = 1 / 200  # of a stage, between events
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
 
 
 class _CaseProgress:
@@ -233,13 +232,15 @@ def _failure(error: BaseException, job: dict[str, Any]) -> dict[str, JSON]:
         cause = error.__cause__
         if isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in UNWRITABLE:
             kind, stated = Kind.STOP, f"a result cannot be written ({describe_os_error(cause)})"
-    elif isinstance(error, MemoryError) or any(words in stated.lower() for words in _OUT_OF_MEMORY):
+    elif is_out_of_memory(error):
         kind, stated = Kind.MEMORY, "memory did not suffice"
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
         kind, stated = Kind.STOP, "the disk is full"
     else:
         stated = f"{type(error).__name__}: {stated}"
-    frames = traceback.format_tb(error.__traceback__)[-_LOG_LINES:] if kind is Kind.ERROR else []
+    # Of a plugin that raised, its author is told where.
+    raised = error.__cause__ if isinstance(error, PluginError) else error if kind is Kind.ERROR else None
+    frames = [] if raised is None else traceback.format_tb(raised.__traceback__)[-_LOG_LINES:]
     return {
         "kind": str(kind),
         "cause": without_names(stated, job),

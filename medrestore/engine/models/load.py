@@ -13,6 +13,7 @@ from medrestore.engine.models.checks import check_outputs
 from medrestore.errors import ConfigError
 from medrestore.options import RestoreOptions
 from medrestore.plugin import LoadContext, ModelSpec, PluginManager, Registry, read_model_folder
+from medrestore.plugin.contract import load_denoiser
 from medrestore.provenance import ModelRef
 from medrestore.types import Modality
 
@@ -24,7 +25,7 @@ class LoadedModel:
     Attributes:
         ref: What a record says of it.
         spec: Its declaration.
-        denoiser: The callable.
+        denoiser: The callable; of `load_model`, one that is held to its contract.
         device: Where it runs.
         dtype: Its heavy arithmetic.
         load_seconds: How long loading took.
@@ -88,11 +89,19 @@ def _is_folder(name: str) -> bool:
     return path.is_dir() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
 
 
+def origin(ref: ModelRef, options: RestoreOptions) -> str:
+    """Return what to call a model, and what it comes from, in a message."""
+    if options.model is not None and _is_folder(options.model):
+        return f"model folder {options.model}"
+    return f"{plugins().origin(ref.plugin)}, model {ref.name!r}"
+
+
 def load_model(options: RestoreOptions, modality: Modality = Modality.UNKNOWN) -> LoadedModel:
     """Find and load a model.
 
     Raises:
         ModelError: There is no such model, more than one, or its weights are not what they should be.
+        PluginError: Loading it failed otherwise.
         ConfigError: The device or the type is not available.
     """
     start = time.perf_counter()
@@ -100,5 +109,5 @@ def load_model(options: RestoreOptions, modality: Modality = Modality.UNKNOWN) -
     check_outputs(ref, spec, options)
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, spec.dtypes, device)
-    denoiser = spec.load(LoadContext(device, dtype))
+    denoiser = load_denoiser(spec, LoadContext(device, dtype), origin(ref, options))
     return LoadedModel(ref, spec, denoiser, device, dtype, time.perf_counter() - start)

@@ -7,14 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import CommandLine, model_folder, noisy, phantom, save
 
 from medrestore.batch import Entry, Settings, State, find_cases, run_batch
 from medrestore.batch.lock import _clear
 from medrestore.batch.workers.client import Worker
 from medrestore.batch.workers.failures import Attempt, Failure, Kind, next_attempt
+from medrestore.batch.workers.main import _failure
+from medrestore.diffusion import Condition
 from medrestore.engine.cost.budget import REFUSED
 from medrestore.engine.machine.memory import out_of_memory_kills
+from medrestore.errors import PluginError
+from medrestore.plugin.contract import ContractDenoiser
 
 
 @pytest.mark.parametrize(
@@ -44,6 +49,34 @@ def test_a_lock_that_another_run_took_meanwhile_stays(tmp_path):
     assert json.loads(path.read_text()) == {"pid": 2}
     _clear(path, json.dumps({"pid": 2}))
     assert list(tmp_path.iterdir()) == []
+
+
+JOB = {"root": "/data", "source": "a.nii", "out": "/out/a", "series": None, "case": "a"}
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")]
+)
+def test_want_of_memory_is_told_from_other_errors(error):
+    assert _failure(error, JOB)["kind"] == Kind.MEMORY
+    assert _failure(RuntimeError("no kernel"), JOB)["kind"] == Kind.ERROR
+
+
+def test_of_a_plugin_that_raised_the_log_says_where():
+    def denoise(x, sigma, condition):
+        return 1 / 0
+
+    with pytest.raises(PluginError) as caught:
+        ContractDenoiser(denoise, "plugin 'bad' (dist-bad 1.2)")(torch.ones(1, 1, 2, 2, 2), 1.0, _condition())
+    found = _failure(caught.value, JOB)
+    assert found["kind"] == Kind.REFUSED
+    assert "ZeroDivisionError" in found["cause"]
+    assert "in denoise" in found["log"]
+    assert _failure(PluginError("declares nothing"), JOB)["log"] == ""
+
+
+def _condition() -> Condition:
+    return Condition(torch.ones(1, 1, 2, 2, 2), 0.1)
 
 
 # --- what is tried where memory does not suffice ----------------------------------------------------------
