@@ -200,8 +200,11 @@ def _restore_all(
             trajectory.add(point, len(results) if count > 1 else None)
 
     observers = Observers(progress, step if trajectory is not None else None)
-    for volume, reference in zip(volumes, references, strict=True):
-        results.append(restore(volume, job.options, reference=reference, model=model, observers=observers))
+    for index, (volume, reference) in enumerate(zip(volumes, references, strict=True)):
+        near = volumes[max(index - 1, 0) : index + 2]
+        results.append(
+            restore(volume, job.options, reference=reference, model=model, observers=observers, series=near)
+        )
     return results
 
 

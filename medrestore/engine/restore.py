@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 
@@ -79,6 +79,7 @@ def restore(
     reference: Volume | None = None,
     model: LoadedModel | None = None,
     observers: Observers | None = None,
+    series: Sequence[Volume] = (),
 ) -> Restoration:
     """Restore one scan.
 
@@ -88,6 +89,8 @@ def restore(
         reference: The truth, on the grid of the result, for PSNR and SSIM.
         model: A model already loaded, to use it for many scans; None loads the one that `options` name.
         observers: Who is told while it runs.
+        series: Where the scan is one of a series: it and its neighbours there, in order. Where they differ
+            by noise alone, the noise is read in that.
 
     Returns:
         The restored volume with its evidence, in the units of the scan and, but for super-resolution, on its
@@ -110,7 +113,7 @@ def restore(
     model = model or load_model(options, volume.modality)
     check_outputs(model.ref, spec, options)
     budget = _foresee(volume, grid, options, model, reference)
-    measurement = MEASURE[spec.task](volume, spec, options)
+    measurement = MEASURE[spec.task](volume, spec, options, series)
     prepared = time.perf_counter()
     if measurement.idle is None:
         warnings += check_noise(measurement.noise, spec)

@@ -21,6 +21,7 @@ from medrestore.io.dicom_file import READ_ERRORS, is_dicom, opened
 from medrestore.io.dicom_frames import frames
 from medrestore.io.dicom_kinds import Why, kind_of
 from medrestore.io.dicom_mosaic import MOSAIC_TAGS, Mosaic, read_mosaic
+from medrestore.io.dicom_sampling import SAMPLING_TAGS, sampling_of
 from medrestore.io.dicom_traits import HINT_TAGS, TRAIT_TAGS, Traits, hints_of, image_type_of, traits_of
 from medrestore.io.dicom_values import (
     PHILIPS_CREATOR,
@@ -30,6 +31,7 @@ from medrestore.io.dicom_values import (
     Scaling,
     read_scaling,
 )
+from medrestore.io.sampling import Sampling
 
 __all__ = ["READ_ERRORS", "Head", "LeftOut", "Why", "is_dicom", "read_heads"]
 
@@ -45,6 +47,7 @@ _TAGS: list[Any] = [
     *(PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE),
     *TRAIT_TAGS,
     *HINT_TAGS,
+    *SAMPLING_TAGS,
     *MOSAIC_TAGS,
 ]
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
@@ -80,6 +83,7 @@ class Head:
         bits: How many bits of a stored value are in use, the lowest ones.
         scaling: What stored values mean.
         syntax: Transfer syntax.
+        sampling: What the header states of how the slice was sampled.
         concatenation: UID of the concatenation that the file is a part of, number of the part from 1, and how
             many there are (0 where that is not stated); None where it is none.
         tiles: Slices along each side of the picture, if it is a tile of a Siemens mosaic; then `frame` and
@@ -108,6 +112,7 @@ class Head:
     bits: int
     scaling: Scaling
     syntax: UID
+    sampling: Sampling
     concatenation: tuple[str, int, int] | None = None
     tiles: int = 1
 
@@ -201,6 +206,7 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         raise GeometryError(f"{where}: pixel spacing {spacing}, expected two positive lengths in mm")
     thickness, between = (get(name) for name in ("SliceThickness", "SpacingBetweenSlices"))
     dtype, bits = _type(where, get)
+    image_type, size = image_type_of(get), (int(data.Rows), int(data.Columns))
     return Head(
         path=path,
         frame=number,
@@ -211,8 +217,8 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         description=series[2],
         modality=str(data.get("Modality") or ""),
         frame_of_reference=str(data.get("FrameOfReferenceUID") or ""),
-        image_type=image_type_of(get),
-        size=(int(data.Rows), int(data.Columns)),
+        image_type=image_type,
+        size=size,
         spacing=(spacing[0], spacing[1]),
         orientation=(tuple(row), tuple(column)),
         position=tuple(_vector(where, get, "ImagePositionPatient", 3)),
@@ -225,6 +231,7 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         scaling=read_scaling(get, where),
         syntax=UID(str(data.file_meta.get("TransferSyntaxUID", ""))),
         concatenation=_concatenation(data),
+        sampling=sampling_of(get, image_type, size, (spacing[0], spacing[1])),
     )
 
 
