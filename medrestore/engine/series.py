@@ -14,9 +14,10 @@ from medrestore.volume import Volume
 MOST_PAIRS = 4
 """Pairs that are looked at, evenly spread over the series."""
 
-FOLLOWS = 0.08
-"""Correlation of the difference's magnitude with the edges of the mean beyond which anatomy is in it: above,
-something moved; below, the contrast changed, and flat tissue differs. That of noise alone is within 0.03."""
+EDGES = (-0.3, 0.08)
+"""Correlation of the difference's magnitude with the edges of the mean within which it is noise. Above,
+something moved; below, the contrast changed, and flat tissue differs (-0.5). Noise alone has 0, and -0.16
+where a mask ends in tissue, or where the signal fluctuates by 6 % from voxel to voxel."""
 
 PEAKED = 4.2
 """Kurtosis of the difference above which few voxels hold much of it; that of noise is 3."""
@@ -48,4 +49,4 @@ def _is_noise(first: RealArray, second: RealArray) -> bool:
     # The noise of the mean knows nothing of that of the difference.
     found = residual_evidence(mean + half, mean, 1.0)
     edges, kurtosis = found["edge_correlation"], found["kurtosis"]
-    return edges is not None and kurtosis is not None and abs(edges) < FOLLOWS and kurtosis < PEAKED
+    return edges is not None and kurtosis is not None and EDGES[0] < edges < EDGES[1] and kurtosis < PEAKED

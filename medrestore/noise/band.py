@@ -64,11 +64,12 @@ class AxisGrid(NamedTuple):
 
     Attributes:
         size: Voxels that the scanner measured: fewer than there are where it interpolated.
-        is_told: Whether the spectrum can tell; if not, they are all that there are.
+        edge: The end of the band, as a fraction of Nyquist, before it is rounded to voxels; 1 where there is
+            none, None where the spectrum cannot tell.
     """
 
     size: int
-    is_told: bool
+    edge: float | None
 
 
 def measured_grid(array: RealArray, stated: Sequence[float | None] = (None,) * 3) -> tuple[AxisGrid, ...]:
@@ -80,9 +81,12 @@ def measured_grid(array: RealArray, stated: Sequence[float | None] = (None,) * 3
     """
     grids = []
     for size, power, said in zip(array.shape, axis_spectra(array), stated, strict=True):
-        is_told = size >= SHORTEST and bool(power.max() > 0)
-        edge = band_edge(power, said) if is_told else None
-        grids.append(AxisGrid(size if edge is None else min(2 * round(edge * size / 2), size), is_told))
+        if size < SHORTEST or not power.max() > 0:
+            grids.append(AxisGrid(size, None))
+            continue
+        edge = band_edge(power, said)
+        whole = AxisGrid(size, 1.0)
+        grids.append(whole if edge is None else AxisGrid(min(2 * round(edge * size / 2), size), edge))
     return tuple(grids)
 
 

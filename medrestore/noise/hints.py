@@ -16,7 +16,11 @@ from medrestore.provenance import JSON
 from medrestore.volume import Volume
 
 NEAR = 0.03
-"""Difference of two bands, in fractions of Nyquist, up to which they are one."""
+"""Difference of two bands, in fractions of Nyquist, up to which they are one,"""
+
+NEAR_VOXELS = 4
+"""or in voxels of the band where that is more: two samples of the spectrum, as leakage moves a cliff
+outwards by up to 1.7."""
 
 
 def sampling_hints(volume: Volume) -> SamplingHints:
@@ -40,18 +44,20 @@ def sampling_hints(volume: Volume) -> SamplingHints:
     )
 
 
-def verdict_on(stated: float | None, measured: float | None) -> Verdict | None:
+def verdict_on(stated: float | None, measured: float | None, size: int) -> Verdict | None:
     """Return what the spectrum says to a stated band; None where none is stated.
 
     Args:
         stated: By the header, as a fraction of Nyquist.
         measured: By the spectrum; None where it cannot tell.
+        size: Voxels of the scan along the axis.
     """
     if stated is None:
         return None
     if measured is None:
         return Verdict.NOT_MEASURED
-    return Verdict.CONFIRMED if abs(stated - measured) <= NEAR else Verdict.OVERRULED
+    near = max(NEAR, NEAR_VOXELS / size)
+    return Verdict.CONFIRMED if abs(stated - measured) <= near else Verdict.OVERRULED
 
 
 def _band(samples: JSON, voxels: JSON) -> float | None:

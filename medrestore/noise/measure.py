@@ -12,7 +12,7 @@ import numpy as np
 from medrestore.noise.air import LAGS, Air, read_air
 from medrestore.noise.band import AxisGrid, measured_grid
 from medrestore.noise.hints import verdict_on
-from medrestore.noise.model import AxisNoise, Certainty, Distribution, NoiseModel, SamplingHints, Verdict
+from medrestore.noise.model import AxisNoise, Certainty, Distribution, NoiseModel, SamplingHints
 from medrestore.noise.spikes import find_spikes
 from medrestore.noise.tissue import GROWTH, MANY, NO_WINDOW, FermiWindow, Tissue, Windows, read_tissue
 from medrestore.noise.wavelet import estimate_noise
@@ -50,7 +50,7 @@ def measure_noise(
         array: (X, Y, Z) voxels.
         spacing: Of the voxels, in mm.
         pairs: Neighbouring volumes of the series that the scan is from, whose differences hold noise and no
-            anatomy (`medrestore.engine.series.noise_pairs` tells). None for a single scan.
+            anatomy (`medrestore.engine.series.noise_pairs` tells).
         hints: What the header states (`sampling_hints`); the spectrum decides.
 
     Returns:
@@ -76,10 +76,8 @@ def measure_noise(
     if series is not None:
         reading = _with_series(reading, series)
     x, y, z = (
-        AxisNoise(part, axis.size, window.correlation(), window.edge, window.width, stated, verdict)
-        for part, axis, window, (stated, verdict) in zip(
-            band, found, reading.windows, _verdicts(hints, found, band), strict=True
-        )
+        _axis_noise(size, axis, window, stated)
+        for size, axis, window, stated in zip(voxels.shape, found, reading.windows, hints.bands, strict=True)
     )
     coils = 1 if air is None else max(air.coils, 1)
     return NoiseModel(
@@ -94,6 +92,19 @@ def measure_noise(
         series=None if series is None else series.sigma,
         spikes=spikes,
         hints=hints,
+    )
+
+
+def _axis_noise(size: int, grid: AxisGrid, window: FermiWindow, stated: float | None) -> AxisNoise:
+    """Say what was found along an axis of `size` voxels, and what that says to the band that is stated."""
+    return AxisNoise(
+        band=grid.size / size,
+        size=grid.size,
+        correlation=window.correlation(),
+        edge=window.edge,
+        width=window.width,
+        stated=stated,
+        verdict=verdict_on(stated, grid.edge, size),
     )
 
 
@@ -197,7 +208,7 @@ def _read_series(pairs: Sequence[Pair], grid: tuple[int, ...], spacing: tuple[fl
     for first, second in pairs:
         difference = (np.asarray(second, dtype=np.float32) - first) / np.float32(2**0.5)
         found = read_tissue(crop_band(difference, grid), spacing, bright=crop_band(first, grid))
-        if found is not None and _is_sure(found):
+        if found is not None and found.growth < GROWTH and found.share > NOISY:
             read.append(found)
     return sorted(read, key=lambda one: one.sigma)[len(read) // 2] if read else None
 
@@ -205,26 +216,16 @@ def _read_series(pairs: Sequence[Pair], grid: tuple[int, ...], spacing: tuple[fl
 def _with_series(reading: _Reading, series: Tissue) -> _Reading:
     """Weigh what the differences of a series say against what the scan itself does.
 
-    Where both agree, the differences count: they hold no texture. A signal that fluctuates makes them more
-    than the noise of one volume, so that they never raise a level. Volumes that share measured data, or were
-    smoothed over time, make them less: they lower none that is sure, and one that is not leans to the low
-    side then.
+    Where both agree, the differences count: they hold no texture. Beyond that they raise no level, as a
+    signal that fluctuates makes them more than the noise of one volume. They lower none that is sure, as
+    volumes that share measured data, or were smoothed over time, make them less; one that is not sure leans
+    to the low side then.
     """
     if AGREE[0] * reading.sigma <= series.sigma <= AGREE[1] * reading.sigma:
         return _Reading(series.sigma, series.windows, "series", Certainty.SURE)
     if series.sigma < reading.sigma and reading.certainty is not Certainty.SURE:
         return _Reading(series.sigma, series.windows, "series", Certainty.UNSURE)
     return reading
-
-
-def _verdicts(
-    hints: SamplingHints, found: Sequence[AxisGrid], band: tuple[float, ...]
-) -> list[tuple[float | None, Verdict | None]]:
-    """Return for each axis the band that the header states, and what the spectrum says to it."""
-    return [
-        (stated, verdict_on(stated, part if axis.is_told else None))
-        for stated, axis, part in zip(hints.bands, found, band, strict=True)
-    ]
 
 
 def _distribution(voxels: RealArray, coils: int) -> Distribution:
