@@ -20,7 +20,7 @@ CLIFF = 10.0
 """How many times the power just within a sharp end of the band exceeds that just beyond it."""
 
 STATED_CLIFF = 3.0
-"""The same where the header states that end: axes of scans that were sampled as they are reach 2.5."""
+"""The same where the header states that end: axes of real scans that were sampled as they are reach 2.5."""
 
 NARROW = 0.03
 """Width of the spectrum, as a fraction of Nyquist, that is compared on either side of such an end."""
