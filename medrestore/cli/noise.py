@@ -15,7 +15,8 @@ from medrestore.options import ReadRequest
 from medrestore.types import Modality
 
 if TYPE_CHECKING:
-    from medrestore.noise import AxisNoise, NoiseModel
+    from medrestore.noise import AxisNoise, NoiseModel, SamplingHints
+    from medrestore.noise.measure import Pair
     from medrestore.volume import Volume
 
 _ABSENT = "-"
@@ -38,7 +39,7 @@ def noise(
 ) -> None:
     """Measure the noise of an MR scan: level, band and colour along each axis, distribution, spikes.
 
-    The volumes of a 4-D series are taken for repetitions: the noise is read in their differences.
+    Of a 4-D series the first volume is measured, and what neighbours differ by where that is noise.
     """
     if picture is not None:
         from medrestore.cli.noise_picture import check_picture
@@ -102,16 +103,28 @@ def _check_modality(scan: Path, modality: str | None) -> None:
 
 def _measure(volumes: Sequence[Volume]) -> tuple[NoiseModel, float | None]:
     """Return the noise of a scan, and its level in per cent of the bright level; None where that is 0."""
-    import numpy as np
-
-    from medrestore.noise import measure_noise
+    from medrestore.noise import measure_noise, sampling_hints
     from medrestore.noise.intensity import bright_level
 
     first = volumes[0]
-    repeats = np.stack([volume.array for volume in volumes]) if len(volumes) > 1 else None
-    model = measure_noise(first.array, first.spacing, repeats)
+    model = measure_noise(first.array, first.spacing, _pairs(volumes), sampling_hints(first))
     bright = bright_level(first.array)
     return model, 100 * model.sigma / bright if bright else None
+
+
+def _pairs(volumes: Sequence[Volume]) -> Sequence[Pair]:
+    """Return the neighbours of a series that differ by noise alone, and say on stderr where none do."""
+    if len(volumes) == 1:
+        return ()
+    # With torch, which a single scan need not wait for.
+    from medrestore.engine.tasks.series import noise_pairs
+
+    pairs = noise_pairs(volumes)
+    if not pairs:
+        typer.echo(
+            "Warning: neighbouring volumes differ by more than noise, which is not read there", err=True
+        )
+    return pairs
 
 
 def _print(scan: Path, volumes: Sequence[Volume], model: NoiseModel, percent: float | None) -> None:
@@ -127,16 +140,13 @@ def _print(scan: Path, volumes: Sequence[Volume], model: NoiseModel, percent: fl
             ("distribution", _distribution(model)),
             ("air alone", _number(model.air)),
             ("tissue alone", _number(model.tissue)),
+            *([("series alone", _number(model.series))] if len(volumes) > 1 else ()),
+            *_header_rows(model.hints),
         ],
     )
     typer.echo()
-    print_table(
-        ("axis", "band (% of Nyquist)", "measured grid", "voxels", "neighbours", "window"),
-        [
-            _axis_cells(name, axis, size)
-            for name, axis, size in zip("ijk", model.axes, volumes[0].shape, strict=True)
-        ],
-    )
+    heads, *axes = _axis_rows(model, volumes[0].shape)
+    print_table(heads, axes)
     if model.spikes:
         typer.echo()
         print_table(
@@ -157,6 +167,17 @@ def _number(value: float | None) -> str:
     return _ABSENT if value is None else f"{value:.4g}"
 
 
+def _axis_rows(model: NoiseModel, shape: tuple[int, ...]) -> list[tuple[str, ...]]:
+    """Return the table of the axes, its heads first; what the header states only where it states a band."""
+    rows: list[tuple[str, ...]] = [
+        ("axis", "band (% of Nyquist)", "header", "measured grid", "voxels", "neighbours", "window")
+    ]
+    rows += [_axis_cells(*axis) for axis in zip("ijk", model.axes, shape, strict=True)]
+    if any(axis.stated is not None for axis in model.axes):
+        return rows
+    return [(*cells[:2], *cells[3:]) for cells in rows]
+
+
 def _axis_cells(name: str, axis: AxisNoise, size: int) -> tuple[str, ...]:
     from medrestore.noise.tissue import NO_WINDOW
 
@@ -165,4 +186,20 @@ def _axis_cells(name: str, axis: AxisNoise, size: int) -> tuple[str, ...]:
         if axis.edge >= NO_WINDOW.edge
         else f"edge {axis.edge:.2f}, width {axis.width:.2f} of the measured Nyquist"
     )
-    return name, f"{100 * axis.band:.1f}", str(axis.size), str(size), f"{axis.correlation:+.2f}", window
+    stated = _ABSENT if axis.stated is None else f"{100 * axis.stated:.1f}, {axis.verdict}"
+    band, correlation = f"{100 * axis.band:.1f}", f"{axis.correlation:+.2f}"
+    return name, band, stated, str(axis.size), str(size), correlation, window
+
+
+def _header_rows(hints: SamplingHints) -> list[tuple[str, str]]:
+    """Return what the header states beside the bands, and which of its elements make no sense."""
+    facts = {
+        "partial Fourier": hints.partial_fourier,
+        "a filter": hints.filtered,
+        "distortion correction": hints.distortion_corrected,
+    }
+    said = [
+        name if fact else f"no {name.removeprefix('a ')}" for name, fact in facts.items() if fact is not None
+    ]
+    rows = [("header states", ", ".join(said))] if said else []
+    return rows + ([("ignored in it", ", ".join(hints.ignored))] if hints.ignored else [])

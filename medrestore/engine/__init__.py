@@ -2,11 +2,12 @@
 
 from medrestore.engine.evidence.restoration import Restoration
 from medrestore.engine.models.load import LoadedModel, load_model
-from medrestore.engine.restore import Observers, TrajectoryPoint, restore
+from medrestore.engine.restore import Known, Observers, TrajectoryPoint, restore
 from medrestore.noise.wavelet import estimate_noise
 from medrestore.options import RestoreOptions
 
 __all__ = [
+    "Known",
     "LoadedModel",
     "Observers",
     "Restoration",

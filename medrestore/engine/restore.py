@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 
@@ -67,6 +67,20 @@ class TrajectoryPoint:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known around a scan before it is restored.
+
+    Attributes:
+        budget: Memory and tile as they were predicted from its header; None to predict them.
+        series: Where it is one of a series: it and its neighbours there, in order. Where they differ by noise
+            alone, the noise is read in that.
+    """
+
+    budget: Budget | None = None
+    series: Sequence[Volume] = ()
+
+
+@dataclass(frozen=True)
 class Observers:
     """Who is told while a restoration runs.
 
@@ -86,7 +100,7 @@ def restore(
     reference: Volume | None = None,
     model: LoadedModel | None = None,
     observers: Observers | None = None,
-    budget: Budget | None = None,
+    known: Known | None = None,
 ) -> Restoration:
     """Restore one scan.
 
@@ -96,7 +110,7 @@ def restore(
         reference: The truth, on the grid of the result, for PSNR and SSIM.
         model: A model already loaded, to use it for many scans; None loads the one that `options` name.
         observers: Who is told while it runs.
-        budget: Memory and tile as they were predicted from the header; None to predict them here.
+        known: What is known around the scan; None where that is nothing.
 
     Returns:
         The restored volume with its evidence, in the units of the scan and, but for super-resolution, on its
@@ -111,7 +125,7 @@ def restore(
     """
     start = time.perf_counter()
     options = options or RestoreOptions()
-    observers = observers or Observers()
+    observers, known = observers or Observers(), known or Known()
     volume = computable(volume)
     if model is not None:
         model.check_options(options)
@@ -122,8 +136,8 @@ def restore(
         check_reference(grid, reference)
     model = model or load_model(options, volume.modality)
     check_outputs(model.ref, spec, options)
-    budget = budget or predict_budget(volume, grid, options, model, reference)
-    measurement = MEASURE[spec.task](volume, spec, options)
+    budget = known.budget or predict_budget(volume, grid, options, model, reference)
+    measurement = MEASURE[spec.task](volume, spec, options, known.series)
     prepared = time.perf_counter()
     if measurement.skip_reason is None:
         findings += check_noise(measurement.noise, spec)

@@ -9,7 +9,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from medrestore.engine import Observers, Restoration, RestoreOptions, TrajectoryPoint, load_model, restore
+from medrestore.engine import (
+    Known,
+    Observers,
+    Restoration,
+    RestoreOptions,
+    TrajectoryPoint,
+    load_model,
+    restore,
+)
 from medrestore.engine.evidence.restoration import check_reference
 from medrestore.errors import InputError
 from medrestore.findings import Finding
@@ -150,15 +158,9 @@ def _restore_all(
             trajectory.add(point, len(results) if count > 1 else None)
 
     observers = Observers(on_progress, on_step if trajectory is not None else None)
-    for volume, reference in zip(scan.volumes, scan.references, strict=True):
+    for index, (volume, reference) in enumerate(zip(scan.volumes, scan.references, strict=True)):
+        known = Known(scan.foreseen.budget, scan.volumes[max(index - 1, 0) : index + 2])
         results.append(
-            restore(
-                volume,
-                options,
-                reference=reference,
-                model=model,
-                observers=observers,
-                budget=scan.foreseen.budget,
-            )
+            restore(volume, options, reference=reference, model=model, observers=observers, known=known)
         )
     return results

@@ -7,6 +7,9 @@ magnitude is that of its real part; and of what is left of it after a high pass,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from scipy import fft, ndimage
 
@@ -15,6 +18,9 @@ from medrestore.types import Float64Array, FloatArray, RealArray
 
 CLIFF = 10.0
 """How many times the power just within a sharp end of the band exceeds that just beyond it."""
+
+STATED_CLIFF = 3.0
+"""The same where the header states that end: axes of real scans that were sampled as they are reach 2.5."""
 
 NARROW = 0.03
 """Width of the spectrum, as a fraction of Nyquist, that is compared on either side of such an end."""
@@ -53,31 +59,70 @@ def axis_spectra(array: RealArray) -> tuple[Float64Array, ...]:
     return tuple(found)
 
 
-def measured_grid(array: RealArray) -> tuple[int, ...]:
-    """Return how many voxels along each axis the scanner measured: fewer where it interpolated.
+class AxisGrid(NamedTuple):
+    """What the spectrum along one axis says.
+
+    Attributes:
+        size: Voxels that the scanner measured: fewer than there are where it interpolated.
+        edge: The end of the band, as a fraction of Nyquist, before it is rounded to voxels; 1 where there is
+            none, None where the spectrum cannot tell.
+    """
+
+    size: int
+    edge: float | None
+
+
+def measured_grid(array: RealArray, stated: Sequence[float | None] = (None,) * 3) -> tuple[AxisGrid, ...]:
+    """Return how many voxels along each axis the scanner measured.
 
     Args:
         array: (X, Y, Z) voxels.
+        stated: The ends of the band that a header states, as fractions of Nyquist, for each axis.
     """
-    sizes = []
-    for size, power in zip(array.shape, axis_spectra(array), strict=True):
-        edge = band_edge(power) if size >= SHORTEST else None
-        sizes.append(size if edge is None else min(2 * round(edge * size / 2), size))
-    return tuple(sizes)
+    grids = []
+    for size, power, said in zip(array.shape, axis_spectra(array), stated, strict=True):
+        if size < SHORTEST or not power.max() > 0:
+            grids.append(AxisGrid(size, None))
+            continue
+        edge = band_edge(power, said)
+        whole = AxisGrid(size, 1.0)
+        grids.append(whole if edge is None else AxisGrid(min(2 * round(edge * size / 2), size), edge))
+    return tuple(grids)
 
 
-def band_edge(power: Float64Array) -> float | None:
+def band_edge(power: Float64Array, stated: float | None = None) -> float | None:
     """Return the end of the band in a spectrum, as a fraction of Nyquist; None where it has no cliff.
 
     Args:
         power: At evenly spaced frequencies from 0 to Nyquist.
+        stated: The end that a header states. Where no cliff is clear, a lower one there is enough.
     """
     if not power.max() > 0:
         return None
     log = np.log(np.maximum(power, 1e-12 * power.max()))
+    last = len(log) - 1
     found = _cliff(log)
+    if found is None and stated is not None and _falls_at(log, stated):
+        return stated
     found = _floor(log) if found is None else found
-    return None if found is None else found / (len(power) - 1)
+    return None if found is None else found / last
+
+
+def _falls_at(log: Float64Array, stated: float) -> bool:
+    """Whether the power falls where a header states the end of the band, if less than a cliff does."""
+    last = len(log) - 1
+    if not LEAST_BAND <= stated <= MOST_BAND:
+        return False
+    place, reach = round(stated * last), max(round(NARROW * last), 1)
+    falls = [_fall(log, index) for index in range(place - reach, min(place + reach, last - 1) + 1)]
+    return max(falls) > float(np.log(STATED_CLIFF))
+
+
+def _fall(log: Float64Array, index: int) -> float:
+    """Return by how much the power just within a frequency exceeds that beyond it, as a logarithm."""
+    near = max(round(NARROW * (len(log) - 1)), 1)
+    inside = log[max(index - 2 * near, 0) : index + 1 - near // 2]
+    return float(inside.mean() - max(log[index + 1 : index + 1 + near].mean(), log[index + 1 :].mean()))
 
 
 def _cliff(log: Float64Array) -> float | None:
@@ -86,8 +131,7 @@ def _cliff(log: Float64Array) -> float | None:
     near = max(round(NARROW * last), 1)
     best, place = np.log(CLIFF), None
     for index in range(round(LEAST_BAND * last), min(round(MOST_BAND * last), last - 1) + 1):
-        inside = log[max(index - 2 * near, 0) : index + 1 - near // 2]
-        fall = float(inside.mean() - max(log[index + 1 : index + 1 + near].mean(), log[index + 1 :].mean()))
+        fall = _fall(log, index)
         if fall > best:
             best, place = fall, index
     if place is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from medrestore.noise.ct import estimate_ct_noise
-from medrestore.noise.measure import measure_noise
+from medrestore.noise.hints import sampling_hints
+from medrestore.noise.measure import Pair, measure_noise
 from medrestore.noise.model import Certainty, NoiseModel
 from medrestore.noise.tissue import FermiWindow, read_tissue
 from medrestore.noise.wavelet import estimate_noise
@@ -14,6 +15,7 @@ from medrestore.options import parse_noise
 from medrestore.plugin import Intensity
 from medrestore.provenance import JSON
 from medrestore.types import RealArray
+from medrestore.volume import Volume
 
 WHITE = 0.1
 """Correlation of neighbours below which the finest wavelet band holds all of its share of the noise."""
@@ -64,20 +66,21 @@ class NoiseLevel:
 
 
 def mr_noise_level(
-    array: RealArray, requested: float | str, percentile: float, spacing: tuple[float, ...]
+    scan: Volume, requested: float | str, percentile: float, pairs: Sequence[Pair] = ()
 ) -> NoiseLevel:
     """Measure the noise of an MR scan, and take its level from the request where that is one.
 
     Args:
-        array: (X, Y, Z) voxels.
+        scan: The scan; what its header states of the sampling is heard.
         requested: As for `noise_level`.
         percentile: The 99th percentile of the scan.
-        spacing: Of the voxels, in mm.
+        pairs: As for `measure_noise`.
 
     Raises:
         ConfigError: The request is no level.
     """
-    measured = measure_noise(array, spacing)
+    array = scan.array
+    measured = measure_noise(array, scan.spacing, pairs, sampling_hints(scan))
     if parse_noise(requested) is None:
         method = f"{measured.source}, {measured.certainty}"
         return NoiseLevel(measured.sigma, measured.sigma / percentile, method, measured=measured)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TypeAlias
 
 import numpy as np
 
 from medrestore.noise.air import LAGS, Air, read_air
-from medrestore.noise.band import measured_grid
-from medrestore.noise.model import AxisNoise, Certainty, Distribution, NoiseModel
+from medrestore.noise.band import AxisGrid, measured_grid
+from medrestore.noise.hints import verdict_on
+from medrestore.noise.model import AxisNoise, Certainty, Distribution, NoiseModel, SamplingHints
 from medrestore.noise.spikes import find_spikes
 from medrestore.noise.tissue import GROWTH, MANY, NO_WINDOW, FermiWindow, Tissue, Windows, read_tissue
 from medrestore.noise.wavelet import estimate_noise
@@ -32,24 +35,32 @@ NOISY = 0.8
 EDGES = np.concatenate([np.linspace(0.35, 1.2, 35), [1.6]])
 WIDTHS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2)
 
+Pair: TypeAlias = "tuple[RealArray, RealArray]"
+
 
 def measure_noise(
-    array: RealArray, spacing: tuple[float, ...], repeats: RealArray | None = None
+    array: RealArray,
+    spacing: tuple[float, ...],
+    pairs: Sequence[Pair] = (),
+    hints: SamplingHints | None = None,
 ) -> NoiseModel:
     """Measure the noise of an MR scan.
 
     Args:
         array: (X, Y, Z) voxels.
         spacing: Of the voxels, in mm.
-        repeats: (T, X, Y, Z) volumes of a series of which the scan is one; their differences hold the noise
-            and no anatomy that does not move. None for a single scan.
+        pairs: Neighbouring volumes of the series that the scan is from, whose differences hold noise and no
+            anatomy (`medrestore.engine.series.noise_pairs` tells).
+        hints: What the header states (`sampling_hints`); the spectrum decides.
 
     Returns:
         Level, band and colour, distribution, and how sure each is. The level of a scan in which no two voxels
         differ is 0.
     """
+    hints = hints or SamplingHints()
     spikes, voxels = find_spikes(array)
-    grid = measured_grid(voxels)
+    found = measured_grid(voxels, hints.bands)
+    grid = tuple(axis.size for axis in found)
     band = tuple(size / whole for size, whole in zip(grid, voxels.shape, strict=True))
     fine = tuple(step / part for step, part in zip(spacing, band, strict=True))
     small = crop_band(voxels, grid)
@@ -61,11 +72,12 @@ def measure_noise(
     if air is not None and tissue is not None and _counts_better(tissue, air):
         air = air.recounted(tissue.sigma)
     reading = _combined(small, fine, air, tissue, band)
-    if repeats is not None and len(repeats) > 1:
-        reading = _of_series(repeats, grid, fine) or reading
+    series = _read_series(pairs, grid, fine)
+    if series is not None:
+        reading = _with_series(reading, series)
     x, y, z = (
-        AxisNoise(part, size, window.correlation(), window.edge, window.width)
-        for part, size, window in zip(band, grid, reading.windows, strict=True)
+        _axis_noise(size, axis, window, stated)
+        for size, axis, window, stated in zip(voxels.shape, found, reading.windows, hints.bands, strict=True)
     )
     coils = 1 if air is None else max(air.coils, 1)
     return NoiseModel(
@@ -77,7 +89,22 @@ def measure_noise(
         certainty=reading.certainty,
         air=None if air is None else air.sigma,
         tissue=None if tissue is None else tissue.sigma,
+        series=None if series is None else series.sigma,
         spikes=spikes,
+        hints=hints,
+    )
+
+
+def _axis_noise(size: int, grid: AxisGrid, window: FermiWindow, stated: float | None) -> AxisNoise:
+    """Say what was found along an axis of `size` voxels, and what that says to the band that is stated."""
+    return AxisNoise(
+        band=grid.size / size,
+        size=grid.size,
+        correlation=window.correlation(),
+        edge=window.edge,
+        width=window.width,
+        stated=stated,
+        verdict=verdict_on(stated, grid.edge, size),
     )
 
 
@@ -166,17 +193,39 @@ def _window_of(correlations: RealArray, band: float) -> FermiWindow:
     return NO_WINDOW if misfit(NO_WINDOW) < misfit(best) + LEAST_CORRELATION**4 else best
 
 
-def _of_series(repeats: RealArray, grid: tuple[int, ...], spacing: tuple[float, ...]) -> _Reading | None:
-    """Read the noise in the differences of neighbouring volumes of a series."""
-    volumes = np.asarray(repeats, dtype=np.float32)
-    pairs = [(volumes[i + 1] - volumes[i]) / np.float32(2**0.5) for i in range(min(len(volumes) - 1, 4))]
-    bright = crop_band(volumes.mean(axis=0), grid)
-    found = [read_tissue(crop_band(pair, grid), spacing, bright=bright) for pair in pairs]
-    read = [one for one in found if one is not None]
-    if not read:
-        return None
-    middle = sorted(read, key=lambda one: one.sigma)[len(read) // 2]
-    return _Reading(middle.sigma, middle.windows, "series", Certainty.SURE)
+def _read_series(pairs: Sequence[Pair], grid: tuple[int, ...], spacing: tuple[float, ...]) -> Tissue | None:
+    """Read the noise in the differences of volumes.
+
+    Args:
+        pairs: See `measure_noise`.
+        grid: Voxels that were measured along each axis.
+        spacing: Of those, in mm.
+
+    Returns:
+        The middle one of what the pairs say; None where they say nothing, or anatomy is most of it.
+    """
+    read = []
+    for first, second in pairs:
+        difference = (np.asarray(second, dtype=np.float32) - first) / np.float32(2**0.5)
+        found = read_tissue(crop_band(difference, grid), spacing, bright=crop_band(first, grid))
+        if found is not None and found.growth < GROWTH and found.share > NOISY:
+            read.append(found)
+    return sorted(read, key=lambda one: one.sigma)[len(read) // 2] if read else None
+
+
+def _with_series(reading: _Reading, series: Tissue) -> _Reading:
+    """Weigh what the differences of a series say against what the scan itself does.
+
+    Where both agree, the differences count: they hold no texture. Beyond that they raise no level, as a
+    signal that fluctuates makes them more than the noise of one volume. They lower none that is sure, as
+    volumes that share measured data, or were smoothed over time, make them less; one that is not sure leans
+    to the low side then.
+    """
+    if AGREE[0] * reading.sigma <= series.sigma <= AGREE[1] * reading.sigma:
+        return _Reading(series.sigma, series.windows, "series", Certainty.SURE)
+    if series.sigma < reading.sigma and reading.certainty is not Certainty.SURE:
+        return _Reading(series.sigma, series.windows, "series", Certainty.UNSURE)
+    return reading
 
 
 def _distribution(voxels: RealArray, coils: int) -> Distribution:

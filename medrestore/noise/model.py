@@ -24,11 +24,22 @@ class Certainty(StrEnum):
     """How far an estimate is to be trusted."""
 
     SURE = "sure"
-    """Air and tissue agree, or differences of a series were read."""
+    """Air and tissue agree, or one of them and the differences of a series."""
     LIKELY = "likely"
     """One of them was read, and noise is most of what is there."""
     UNSURE = "unsure"
     """Air and tissue differ, or fine anatomy may be part of it: the estimate leans to the low side."""
+
+
+class Verdict(StrEnum):
+    """What the spectrum says to the band that a header states."""
+
+    CONFIRMED = "confirmed"
+    """It ends there."""
+    OVERRULED = "overruled by the spectrum"
+    """It ends elsewhere, or goes on; what the header states is not used."""
+    NOT_MEASURED = "not measured"
+    """It cannot tell: the axis is short, or nothing varies. What the header states is not used."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,8 @@ class AxisNoise:
         edge: Edge of the Fermi window that the noise passed through, as a fraction of that grid's Nyquist
             frequency; 1.6 or more is none.
         width: Width of the window, likewise.
+        stated: The band that the header states; None where it states none.
+        verdict: What the spectrum says to that.
     """
 
     band: float
@@ -49,6 +62,27 @@ class AxisNoise:
     correlation: float
     edge: float
     width: float
+    stated: float | None = None
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class SamplingHints:
+    """What a header states of how its scan was sampled; None where it states nothing.
+
+    Attributes:
+        bands: Samples over voxels along each array axis, at most 1.
+        partial_fourier: Whether a part of k-space was left out.
+        filtered: Whether k-space or image went through a filter.
+        distortion_corrected: Whether the image was resampled to undo the distortion of the gradients.
+        ignored: Names of the elements that are there and make no sense.
+    """
+
+    bands: tuple[float | None, float | None, float | None] = (None, None, None)
+    partial_fourier: bool | None = None
+    filtered: bool | None = None
+    distortion_corrected: bool | None = None
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +113,10 @@ class NoiseModel:
         certainty: How far to trust it.
         air: The level that the air alone says; None where there is none, or it was blanked.
         tissue: The level that smooth tissue alone says, fine texture and all; None where there is too little.
+        series: The level that the differences of a series alone say; None where there are none, or they hold
+            more than noise.
         spikes: Samples of k-space that stand out, the largest first.
+        hints: What the header states.
     """
 
     sigma: float
@@ -90,7 +127,9 @@ class NoiseModel:
     certainty: Certainty
     air: float | None
     tissue: float | None
+    series: float | None = None
     spikes: tuple[Spike, ...] = ()
+    hints: SamplingHints = SamplingHints()
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -109,10 +148,16 @@ class NoiseModel:
     def as_json(self) -> Mapping[str, JSON]:
         """Return what a record keeps."""
         spikes: list[JSON] = [{**asdict(spike), "cycles": list(spike.cycles)} for spike in self.spikes]
+        axes: list[JSON] = [
+            {**asdict(axis), "verdict": None if axis.verdict is None else str(axis.verdict)}
+            for axis in self.axes
+        ]
+        hints = {name: value for name, value in asdict(self.hints).items() if name != "bands"}
         return {
             **asdict(self),
-            "axes": [asdict(axis) for axis in self.axes],
+            "axes": axes,
             "distribution": str(self.distribution),
             "certainty": str(self.certainty),
             "spikes": spikes,
+            "hints": hints,
         }

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import fft
+from scipy import fft, ndimage
 from scipy.optimize import least_squares
 
 from medrestore.noise.intensity import FOREGROUND, bright_level
-from medrestore.types import Float64Array, RealArray
+from medrestore.types import BoolArray, Float64Array, RealArray
 
 SIDE = 8
 """Side of a block in voxels."""
@@ -46,6 +46,9 @@ slices of 6.5 mm in which fine anatomy is all there is, 12."""
 
 MANY = 300
 """Smooth blocks without which there is too little tissue to say so: the others have its edge in them."""
+
+MOSTLY = 0.9
+"""Share of tissue in a block of a difference: beyond a mask nothing varies, which would pass for smooth."""
 
 LOW = 3
 """Sum of indices up to which a coefficient chooses blocks; those above are read."""
@@ -142,7 +145,8 @@ def block_power(array: RealArray, bright: RealArray | None = None) -> BlockPower
 
     Args:
         array: (X, Y, Z) voxels.
-        bright: Voxels that say where tissue is, where `array` is the difference of two scans.
+        bright: Voxels that say where tissue is, where `array` is the difference of two scans; then a block
+            is of tissue by at least `MOSTLY`.
 
     Returns:
         None where there is not enough, or an axis is shorter than a block.
@@ -150,22 +154,32 @@ def block_power(array: RealArray, bright: RealArray | None = None) -> BlockPower
     if min(array.shape) < SIDE:
         return None
     view = sliding_window_view(np.asarray(array, dtype=np.float32), (SIDE,) * 3)[::STEP, ::STEP, ::STEP]
-    bright = array if bright is None else bright
-    seen = sliding_window_view(np.asarray(bright, dtype=np.float32), (SIDE,) * 3)[::STEP, ::STEP, ::STEP]
-    index = np.argwhere(seen.mean(axis=(3, 4, 5)) > FOREGROUND * bright_level(bright))
-    if SMOOTH * len(index) < FEWEST:
+    index = np.argwhere(_is_tissue(view, array, bright))
+    # Where no block holds anatomy, more of them may count if there are few.
+    part = SMOOTH if bright is None else min(max(SMOOTH, FEWEST / max(len(index), 1)), 1)
+    if part * len(index) < FEWEST:
         return None
     if len(index) > MOST:
         index = index[np.random.default_rng(0).choice(len(index), MOST, replace=False)]
     power = np.square(fft.dctn(view[tuple(index.T)], axes=(1, 2, 3), norm="ortho"))
     rough = power[:, (_ORDER > 0) & (_ORDER <= LOW)].sum(axis=1)
-    is_smooth = rough <= np.quantile(rough, SMOOTH)
+    is_smooth = rough <= np.quantile(rough, part)
     smooth = np.asarray(np.median(power[is_smooth], axis=0) / MEDIAN, dtype=np.float64)
     low, high = np.quantile(rough, MIDDLING)
     fine = (power / np.maximum(smooth, 1e-30))[:, _ORDER >= 2 * LOW].mean(axis=1)
     growth = float(np.median(fine[(rough > low) & (rough <= high)]) / max(np.median(fine[is_smooth]), 1e-30))
     blocks = int(np.count_nonzero(is_smooth))
     return BlockPower(smooth, growth if blocks >= MANY else 1.0, blocks)
+
+
+def _is_tissue(view: RealArray, array: RealArray, bright: RealArray | None) -> BoolArray:
+    """Tell which of the blocks in `view` are of tissue; see `block_power`."""
+    if bright is None:
+        return np.asarray(view.mean(axis=(3, 4, 5)) > FOREGROUND * bright_level(array))
+    smooth = ndimage.uniform_filter(np.asarray(bright, dtype=np.float32), 3)
+    lit = (smooth > FOREGROUND * bright_level(smooth)).astype(np.float32)
+    share = sliding_window_view(lit, (SIDE,) * 3)[::STEP, ::STEP, ::STEP].mean(axis=(3, 4, 5))
+    return np.asarray(share > MOSTLY)
 
 
 def read_tissue(

@@ -53,8 +53,8 @@ def scan(kind="white", seed=0, shape=(SIZE,) * 3) -> np.ndarray:
     return np.abs(complex_scan(kind, seed, shape)).astype(np.float32)
 
 
-def measured(array, repeats=None) -> NoiseModel:
-    return measure_noise(array, SPACING, repeats)
+def measured(array, repeats=()) -> NoiseModel:
+    return measure_noise(array, SPACING, list(zip(repeats, repeats[1:], strict=False)))
 
 
 def expected_correlation(window, band: float) -> float:
@@ -156,7 +156,7 @@ def test_whole_numbers_are_read_like_any_other():
 @pytest.mark.parametrize("value", [0, 5, -3])
 def test_a_scan_in_which_no_two_voxels_differ_has_no_noise(shape, value):
     array = np.full(shape, value, dtype=np.float32)
-    for repeats in (None, np.stack([array] * 3)):
+    for repeats in ((), [array] * 3):
         model = measured(array, repeats)
         assert model.sigma == pytest.approx(0, abs=1e-9)
         assert model.spikes == ()

@@ -143,7 +143,7 @@ def measure(model: LoadedModel) -> Calibration:
     reset_peak()
     base, spec = resident_bytes(), model.spec
     scan = synthetic(spec)
-    measurement, before = _timed(lambda: MEASURE[spec.task](scan, spec, RestoreOptions()))
+    measurement, before = _timed(lambda: MEASURE[spec.task](scan, spec, RestoreOptions(), ()))
     condition = measurement.condition
     arguments = (model.denoiser, 2**31, spec.halo, spec.multiple, model.device)
     small, fixed = _reshaped(condition, (SMALL,) * 3), 0.0

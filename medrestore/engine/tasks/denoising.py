@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.sampling.posterior import START, STEEPEST
 from medrestore.engine.tasks.measured_grid import MeasuredGrid, find_measured_grid
 from medrestore.engine.tasks.measurement import Measurement, is_nonnegative
+from medrestore.engine.tasks.series import noise_pairs
 from medrestore.engine.tasks.slice_grid import ct_slice_axis
 from medrestore.engine.tasks.trial import settle, tried
 from medrestore.findings import ANATOMY_MAY_GO, NO_NOISE, NOISE_TOO_WEAK, SPIKES, UNMEASURED_VOXELS, Finding
@@ -126,16 +128,19 @@ class NoisyVoxels(Measurement):
         return self.noise.sigma if gain is None else self.noise.sigma * self.grid.map(np.asarray(gain[0, 0]))
 
 
-def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Measurement:
+def noisy_voxels(
+    scan: Volume, spec: ModelSpec, options: RestoreOptions, series: Sequence[Volume] = ()
+) -> Measurement:
     """Describe a scan that is to be denoised.
 
     Args:
         scan: The scan.
         spec: The model.
         options: `noise` and `noise_map`.
+        series: See `restore`.
     """
     if spec.intensity is Intensity.P99 and Modality.MR in spec.modalities:
-        return _noisy_mr(scan, spec, options)
+        return _noisy_mr(scan, spec, options, series)
     units = model_units(spec.intensity, scan.array)
     slice_axis = ct_slice_axis(scan.geometry) if spec.intensity is Intensity.ATTENUATION else 2
     voxels = np.moveaxis(scan.array, slice_axis, -1)
@@ -164,10 +169,12 @@ def noisy_voxels(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Meas
     )
 
 
-def _noisy_mr(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Measurement:
+def _noisy_mr(
+    scan: Volume, spec: ModelSpec, options: RestoreOptions, series: Sequence[Volume]
+) -> Measurement:
     """Describe a scan of MR, on the grid that was measured."""
     units = model_units(spec.intensity, scan.array)
-    noise = mr_noise_level(scan.array, options.noise, units.reference, scan.spacing)
+    noise = mr_noise_level(scan, options.noise, units.reference, noise_pairs(series))
     measured = noise.measured
     assert measured is not None
     voxels = sum_of_squares_as_rician(scan.array, noise.sigma, measured.coils)

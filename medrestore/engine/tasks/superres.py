@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -140,13 +140,16 @@ def _reproduced(planes: FloatArray, slices: FloatArray, stack: SliceStack, tiny:
     return np.where(planes > 2 * least, planes, np.float32(0))
 
 
-def thick_slices(scan: Volume, spec: ModelSpec, options: RestoreOptions) -> Measurement:
+def thick_slices(
+    scan: Volume, spec: ModelSpec, options: RestoreOptions, series: Sequence[Volume] = ()
+) -> Measurement:
     """Describe a stack of slices that is to be resolved.
 
     Args:
         scan: The stack, any orientation.
         spec: The model.
         options: `noise`, and what `plan_slices` takes.
+        series: Not read; see `restore`.
 
     Raises:
         GeometryError, ConfigError: See `plan_slices`.

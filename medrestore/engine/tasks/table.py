@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from medrestore.engine.tasks.denoising import noisy_voxels
 from medrestore.engine.tasks.measurement import Measurement
@@ -12,7 +12,7 @@ from medrestore.plugin import ModelSpec
 from medrestore.types import Task
 from medrestore.volume import Volume
 
-MEASURE: Mapping[Task, Callable[[Volume, ModelSpec, RestoreOptions], Measurement]] = {
+MEASURE: Mapping[Task, Callable[[Volume, ModelSpec, RestoreOptions, Sequence[Volume]], Measurement]] = {
     Task.DENOISE: noisy_voxels,
     Task.SUPERRES: thick_slices,
 }

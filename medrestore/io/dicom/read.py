@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from medrestore.io.dicom.parse.volume_labels import ACQUIRED_AT, seconds_of_day
 from medrestore.io.dicom.plan.grid import resample, step_of
 from medrestore.io.dicom.plan.plan import PlannedSeries, PlannedVolume, plan_dicom
 from medrestore.io.formats import ScanHeader
+from medrestore.io.sampling import Sampling
 from medrestore.options import ReadPolicy, ReadRequest
 from medrestore.provenance import JSON, History, Source, sha256_file
 from medrestore.types import AIR_HU, FloatArray, Modality
@@ -199,6 +200,10 @@ def _details(chosen: PlannedSeries, volume: PlannedVolume, policy: ReadPolicy) -
     widths = {head.thickness for head in heads}
     if len(widths) == 1 and None not in widths:
         facts["SliceThickness"] = widths.pop()  # which the engine looks for by this name
+    sampled = {head.sampling for head in heads}
+    if len(sampled) == 1 and sampled != {Sampling()}:
+        rows, columns = heads[0].size
+        facts["sampling"] = replace(sampled.pop(), voxels=(columns, rows, None)).as_json()
     if volume.label:
         facts["label"] = _label(chosen, volume)
     if chosen.layout is not None and chosen.layout.mended:

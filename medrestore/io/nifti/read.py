@@ -11,7 +11,9 @@ import numpy as np
 
 from medrestore.errors import GeometryError, InputError
 from medrestore.io.formats import ScanHeader
+from medrestore.io.nifti.bids_sampling import sampling_beside
 from medrestore.io.nifti.header import NiftiHeader, opened, read_header
+from medrestore.io.sampling import Sampling
 from medrestore.options import ReadRequest
 from medrestore.provenance import Source, sha256_file
 from medrestore.types import FloatArray, Modality
@@ -78,6 +80,8 @@ def read_nifti(header: ScanHeader) -> tuple[Volume, ...]:
 def _volumes(header: NiftiHeader) -> Iterator[Volume]:
     modality = modality_of_name(header.path)
     digest = sha256_file(header.path)
+    sampling = sampling_beside(header.path, header.geometry)
+    stated = {} if sampling == Sampling() else {"sampling": sampling.as_json()}
     with opened(header.path, header.compressed) as stream:
         _skip(stream, header)
         for index in range(header.volumes):
@@ -85,7 +89,7 @@ def _volumes(header: NiftiHeader) -> Iterator[Volume]:
             if index + 1 == header.volumes:
                 # Reading on is what makes gzip compare its checksum.
                 stream.read(1)
-            source = Source(str(header.path), "nifti", digest, header.details(index))
+            source = Source(str(header.path), "nifti", digest, {**header.details(index), **stated})
             yield _volume(array, header, modality, source, index)
 
 

@@ -16,6 +16,7 @@ _MACROS = (
     *("FrameVOILUTSequence",),
     *("PETFrameTypeSequence", "MREchoSequence", "MRDiffusionSequence", "TemporalPositionSequence"),
     *("CardiacSynchronizationSequence", "MRTimingAndRelatedParametersSequence", "MRModifierSequence"),
+    *("MRFOVGeometrySequence",),
 )
 _NESTED = "DiffusionGradientDirectionSequence"
 # Philips keeps the scale of each frame in a sequence of its own.

@@ -28,6 +28,7 @@ from medrestore.io.dicom.parse.rescale import (
     Scaling,
     read_scaling,
 )
+from medrestore.io.dicom.parse.sampling import SAMPLING_TAGS, sampling_of
 from medrestore.io.dicom.parse.sop_classes import SkipReason, kind_of
 from medrestore.io.dicom.parse.volume_labels import (
     HINT_TAGS,
@@ -37,6 +38,7 @@ from medrestore.io.dicom.parse.volume_labels import (
     image_type_of,
     traits_of,
 )
+from medrestore.io.sampling import Sampling
 
 __all__ = ["READ_ERRORS", "SliceHeader", "LeftOut", "SkipReason", "is_dicom", "read_heads"]
 
@@ -52,6 +54,7 @@ _TAGS: list[Any] = [
     *(PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE),
     *TRAIT_TAGS,
     *HINT_TAGS,
+    *SAMPLING_TAGS,
     *MOSAIC_TAGS,
 ]
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
@@ -87,6 +90,7 @@ class SliceHeader:
         bits: How many bits of a stored value are in use, the lowest ones.
         scaling: What stored values mean.
         syntax: Transfer syntax.
+        sampling: What the header states of how the slice was sampled.
         concatenation: UID of the concatenation that the file is a part of, number of the part from 1, and how
             many there are (0 where that is not stated); None where it is none.
         tiles: Slices along each side of the picture, if it is a tile of a Siemens mosaic; then `frame` and
@@ -115,6 +119,7 @@ class SliceHeader:
     bits: int
     scaling: Scaling
     syntax: UID
+    sampling: Sampling
     concatenation: tuple[str, int, int] | None = None
     tiles: int = 1
 
@@ -208,6 +213,7 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         raise GeometryError(f"{where}: pixel spacing {spacing}, expected two positive lengths in mm")
     thickness, between = (get(name) for name in ("SliceThickness", "SpacingBetweenSlices"))
     dtype, bits = _type(where, get)
+    image_type, size = image_type_of(get), (int(data.Rows), int(data.Columns))
     return SliceHeader(
         path=path,
         frame=number,
@@ -218,8 +224,8 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         description=series[2],
         modality=str(data.get("Modality") or ""),
         frame_of_reference=str(data.get("FrameOfReferenceUID") or ""),
-        image_type=image_type_of(get),
-        size=(int(data.Rows), int(data.Columns)),
+        image_type=image_type,
+        size=size,
         spacing=(spacing[0], spacing[1]),
         orientation=(tuple(row), tuple(column)),
         position=tuple(_vector(where, get, "ImagePositionPatient", 3)),
@@ -232,6 +238,7 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         scaling=read_scaling(get, where),
         syntax=UID(str(data.file_meta.get("TransferSyntaxUID", ""))),
         concatenation=_concatenation(data),
+        sampling=sampling_of(get, image_type, size, (spacing[0], spacing[1])),
     )
 
 
