@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from medrestore import engine
 from medrestore.engine import LoadedModel, Observers, Restoration, RestoreOptions
+from medrestore.engine.machine.device import thread_count
 from medrestore.errors import ConfigError, InputError
 from medrestore.io import read, reading_findings
 from medrestore.types import Modality
@@ -69,7 +70,8 @@ def restore(
     if reference is not None:
         grid = volume.geometry.affine if _is_array(reference) else None
         further["reference"] = as_volume(reference, grid)
-    result = engine.restore(volume, options, **further)
+    with thread_count(None if options is None else options.threads):
+        result = engine.restore(volume, options, **further)
     return replace(result, record=replace(result.record, findings=(*result.record.findings, *findings)))
 
 

@@ -32,7 +32,8 @@ from benchmarks.harness.pictures import Row, side_by_side
 from medrestore.engine.cost.calibration import calibration
 from medrestore.metrics import psnr, ssim_map
 from medrestore.noise.ct import estimate_ct_noise, without_padding
-from medrestore.physics.ct_noise import KERNELS, Beam, Dose, Grid, low_dose_noise
+from medrestore.physics.ct_noise import Beam, Dose, low_dose_noise
+from medrestore.physics.ct_reconstruction import KERNELS, Grid
 from medrestore.training import anatomy
 from medrestore.training.ct_noise import tissue_level
 

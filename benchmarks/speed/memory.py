@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks.denoise.tables import made
-from benchmarks.harness.common import DOCS, describe_machine, weights
+from benchmarks.harness.common import DOCS, ROOT, describe_machine, weights
 from medrestore import Modality, RestoreOptions, read, restore, write
 from medrestore.engine import calibration, load_model
 from medrestore.engine.machine.memory import peak_bytes, reset_peak
@@ -152,17 +151,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             scan = Path(folder, "scan.nii")
             make_scan(SHAPES[size], scan)
-            child = [
-                sys.executable,
-                __file__,
-                "--child",
-                str(scan),
-                "--model",
-                args.model,
-                "--limit",
-                args.limit,
-            ]
-            done = subprocess.run(child, capture_output=True, text=True, check=False, env=dict(os.environ))
+            options = ["--child", str(scan), "--model", args.model, "--limit", args.limit]
+            child = [sys.executable, "-m", "benchmarks.speed.memory", *options]
+            done = subprocess.run(child, capture_output=True, text=True, check=False, cwd=ROOT)
         if done.returncode != 0:
             sys.exit(done.stderr)
         shape = SHAPES[size]

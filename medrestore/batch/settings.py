@@ -15,7 +15,7 @@ from medrestore.provenance import IN_PARTS, JSON
 from medrestore.types import Modality, Task
 
 # Where and in what parts it is computed; the model is in the key by its hash.
-_INDIFFERENT = {*IN_PARTS, "device", "model"}
+_INDIFFERENT = {*IN_PARTS, "device", "model", "threads"}
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medrestore.cli.node import require_extra
+from medrestore.cli.options import Quiet, takes
 from medrestore.errors import ConfigError, InputError, OutputError
+from medrestore.options.declare import REQUIRED, OptionInfo, option
 
 if TYPE_CHECKING:
     from medrestore.node import Destination
@@ -21,7 +24,7 @@ def push(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="DICOM files.")],
     to: Annotated[str, typer.Option(metavar="URL|AE@HOST:PORT", help="DICOMweb service, or DICOM node.")],
     ae_title: Annotated[str, typer.Option(help="Own AE title.")] = "MEDRESTORE",
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Send every DICOM file of a folder to an archive, by DICOMweb (STOW) or by C-STORE."""
     require_extra()
@@ -41,41 +44,58 @@ def push(
         typer.echo(f"{len(files)} images sent to {to}")
 
 
-def pull(
-    source: Annotated[
-        str, typer.Option("--from", metavar="URL|AE@HOST:PORT", help="DICOMweb service, or DICOM node.")
-    ],
-    study: Annotated[str, typer.Option(metavar="UID", help="Study instance UID.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to make.")],
-    series: Annotated[
-        str | None, typer.Option(metavar="UID", help="Series instance UID; all of the study by default.")
-    ] = None,
-    ae_title: Annotated[str, typer.Option(help="Own AE title.")] = "MEDRESTORE",
-    move_port: Annotated[
-        int | None,
-        typer.Option(
+@dataclass(frozen=True, kw_only=True)
+class PullRequest:
+    """What is fetched, and how.
+
+    Attributes:
+        source: DICOMweb service, or DICOM node.
+        study: Study instance UID.
+        series: Series instance UID; None for all of the study.
+        ae_title: Own AE title.
+        move_port: Port of ours that a DICOM node sends to (C-MOVE); None for C-GET.
+    """
+
+    source: str = option(
+        REQUIRED, OptionInfo("DICOMweb service, or DICOM node.", metavar="URL|AE@HOST:PORT", flag="--from")
+    )
+    study: str = option(REQUIRED, OptionInfo("Study instance UID.", metavar="UID"))
+    series: str | None = option(
+        None, OptionInfo("Series instance UID; all of the study by default.", metavar="UID")
+    )
+    ae_title: str = option("MEDRESTORE", OptionInfo("Own AE title."))
+    move_port: int | None = option(
+        None,
+        OptionInfo(
+            "Have a DICOM node send to this port of ours (C-MOVE), which it knows by our AE title; C-GET by "
+            "default.",
             metavar="PORT",
-            help="Have a DICOM node send to this port of ours (C-MOVE), which it knows by our AE title; "
-            "C-GET by default.",
         ),
-    ] = None,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")] = False,
+    )
+
+
+@takes("wanted", PullRequest)
+def pull(
+    wanted: PullRequest,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to make.")],
+    quiet: Quiet = False,
 ) -> None:
     """Fetch a study, or one series of it, by DICOMweb (WADO), C-GET or C-MOVE; a folder for each series."""
     require_extra()
     from medrestore.io import atomic_folder
-    from medrestore.node.retrieve import retrieve
+    from medrestore.node.retrieve import Query, retrieve
 
-    peer = _address(source, "--from")
-    if peer.url and move_port is not None:
+    peer = _address(wanted.source, "--from")
+    if peer.url and wanted.move_port is not None:
         raise ConfigError("--move-port is for a DICOM node, AE@HOST:PORT; --from is a DICOMweb service")
     with atomic_folder(out) as folder:
         if peer.url:
-            counts = _download(peer.url, study, series, folder)
+            counts = _download(peer.url, wanted.study, wanted.series, folder)
         else:
-            counts = retrieve(peer, (study, series), folder, ae_title, move_port)
+            query = Query(wanted.study, wanted.series)
+            counts = retrieve(peer, query, folder, wanted.ae_title, wanted.move_port)
         if not counts:
-            raise InputError(f"{source}: no image of study {study}")
+            raise InputError(f"{wanted.source}: no image of study {wanted.study}")
     if not quiet:
         for uid, count in counts.items():
             typer.echo(f"{out / uid}: {count} images")

@@ -28,7 +28,7 @@ from medrestore.engine import RestoreOptions
 from medrestore.engine.machine.memory import usable_bytes
 from medrestore.engine.models.load import find_model
 from medrestore.errors import InputError, OutputError
-from medrestore.options import parse_memory
+from medrestore.options import BatchRun, parse_memory
 from medrestore.provenance import JSON
 from medrestore.types import Modality
 
@@ -55,6 +55,12 @@ class Workers:
     scheduler: str | None = None
     time_limit: float | None = None
     max_memory: int | str | None = None
+
+    @classmethod
+    def of(cls, run: BatchRun, max_memory: int | str | None) -> Workers:
+        """Return what is asked for."""
+        devices = None if run.devices is None else run.devices.split(",")
+        return cls(run.workers, devices, run.scheduler, run.time_limit, max_memory)
 
     def start(self) -> list[Restorer]:
         """Return them; processes start with their first case.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
+from keyword import iskeyword
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -17,11 +18,10 @@ from medrestore.options import (
     RestoreOptions,
     declared_options,
 )
-from medrestore.options.declare import DeclaredOption
+from medrestore.options.declare import REQUIRED, DeclaredOption
 
-FILES = "Files"
 _KINDS = (RestoreOptions, FileOptions, OutputRequest, ReadPolicy, ReadRequest)
-"""What options are declared in, in the order of the help."""
+"""What the options of a restoration are declared in, in the order of the help."""
 
 Quiet: TypeAlias = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
 
@@ -40,10 +40,9 @@ def takes_file_options(*, one_scan: bool) -> Callable[[Callable[..., None]], Cal
     return _adding(kinds, "options", _file_options)
 
 
-def takes_read_policy(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of planning DICOM series; it hears of them as its argument `policy`."""
-    kinds: Declared = {ReadPolicy: list(declared_options(ReadPolicy))}
-    return _adding(kinds, "policy", lambda values: ReadPolicy(**values[ReadPolicy]))(command)
+def takes(name: str, kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a dataclass; it hears of them as its argument `name`."""
+    return _adding({kind: list(declared_options(kind))}, name, lambda values: kind(**values[kind]))
 
 
 def takes_reading(command: Callable[..., None]) -> Callable[..., None]:
@@ -98,22 +97,24 @@ def _file_options(values: Mapping[type, Mapping[str, Any]]) -> FileOptions:
 def _parameters(kinds: Declared) -> Iterator[inspect.Parameter]:
     for one in (one for options in kinds.values() for one in options):
         metavar = one.info.metavar or ("|".join(one.choices) or None)
-        flag = one.info.flag or (f"--{one.name.replace('_', '-')}" if one.kind is bool else None)
+        flag = one.info.flag or f"--{one.name.replace('_', '-')}"
         shown = typer.Option(
-            *([flag] if flag else []),
+            *one.info.short,
+            flag,
             help=one.info.help,
             metavar=metavar,
-            rich_help_panel=one.info.panel,
+            rich_help_panel=one.info.panel or None,
             case_sensitive=False,
         )
         yield inspect.Parameter(
             _parameter(one),
             inspect.Parameter.KEYWORD_ONLY,
-            default=one.default,
+            default=inspect.Parameter.empty if one.default is REQUIRED else one.default,
             annotation=Annotated[one.kind, shown],
         )
 
 
 def _parameter(one: DeclaredOption) -> str:
     """Return the name of an option among the parameters of a command: that which it is written by."""
-    return one.name if one.info.flag is None else one.info.flag.removeprefix("--").replace("-", "_")
+    name = one.name if one.info.flag is None else one.info.flag.removeprefix("--").replace("-", "_")
+    return f"{name}_" if iskeyword(name) else name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medrestore.cli.options import takes_read_policy
+from medrestore.cli.options import takes
 from medrestore.errors import InputError
 from medrestore.options import ReadPolicy
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from medrestore.io import Plan, PlannedSeries
 
 
-@takes_read_policy
+@takes("policy", ReadPolicy)
 def scan(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Looked through with its subfolders.")],
     policy: ReadPolicy,

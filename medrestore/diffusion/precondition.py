@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, starmap
 from typing import Any, cast
 
 import torch
@@ -113,12 +113,12 @@ class TwoMeasurementDenoiser:
         levels = self._inputs(first[0], sigma, first[1])[3]
         waiting: deque[tuple[Tensor, Tensor]] = deque()
 
-        def inputs(part: tuple[Tensor, Condition]) -> Tensor:
-            mean, k, inputs, _ = self._inputs(part[0], sigma, part[1])
+        def inputs(x: Tensor, condition: Condition) -> Tensor:
+            mean, k, inputs, _ = self._inputs(x, sigma, condition)
             waiting.append((mean, k))
             return inputs
 
-        predicted = cast(Any, self.network).stream(map(inputs, chain([first], parts)), levels, total)
+        predicted = cast(Any, self.network).stream(starmap(inputs, chain([first], parts)), levels, total)
         while True:
             with self._precision(levels):  # entered anew for each slab: it must not reach the caller
                 noise = next(predicted, None)

@@ -19,6 +19,7 @@ from medrestore.engine import (
     restore,
 )
 from medrestore.engine.evidence.restoration import check_reference
+from medrestore.engine.machine.device import thread_count
 from medrestore.errors import InputError
 from medrestore.findings import Finding
 from medrestore.io import check_derivable, read_header, read_series, read_volumes, reading_findings
@@ -91,7 +92,8 @@ def run(
         trajectory = None if folder is None else stack.enter_context(TrajectoryFolder(folder))
 
         def work() -> list[Restoration]:
-            return _restore_all(job, scan, load or load_model, progress, trajectory)
+            with thread_count(job.options.restore.threads):
+                return _restore_all(job, scan, load or load_model, progress, trajectory)
 
         results = work() if execute is None else execute(work)
         progress.stage("write")

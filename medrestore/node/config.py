@@ -12,50 +12,13 @@ from typing import Any, TypeVar
 
 from medrestore.errors import ConfigError
 from medrestore.node.web import check_url
-from medrestore.options import ReadPolicy, RestoreOptions
+from medrestore.options import NodeOptions, ReadPolicy, RestoreOptions
+from medrestore.options.node import check_ae_title
 
-_AE_TITLE = 16
+__all__ = ["Destination", "NodeOptions", "Peer", "Route", "Routes", "load_routes"]
+
+
 _Table = TypeVar("_Table")
-
-
-@dataclass(frozen=True)
-class NodeOptions:
-    """How a node listens and waits.
-
-    Attributes:
-        ae_title: Its name among DICOM nodes, 1 to 16 characters.
-        port: Where it listens; 0 for any free port.
-        host: Address that it listens on.
-        spool: Folder for files, results and ledger.
-        quota: Largest size of the spool in bytes; beyond it, images are refused.
-        rest: Seconds without an image after which a series is complete.
-        patience: Seconds after which that also holds for one whose transfer was cut off.
-        retry: Seconds before a result is sent again; doubled each time, up to an hour.
-        attempts: How often it is sent before the node gives up until it is started again.
-        time_limit: Seconds that restoring a series may take.
-        tls: Certificate, key and the authority that peers must have theirs from; None for no TLS.
-    """
-
-    ae_title: str = "MEDRESTORE"
-    port: int = 11112
-    host: str = "0.0.0.0"
-    spool: Path = Path("spool")
-    quota: int = 20 << 30
-    rest: float = 10.0
-    patience: float = 900.0
-    retry: float = 10.0
-    attempts: int = 20
-    time_limit: float = 3600.0
-    tls: tuple[Path, Path, Path] | None = None
-
-    def __post_init__(self) -> None:
-        """Check what DICOM and sockets bound."""
-        check_ae_title(self.ae_title)
-        if not 0 <= self.port < 1 << 16:
-            raise ConfigError(f"port {self.port}, expected 0 to 65535")
-        waits = (self.rest, self.patience, self.retry, self.time_limit)
-        if min(self.quota, self.attempts, *waits) <= 0:
-            raise ConfigError("quota, rest, patience, retry, attempts and time limit of a node are positive")
 
 
 @dataclass(frozen=True)
@@ -209,16 +172,6 @@ def load_routes(path: Path) -> Routes:
         },
         tuple(_table(Route, item, f"{path}: [[route]]") for item in data.get("route", ())),
     )
-
-
-def check_ae_title(title: str) -> None:
-    """Check a title.
-
-    Raises:
-        ConfigError: It is not one.
-    """
-    if not 0 < len(title) <= _AE_TITLE or title != title.strip() or "\\" in title or not title.isprintable():
-        raise ConfigError(f"AE title {title!r}, expected 1 to {_AE_TITLE} characters without a backslash")
 
 
 def _table(kind: type[_Table], data: Any, where: str) -> _Table:

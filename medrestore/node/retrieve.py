@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,14 @@ _PENDING = (0xFF00, 0xFF01)
 # An archive chooses one syntax for each class, so none is offered into which it could compress with loss.
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 _TAGS = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is wanted: a study, by its UID, or one series of it."""
+
+    study: str
+    series: str | None = None
 
 
 class _Arrivals:
@@ -67,7 +76,7 @@ class _Arrivals:
 
 def retrieve(
     source: Destination,
-    query: tuple[str, str | None],
+    query: Query,
     folder: Path,
     ae_title: str,
     move_port: int | None = None,
@@ -76,7 +85,7 @@ def retrieve(
 
     Args:
         source: DICOM node to ask.
-        query: Study instance UID, and series instance UID; None for all of the study.
+        query: What is wanted.
         folder: Where ``SERIES/SOP.dcm`` go; to be thrown away if this raises.
         ae_title: Own AE title.
         move_port: Port of ours, which the node knows by that title, to which it sends the images by C-MOVE;
@@ -88,9 +97,9 @@ def retrieve(
     Raises:
         InputError: The node cannot be reached, refuses, or did not send all that it has; the port is taken.
     """
-    arrivals = _Arrivals(*query, folder)
+    arrivals = _Arrivals(query.study, query.series, folder)
     where = f"{source.ae_title} at {source.host}:{source.port}"
-    what, verb = f"{where}: study {query[0]}", "C-GET"
+    what, verb = f"{where}: study {query.study}", "C-GET"
     if move_port is not None:
         # Archives differ in what they answer where they do not know the title; some just hang up.
         what, verb = f"{what} to be sent to {ae_title!r}, which it has to know,", "C-MOVE"
@@ -99,7 +108,7 @@ def retrieve(
         if not association.is_established:
             raise InputError(f"{where} does not take the association")
         try:
-            last = _ask(association, *query, None if move_port is None else ae_title)
+            last = _ask(association, query.study, query.series, None if move_port is None else ae_title)
         except (ValueError, RuntimeError, OSError) as error:
             raise InputError(f"{what}: {verb} is not possible ({error})") from error
         finally:

@@ -52,7 +52,7 @@ class Node:
 
     def __init__(self, options: NodeOptions, routes: Routes) -> None:
         self._claim = claim(options.spool)
-        self.spool = Spool(options.spool, options.quota)
+        self.spool = Spool(options.spool, options.quota_bytes)
         self.ledger = Ledger(options.spool / "ledger.sqlite")
         self.ledger.recover()
         done = [item.uid for item in self.ledger.all() if item.state in (State.SENT, State.IGNORED)]

@@ -75,14 +75,10 @@ def measure_noise(
     series = _read_series(pairs, grid, fine)
     if series is not None:
         reading = _with_series(reading, series)
-    x, y, z = (
-        _axis_noise(size, axis, window, stated)
-        for size, axis, window, stated in zip(voxels.shape, found, reading.windows, hints.bands, strict=True)
-    )
     coils = 1 if air is None else max(air.coils, 1)
     return NoiseModel(
         sigma=reading.sigma,
-        axes=(x, y, z),
+        axes=_axes_noise(voxels.shape, found, reading.windows, hints),
         distribution=_distribution(voxels, coils),
         coils=coils,
         source=reading.source,
@@ -93,6 +89,16 @@ def measure_noise(
         spikes=spikes,
         hints=hints,
     )
+
+
+def _axes_noise(
+    shape: tuple[int, ...], grid: Sequence[AxisGrid], windows: Windows, hints: SamplingHints
+) -> tuple[AxisNoise, AxisNoise, AxisNoise]:
+    x, y, z = (
+        _axis_noise(size, axis, window, stated)
+        for size, axis, window, stated in zip(shape, grid, windows, hints.bands, strict=True)
+    )
+    return x, y, z
 
 
 def _axis_noise(size: int, grid: AxisGrid, window: FermiWindow, stated: float | None) -> AxisNoise:

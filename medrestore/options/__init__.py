@@ -1,14 +1,19 @@
 """What can be asked for, as plain data: declared once for Python, for the verbs and for a node."""
 
+from medrestore.options.batch import BatchRun, CaseSelection
 from medrestore.options.declare import OptionInfo, declared_options
 from medrestore.options.files import DTYPES, FileOptions, OutputFormat, OutputRequest
+from medrestore.options.node import NodeOptions
 from medrestore.options.parse import parse_memory, parse_noise, parse_spacing
 from medrestore.options.reading import ReadPolicy, ReadRequest
 from medrestore.options.restore import RestoreOptions, Sampler
 
 __all__ = [
+    "BatchRun",
+    "CaseSelection",
     "DTYPES",
     "FileOptions",
+    "NodeOptions",
     "OptionInfo",
     "OutputFormat",
     "OutputRequest",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from medrestore.errors import ConfigError
 
 _KEY = "option"
+
+REQUIRED: Any = object()
+"""Stands for the default of an option that has none."""
 
 
 @dataclass(frozen=True)
@@ -18,17 +21,19 @@ class OptionInfo:
 
     Attributes:
         help: What it is for, in a few words.
-        panel: Heading that it stands under.
+        panel: Heading that it stands under; empty for none.
         metavar: What its value looks like; None for what its type says.
         flag: Its name where that is not the field's.
         shared: Whether every verb that restores has it, and not `restore` alone.
+        short: Short names of it, such as ``-q``.
     """
 
     help: str
-    panel: str
+    panel: str = ""
     metavar: str | None = None
     flag: str | None = None
     shared: bool = True
+    short: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class DeclaredOption:
     Attributes:
         name: Of the field.
         kind: Type of its value on a command line.
-        default: Of the field.
+        default: Of the field; `REQUIRED` where it has none.
         info: What is shown of it.
         choices: The values that it may have; empty where there are more.
     """
@@ -50,9 +55,13 @@ class DeclaredOption:
     choices: tuple[str, ...]
 
 
-def option(default: Any, info: OptionInfo) -> Any:  # as `field`, whose type is that of the default
-    """Return a field of a dataclass that is an option."""
-    return field(default=default, metadata={_KEY: info})
+def option(default: Any, info: OptionInfo) -> Any:
+    """Return a field of a dataclass that is an option; `REQUIRED` makes one that must be given.
+
+    Its type is that of the default, as that of `dataclasses.field` is.
+    """
+    metadata = {_KEY: info}
+    return field(metadata=metadata) if default is REQUIRED else field(default=default, metadata=metadata)
 
 
 def declared_options(kind: type) -> Iterator[DeclaredOption]:
@@ -82,7 +91,13 @@ def _declared(item: Field[Any], hint: Any, info: OptionInfo) -> DeclaredOption:
     parts = [part for part in _parts(hint) if part is not NoneType]
     plain = [str if get_origin(part) is Literal and not _are_numbers(part) else part for part in parts]
     kind = str if str in plain else int if get_origin(plain[0]) is Literal else plain[0]
-    return DeclaredOption(item.name, kind | None if _is_optional(hint) else kind, item.default, info, choices)
+    return DeclaredOption(
+        item.name,
+        kind | None if _is_optional(hint) else kind,
+        REQUIRED if item.default is MISSING else item.default,
+        info,
+        choices,
+    )
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:

@@ -56,6 +56,11 @@ def parse_memory(requested: int | str) -> int:
     Raises:
         ConfigError: It is none.
     """
+    if isinstance(requested, str) and requested.strip().replace(".", "", 1).isdigit():
+        raise ConfigError(
+            f"{requested!r} as an amount of memory may mean bytes or gigabytes; write "
+            f"'{requested.strip()}GB', say"
+        )
     match = re.fullmatch(r"(\d+\.?\d*) *([kmgt]?)(i?)b?", str(requested).strip().lower())
     amount = float(match[1]) if match else 0.0
     if match is None or not 0 < amount < math.inf:

@@ -13,6 +13,12 @@ from medrestore.options.declare import OptionInfo, check_choices, option
 from medrestore.options.parse import parse_memory, parse_noise, parse_spacing
 from medrestore.types import Task
 
+_COUNTS = {"samples": 0, "steps": 1, "seed": 0, "threads": 1, "tile": 1, "ensemble": 1}
+"""Options that are whole numbers, with the least that each may be."""
+
+_OPEN = frozenset({"threads", "tile", "ensemble"})
+"""Those of them that may be left to the machine or the model."""
+
 Sampler = Literal["heun", "euler", "stochastic"]
 
 
@@ -55,6 +61,7 @@ class RestoreOptions:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         dtype: Type of the heavy arithmetic; ``"auto"`` takes bfloat16 where the device has it natively and
             the model allows it.
+        threads: Threads of the processor that torch computes with; None for as many as it would take.
         tile: Largest side of a tile in voxels; None for the whole volume where it is small enough.
         max_memory: Largest memory of the process, in bytes or as in ``"6GB"``; None for 80 % of what is free
             or of what the system allows, whichever is less. Tiles are chosen to keep to it.
@@ -82,6 +89,7 @@ class RestoreOptions:
     seed: int = option(0, _run("Same seed, same result."))
     device: str = option("auto", _run("Where to compute.", "auto|cpu|cuda|mps"))
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", _run("Heavy arithmetic."))
+    threads: int | None = option(None, _run("Of the processor; for each worker of a batch."))
     tile: int | None = option(None, _run("Largest side of a tile in voxels: less memory."))
     max_memory: int | str | None = option(
         None, _run("Such as 6GB; else 80 % of what is free or allowed.", "AMOUNT")
@@ -92,31 +100,29 @@ class RestoreOptions:
         """Make the values plain, and check what can be checked without a scan."""
         for field in fields(self):
             object.__setattr__(self, field.name, _plain(field.name, getattr(self, field.name)))
-        for name in ("samples", "steps", "seed", "tile", "ensemble"):
-            object.__setattr__(self, name, _whole(name, getattr(self, name)))
+        for name, least in _COUNTS.items():
+            object.__setattr__(self, name, _whole(name, getattr(self, name), least))
+        self._check_kinds()
+        object.__setattr__(self, "force", bool(self.force))
+        object.__setattr__(self, "task", Task(self.task))
+        check_choices(self)
+        parse_noise(self.noise)
+        parse_spacing(self.spacing)
+        if self.max_memory is not None:
+            parse_memory(self.max_memory)
+
+    def _check_kinds(self) -> None:
         if not isinstance(self.model, str | None):
             raise ConfigError(f"model is {self.model!r}; expected the name of a model, or a model folder")
         if not isinstance(self.device, str):
             raise ConfigError(f"device is {self.device!r}; expected one such as 'auto', 'cpu' or 'cuda:1'")
         if self.force not in (True, False):
             raise ConfigError(f"force is {self.force!r}; expected True or False")
-        object.__setattr__(self, "force", bool(self.force))
         if self.task not in tuple(Task):
             raise ConfigError(f"task is {self.task!r}; expected one of {', '.join(Task)}")
-        object.__setattr__(self, "task", Task(self.task))
-        check_choices(self)
-        parse_noise(self.noise)
-        parse_spacing(self.spacing)
         thickness = self.slice_thickness
         if thickness is not None and not (_is_number(thickness) and 0 < thickness < math.inf):
             raise ConfigError(f"slice_thickness is {thickness!r}; expected a length in mm")
-        _least("samples", self.samples, 0)
-        _least("steps", self.steps, 1)
-        _least("seed", self.seed, 0)
-        if self.tile is not None:
-            _least("tile", self.tile, 1)
-        if self.max_memory is not None:
-            parse_memory(self.max_memory)
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -133,19 +139,16 @@ def _plain(name: str, value: Any) -> Any:
     return value
 
 
-def _whole(name: str, value: Any) -> int | None:
+def _whole(name: str, value: Any, least: int) -> int | None:
     """Return a whole number as one of Python; None, where it is left open, as it is."""
-    if value is None and name in ("tile", "ensemble"):
+    if value is None and name in _OPEN:
         return None
-    if _is_number(value) and value % 1 == 0:
-        return int(value)
-    raise ConfigError(f"{name} is {value!r}; expected a whole number")
+    if not (_is_number(value) and value % 1 == 0):
+        raise ConfigError(f"{name} is {value!r}; expected a whole number")
+    if value < least:
+        raise ConfigError(f"{name} is {value}; expected {least} or more")
+    return int(value)
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ConfigError(f"{name} is {value}; expected {least} or more")

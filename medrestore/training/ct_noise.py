@@ -9,7 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from medrestore.noise.ct import commonest, local_deviation, soft_tissue
-from medrestore.physics.ct_noise import KERNELS, Beam, Dose, Grid, along_z, low_dose_noise
+from medrestore.physics.ct_noise import Beam, Dose, along_z, low_dose_noise
+from medrestore.physics.ct_reconstruction import KERNELS, Grid
 from medrestore.training.degrade import Degraded
 from medrestore.training.place import Place
 from medrestore.training.recipe import CtOptions

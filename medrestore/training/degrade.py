@@ -59,7 +59,7 @@ def with_mr_noise(clean: FloatArray, options: DegradationOptions, rng: np.random
     target: FloatArray | None = None
     details: tuple[float, ...] = ()
     if options.coloured:
-        made = measure_patch(clean, (sigma, gain), options, rng)
+        made = measure_patch(clean, sigma, gain, options, rng)
         scan, target, details = made.scan, made.clean, made.details
     else:
         add = add_rician if rng.random() < options.rician else add_gaussian

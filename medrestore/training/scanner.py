@@ -121,17 +121,17 @@ class Measured:
 
 
 def measure_patch(
-    clean: FloatArray, noise: tuple[float, FloatArray], options: DegradationOptions, rng: np.random.Generator
+    clean: FloatArray, sigma: float, gain: FloatArray, options: DegradationOptions, rng: np.random.Generator
 ) -> Measured:
     """Scan a clean patch with noise of some colour.
 
     Args:
         clean: (X, Y, Z).
-        noise: Its level, and a map of it relative to that.
+        sigma: Level of the noise.
+        gain: (X, Y, Z) map of it relative to that.
         options: Shares of what can happen.
         rng: Source of randomness.
     """
-    sigma, gain = noise
     white = KSpace(np.ones(clean.shape), np.ones(clean.shape))
     space = draw_kspace(clean.shape, rng) if rng.random() < options.coloured else white
     if space is not white:
@@ -155,10 +155,10 @@ def measure_patch(
     if rng.random() < options.quantised:
         step = np.float32(rng.uniform(0.5, 3) * sigma / 2)
         scan = np.round(scan / step) * step
-    return Measured(clean, np.asarray(scan, dtype=np.float32), sigma, _told(colour, options, rng))
+    return Measured(clean, np.asarray(scan, dtype=np.float32), sigma, _told_colour(colour, options, rng))
 
 
-def _told(
+def _told_colour(
     colour: tuple[float, ...], options: DegradationOptions, rng: np.random.Generator
 ) -> tuple[float, ...]:
     if rng.random() < options.untold:

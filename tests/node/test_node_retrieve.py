@@ -18,7 +18,7 @@ from pynetdicom.sop_class import (
 
 from medrestore.errors import InputError
 from medrestore.node import Destination
-from medrestore.node.retrieve import retrieve
+from medrestore.node.retrieve import Query, retrieve
 
 
 @pytest.fixture(params=["get", "move"])
@@ -49,7 +49,7 @@ def fetch(request, tmp_path):
     def run(*given):
         images.extend(given)
         return retrieve(
-            source, (STUDY, None), tmp_path / "out", "ME", port if request.param == "move" else None
+            source, Query(STUDY), tmp_path / "out", "ME", port if request.param == "move" else None
         )
 
     yield run

@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from medrestore.noise.ct import commonest, estimate_ct_noise, without_padding
 from medrestore.noise.level import noise_level
-from medrestore.physics.ct_noise import KERNELS, Beam, Dose, Grid, low_dose_noise
+from medrestore.physics.ct_noise import Beam, Dose, low_dose_noise
+from medrestore.physics.ct_reconstruction import KERNELS, Grid
 from medrestore.plugin import Intensity
 
 GRID = Grid((72, 72), (3.0, 3.0))

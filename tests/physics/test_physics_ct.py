@@ -9,20 +9,17 @@ import pytest
 from scipy import ndimage
 
 from medrestore.physics.ct_noise import (
-    KERNELS,
     WATER,
     Beam,
     Dose,
-    Grid,
     along_z,
-    back_project,
     bins_for,
-    filter_views,
     line_integrals,
     low_dose_noise,
     projection_variance,
     projector,
 )
+from medrestore.physics.ct_reconstruction import KERNELS, Grid, back_project, filter_views
 
 GRID = Grid((72, 72), (3.0, 3.0))
 BEAM = Beam(photons=1e5, electronic=0.0, bin_mm=1.5, views=120, bowtie=0.0)

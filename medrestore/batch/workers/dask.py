@@ -138,7 +138,8 @@ class _Cluster:
                 with contextlib.suppress(Exception):
                     self._cluster.close()
 
-    def _hear(self, event: tuple[float, Any]) -> None:
+    def _hear(self, event: Sequence[Any]) -> None:
+        """Pass on what a worker said, the second of what Dask gives; the first is the time."""
         stated = event[1]
         if isinstance(stated, dict) and (watch := self._watches.get(stated.get("key", ""))) is not None:
             watch(stated["stage"], stated["share"])

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from medrestore.diffusion import Condition
 from medrestore.engine.evidence.residual import residual_evidence
-from medrestore.engine.machine.device import choose_device, choose_dtype
+from medrestore.engine.machine.device import choose_device, choose_dtype, thread_count
 from medrestore.engine.machine.memory import peak_bytes, reset_peak, resident_bytes
 from medrestore.engine.models.load import LoadedModel, find_model, load_model
 from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser, cut_mirrored, streams
@@ -84,7 +84,8 @@ def calibration(
     path = _path(options, modality, model)
     found = known(path)
     if found is None:
-        found = _known[path] = measure(model or load_model(options, modality))
+        with thread_count(options.threads):
+            found = _known[path] = measure(model or load_model(options, modality))
         _keep(path, found)
     return found
 
@@ -123,7 +124,15 @@ def _path(options: RestoreOptions, modality: Modality, model: LoadedModel | None
         ref, device, dtype = model.ref, model.device, model.dtype
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
     versions = software_versions()
-    facts = [ref.name, ref.sha256, device, dtype, name, os.cpu_count(), torch.get_num_threads()]
+    facts = [
+        ref.name,
+        ref.sha256,
+        device,
+        dtype,
+        name,
+        os.cpu_count(),
+        options.threads or torch.get_num_threads(),
+    ]
     facts += [versions.get("torch"), versions.get("medrestore"), CALIBRATION_SIDE, LENGTH]
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from medrestore.errors import ConfigError
+
+
+@contextmanager
+def thread_count(threads: int | None) -> Iterator[None]:
+    """Have torch compute with so many threads while the block runs; None leaves it as it is."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def choose_device(requested: str) -> str:

@@ -17,6 +17,7 @@ from pydicom.uid import (
 )
 
 from medrestore.errors import GeometryError, InputError
+from medrestore.io.dicom.parse.fields import read_place, stored_type
 from medrestore.io.dicom.parse.files import READ_ERRORS, is_dicom, opened
 from medrestore.io.dicom.parse.frames import frames
 from medrestore.io.dicom.parse.mosaic import MOSAIC_TAGS, Mosaic, read_mosaic
@@ -201,18 +202,9 @@ def _reason(error: BaseException) -> str:
 def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Series) -> SliceHeader:
     count = int(data.get("NumberOfFrames") or 1)
     where = str(path) if count == 1 else f"{path}: frame {number + 1}"
-    orientation = np.reshape(_vector(where, get, "ImageOrientationPatient", 6), (2, 3))
-    lengths = np.linalg.norm(orientation, axis=1)
-    if np.abs(lengths - 1).max() > 1e-2 or abs(orientation[0] @ orientation[1]) > 1e-2:
-        raise GeometryError(
-            f"{where}: image orientation {orientation.tolist()} is no pair of perpendicular unit vectors"
-        )
-    row, column = (orientation / lengths[:, np.newaxis]).tolist()
-    spacing = _vector(where, get, "PixelSpacing", 2)
-    if min(spacing) <= 0:
-        raise GeometryError(f"{where}: pixel spacing {spacing}, expected two positive lengths in mm")
+    place = read_place(where, get)
     thickness, between = (get(name) for name in ("SliceThickness", "SpacingBetweenSlices"))
-    dtype, bits = _type(where, get)
+    dtype, bits = stored_type(where, get)
     image_type, size = image_type_of(get), (int(data.Rows), int(data.Columns))
     return SliceHeader(
         path=path,
@@ -226,9 +218,9 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         frame_of_reference=str(data.get("FrameOfReferenceUID") or ""),
         image_type=image_type,
         size=size,
-        spacing=(spacing[0], spacing[1]),
-        orientation=(tuple(row), tuple(column)),
-        position=tuple(_vector(where, get, "ImagePositionPatient", 3)),
+        spacing=place.spacing,
+        orientation=place.orientation,
+        position=place.position,
         distance=abs(float(between or thickness or 1.0)),
         thickness=abs(float(thickness)) if thickness else None,
         traits=traits_of(get),
@@ -238,7 +230,7 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         scaling=read_scaling(get, where),
         syntax=UID(str(data.file_meta.get("TransferSyntaxUID", ""))),
         concatenation=_concatenation(data),
-        sampling=sampling_of(get, image_type, size, (spacing[0], spacing[1])),
+        sampling=sampling_of(get, image_type, size, place.spacing),
     )
 
 
@@ -265,29 +257,6 @@ def _concatenation(data: pydicom.Dataset) -> tuple[str, int, int] | None:
         int(data.get(name) or 0) for name in ("InConcatenationNumber", "InConcatenationTotalNumber")
     )
     return str(data.ConcatenationUID), part, total
-
-
-def _type(where: str, get: Get) -> tuple[np.dtype[Any], int]:
-    """Return the type of the stored values, and how many of their bits are in use."""
-    bits = [get(name) for name in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")]
-    if bits[0] not in {8, 16, 32} or None in bits or not 0 < bits[1] <= bits[0] or bits[2] != bits[1] - 1:
-        raise InputError(
-            f"{where}: pixels with bits allocated, stored, high bit and sign {bits}; expected whole bytes "
-            "that hold the value in their lowest bits"
-        )
-    return np.dtype(f"{'i' if bits[3] else 'u'}{int(bits[0]) // 8}"), int(bits[1])
-
-
-def _vector(where: str, get: Get, name: str, size: int) -> list[float]:
-    value = get(name)
-    numbers = (
-        [] if value is None or isinstance(value, str) else [float(item) for item in np.atleast_1d(value)]
-    )
-    if len(numbers) != size or not np.isfinite(numbers).all():
-        raise GeometryError(
-            f"{where}: {name} is {value!r}, expected {size} finite numbers; the slice has no place"
-        )
-    return numbers
 
 
 def _check_length(heads: tuple[SliceHeader, ...]) -> None:

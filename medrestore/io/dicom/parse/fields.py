@@ -1,0 +1,69 @@
+"""What every slice must say of itself, checked: where it lies, and how its values are stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medrestore.errors import GeometryError, InputError
+from medrestore.io.dicom.parse.rescale import Get
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a slice lies.
+
+    Attributes:
+        position: Centre of the first pixel, LPS mm.
+        orientation: Unit vectors along a row and along a column, 2x3.
+        spacing: Between rows, between columns, mm.
+    """
+
+    position: tuple[float, ...]
+    orientation: tuple[tuple[float, ...], tuple[float, ...]]
+    spacing: tuple[float, float]
+
+
+def read_place(where: str, get: Get) -> Place:
+    """Read where a slice lies.
+
+    Raises:
+        GeometryError: An element is missing, or says nothing sensible.
+    """
+    orientation = np.reshape(_vector(where, get, "ImageOrientationPatient", 6), (2, 3))
+    lengths = np.linalg.norm(orientation, axis=1)
+    if np.abs(lengths - 1).max() > 1e-2 or abs(orientation[0] @ orientation[1]) > 1e-2:
+        raise GeometryError(
+            f"{where}: image orientation {orientation.tolist()} is no pair of perpendicular unit vectors"
+        )
+    row, column = (orientation / lengths[:, np.newaxis]).tolist()
+    spacing = _vector(where, get, "PixelSpacing", 2)
+    if min(spacing) <= 0:
+        raise GeometryError(f"{where}: pixel spacing {spacing}, expected two positive lengths in mm")
+    position = tuple(_vector(where, get, "ImagePositionPatient", 3))
+    return Place(position, (tuple(row), tuple(column)), (spacing[0], spacing[1]))
+
+
+def stored_type(where: str, get: Get) -> tuple[np.dtype[Any], int]:
+    """Return the type of the stored values, and how many of their bits are in use."""
+    bits = [get(name) for name in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")]
+    if bits[0] not in {8, 16, 32} or None in bits or not 0 < bits[1] <= bits[0] or bits[2] != bits[1] - 1:
+        raise InputError(
+            f"{where}: pixels with bits allocated, stored, high bit and sign {bits}; expected whole bytes "
+            "that hold the value in their lowest bits"
+        )
+    return np.dtype(f"{'i' if bits[3] else 'u'}{int(bits[0]) // 8}"), int(bits[1])
+
+
+def _vector(where: str, get: Get, name: str, size: int) -> list[float]:
+    value = get(name)
+    numbers = (
+        [] if value is None or isinstance(value, str) else [float(item) for item in np.atleast_1d(value)]
+    )
+    if len(numbers) != size or not np.isfinite(numbers).all():
+        raise GeometryError(
+            f"{where}: {name} is {value!r}, expected {size} finite numbers; the slice has no place"
+        )
+    return numbers
