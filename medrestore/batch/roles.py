@@ -50,6 +50,7 @@ class BatchOptions:
         shard: Which part of the cases is done here.
         retry_failed: Try again what failed in an earlier run.
         overwrite: Replace results that are of no batch.
+        hide_names: Call cases by their ids alone in what is printed.
         tries: How often a case is tried whose worker crashed.
         model_hash: Gives what identifies the model of a case; raises `MedrestoreError` where there is none.
     """
@@ -57,6 +58,7 @@ class BatchOptions:
     shard: Shard = field(default_factory=Shard)
     retry_failed: bool = False
     overwrite: bool = False
+    hide_names: bool = False
     tries: int = 2
     model_hash: Callable[[Case], str] = lambda case: case.model or ""
 

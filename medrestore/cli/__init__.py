@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from io import TextIOWrapper
+import traceback
 from typing import Annotated
 
 import typer
@@ -16,11 +16,18 @@ from medrestore.cli.metrics import metrics
 from medrestore.cli.models import models
 from medrestore.cli.node import node
 from medrestore.cli.noise import noise
+from medrestore.cli.output import prepare_streams
 from medrestore.cli.plugins import plugins
 from medrestore.cli.restore import restore
 from medrestore.cli.scan import scan
 from medrestore.cli.train import train
 from medrestore.errors import MedrestoreError
+
+REPORT = (
+    f"medrestore {__version__}: this is a bug. Please report it with the lines above, once you have looked "
+    "through them for names of files and people."
+)
+"""What is said below a traceback."""
 
 app = typer.Typer(
     name="medrestore",
@@ -59,11 +66,18 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is a message and exit status 2, not a traceback."""
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names that are no UTF-8
+    """Run the command line.
+
+    What a user can mend is a message and exit status 2; anything else is a traceback, and a request to report
+    it, with status 1.
+    """
+    prepare_streams()
     try:
         app()
     except MedrestoreError as error:
         typer.echo(f"medrestore: {error}", err=True)
         sys.exit(2)
+    except Exception:  # noqa: BLE001  whatever it is, it is a bug here, and not the user's
+        traceback.print_exc()
+        typer.echo(REPORT, err=True)
+        sys.exit(1)

@@ -46,7 +46,7 @@ def batch(
     found = find(scans, options.reading.policy, out, naming, wanted).only(
         cases.include or (), cases.exclude or (), () if cases.only is None else (cases.only,)
     )
-    how = BatchOptions(Shard.parse(run.shard), run.retry_failed, run.overwrite)
+    how = BatchOptions(Shard.parse(run.shard), run.retry_failed, run.overwrite, run.hide_names)
     if run.dry_run:
         print_plan(found, out, settings, how)
         return

@@ -22,6 +22,7 @@ from medrestore.batch.roles import Restorer
 from medrestore.batch.workers.case_json import case_json, options_of
 from medrestore.batch.workers.client import Worker
 from medrestore.batch.workers.failures import Failure
+from medrestore.cli.output import if_anybody_hears
 from medrestore.cli.progress import Meter, duration
 from medrestore.cli.table import print_table
 from medrestore.engine import RestoreOptions
@@ -102,7 +103,7 @@ def execute(
     options = replace(options, model_hash=_model_hash(settings))
     # A scheduler that ends a job asks first; asked, the batch ends its workers and gives the folder free.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _Progress(len(mine), quiet=quiet) as progress:
+    with _Progress(len(mine), quiet=quiet, hide_names=options.hide_names) as progress:
         entries = run_batch(found.cases, out, settings, workers.start(), options, progress)
     try:
         with hold(out, "report", wait=_TURN):  # shards that end at the same time take turns
@@ -113,10 +114,13 @@ def execute(
     failed = sum(entry.state is State.FAILED for entry in entries.values())
     if not quiet:
         done = len(entries) - failed
-        typer.echo(
-            f"{done} done ({progress.before} before), {failed} failed, of {len(mine)}; results in {out}"
-        )
+        _say(f"{done} done ({progress.before} before), {failed} failed, of {len(mine)}; results in {out}")
     return SOME_FAILED if failed else 0
+
+
+def _say(text: str) -> None:
+    with if_anybody_hears():
+        typer.echo(text)
 
 
 def print_plan(found: Found, out: Path, settings: Settings, options: BatchOptions) -> None:
@@ -170,11 +174,17 @@ def _model_hash(settings: Settings) -> Callable[[Case], str]:
 
 
 class _Progress(Listener):
-    """A bar on a terminal, a line for each case and now and then in a log. Cases have ids, no names."""
+    """A bar on a terminal, a line for each case and now and then in a log.
 
-    def __init__(self, total: int, *, quiet: bool) -> None:
+    Args:
+        total: How many cases there are.
+        quiet: Say nothing.
+        hide_names: Call cases by their ids alone, which are hashes.
+    """
+
+    def __init__(self, total: int, *, quiet: bool, hide_names: bool = False) -> None:
         self._meter = Meter("Batch", quiet=quiet, console=Console(stderr=True, highlight=False))
-        self._total = total
+        self._total, self._hide_names = total, hide_names
         self._done = 0
         self._fresh = 0
         self._start = time.monotonic()
@@ -187,6 +197,9 @@ class _Progress(Listener):
 
     def __exit__(self, *error: object) -> None:
         self._meter.__exit__(None, None, None)
+
+    def _name(self, case: Case) -> str:
+        return case.id if self._hide_names else f"{case.id} {case.source}"
 
     def _left(self, share: float = 0.0) -> str:
         """Time left, at the pace of the cases of this run."""
@@ -202,13 +215,15 @@ class _Progress(Listener):
         self.before += not fresh and entry.state is State.DONE
         if fresh or entry.state is State.FAILED:
             how = f"failed, {entry.cause}" if entry.state is State.FAILED else "done"
-            self._meter.line(f"{self._done}/{self._total} {case.id} {how}, {self._left()}")
+            self._meter.line(f"{self._done}/{self._total} {self._name(case)} {how}, {self._left()}")
         self._meter.update(self._done, max(self._total, 1), self._left())
 
     def stage(self, case: Case, stage: str, share: float) -> None:
         self._meter.update(
-            self._done + share * 0.999, max(self._total, 1), f"{case.id} {stage}, {self._left(share)}"
+            self._done + share * 0.999,
+            max(self._total, 1),
+            f"{self._name(case)} {stage}, {self._left(share)}",
         )
 
     def retried(self, case: Case, failure: Failure, how: str) -> None:
-        self._meter.line(f"{case.id} {failure.cause}; tried again {how}")
+        self._meter.line(f"{self._name(case)} {failure.cause}; tried again {how}")

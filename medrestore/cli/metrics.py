@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medrestore.cli.options import limits_threads
 from medrestore.errors import InputError
 from medrestore.types import Modality
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from medrestore.volume import Volume
 
 
+@limits_threads
 def metrics(
     restored: Annotated[Path, typer.Argument(metavar="RESTORED", help="What to judge.")],
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="The truth, on the same grid.")],

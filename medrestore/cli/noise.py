@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medrestore.cli.options import takes_reading
+from medrestore.cli.options import limits_threads, takes_reading
 from medrestore.errors import ConfigError
 from medrestore.options import ReadRequest
 from medrestore.types import Modality
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _ABSENT = "-"
 
 
+@limits_threads
 @takes_reading
 def noise(
     scan: Annotated[Path, typer.Argument(metavar="SCAN", help="NIfTI file, or folder of DICOM files.")],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from keyword import iskeyword
 from typing import Annotated, Any, TypeAlias
@@ -24,6 +25,14 @@ _KINDS = (RestoreOptions, FileOptions, OutputRequest, ReadPolicy, ReadRequest)
 """What the options of a restoration are declared in, in the order of the help."""
 
 Quiet: TypeAlias = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_THREADS_OPTION = inspect.Parameter(
+    "threads",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[int | None, typer.Option(min=1, help="Of the processor.")],
+)
 
 Declared: TypeAlias = Mapping[type, list[DeclaredOption]]
 
@@ -51,6 +60,20 @@ def takes_reading(command: Callable[..., None]) -> Callable[..., None]:
     return _adding(kinds, "reading", _read_request)(command)
 
 
+def limits_threads(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that restores nothing the option `--threads`, of which it need not hear."""
+    own = inspect.signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def run(threads: int | None = None, **values: Any) -> None:
+        if threads is not None:  # before the libraries that compute are loaded, which is when they look
+            os.environ |= {name: str(threads) for name in _THREADS}
+        command(**values)
+
+    kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
+    return _with_parameters(run, [*kept, _THREADS_OPTION])
+
+
 def _adding(
     kinds: Declared,
     name: str,
@@ -73,12 +96,18 @@ def _adding(
         for parameter in own.values():
             added = _parameters(kinds) if parameter.name == name else iter((parameter,))
             parameters += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in added]
-        # typer reads the signature; annotations would be those of `command`.
-        setattr(run, "__signature__", inspect.Signature(parameters))  # noqa: B010
-        run.__annotations__ = {one.name: one.annotation for one in parameters}
-        return run
+        return _with_parameters(run, parameters)
 
     return decorate
+
+
+def _with_parameters(
+    command: Callable[..., None], parameters: Sequence[inspect.Parameter]
+) -> Callable[..., None]:
+    """Return a command whose parameters, as typer reads them, are these."""
+    setattr(command, "__signature__", inspect.Signature(parameters))  # noqa: B010
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
 
 
 def _read_request(values: Mapping[type, Mapping[str, Any]]) -> ReadRequest:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medrestore.cli.options import Quiet, takes_file_options
+from medrestore.cli.output import if_anybody_hears
 from medrestore.findings import with_warnings
 from medrestore.options import FileOptions
 
@@ -41,6 +42,7 @@ def restore(
     with RestoreMeter(f"Restoring {scan.name}", quiet=quiet) as meter:
         records = run(job, meter)
     if not quiet:
-        print_summary(records, job.paths.main)
+        with if_anybody_hears():
+            print_summary(records, job.paths.main)
     if strict and with_warnings(finding for record in records for finding in record.findings):
         raise typer.Exit(WARNED)

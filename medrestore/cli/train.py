@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medrestore.cli.options import limits_threads
 from medrestore.errors import ConfigError, MedrestoreError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _EXTRA = ("pydantic", "tomli_w", "matplotlib")
 
 
+@limits_threads
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="What to train, and on what.")],
     work: Annotated[

@@ -71,7 +71,8 @@ class Known:
     """What is known around a scan before it is restored.
 
     Attributes:
-        budget: Memory and tile as they were predicted from its header; None to predict them.
+        budget: Memory and tile as they were predicted from its header; None for a scan that is too small for
+            that.
         series: Where it is one of a series: it and its neighbours there, in order. Where they differ by noise
             alone, the noise is read in that.
     """
@@ -125,7 +126,7 @@ def restore(
     """
     start = time.perf_counter()
     options = options or RestoreOptions()
-    observers, known = observers or Observers(), known or Known()
+    observers = observers or Observers()
     volume = computable(volume)
     if model is not None:
         model.check_options(options)
@@ -136,7 +137,8 @@ def restore(
         check_reference(grid, reference)
     model = model or load_model(options, volume.modality)
     check_outputs(model.ref, spec, options)
-    budget = known.budget or predict_budget(volume, grid, options, model, reference)
+    known = known or Known(predict_budget(volume, grid, options, model, reference))
+    budget = known.budget
     measurement = MEASURE[spec.task](volume, spec, options, known.series)
     prepared = time.perf_counter()
     if measurement.skip_reason is None:

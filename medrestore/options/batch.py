@@ -43,6 +43,7 @@ class BatchRun:
         shard: Part of the cases that this machine takes, such as ``"1/4"``.
         retry_failed: Try again what failed in an earlier run.
         overwrite: Replace results that are of no batch.
+        hide_names: Call cases by their hashes alone in what is printed, as names may be those of people.
         workers: Processes on this machine.
         devices: A device for each of them, separated by commas.
         scheduler: Address of a Dask scheduler, or ``"slurm"``.
@@ -52,6 +53,7 @@ class BatchRun:
     dry_run: bool = option(False, OptionInfo("Print the plan, restore nothing."))
     shard: str = option("1/1", _cases("Part I of N, for machines side by side.", "I/N"))
     retry_failed: bool = option(False, _cases("Try what failed in an earlier run."))
+    hide_names: bool = option(False, _cases("Print the hashes of cases alone."))
     workers: int = option(1, _workers("Processes on this machine."))
     devices: str | None = option(None, _workers("A worker on each: cuda:0,cuda:1.", "LIST"))
     scheduler: str | None = option(None, _workers("Of Dask, or slurm.", "ADDRESS"))

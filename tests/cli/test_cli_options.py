@@ -42,6 +42,7 @@ RESTORE = {
     "seed": ("9", 9),
     "device": ("cuda:1", "cuda:1"),
     "dtype": ("bfloat16", "bfloat16"),
+    "threads": ("2", 2),
     "tile": ("64", 64),
     "max_memory": ("6GB", "6GB"),
     "force": (None, True),
