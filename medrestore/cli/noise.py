@@ -64,8 +64,9 @@ def _read(scan: Path, modality: Modality | None, reading: ReadRequest) -> tuple[
     Raises:
         ConfigError: The scan is one of another modality, or options for DICOM are given for one that is none.
     """
-    from medrestore.io import read_series, reading_notes
-    from medrestore.job.outputs import check_reading
+    from medrestore.files import read_series
+    from medrestore.io import reading_notes
+    from medrestore.job.form import check_reading
     from medrestore.volume import stated_modality
 
     check_reading(scan, reading)

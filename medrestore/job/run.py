@@ -12,7 +12,8 @@ from pathlib import Path
 from medrestore.engine import Observers, Restoration, RestoreOptions, TrajectoryPoint, load_model, restore
 from medrestore.engine.evidence.restoration import check_reference
 from medrestore.errors import InputError
-from medrestore.io import check_derivable, read_header, read_series, read_volumes, reading_notes
+from medrestore.files import read_header, read_series, read_volumes
+from medrestore.io import check_derivable, reading_notes
 from medrestore.job.forecast import Forecast, forecast
 from medrestore.job.outputs import outdated
 from medrestore.job.progress import Progress, Silence
@@ -37,7 +38,7 @@ def restore_file(
 
     Args:
         source: File, or folder with one DICOM series.
-        target: File ending in .nii or .nii.gz, or a folder.
+        target: File ending in .nii, .nii.gz or as another format that is written, or a folder.
         options: What is asked for; `RestoreOptions` where all else is to be as it is by default.
         progress: Hears how far it has come.
 
