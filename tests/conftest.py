@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+PLUGIN_OF_FORMATS = Path(__file__).resolve().parents[1] / "plugins" / "medrestore-formats"
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -29,6 +33,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "needs_shared" in item.keywords:
             item.add_marker(absent)
+
+
+@pytest.fixture
+def formats_plugin(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Install `plugins/medrestore-formats`, in this process and for those that it starts."""
+    from medrestore.plugin.host import plugins
+
+    site = tmp_path_factory.mktemp("site")
+    info = site / "medrestore_formats-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: medrestore-formats\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[medrestore]\nformats = medrestore_formats\n")
+    paths = [str(site), str(PLUGIN_OF_FORMATS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.syspath_prepend(str(PLUGIN_OF_FORMATS))
+    monkeypatch.syspath_prepend(str(site))
+    plugins.cache_clear()
+    yield
+    plugins.cache_clear()
 
 
 @pytest.fixture(scope="module")

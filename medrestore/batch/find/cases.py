@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from medrestore.batch.find.files import ScanFile, scan_file, scan_files
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import InputError
 from medrestore.io import DICOM, NIFTI, PlannedSeries, ReadPolicy, ReadRequest, ScanHeader, plan_dicom
 from medrestore.io.dicom.read import planned_header
+from medrestore.io.folder import ScanFile, scan_file, scan_files
 from medrestore.io.formats import modality_of_name
 from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
@@ -131,6 +131,8 @@ def find_cases(
         cases = [file_case(root, scan_file(path.resolve(), formats), suffix)]
     else:
         scans, left_out = scan_files(root, formats, aside)
+        if left_out:
+            formats.refuse_broken()
         cases = [file_case(root, scan, suffix) for scan in scans]
         shared = {parent for case in cases for parent in case.output.parents}
         series, others = _dicom_cases(root, policy or ReadPolicy(), aside, shared)

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medrestore.batch.find.cases import Case, Found, distinct, file_case, find_cases
-from medrestore.batch.find.files import scan_file
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import InputError
 from medrestore.io import DICOM, ReadPolicy
+from medrestore.io.folder import scan_file
 from medrestore.plugin import installed_formats
 from medrestore.types import Modality
 

@@ -17,6 +17,7 @@ from medrestore.errors import ConfigError, GeometryError, InputError, OutputErro
 from medrestore.geometry import Geometry, lps_to_ras
 from medrestore.plugin import Format, ScanHeader, StoredVoxels, encode, header_by_name, volumes_of
 from medrestore_formats import text
+from medrestore_formats.packed import check_stream, truncated
 
 TYPES = ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 UNPLACED = "the header does not say how the scan lies in space: which side is left is not known"
@@ -109,14 +110,15 @@ def read(kind: _Kind, header: ScanHeader) -> tuple[Volume, ...]:
         InputError: Voxels are missing, damaged or not finite.
     """
     own: _Own = header.own
-    text.check_stream(own.header, own.declared)
+    if own.header.deflated:
+        check_stream(header.path, *own.header.source)
     sitk = _sitk()
     with _quiet(sitk):
         try:
             image = own.reader.Execute()
         except RuntimeError as error:
             data, start = own.header.source
-            raise text.truncated(header.path, own.declared, data.stat().st_size - start) from error
+            raise truncated(header.path, own.declared, data.stat().st_size - start) from error
     voxels = sitk.GetArrayFromImage(image)  # axes the other way round, components last
     if image.GetNumberOfComponentsPerPixel() > 1:
         voxels = np.moveaxis(voxels, -1, 0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from medrestore import ReadRequest, Volume
 from medrestore.errors import GeometryError, InputError
 from medrestore.geometry import Geometry
 from medrestore.plugin import Format, ScanHeader, StoredVoxels, encode, header_by_name, volumes_of
+from medrestore_formats.packed import DEFLATE_RATIO, check_stream, is_gzip, truncated
 
 TYPES = ("float32", "uint8", "int16", "int32")
 UNPLACED = "the header does not say how the scan lies in space: which side is left is not known"
@@ -22,9 +25,10 @@ LEFT_UNKNOWN = (
     "Analyze does not say which side is left; the first axis was taken to run towards it, as nibabel does"
 )
 
-# One deflate code of two bits at best stands for 258 bytes (RFC 1951): no stream expands further.
-_DEFLATE_RATIO = 1032
 _MGH_HEADER = 284
+"""Bytes before the voxels of a MGH file."""
+_GOOD_RAS = slice(28, 30)
+"""Where in them is the flag that says whether the place of the scan is stated."""
 
 
 def mgh_header(path: Path, _: ReadRequest) -> ScanHeader:
@@ -34,11 +38,17 @@ def mgh_header(path: Path, _: ReadRequest) -> ScanHeader:
         InputError: It is no such file, truncated, or its voxels are not real numbers.
         GeometryError: It has no usable place in space.
     """
-    import nibabel as nib
+    from nibabel.freesurfer.mghformat import MGHHeader
 
-    with _named(path, "MGH"):
-        image = nib.MGHImage.from_filename(path)
-    return _header(path, image, path, offset=_MGH_HEADER)
+    # nibabel reads what is behind the voxels as well, and so would unpack them all.
+    with _named(path, "MGH"), gzip.open(path) if is_gzip(path) else path.open("rb") as stream:
+        block = stream.read(_MGH_HEADER)
+        if len(block) < _MGH_HEADER:
+            raise InputError(f"{path}: truncated, {len(block)} bytes where the header takes {_MGH_HEADER}")
+        stated = MGHHeader(block.ljust(MGHHeader.template_dtype.itemsize, b"\0"))
+    # nibabel has set it by now, with the place that FreeSurfer then takes.
+    placed = any(block[_GOOD_RAS])
+    return replace(_header(path, stated, stated.get_affine(), path), own=placed)
 
 
 def analyze_header(path: Path, _: ReadRequest) -> ScanHeader:
@@ -56,7 +66,7 @@ def analyze_header(path: Path, _: ReadRequest) -> ScanHeader:
             raise InputError(f"{path}: {one.suffix} of the pair is missing; put it beside it")
     with _named(path, "Analyze"):
         image = nib.load(stated)
-    return _header(path, image, voxels, offset=0)
+    return _header(path, image.header, image.affine, voxels)
 
 
 def read_mgh(header: ScanHeader) -> tuple[Volume, ...]:
@@ -65,8 +75,12 @@ def read_mgh(header: ScanHeader) -> tuple[Volume, ...]:
     Raises:
         InputError: Voxels are missing, damaged or not finite.
     """
-    placed = bool(header.own.header["goodRASFlag"] > 0)
-    return _read(header, "mgz", (header.path,), () if placed else (UNPLACED,))
+    import nibabel as nib
+
+    if is_gzip(header.path):
+        check_stream(header.path, header.path)
+    notes = () if header.own else (UNPLACED,)
+    return _read(header, nib.MGHImage, "mgz", (header.path,), notes)
 
 
 def read_analyze(header: ScanHeader) -> tuple[Volume, ...]:
@@ -75,12 +89,14 @@ def read_analyze(header: ScanHeader) -> tuple[Volume, ...]:
     Raises:
         InputError: Voxels are missing, damaged or not finite.
     """
-    stated, notes = header.own.header, tuple[str, ...]()
+    import nibabel as nib
+
+    stated, files, notes = header.own, analyze_files(header.path), tuple[str, ...]()
     if "sform_code" in stated:
         notes = () if stated["sform_code"] or stated["qform_code"] else (UNPLACED,)
-    elif not any(one.suffix == ".mat" for one in analyze_files(header.path)):
+    elif not any(one.suffix == ".mat" for one in files):
         notes = (LEFT_UNKNOWN,)
-    return _read(header, "analyze", analyze_files(header.path), notes)
+    return _read(header, nib, "analyze", files, notes)
 
 
 def write_mgh(volumes: Sequence[Volume], path: Path, dtype: str) -> StoredVoxels:
@@ -106,54 +122,50 @@ def pair(path: Path) -> tuple[Path, Path]:
 
 
 def analyze_files(path: Path) -> Sequence[Path]:
-    """Return the files of a pair and the matrix that SPM kept; one whose header is missing is alone."""
+    """Return the files of a pair, and the matrix that SPM kept beside them."""
     stated, voxels = pair(path)
-    if not stated.is_file():
-        return (path,)
     matrix = path.with_suffix(".mat")
     return (stated, voxels, matrix) if matrix.is_file() else (stated, voxels)
 
 
-def _header(path: Path, image: Any, voxels: Path, offset: int) -> ScanHeader:
-    dtype = image.get_data_dtype()
+def _header(path: Path, stated: Any, affine: Any, voxels: Path) -> ScanHeader:
+    """Return what a header of nibabel says of a scan whose voxels are in a file.
+
+    Raises:
+        InputError: They are not real numbers, of too many axes, or more than the file can hold.
+        GeometryError: The affine is none.
+    """
+    dtype = stated.get_data_dtype()
     if dtype.kind not in "iuf":
         kind = "complex" if dtype.kind == "c" else "colour or of an unknown type"
         raise InputError(f"{path}: voxels are {kind}, expected real numbers; split the image into such first")
-    sizes = [int(size) for size in image.shape]
+    sizes = [int(size) for size in stated.get_data_shape()]
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
     if not 2 <= len(sizes) <= 4:
         raise InputError(f"{path}: {len(sizes)} axes; expected an image, a volume or a series of volumes")
+    declared, held = math.prod(sizes) * dtype.itemsize, voxels.stat().st_size
+    if declared > held * (DEFLATE_RATIO if is_gzip(voxels) else 1):
+        raise truncated(path, declared, held)
     x, y, z, volumes = sizes + [1] * (4 - len(sizes))
-    _check_size(path, voxels, math.prod(sizes) * dtype.itemsize, offset)
     try:
-        geometry = Geometry((x, y, z), image.affine)
+        geometry = Geometry((x, y, z), affine)
     except GeometryError as error:
         raise GeometryError(f"{path}: unusable place in the header: {error}") from error
-    return header_by_name(path, geometry, volumes, image)
+    return header_by_name(path, geometry, volumes, stated)
 
 
-def _check_size(path: Path, voxels: Path, declared: int, offset: int) -> None:
-    with voxels.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    size = voxels.stat().st_size
-    if offset + declared > size * (_DEFLATE_RATIO if packed else 1):
-        raise InputError(
-            f"{path}: the header declares {declared} bytes of voxels, and {size} bytes are the whole file; it "
-            "is truncated or its header is damaged"
-        )
-
-
-def _read(header: ScanHeader, name: str, files: Sequence[Path], notes: tuple[str, ...]) -> tuple[Volume, ...]:
-    image = header.own
+def _read(
+    header: ScanHeader, library: Any, name: str, files: Sequence[Path], notes: tuple[str, ...]
+) -> tuple[Volume, ...]:
     with _named(header.path, name):
+        image = library.load(files[0])
         voxels = np.asanyarray(image.dataobj)  # scaled, where the header has a scale
         whole = voxels.reshape(*header.geometry.shape, header.volumes)
-    slope, inter = (getattr(image.dataobj, key, default) for key, default in (("slope", 1.0), ("inter", 0.0)))
     details = {
         "dtype": image.get_data_dtype().newbyteorder("=").name,
-        "slope": float(slope),
-        "inter": float(inter),
+        "slope": float(getattr(image.dataobj, "slope", 1.0)),
+        "inter": float(getattr(image.dataobj, "inter", 0.0)),
         **({"notes": notes} if notes else {}),
     }
     return volumes_of(header, name, (whole[..., index] for index in range(header.volumes)), files, details)

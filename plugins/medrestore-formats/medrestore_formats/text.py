@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from medrestore.errors import InputError
+from medrestore_formats.packed import DEFLATE_RATIO, truncated
 
 _LONGEST = 1 << 20
 """Bytes of a header that are looked through."""
-
-_BLOCK = 1 << 20
-
-# One deflate code of two bits at best stands for 258 bytes (RFC 1951): no stream expands further.
-_DEFLATE_RATIO = 1032
-
-_ZLIB_OR_GZIP = 32 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True)
@@ -115,7 +108,7 @@ def files(parse: Parse, path: Path) -> Sequence[Path]:
 
 
 def check_data(header: TextHeader) -> None:
-    """Refuse voxels that are elsewhere than in one file, the header's own or another below its folder.
+    """Refuse voxels that are not in one file, the header's own or another below its folder.
 
     Raises:
         InputError: They are.
@@ -136,10 +129,12 @@ def check_data(header: TextHeader) -> None:
             f"{header.path}: its file of voxels lies outside of its folder; put both into one folder, and "
             "the bare name into the header"
         )
+    if not header.source[0].is_file():
+        raise InputError(f"{header.path}: the file of voxels that it names is missing; put it beside it")
 
 
 def check_size(header: TextHeader, declared: int) -> None:
-    """Refuse a file of voxels that is missing, or that cannot hold them.
+    """Refuse a file that cannot hold its voxels.
 
     Args:
         header: Of the scan.
@@ -149,38 +144,7 @@ def check_size(header: TextHeader, declared: int) -> None:
         InputError: It is.
     """
     data, start = header.source
-    if not data.is_file():
-        raise InputError(f"{header.path}: the file of voxels that it names is missing; put it beside it")
     held = data.stat().st_size - start
-    room = held * (_DEFLATE_RATIO if header.deflated else 1)
+    room = held * (DEFLATE_RATIO if header.deflated else 1)
     if header.bounded and (header.deflated or "encoding" in header.fields) and declared > room:
         raise truncated(header.path, declared, held)
-
-
-def check_stream(header: TextHeader, declared: int) -> None:
-    """Refuse compressed voxels that are not whole: SimpleITK takes what there is of MetaImage for all of it.
-
-    Raises:
-        InputError: The stream is damaged or ends early.
-    """
-    if not header.deflated:
-        return
-    data, start = header.source
-    unpack = zlib.decompressobj(_ZLIB_OR_GZIP)
-    try:
-        with data.open("rb") as stream:
-            stream.seek(start)
-            while not unpack.eof and (block := stream.read(_BLOCK)):
-                unpack.decompress(block)
-    except zlib.error as error:
-        raise InputError(f"{header.path}: damaged compressed voxels; get the file again") from error
-    if not unpack.eof:
-        raise truncated(header.path, declared, data.stat().st_size - start)
-
-
-def truncated(path: Path, declared: int, held: int) -> InputError:
-    """Return the error of a file that ends too early."""
-    return InputError(
-        f"{path}: the header declares {declared} bytes of voxels, and {held} are there; the file is truncated "
-        "or its header is damaged"
-    )

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from medrestore.io import DICOM, NIFTI, Formats
+from medrestore.io import DICOM, NIFTI, is_dicom
+from medrestore.io.formats import Formats
 
 IMAGES = (
     *(".nii.bz2", ".nii.xz", ".nii.zst", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgh", ".mgz", ".hdr", ".hdr.gz"),
@@ -54,9 +55,6 @@ def scan_files(
 
     Returns:
         The scans, and how many images were left out, by reason.
-
-    Raises:
-        PluginError: There is an image that nothing reads, and a format that might cannot be had.
     """
     found, left_out = list[ScanFile](), Counter[str]()
     for path in _files(root, aside):
@@ -64,9 +62,11 @@ def scan_files(
         if known is not None and known.name != DICOM.name:
             found.append(scan_file(path, formats))
         elif ending := next((end for end in IMAGES if path.name.lower().endswith(end)), ""):
-            formats.refuse_broken()
             left_out[f"image of a format that is not read ({ending})"] += 1
-    parts = {part for scan in found for part in scan.files if part != scan.files[0]}
+    parts = {part for scan in found for part in scan.files[1:]}
+    for scan in found:
+        if scan.path != scan.files[0] and not scan.files[0].is_file() and not is_dicom(scan.path):
+            left_out["file of voxels whose header is missing"] += 1
     return [scan for scan in found if scan.path == scan.files[0] and scan.path not in parts], left_out
 
 
