@@ -117,18 +117,14 @@ def test_every_scan_is_restored_once(cli, scans, tmp_path, tiny_model, form, end
     assert status == 0 and "3 done (2 before)" in shown
 
 
-def test_a_batch_in_a_format_that_is_not_written_does_not_start(
-    scans, tmp_path, tiny_model, monkeypatch, capsys
-):
+def test_a_batch_in_a_format_that_is_not_written_does_not_start(cli, scans, tmp_path, tiny_model):
     command = ("batch", scans, "-o", tmp_path / "out", "--model", tiny_model, "--format", "analyze")
     status, _, errors = cli(*command)
     assert status == 2 and "no format that is written is called 'analyze'" in errors
     assert not (tmp_path / "out").exists()
 
 
-def test_nrrd_and_metaimage_and_their_detached_headers_are_restored(
-    tmp_path, tiny_model, monkeypatch, capsys
-):
+def test_nrrd_and_metaimage_and_their_detached_headers_are_restored(cli, tmp_path, tiny_model):
     sitk = pytest.importorskip("SimpleITK", reason="needs SimpleITK")
     out, folder = tmp_path / "out", tmp_path / "scans"
     folder.mkdir()
