@@ -194,6 +194,28 @@ def test_the_name_of_both_is_taken():
         spec(raw, "both")
 
 
+def test_the_format_of_the_documentation_reads_what_it_writes(monkeypatch, tmp_path):
+    page = Path(medrestore.__file__).parents[1] / "docs" / "how-to" / "add-a-file-format.md"
+    if not page.is_file():
+        pytest.skip("needs the source tree")
+    code = page.read_text(encoding="utf-8").partition('title="medrestore_npz.py"\n')[2].partition("\n```")[0]
+    (tmp_path / "medrestore_npz.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entries = [one for one in metadata.entry_points(group="medrestore") if one.name == "medrestore"]
+    manager = PluginManager([*entries, metadata.EntryPoint("npz", "medrestore_npz", "medrestore")], "")
+    monkeypatch.setattr(plugin_host, "plugins", lambda: manager)
+    report = medrestore.write(SCAN, tmp_path / "a_T1w.npz", dtype="int16")
+    found = medrestore.read(report.path)
+    assert (report.dtype, found.source.details["dtype"], found.modality) == ("int16", "int16", "MR")
+    assert np.array_equal(found.array, SCAN.array) and found.geometry == SCAN.geometry
+    (tmp_path / "b.npz").write_bytes(b"no archive")
+    with pytest.raises(InputError, match=r"b\.npz: no voxels with an affine"):
+        medrestore.read(tmp_path / "b.npz")
+    with pytest.raises(OutputError, match=r"c\.npz: 2 volumes"):
+        medrestore.write([SCAN, SCAN], tmp_path / "c.npz")
+    monkeypatch.delitem(sys.modules, "medrestore_npz")
+
+
 @pytest.mark.parametrize(
     "code",
     [
