@@ -13,6 +13,8 @@ from medrestore_formats.packed import DEFLATE_RATIO, truncated
 _LONGEST = 1 << 20
 """Bytes of a header that are looked through."""
 
+_RATIOS = {"raw": 1, "gzip": DEFLATE_RATIO, "gz": DEFLATE_RATIO}
+
 
 @dataclass(frozen=True)
 class TextHeader:
@@ -23,8 +25,8 @@ class TextHeader:
         fields: Values by names in lower case.
         end: Bytes of the header.
         data: Name of the file of voxels; None where they are behind the header.
-        deflated: Whether the voxels are one zlib or gzip stream.
-        bounded: Whether they take no more than a deflated stream can.
+        deflated: Whether the voxels are one zlib or gzip stream from `source` on.
+        ratio: Most bytes of voxels for a byte of the file; None where that is not known.
     """
 
     path: Path
@@ -32,7 +34,7 @@ class TextHeader:
     end: int
     data: str | None
     deflated: bool
-    bounded: bool = True
+    ratio: int | None
 
     @property
     def source(self) -> tuple[Path, int]:
@@ -59,16 +61,9 @@ def nrrd_header(path: Path) -> TextHeader:
             name, colon, value = text.partition(":")
             if colon and not text.startswith("#") and not value.startswith("="):
                 fields[name.strip().lower().replace(" ", "")] = value.strip()
-    encoding = fields.get("encoding", "").lower()
+    ratio = _RATIOS.get(fields.get("encoding", "").lower())
     skips = {fields.get("lineskip", "0"), fields.get("byteskip", "0")} != {"0"}
-    return TextHeader(
-        path,
-        fields,
-        end,
-        fields.get("datafile"),
-        encoding in {"gzip", "gz"} and not skips,
-        encoding in {"gzip", "gz", "raw"},
-    )
+    return TextHeader(path, fields, end, fields.get("datafile"), ratio == DEFLATE_RATIO and not skips, ratio)
 
 
 def meta_header(path: Path) -> TextHeader:
@@ -87,9 +82,10 @@ def meta_header(path: Path) -> TextHeader:
             if name.strip().lower() == "elementdatafile":
                 data = value.strip()
                 break
-    local = data.upper() == "LOCAL"
-    deflated = fields.get("compresseddata", "").lower() == "true"
-    return TextHeader(path, fields, end, None if local else data, deflated)
+    binary, packed = (fields.get(name, "").lower() == "true" for name in ("binarydata", "compresseddata"))
+    ratio = None if not binary else DEFLATE_RATIO if packed else 1
+    deflated = packed and fields.get("headersize", "0") == "0"
+    return TextHeader(path, fields, end, None if data.upper() == "LOCAL" else data, deflated, ratio)
 
 
 def _lines(stream: BinaryIO) -> list[bytes]:
@@ -145,6 +141,5 @@ def check_size(header: TextHeader, declared: int) -> None:
     """
     data, start = header.source
     held = data.stat().st_size - start
-    room = held * (DEFLATE_RATIO if header.deflated else 1)
-    if header.bounded and (header.deflated or "encoding" in header.fields) and declared > room:
+    if header.ratio is not None and declared > held * header.ratio:
         raise truncated(header.path, declared, held)
