@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from medrestore.api import restore
     from medrestore.engine import Restoration
     from medrestore.errors import MedrestoreError
+    from medrestore.files import read, read_series, write
     from medrestore.geometry import Geometry
-    from medrestore.io import read, read_series, write
     from medrestore.job.run import restore_file
     from medrestore.options import FileOptions, OutputRequest, ReadPolicy, ReadRequest, RestoreOptions
     from medrestore.plugin import Intensity, LoadContext, ModelSpec, hookimpl
@@ -48,11 +48,11 @@ _HOMES = {
     "Task": "medrestore.types",
     "Volume": "medrestore.volume",
     "hookimpl": "medrestore.plugin",
-    "read": "medrestore.io",
-    "read_series": "medrestore.io",
+    "read": "medrestore.files",
+    "read_series": "medrestore.files",
     "restore": "medrestore.api",
     "restore_file": "medrestore.job.run",
-    "write": "medrestore.io",
+    "write": "medrestore.files",
 }
 
 __all__ = [

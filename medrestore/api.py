@@ -12,7 +12,8 @@ from medrestore import engine
 from medrestore.engine import LoadedModel, Observers, Restoration, RestoreOptions
 from medrestore.engine.machine.device import thread_count
 from medrestore.errors import ConfigError, InputError
-from medrestore.io import read, reading_findings
+from medrestore.files import read
+from medrestore.io import reading_findings
 from medrestore.types import Modality
 from medrestore.volume import Volume, taken_as
 
@@ -39,8 +40,8 @@ def restore(
     """Restore one scan.
 
     Args:
-        scan: A path (NIfTI, or a folder of one DICOM series), a `Volume`, an image of nibabel or of
-            SimpleITK, or an array (X, Y, Z) with its `affine`.
+        scan: A path (a file of any installed format, or a folder of one DICOM series), a `Volume`, an image
+            of nibabel or of SimpleITK, or an array (X, Y, Z) with its `affine`.
         options: What to do; None for the defaults.
         affine: 4x4, from voxel indices to RAS+ mm, for an array; everything else has its own.
         modality: What the scan is, in any case (``"mr"``), where it does not say; None for what it says.

@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias
 
 from medrestore.errors import InputError
 from medrestore.findings import UNCLASSIFIED, Finding
@@ -28,8 +28,6 @@ __all__ = [
     "sha256_file",
     "software_versions",
 ]
-
-SourceFormat = Literal["nifti", "dicom", "array"]
 
 SCHEMA = 2
 """Version of the JSON layout of `RunRecord`; that of 1 is read too, a newer one refused."""
@@ -63,20 +61,20 @@ class Source:
 
     Attributes:
         path: File or folder as given; empty for an array in memory.
-        format: ``"nifti"``, ``"dicom"`` or ``"array"``.
-        sha256: Hash of the file; of the sorted per-file hashes for a DICOM folder; None for an array.
+        format: Name of its format, such as ``"nifti"`` or ``"dicom"``; ``"array"`` for what was no file.
+        sha256: Hash of the file; of the sorted per-file hashes for several; None for an array.
         details: On-disk facts a writer needs (``dtype``, ``slope``, ``inter``, ...); no patient data.
     """
 
     path: str
-    format: SourceFormat
+    format: str
     sha256: str | None = None
     details: Mapping[str, JSON] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the format and detach the details from the caller's objects."""
-        if self.format not in get_args(SourceFormat):
-            raise ValueError(f"format {self.format!r}, expected one of {get_args(SourceFormat)}")
+        if not isinstance(self.format, str) or not self.format:
+            raise ValueError(f"format {self.format!r}, expected the name of one")
         object.__setattr__(self, "path", os.fspath(self.path))
         object.__setattr__(self, "details", plain_mapping(self.details, "source details"))
 
@@ -196,6 +194,16 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     return digest.hexdigest()
+
+
+def sha256_of(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 of a file; of several, that of their sorted hashes.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    digests = sorted(sha256_file(path) for path in paths)
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def software_versions() -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import medrestore
 
 SCHEMA = Path(medrestore.__file__).parent / "job" / "sidecar.schema.json"
+PLUGIN_OF_FORMATS = Path(__file__).resolve().parents[1] / "plugins" / "medrestore-formats"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -21,9 +24,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def sidecars_are_as_their_schema_says(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+def sidecars_are_as_their_schema_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Validate every sidecar that a test writes, where the room that writes them is loaded at all."""
     writing = sys.modules.get("medrestore.job.write")
     if writing is None:
@@ -54,6 +55,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "needs_shared" in item.keywords:
             item.add_marker(absent)
+
+
+@pytest.fixture
+def formats_plugin(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Install `plugins/medrestore-formats`, in this process and for those that it starts."""
+    from medrestore.plugin.host import plugins
+
+    site = tmp_path_factory.mktemp("site")
+    info = site / "medrestore_formats-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: medrestore-formats\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[medrestore]\nformats = medrestore_formats\n")
+    paths = [str(site), str(PLUGIN_OF_FORMATS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.syspath_prepend(str(PLUGIN_OF_FORMATS))
+    monkeypatch.syspath_prepend(str(site))
+    plugins.cache_clear()
+    yield
+    plugins.cache_clear()
 
 
 @pytest.fixture(scope="module")

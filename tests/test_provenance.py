@@ -97,8 +97,8 @@ def test_bad_record_is_refused(text, words):
 
 
 def test_source_format_is_checked():
-    with pytest.raises(ValueError, match="nrrd"):
-        Source("a", "nrrd")
+    with pytest.raises(ValueError, match="the name of one"):
+        Source("a", "")
 
 
 def test_sha256_file(tmp_path):

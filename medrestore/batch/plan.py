@@ -8,7 +8,7 @@ from medrestore.batch.find.cases import Case
 from medrestore.batch.settings import Settings
 from medrestore.batch.workers.case_json import case_json, options_of
 from medrestore.errors import MedrestoreError
-from medrestore.io import read_header
+from medrestore.files import read_header
 from medrestore.job.forecast import Forecast, forecast
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medrestore import __version__
 from medrestore.engine.models.load import find_model
+from medrestore.job.form import check_form
 from medrestore.options import FileOptions
 from medrestore.provenance import IN_PARTS, JSON
 from medrestore.types import Modality, Task
@@ -26,8 +27,8 @@ class Settings:
         restore: Fields of `RestoreOptions`.
         policy: Fields of `ReadPolicy`.
         modality: What scans are that do not say it.
-        form: ``"nifti"``, ``"dicom"``, ``"both"``; None for what the scan is.
-        dtype: Type of the voxels in NIfTI files.
+        form: ``"dicom"``, ``"both"``, or the name of a format; None for what the scan is.
+        dtype: Type of the voxels in files that are no DICOM.
         save_std: Whether the standard deviation of samples is written.
         pictures: Whether pictures are kept for the report.
     """
@@ -54,6 +55,7 @@ class Settings:
             ModelError: There is no such model.
         """
         options.output.check_samples(options.samples)
+        check_form(options.output.form)
         restore = replace(options.restore, model=absolute_model(options.restore.model))
         if restore.model is not None:
             # What a model does is what is done; results are named after that.
@@ -63,7 +65,7 @@ class Settings:
             restore=asdict(restore),
             policy=asdict(options.reading.policy),
             modality=options.modality,
-            form=None if output.form is None else str(output.form),
+            form=output.form,
             dtype=output.dtype,
             save_std=output.save_std,
         )

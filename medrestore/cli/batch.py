@@ -41,6 +41,10 @@ def batch(
     from medrestore.cli.batching import Workers, execute, print_plan
 
     settings = Settings.of(options)
+    if settings.form not in (None, "nifti") and is_dataset(scans):
+        raise ConfigError(
+            f"--format is {settings.form}, and images of a BIDS data set are NIfTI; leave it out"
+        )
     naming = Naming(settings.task, str(options.restore.spacing))
     wanted = Wanted.parse(cases.bids_filter or ())
     found = find(scans, options.reading.policy, out, naming, wanted).only(

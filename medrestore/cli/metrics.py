@@ -41,7 +41,7 @@ def metrics(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare a restored scan with a reference: PSNR, SSIM, MAE and RMSE, each with its definition."""
-    from medrestore.io import read_series
+    from medrestore.files import read_series
     from medrestore.metrics import evaluate, measured, reference_range
 
     images, references = read_series(restored), read_series(reference)
@@ -69,7 +69,7 @@ def metrics(
 
 
 def _mask(mask: str, truth: Volume, voxels: RealArray, reference: Path) -> BoolArray | None:
-    from medrestore.io import read
+    from medrestore.files import read
     from medrestore.metrics import head_mask
 
     if mask == "all":

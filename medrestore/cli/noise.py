@@ -67,9 +67,10 @@ def _read(scan: Path, modality: Modality | None, reading: ReadRequest) -> tuple[
         ConfigError: The scan is one of another modality, or options for DICOM are given for one that is none.
     """
     from medrestore.cli.summary import print_findings
+    from medrestore.files import read_series
     from medrestore.findings import MODALITY_NOT_STATED
-    from medrestore.io import read_series, reading_findings
-    from medrestore.job.outputs import check_reading
+    from medrestore.io import reading_findings
+    from medrestore.job.form import check_reading
     from medrestore.volume import stated_modality, taken_as
 
     check_reading(scan, reading)

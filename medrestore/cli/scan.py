@@ -1,9 +1,10 @@
-"""`medrestore scan`: what a folder of DICOM files holds, and what would be done with it."""
+"""`medrestore scan`: what a folder of DICOM files holds, what would be done with it, and what lies beside."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from medrestore.options import ReadPolicy
 
 if TYPE_CHECKING:
     from medrestore.io import Plan, PlannedSeries
+    from medrestore.io.folder import ScanFile
 
 
 @takes("policy", ReadPolicy)
@@ -25,17 +27,21 @@ def scan(
 ) -> None:
     """List the DICOM series below a folder: class, grid, what would be done, what is left out and why.
 
-    Headers alone are read.
+    Headers alone are read. Files of other formats are counted, by their names.
     """
     if not folder.exists():
         raise InputError(f"{folder}: no such file or folder; expected a folder of DICOM files")
     from medrestore.io import plan_dicom
+    from medrestore.io.folder import scan_files
+    from medrestore.plugin import installed_formats
 
     plan = plan_dicom(folder, policy)
+    others, _ = scan_files(folder.resolve(), installed_formats())
     if as_json:
-        typer.echo(json.dumps(_record(plan), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_record(plan, others), indent=2, ensure_ascii=False))
     else:
         _print(plan)
+        _print_others(others)
 
 
 def _print(plan: Plan) -> None:
@@ -63,6 +69,13 @@ def _print(plan: Plan) -> None:
         typer.echo(f"\n{plan.others} files are no DICOM.")
 
 
+def _print_others(others: Sequence[ScanFile]) -> None:
+    """Say which files a batch would take beside the series."""
+    for name, count in Counter(scan.format for scan in others).items():
+        sample = next(scan.path for scan in others if scan.format == name)
+        typer.echo(f"  {count} read as {name}, such as {sample}")
+
+
 def _name(number: int | None, description: str) -> str:
     return " ".join(filter(None, ["" if number is None else str(number), description])) or "-"
 
@@ -82,7 +95,7 @@ def _cells(item: PlannedSeries) -> tuple[str, ...]:
     )
 
 
-def _record(plan: Plan) -> dict[str, object]:
+def _record(plan: Plan, others: Sequence[ScanFile]) -> dict[str, object]:
     return {
         "path": str(plan.path),
         "series": [_series(item) for item in plan.series],
@@ -98,6 +111,7 @@ def _record(plan: Plan) -> dict[str, object]:
             for item in plan.left_out
         ],
         "not_dicom": plan.others,
+        "other_formats": [{"file": str(scan.path), "format": scan.format} for scan in others],
     }
 
 

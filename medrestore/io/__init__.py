@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medrestore.errors import InputError, OutputError
 from medrestore.io.atomic import atomic_folder, atomic_write
-from medrestore.io.dicom.derive.write import SeriesReport, check_derivable, write_dicom
-from medrestore.io.dicom.plan.plan import Plan, PlannedSeries, plan_dicom
-from medrestore.io.dicom.read import dicom_header, holds_dicom, is_dicom, read_dicom, reading_findings
 from medrestore.io.formats import Format, Formats, ScanHeader, StoredVoxels, WriteReport
 from medrestore.options import ReadPolicy, ReadRequest
 from medrestore.provenance import sha256_file
 from medrestore.volume import Volume
+
+if TYPE_CHECKING:
+    from medrestore.io.dicom.derive.write import SeriesReport, check_derivable, write_dicom
+    from medrestore.io.dicom.plan.plan import Plan, PlannedSeries, plan_dicom
+    from medrestore.io.dicom.read import is_dicom, reading_findings
 
 __all__ = [
     "DICOM",
@@ -47,31 +51,77 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "Plan": "medrestore.io.dicom.plan.plan",
+    "PlannedSeries": "medrestore.io.dicom.plan.plan",
+    "SeriesReport": "medrestore.io.dicom.derive.write",
+    "check_derivable": "medrestore.io.dicom.derive.write",
+    "is_dicom": "medrestore.io.dicom.read",
+    "plan_dicom": "medrestore.io.dicom.plan.plan",
+    "reading_findings": "medrestore.io.dicom.read",
+    "write_dicom": "medrestore.io.dicom.derive.write",
+}
+"""What is imported when it is asked for: whoever names a format pays for no reader."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def _holds_dicom(path: Path) -> bool:
+    from medrestore.io.dicom.read import holds_dicom
+
+    return holds_dicom(path)
+
+
+def _dicom_header(path: Path, request: ReadRequest) -> ScanHeader:
+    from medrestore.io.dicom.read import dicom_header
+
+    return dicom_header(path, request)
+
+
+def _read_dicom(header: ScanHeader) -> tuple[Volume, ...]:
+    from medrestore.io.dicom.read import read_dicom
+
+    return read_dicom(header)
+
+
 def _is_nifti(path: Path) -> bool:
-    from medrestore.io.nifti.read import is_nifti  # noqa: PLC0415  # nibabel costs more than a plan
+    from medrestore.io.nifti.read import is_nifti
 
     return is_nifti(path)
 
 
 def _nifti_header(path: Path, request: ReadRequest) -> ScanHeader:
-    from medrestore.io.nifti.read import nifti_header  # noqa: PLC0415
+    from medrestore.io.nifti.read import nifti_header
 
     return nifti_header(path, request)
 
 
 def _read_nifti(header: ScanHeader) -> tuple[Volume, ...]:
-    from medrestore.io.nifti.read import read_nifti  # noqa: PLC0415
+    from medrestore.io.nifti.read import read_nifti
 
     return read_nifti(header)
 
 
 def _write_nifti(volumes: Sequence[Volume], path: Path, dtype: str) -> StoredVoxels:
-    from medrestore.io.nifti.write import write_nifti  # noqa: PLC0415
+    from medrestore.io.nifti.write import write_nifti
 
     return write_nifti(volumes, path, dtype)
 
 
-DICOM = Format(name="dicom", suffixes=(".dcm",), header=dicom_header, read=read_dicom, recognises=holds_dicom)
+DICOM = Format(
+    name="dicom",
+    suffixes=(".dcm",),
+    header=_dicom_header,
+    read=_read_dicom,
+    recognises=_holds_dicom,
+    title="DICOM",
+)
 NIFTI = Format(
     name="nifti",
     suffixes=(".nii.gz", ".nii"),
@@ -79,6 +129,7 @@ NIFTI = Format(
     read=_read_nifti,
     recognises=_is_nifti,
     write=_write_nifti,
+    title="NIfTI",
 )
 STANDARD = Formats((DICOM, NIFTI))
 """What is read where a caller names no formats."""
@@ -95,11 +146,15 @@ def read_header(
         formats: Which formats there are.
 
     Raises:
-        InputError: The path is missing or no such scan, or there are several DICOM series.
+        InputError: The path is missing or no such scan, there are several DICOM series, or one is asked for
+            of what is no DICOM.
         GeometryError: The scan has no usable place in space.
     """
-    path = Path(path)
-    return formats.of(path).header(path, request or ReadRequest())
+    path, request = Path(path), request or ReadRequest()
+    found = formats.of(path)
+    if request.series is not None and found.name != DICOM.name:
+        raise InputError(f"{path}: no DICOM, and so without a series {request.series!r}")
+    return found.header(path, request)
 
 
 def read(
@@ -197,8 +252,9 @@ def write(
             input's type is unknown, or the volumes do not share one grid.
     """
     path, series = Path(path), (volumes,) if isinstance(volumes, Volume) else tuple(volumes)
-    chosen = formats.of_name(path)
+    chosen = formats.written_as(path)
     if chosen is None or chosen.write is None:
+        formats.refuse_broken()
         known = ", ".join(formats.written)
         raise OutputError(f"{path}: no format is written under that name; expected an ending of {known}")
     _check_series(series, path)

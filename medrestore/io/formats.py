@@ -1,20 +1,43 @@
 """The formats that scans come in and go out as: which one reads a path, and what each knows before voxels.
 
-This room knows two formats, NIfTI and DICOM; whoever calls it may give it more.
+This room knows two formats, NIfTI and DICOM; whoever calls it may give it more. `header_by_name`,
+`volumes_of` and `medrestore.io.encoding` are what readers and writers of any format share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medrestore.errors import InputError
+from medrestore.errors import ConfigError, InputError, PluginError
 from medrestore.geometry import Geometry
 from medrestore.options import ReadRequest
-from medrestore.types import Modality
-from medrestore.volume import Volume
+from medrestore.provenance import JSON, Source, sha256_of
+from medrestore.types import Modality, RealArray
+from medrestore.volume import UNITS, Volume
+from medrestore.voxels import as_float32
+
+NAMES = {
+    **dict.fromkeys(
+        ("t1w", "t2w", "pdw", "flair", "t2starw", "t2star", "inplanet1", "inplanet2", "swi", "mp2rage"),
+        Modality.MR,
+    ),
+    **dict.fromkeys(("ct",), Modality.CT),
+}
+"""Ends of file names that tell the modality, as in ``sub-01_T1w.nii.gz``: the part after the last ``_``."""
+
+
+def modality_of_name(path: Path) -> Modality:
+    """Return the modality that a BIDS-like file name states, else UNKNOWN.
+
+    Headers of NIfTI and its like do not know the modality, so the part after the last underscore (before the
+    first dot) is looked up in `NAMES`, whatever its case. ``head_ct.nii`` is CT and in HU; ``ct_head.nii``
+    says nothing.
+    """
+    stem = path.name.split(".", 1)[0]
+    return NAMES.get(stem.rpartition("_")[2].lower(), Modality.UNKNOWN) if "_" in stem else Modality.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -36,6 +59,46 @@ class ScanHeader:
     modality: Modality = Modality.UNKNOWN
     stated: str | None = None
     own: Any = None
+
+
+def header_by_name(path: Path, geometry: Geometry, volumes: int = 1, own: Any = None) -> ScanHeader:
+    """Return the header of a scan whose modality is what its name says: see `modality_of_name`."""
+    modality = modality_of_name(path)
+    return ScanHeader(
+        path, geometry, volumes, modality, None if modality is Modality.UNKNOWN else str(modality), own
+    )
+
+
+def volumes_of(
+    header: ScanHeader,
+    name: str,
+    arrays: Iterable[RealArray],
+    files: Sequence[Path],
+    details: Mapping[str, JSON] | None = None,
+) -> tuple[Volume, ...]:
+    """Return what a reader has read as volumes of float32 on the grid of the header.
+
+    Args:
+        header: Of the scan.
+        name: Of the format.
+        arrays: (X, Y, Z) voxels of each volume, with any scaling applied.
+        files: What they were read from; the record has their hash.
+        details: Facts of the storage, such as ``dtype``, ``slope`` and ``inter``, and ``notes``, a tuple of
+            sentences for the record; no text of a header.
+
+    Raises:
+        InputError: Voxels are not real or not finite, or float32 does not hold them.
+    """
+    path, made = header.path, []
+    source = Source(str(path), name, sha256_of(files), details or {})
+    for index, array in enumerate(arrays):
+        where = f"{path} (volume {index} of {header.volumes})" if header.volumes > 1 else str(path)
+        checked = Volume(
+            array, header.geometry, header.modality, UNITS[header.modality], replace(source, path=where)
+        )
+        single = as_float32(checked.array, where)
+        made.append(replace(checked, array=single, source=source))
+    return tuple(made)
 
 
 @dataclass(frozen=True)
@@ -69,6 +132,12 @@ class Format:
         recognises: Whether a path holds this format, by content; None where names alone tell.
         write: Writes volumes on one grid to a file with voxels of a type (``"float32"``, ``"input"`` or
             another name); None where the format is read only.
+        files: Returns every file that the scan of a path is read from, its header first, as far as that can
+            be told: it raises nothing. None where a scan is one file.
+        title: What a person calls it, such as ``"NIfTI"``.
+
+    Raises:
+        PluginError: The suffixes are no such endings.
     """
 
     name: str
@@ -77,6 +146,20 @@ class Format:
     read: Callable[[ScanHeader], Sequence[Volume]]
     recognises: Callable[[Path], bool] | None = None
     write: Callable[[Sequence[Volume], Path, str], StoredVoxels] | None = None
+    files: Callable[[Path], Sequence[Path]] | None = None
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        """Check what names of files are compared with."""
+        dotted = isinstance(self.suffixes, tuple) and all(
+            isinstance(suffix, str) and suffix.startswith(".") and suffix == suffix.lower()
+            for suffix in self.suffixes
+        )
+        if not dotted:
+            raise PluginError(
+                f"format {self.name!r}: suffixes are {self.suffixes!r}; expected a tuple of lower-case "
+                "endings with the dot"
+            )
 
 
 class Formats:
@@ -84,10 +167,16 @@ class Formats:
 
     Args:
         formats: Each of them; content decides before names, and the first that recognises a path has it.
+        broken: Why others cannot be had; the first is raised where no format is found.
     """
 
-    def __init__(self, formats: Iterable[Format]) -> None:
+    def __init__(self, formats: Iterable[Format], broken: Sequence[PluginError] = ()) -> None:
         self._formats = tuple(formats)
+        self._broken = tuple(broken)
+
+    def __iter__(self) -> Iterator[Format]:
+        """Go through them in their order."""
+        return iter(self._formats)
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -104,6 +193,7 @@ class Formats:
 
         Raises:
             InputError: Nothing is there, or nothing reads it.
+            PluginError: Nothing reads it, and a format that might cannot be had.
         """
         if not path.exists():
             raise InputError(
@@ -112,6 +202,7 @@ class Formats:
         by_content = (one for one in self._formats if one.recognises is not None and one.recognises(path))
         found = next(by_content, None) or self.of_name(path)
         if found is None:
+            self.refuse_broken()
             known = ", ".join(dict.fromkeys(self.suffixes))
             raise InputError(
                 f"{path}: no NIfTI header found, and no other format reads it; expected {known}, or a DICOM "
@@ -126,6 +217,39 @@ class Formats:
             (len(suffix), one) for one in self._formats for suffix in one.suffixes if name.endswith(suffix)
         ]
         return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
+
+    def writer(self, name: str) -> Format:
+        """Return the format of a name that results are written in.
+
+        Raises:
+            ConfigError: There is none.
+            PluginError: There is none, and a format that might be it cannot be had.
+        """
+        found = [one for one in self._formats if one.name == name and one.write is not None]
+        if not found:
+            self.refuse_broken()
+            known = ", ".join(one.name for one in self._formats if one.write is not None)
+            raise ConfigError(f"no format that is written is called {name!r}; expected dicom, both, {known}")
+        return found[0]
+
+    def written_as(self, path: Path) -> Format | None:
+        """Return the format that a result of a name is written in; None where it ends as no such one."""
+        found = self.of_name(path)
+        return None if found is None or found.write is None else found
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """Return every file that the scan of a file is read from, its header first."""
+        found = self.of_name(path)
+        return (path,) if found is None or found.files is None else tuple(found.files(path))
+
+    def refuse_broken(self) -> None:
+        """Refuse to go on without the formats that cannot be had.
+
+        Raises:
+            PluginError: There is one.
+        """
+        for error in self._broken:
+            raise error
 
     def stem(self, path: Path) -> str:
         """Return the name of a file without the ending of its format."""

@@ -10,10 +10,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from medrestore.errors import ConfigError, OutputError
-from medrestore.options import OutputFormat, OutputRequest, ReadPolicy, ReadRequest
+from medrestore.job.form import choose_form, endings
+from medrestore.options import OutputRequest
+from medrestore.plugin import installed_formats
 from medrestore.types import SERIES_FILES, Task
 
-SUFFIXES = (".nii.gz", ".nii")
 INDEX = "index.json"
 TRAJECTORY_FILES = (INDEX, "*sample*_step*.nii.gz")
 """What a folder of trajectories holds, and so what `--overwrite` may remove from one."""
@@ -24,9 +25,9 @@ class OutputPaths:
     """What a restoration writes.
 
     Attributes:
-        image: The restored scan as NIfTI, if that is asked for.
+        image: The restored scan as an image file, if that is asked for.
         sidecar: The record beside it.
-        std: The standard deviation as NIfTI, if it is asked for.
+        std: The standard deviation as an image file, if it is asked for.
         trajectory: The folder of the sampler's steps, if they are asked for.
         overwrite: Whether what is there is replaced.
         series: The folder of the restored scan as DICOM, if that is asked for.
@@ -69,7 +70,7 @@ def name_outputs(
 
     Raises:
         OutputError: A name is taken, has another suffix, or its folder is missing.
-        ConfigError: DICOM is asked for of what is none, or with a voxel type.
+        ConfigError: DICOM is asked for of what is none, or with a voxel type, or there is no such format.
     """
     paths = _named(scan, out, request, suffix)
     reads = {scan.resolve(), *(read.resolve() for read in protected)}
@@ -89,27 +90,28 @@ def result_suffix(task: Task) -> str:
 
 def _named(scan: Path, out: Path, request: OutputRequest, suffix: str) -> OutputPaths:
     """Return every name that the request comes to."""
-    form = choose_form(scan, out, request.form)
-    if form is OutputFormat.DICOM and request.dtype != "float32":
+    formats, form = installed_formats(), choose_form(scan, out, request.form)
+    if form.image is None and request.dtype != "float32":
         raise ConfigError(f"--out-dtype is {request.dtype}, and DICOM stores 16 bits; leave it out")
-    if out.is_dir() and (form is OutputFormat.NIFTI or not _is_earlier_series(out)):
-        out = out / f"{stem(scan.resolve())}_{suffix}"
-        image = out.with_name(f"{out.name}.nii.gz")
-    elif out.name.lower().endswith(SUFFIXES):
-        image, out = out, out.with_name(stem(out))
-    elif form is OutputFormat.NIFTI:
-        raise OutputError(f"{out}: the name of the output ends in .nii or .nii.gz, or is that of a folder")
+    if out.is_dir() and (not form.series or not _is_earlier_series(out)):
+        out = out / f"{formats.stem(scan.resolve())}_{suffix}"
+        image = out.with_name(f"{out.name}{form.suffix}")
+    elif formats.written_as(out) is not None:
+        image, out = out, out.with_name(formats.stem(out))
+    elif not form.series:
+        asked = None if request.form is None else form
+        raise OutputError(f"{out}: the name of the output ends in {endings(asked)}, or is that of a folder")
     else:
-        image = out.with_name(f"{out.name}.nii.gz")
-    nifti, dicom, std = form is not OutputFormat.DICOM, form is not OutputFormat.NIFTI, request.save_std
+        image = out.with_name(f"{out.name}{form.suffix}")
+    std = request.save_std
     return OutputPaths(
-        image=image if nifti else None,
+        image=None if form.image is None else image,
         sidecar=out.with_name(f"{out.name}.json"),
-        std=out.with_name(f"{out.name}_std.nii.gz") if nifti and std else None,
+        std=out.with_name(f"{out.name}_std{form.suffix}") if form.image is not None and std else None,
         trajectory=None if request.trajectory is None else request.trajectory.resolve(),
         overwrite=request.overwrite,
-        series=out if dicom else None,
-        series_std=out.with_name(f"{out.name}_std") if dicom and std else None,
+        series=out if form.series else None,
+        series_std=out.with_name(f"{out.name}_std") if form.series and std else None,
     )
 
 
@@ -142,52 +144,6 @@ def outdated(paths: OutputPaths, protected: Iterable[Path]) -> list[Path]:
     ]
 
 
-def choose_form(scan: Path, out: Path, form: OutputFormat | None) -> OutputFormat:
-    """Return what is written: as asked, else NIfTI for a NIfTI name, else what the scan is.
-
-    Raises:
-        ConfigError: DICOM is asked for of a scan that is none.
-        OutputError: DICOM is asked for under the name of a NIfTI file, or the name is that of no format.
-    """
-    named = out.name.lower().endswith(SUFFIXES)
-    dicom = is_dicom_scan(scan)
-    if form is None:
-        if dicom and not named and out.suffix and not out.is_dir():
-            raise OutputError(
-                f"{out}: the name of the output ends in .nii or .nii.gz, or is that of a folder for DICOM "
-                f"files; pass --format dicom if it is to be called {out.name}"
-            )
-        return OutputFormat.DICOM if dicom and not named else OutputFormat.NIFTI
-    if form is not OutputFormat.NIFTI and scan.exists() and not dicom:
-        raise ConfigError(
-            f"--format is {form}, and {scan} is no DICOM; a derived series takes patient, study and place "
-            "from what it was made of"
-        )
-    if form is OutputFormat.DICOM and named:
-        raise OutputError(f"{out}: is the name of a NIfTI file, and with --format dicom OUT is a folder")
-    return form
-
-
-def check_reading(scan: Path, request: ReadRequest) -> None:
-    """Refuse options of reading DICOM for a scan that is none.
-
-    Raises:
-        ConfigError: There are some.
-    """
-    if request.policy != ReadPolicy() and not is_dicom_scan(scan):
-        raise ConfigError(f"{scan} is no DICOM, which --values and --on-... are for; leave them out")
-
-
-def is_dicom_scan(scan: Path) -> bool:
-    """Whether a scan is DICOM: a folder, or a file that begins as one."""
-    if not scan.is_file():
-        return scan.is_dir()
-    # pydicom takes a while to import, which --help must not pay.
-    from medrestore.io.dicom.read import is_dicom  # noqa: PLC0415
-
-    return is_dicom(scan)
-
-
 def _is_earlier_series(folder: Path) -> bool:
     """Whether a folder is what an earlier run made, and not one that results go into."""
     if not folder.with_name(f"{folder.name}.json").is_file():
@@ -199,14 +155,6 @@ def _holds_series(folder: Path) -> bool:
     """Whether a folder holds images of a series and nothing else."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return bool(names) and all(fnmatch(name, SERIES_FILES) for name in names)
-
-
-def stem(path: Path) -> str:
-    """Return the name without .nii, .nii.gz or .dcm."""
-    for suffix in (*SUFFIXES, ".dcm"):
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name
 
 
 def own_files(folder: Path) -> set[Path]:

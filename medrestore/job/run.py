@@ -21,8 +21,9 @@ from medrestore.engine import (
 from medrestore.engine.evidence.restoration import check_reference
 from medrestore.engine.machine.device import thread_count
 from medrestore.errors import InputError
+from medrestore.files import read_header, read_series, read_volumes
 from medrestore.findings import Finding
-from medrestore.io import check_derivable, read_header, read_series, read_volumes, reading_findings
+from medrestore.io import check_derivable, reading_findings
 from medrestore.job.forecast import Forecast, forecast
 from medrestore.job.outputs import outdated
 from medrestore.job.progress import Progress, Silence
@@ -47,7 +48,7 @@ def restore_file(
 
     Args:
         source: File, or folder with one DICOM series.
-        target: File ending in .nii or .nii.gz, or a folder.
+        target: File ending in .nii, .nii.gz or as another format that is written, or a folder.
         options: What is asked for; `RestoreOptions` where all else is to be as it is by default.
         progress: Hears how far it has come.
 

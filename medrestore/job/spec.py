@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from medrestore.engine import LoadedModel, Restoration, RestoreOptions
 from medrestore.engine.models.load import find_model
-from medrestore.job.outputs import OutputPaths, check_reading, name_outputs, result_suffix
+from medrestore.job.form import check_reading
+from medrestore.job.outputs import OutputPaths, name_outputs, result_suffix
 from medrestore.options import FileOptions
 from medrestore.types import Modality, Task
 from medrestore.volume import Volume

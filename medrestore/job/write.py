@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from medrestore.engine import Restoration
+from medrestore.files import write
 from medrestore.findings import VOXELS_CLIPPED, Finding
-from medrestore.io import WriteReport, atomic_folder, atomic_write, write
+from medrestore.io import WriteReport, atomic_folder, atomic_write
 from medrestore.job.series import write_series
 from medrestore.job.spec import Job
 from medrestore.provenance import JSON, RunRecord, Step

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from medrestore.errors import MedrestoreError
+from medrestore.io import DICOM
 from medrestore.job.run import restore_file
 from medrestore.options import (
     FileOptions,
-    OutputFormat,
     OutputRequest,
     ReadPolicy,
     ReadRequest,
@@ -45,7 +45,7 @@ def _restore(job: dict[str, Any]) -> None:
     options = FileOptions(
         restore=RestoreOptions(**job["options"]),
         reading=ReadRequest(ReadPolicy(**job["reading"])),
-        output=OutputRequest(form=OutputFormat.DICOM, overwrite=True),
+        output=OutputRequest(form=DICOM.name, overwrite=True),
     )
     restore_file(job["source"], job["target"], options)
 

@@ -2,20 +2,20 @@
 
 from medrestore.options.batch import BatchRun, CaseSelection
 from medrestore.options.declare import OptionInfo, declared_options
-from medrestore.options.files import DTYPES, FileOptions, OutputFormat, OutputRequest
+from medrestore.options.files import BOTH, DTYPES, FileOptions, OutputRequest
 from medrestore.options.node import NodeOptions
 from medrestore.options.parse import parse_memory, parse_noise, parse_spacing
 from medrestore.options.reading import ReadPolicy, ReadRequest
 from medrestore.options.restore import RestoreOptions, Sampler
 
 __all__ = [
+    "BOTH",
     "BatchRun",
     "CaseSelection",
     "DTYPES",
     "FileOptions",
     "NodeOptions",
     "OptionInfo",
-    "OutputFormat",
     "OutputRequest",
     "ReadPolicy",
     "ReadRequest",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 from medrestore.errors import ConfigError
@@ -20,12 +19,8 @@ DTYPES = (
 )
 
 
-class OutputFormat(StrEnum):
-    """What a result is written as."""
-
-    NIFTI = "nifti"
-    DICOM = "dicom"
-    BOTH = "both"
+BOTH = "both"
+"""What a result is written as that is an image file and a derived DICOM series."""
 
 
 def _info(text: str, metavar: str | None = None, flag: str | None = None) -> OptionInfo:
@@ -42,7 +37,8 @@ class OutputRequest:
     """What is to be written of a restored scan.
 
     Attributes:
-        form: NIfTI, DICOM or both; None for DICOM where the scan is DICOM and the name is that of no file.
+        form: ``"dicom"``, ``"both"``, or the name of a format that is written, such as ``"nifti"``; None for
+            that of the name, else DICOM where the scan is DICOM, else NIfTI.
         dtype: Type of the voxels in files that are no DICOM.
         save_std: Whether the standard deviation of the samples is written.
         trajectory: Folder for the steps of the sampler; None for none.
@@ -51,7 +47,9 @@ class OutputRequest:
 
     save_std: bool = option(False, _info("Write OUT_std: spread of samples."))
     trajectory: Path | None = option(None, _own("Write every step.", "DIR", "--save-trajectory"))
-    form: OutputFormat | None = option(None, _info("DICOM in, DICOM out, or as OUT ends.", flag="--format"))
+    form: str | None = option(
+        None, _info("dicom, both, nifti, ...: else as OUT ends, or IN is.", "NAME", "--format")
+    )
     dtype: str = option("float32", _info(f"{', '.join(DTYPES)}.", "TYPE", "--out-dtype"))
     overwrite: bool = option(False, _own("Replace what is there."))
 
@@ -59,6 +57,9 @@ class OutputRequest:
         """Check what can be checked without a scan."""
         if self.dtype not in DTYPES:
             raise ConfigError(f"--out-dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}")
+        if not isinstance(self.form, str | None):
+            raise ConfigError(f"--format is {self.form!r}; expected the name of a format, such as nifti")
+        object.__setattr__(self, "form", self.form and self.form.lower())
 
     def check_samples(self, samples: int) -> None:
         """Refuse what so many samples do not give.

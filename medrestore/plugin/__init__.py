@@ -7,8 +7,12 @@ source is a whole one to copy.
 
 from __future__ import annotations
 
-from medrestore.plugin.declarations import MetricSpec, Operator, OperatorSpec, ReaderSpec
-from medrestore.plugin.hookspecs import hookimpl
+from medrestore.errors import PluginError
+from medrestore.io.encoding import encode
+from medrestore.io.formats import Format, ScanHeader, StoredVoxels, header_by_name, volumes_of
+from medrestore.plugin.declarations import FormatSpec, MetricSpec, Operator, OperatorSpec
+from medrestore.plugin.hookspecs import REMOVED, hookimpl
+from medrestore.plugin.host import installed_formats
 from medrestore.plugin.manager import PluginInfo, PluginManager
 from medrestore.plugin.model_folder import read_model_folder
 from medrestore.plugin.registry import Registry
@@ -18,6 +22,8 @@ __all__ = [
     "API",
     "ENSEMBLES",
     "Declaration",
+    "Format",
+    "FormatSpec",
     "Intensity",
     "LoadContext",
     "MetricSpec",
@@ -26,8 +32,19 @@ __all__ = [
     "OperatorSpec",
     "PluginInfo",
     "PluginManager",
-    "ReaderSpec",
     "Registry",
+    "ScanHeader",
+    "StoredVoxels",
+    "encode",
+    "header_by_name",
     "hookimpl",
+    "installed_formats",
     "read_model_folder",
+    "volumes_of",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "ReaderSpec":  # or a plugin of API 1 would be told of a failed import alone
+        raise PluginError(REMOVED["medrestore_readers"])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

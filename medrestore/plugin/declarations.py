@@ -1,10 +1,9 @@
-"""The smaller declarations: operators, metrics and readers."""
+"""The smaller declarations: operators, metrics and file formats."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from medrestore.plugin.spec import Declaration
@@ -13,7 +12,7 @@ from medrestore.types import BoolArray, RealArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from medrestore.volume import Volume
+    from medrestore.io.formats import Format
 
 
 class Operator(Protocol):
@@ -66,24 +65,20 @@ class MetricSpec(Declaration):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReaderSpec(Declaration):
+class FormatSpec(Declaration):
     """A file format.
 
     Attributes:
-        suffixes: Endings of its file names, such as ``(".nrrd",)``, lower case, with the dot.
-        read: Reads one file.
+        title: What a person calls it, such as ``"NRRD"``.
+        load: Returns the format, which has the same name; called when a scan is read or written.
     """
 
-    suffixes: tuple[str, ...]
-    read: Callable[[Path], Volume]
+    title: str
+    load: Callable[[], Format]
+    api: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        dotted = isinstance(self.suffixes, tuple) and all(
-            isinstance(suffix, str) and suffix.startswith(".") and suffix == suffix.lower()
-            for suffix in self.suffixes
-        )
-        self._require(
-            dotted and bool(self.suffixes), "suffixes", "a tuple of lower-case endings with the dot"
-        )
-        self._require(callable(self.read), "read", "a function of a path")
+        self._require(self.name != "both", "name", "another: both is what --format calls NIfTI and DICOM")
+        self._require(isinstance(self.title, str) and bool(self.title), "title", "a name for people")
+        self._require(callable(self.load), "load", "a function without arguments")

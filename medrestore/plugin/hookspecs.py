@@ -1,4 +1,4 @@
-"""The hooks: API 1. A hook returns declarations and does no work; the work is behind what they declare."""
+"""The hooks: API 2. A hook returns declarations and does no work; the work is behind what they declare."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from medrestore.plugin.declarations import MetricSpec, OperatorSpec, ReaderSpec
+    from medrestore.plugin.declarations import FormatSpec, MetricSpec, OperatorSpec
     from medrestore.plugin.spec import ModelSpec
     from medrestore.provenance import RunRecord
 
 PROJECT = "medrestore"
 """Name of the entry point group, and of the hooks' marker."""
+
+REMOVED = {
+    "medrestore_readers": "medrestore_readers and its ReaderSpec were of API 1: implement "
+    "medrestore_formats, which returns a medrestore.plugin.FormatSpec for each format",
+}
+"""What was a hook once, and what is to be done instead."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -39,8 +45,8 @@ def medrestore_metrics() -> Iterable[MetricSpec]:
 
 
 @hookspec
-def medrestore_readers() -> Iterable[ReaderSpec]:
-    """Declare file formats."""
+def medrestore_formats() -> Iterable[FormatSpec]:
+    """Declare file formats. Called whenever plugins load: import nothing heavy before `FormatSpec.load`."""
     return ()
 
 

@@ -22,7 +22,7 @@ import pluggy
 from medrestore.errors import PluginError
 from medrestore.plugin import hookspecs
 from medrestore.plugin.containment import describe
-from medrestore.plugin.declarations import MetricSpec, OperatorSpec, ReaderSpec
+from medrestore.plugin.declarations import FormatSpec, MetricSpec, OperatorSpec
 from medrestore.plugin.loading import load_watched, stdout_on_stderr
 from medrestore.plugin.process_state import process_state_kept
 from medrestore.plugin.spec import Declaration, ModelSpec, is_name
@@ -37,7 +37,7 @@ _DECLARED: Mapping[str, type[Declaration]] = {
     "medrestore_models": ModelSpec,
     "medrestore_operators": OperatorSpec,
     "medrestore_metrics": MetricSpec,
-    "medrestore_readers": ReaderSpec,
+    "medrestore_formats": FormatSpec,
 }
 
 _log = logging.getLogger(__name__)
@@ -172,6 +172,9 @@ def _load(entry_point: metadata.EntryPoint) -> _Loaded:
     hooks = pluggy.PluginManager(hookspecs.PROJECT)
     hooks.add_hookspecs(hookspecs)
     hooks.register(plugin, entry_point.name)
+    for caller in hooks.get_hookcallers(plugin) or ():
+        if caller.name in hookspecs.REMOVED:
+            raise PluginError(hookspecs.REMOVED[caller.name])
     hooks.check_pending()
     if not hooks.get_hookcallers(plugin):
         where = plugin.__name__ if isinstance(plugin, ModuleType) else entry_point.value

@@ -22,7 +22,7 @@ from medrestore.cli.batch import batch
 from medrestore.cli.batching import MODULE, Workers
 from medrestore.cli.restore import restore
 from medrestore.job import run as restoring
-from medrestore.options import OutputFormat
+from medrestore.options import BOTH as AS_BOTH
 from medrestore.types import Modality, Task
 
 RESTORE = {
@@ -58,7 +58,7 @@ POLICY = {
 }
 """The same for `ReadPolicy`."""
 
-BOTH = OutputRequest(form=OutputFormat.BOTH, dtype="int16")
+BOTH = OutputRequest(form=AS_BOTH, dtype="int16")
 
 WORKERS = {
     "count": ("--workers", "3", 3),
@@ -135,7 +135,7 @@ def test_an_option_of_reading_arrives_alone(jobs, dicom, name):
         (
             ("--format", "both", "--out-dtype", "int16"),
             "output",
-            OutputRequest(form=OutputFormat.BOTH, dtype="int16"),
+            OutputRequest(form=AS_BOTH, dtype="int16"),
         ),
     ],
 )

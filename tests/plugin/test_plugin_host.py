@@ -10,7 +10,7 @@ import pytest
 from plugin_site import GOOD
 
 from medrestore.errors import ModelError, PluginError
-from medrestore.plugin import Intensity, MetricSpec, ModelSpec, PluginManager, ReaderSpec, Registry
+from medrestore.plugin import FormatSpec, Intensity, MetricSpec, ModelSpec, PluginManager, Registry
 from medrestore.provenance import ModelRef, RunRecord, Source
 from medrestore.types import Modality, Task
 
@@ -50,8 +50,8 @@ BROKEN = {
     "twice": (GOOD.format(models="[model(), model()]"), "declares the name 'smooth' twice"),
     "range": (GOOD.format(models="[model(spacing_mm=(2.0, 1.0))]"), r"spacing_mm is \(2.0, 1.0\); expected"),
     "next-api": (
-        GOOD.format(models="[model(api=2)]"),
-        "'smooth' is for plugin API 2; this medrestore has API 1: update medrestore",
+        GOOD.format(models="[model(api=3)]"),
+        "'smooth' is for plugin API 3; this medrestore has API 2: update medrestore",
     ),
     "last-api": (GOOD.format(models="[model(api=0)]"), "plugin API 0; .* update the plugin"),
     "Bad Name": (GOOD.format(models="[]"), "named 'Bad Name'; expected lower-case"),
@@ -130,20 +130,20 @@ def test_a_disabled_plugin_is_not_imported(site):
     assert marker.exists()
 
 
-def test_metrics_and_readers_are_declared_too(site):
+def test_metrics_and_formats_are_declared_too(site):
     site.add(
         "more",
         "from medrestore import hookimpl\n"
-        "from medrestore.plugin import MetricSpec, ReaderSpec\n"
+        "from medrestore.plugin import FormatSpec, MetricSpec\n"
         "@hookimpl\ndef medrestore_metrics():\n"
         "    yield MetricSpec(name='zero', definition='0', compute=lambda *a: 0.0, higher_is_better=False)\n"
-        "@hookimpl\ndef medrestore_readers():\n"
-        "    yield ReaderSpec(name='nrrd', suffixes=('.nrrd',), read=print)\n",
+        "@hookimpl\ndef medrestore_formats():\n"
+        "    yield FormatSpec(name='nrrd', title='NRRD', load=print)\n",
     )
     manager = site.manager()
     assert status(manager)["more"] == "ok", error_of(manager, "more")
     assert manager.declared(MetricSpec).keys() == {"more/zero"}
-    assert manager.declared(ReaderSpec)["more/nrrd"].suffixes == (".nrrd",)
+    assert manager.declared(FormatSpec).keys() == {"medrestore/dicom", "medrestore/nifti", "more/nrrd"}
 
 
 def record() -> RunRecord:

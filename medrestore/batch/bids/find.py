@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medrestore.batch.bids.names import SUFFIXES, BidsName, Naming, entity_key, parse_name, speaks_of
-from medrestore.batch.find.cases import NIFTI, Case, Found, distinct
+from medrestore.batch.find.cases import Case, Found, distinct
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import ConfigError, InputError
+from medrestore.io import NIFTI
 
 DESCRIPTION = "dataset_description.json"
 _PHASES = frozenset({"phase", "real", "imag"})
@@ -168,7 +169,7 @@ def _images(subject: Path) -> Iterator[tuple[Path, str]]:
             if folder.name.startswith("ses-"):
                 continue
             for path in sorted(folder.iterdir()):
-                if path.name.lower().endswith(NIFTI) and not path.is_dir():
+                if path.name.lower().endswith(NIFTI.suffixes) and not path.is_dir():
                     yield path, folder.name
 
 

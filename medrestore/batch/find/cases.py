@@ -12,13 +12,13 @@ from pathlib import Path, PurePosixPath
 
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import InputError
-from medrestore.io import PlannedSeries, ReadPolicy, ReadRequest, ScanHeader, plan_dicom
+from medrestore.io import DICOM, NIFTI, PlannedSeries, ReadPolicy, ReadRequest, ScanHeader, plan_dicom
 from medrestore.io.dicom.read import planned_header
-from medrestore.io.nifti.read import modality_of_name
+from medrestore.io.folder import ScanFile, scan_file, scan_files
+from medrestore.io.formats import modality_of_name
+from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
 from medrestore.types import Modality
-
-NIFTI = (".nii", ".nii.gz")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Case:
         source: File, or folder of a DICOM series, relative to `root`.
         output: Where the result goes, relative to the folder of results, without suffix.
         modality: What it says that it is.
-        series: Which DICOM series of the folder; None for a NIfTI file.
+        series: Which DICOM series of the folder; None for what is no DICOM.
         files: What it is read from, absolute.
         refused: Why it cannot be restored; empty where it can be tried.
         reference: The truth, if there is one; absolute.
@@ -39,6 +39,7 @@ class Case:
         entities: BIDS entities.
         sidecar: What BIDS asks of the JSON file of the result; it stands there before the record.
         header: What the plan of a DICOM series says; headers of files are read when they are needed.
+        format: What a scan is that is no DICOM.
     """
 
     id: str
@@ -54,20 +55,22 @@ class Case:
     entities: Mapping[str, str] = field(default_factory=dict)
     sidecar: Mapping[str, JSON] = field(default_factory=dict)
     header: ScanHeader | None = field(default=None, compare=False)
+    format: str = NIFTI.name
 
     @property
     def kind(self) -> str:
-        """``"nifti"`` or ``"dicom"``."""
-        return "nifti" if self.series is None else "dicom"
+        """Name of the format of the scan."""
+        return self.format if self.series is None else DICOM.name
 
     def content(self) -> str:
-        """Return the SHA-256 of what it is read from; names and order do not count for a series.
+        """Return the SHA-256 of what it is read from; of several files names and order do not count.
 
         Raises:
             OSError: A file cannot be read.
         """
         sums = sorted(_sha256(path) for path in self.files)
-        return sums[0] if self.series is None else hashlib.sha256("".join(sums).encode()).hexdigest()
+        alone = self.series is None and len(sums) == 1
+        return sums[0] if alone else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -107,38 +110,53 @@ class Found:
 def find_cases(
     path: Path, *, policy: ReadPolicy | None = None, suffix: str = "restored", leave_out: Path | None = None
 ) -> Found:
-    """Find every NIfTI file and every DICOM series below a folder.
+    """Find every file of an installed format and every DICOM series below a folder.
 
     Args:
-        path: Folder or NIfTI file.
+        path: Folder or file.
         policy: How DICOM series are planned.
-        suffix: What is added to the names of NIfTI files.
+        suffix: What is added to the names of files.
         leave_out: A folder that is not looked into: that of the results, where it lies within.
 
     Raises:
-        InputError: There is no such folder, or it holds no scan.
+        InputError: There is no such folder.
+        PluginError: A format of a plugin cannot be had, and there is an image that nothing else reads.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected a folder of scans")
     root = (path if path.is_dir() else path.parent).resolve()
     aside = None if leave_out is None else leave_out.resolve()
-    scans = [path.resolve()] if path.is_file() else list(_nifti_files(root, aside))
-    cases = [nifti_case(root, scan, suffix) for scan in scans]
-    left_out: Counter[str] = Counter()
-    if path.is_dir():
+    formats, left_out = installed_formats(), Counter[str]()
+    if path.is_file():
+        cases = [file_case(root, scan_file(path.resolve(), formats), suffix)]
+    else:
+        scans, left_out = scan_files(root, formats, aside)
+        if left_out:
+            formats.refuse_broken()
+        cases = [file_case(root, scan, suffix) for scan in scans]
         shared = {parent for case in cases for parent in case.output.parents}
-        series, left_out = _dicom_cases(root, policy or ReadPolicy(), aside, shared)
+        series, others = _dicom_cases(root, policy or ReadPolicy(), aside, shared)
         cases += series
+        left_out.update(others)
     return Found(tuple(distinct(sorted(cases, key=lambda case: (case.source, case.series or "")))), left_out)
 
 
-def nifti_case(root: Path, scan: Path, suffix: str) -> Case:
-    """Describe the case of a NIfTI file below `root`."""
-    source = PurePosixPath(scan.relative_to(root).as_posix())
-    ending = next((end for end in NIFTI[::-1] if source.name.lower().endswith(end)), "")
-    name = source.name[: len(source.name) - len(ending)]
-    output = safe_path(source.with_name(f"{name}_{suffix}"))
-    return Case(case_id(source), root, source, output, modality_of_name(scan), None, (scan,))
+def file_case(root: Path, scan: ScanFile, suffix: str) -> Case:
+    """Describe the case of a scan in files below `root`."""
+    source = PurePosixPath(scan.path.relative_to(root).as_posix())
+    name = installed_formats().stem(scan.path)
+    outside = any(not part.resolve().is_relative_to(root) for part in scan.files[1:])
+    return Case(
+        id=case_id(source),
+        root=root,
+        source=source,
+        output=safe_path(source.with_name(f"{name}_{suffix}")),
+        modality=modality_of_name(scan.path),
+        series=None,
+        files=scan.files,
+        refused="a file of its voxels lies outside of the folder" if outside else "",
+        format=scan.format,
+    )
 
 
 def distinct(cases: Sequence[Case]) -> Iterator[Case]:
@@ -163,19 +181,6 @@ def distinct(cases: Sequence[Case]) -> Iterator[Case]:
             yield case
         else:
             yield replace(case, refused=f"its result would have the name of that of case {first.id}")
-
-
-def _nifti_files(root: Path, aside: Path | None) -> Iterator[Path]:
-    """Yield NIfTI files in the order of their names; hidden ones and links to elsewhere are not followed."""
-    for folder, folders, files in os.walk(root):
-        here = Path(folder)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and here / name != aside)
-        for name in sorted(files):
-            path = here / name
-            if name.startswith(".") or not name.lower().endswith(NIFTI):
-                continue
-            if path.resolve().is_relative_to(root):
-                yield path
 
 
 def _dicom_cases(

@@ -10,10 +10,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from medrestore.batch.find.cases import NIFTI, Case, Found, distinct, find_cases, nifti_case
+from medrestore.batch.find.cases import Case, Found, distinct, file_case, find_cases
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import InputError
-from medrestore.io import ReadPolicy
+from medrestore.io import DICOM, ReadPolicy
+from medrestore.io.folder import scan_file
+from medrestore.plugin import installed_formats
 from medrestore.types import Modality
 
 COLUMNS = ("input", "output", "reference", "model", "modality")
@@ -30,7 +32,7 @@ def read_list(
     Args:
         path: The list.
         policy: How DICOM series are planned.
-        suffix: What is added to the names of NIfTI files.
+        suffix: What is added to the names of files.
         leave_out: A folder in which no scans are looked for: that of the results.
 
     Raises:
@@ -66,7 +68,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _cases(base: Path, row: dict[str, str], where: str, **how: Any) -> list[Case]:
     """Return the cases of one line: one, or every series of a folder of DICOM files; `how` they are found."""
-    scan = (base / row["input"]).resolve()
+    scan, formats = (base / row["input"]).resolve(), installed_formats()
+    known = formats.of_name(scan)
     try:
         modality = Modality(row["modality"]) if row.get("modality") else None
     except ValueError:
@@ -74,12 +77,15 @@ def _cases(base: Path, row: dict[str, str], where: str, **how: Any) -> list[Case
     found: tuple[Case, ...]
     if scan.is_dir():
         found = find_cases(scan, **how).cases
-    elif not scan.is_file() or scan.name.lower().endswith(NIFTI):
-        one = nifti_case(scan.parent, scan, how["suffix"])
+    elif not scan.is_file() or (known is not None and known.name != DICOM.name):
+        one = file_case(scan.parent, scan_file(scan, formats), how["suffix"])
         missing = "" if scan.is_file() else "no such file"
-        found = (replace(one, refused=missing),)
+        found = (replace(one, refused=missing or one.refused),)
     else:
-        raise InputError(f"{where}: the input is no NIfTI file and no folder")
+        formats.refuse_broken()
+        raise InputError(
+            f"{where}: the input is no NIfTI file and no folder, nor of another installed format"
+        )
     changes: dict[str, object] = {
         "reference": (base / row["reference"]).resolve() if row.get("reference") else None,
         "model": _model(base, row["model"]) if row.get("model") else None,

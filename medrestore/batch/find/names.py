@@ -10,14 +10,19 @@ from pathlib import Path, PurePosixPath
 
 from medrestore.errors import OutputError
 from medrestore.io.atomic import TEMPORARY, temporary_end
+from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
 
 _LONGEST = 150  # bytes of a part of a path; file systems take 255, and endings come behind
 _SHORTEST = 2  # letters that are replaced nowhere, as they are part of any word
 _ODD = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
 _DEVIATION = "_std"
-ENDINGS = ("", ".nii.gz", ".json", _DEVIATION, f"{_DEVIATION}.nii.gz")
-"""What comes behind the name of a result."""
+
+
+def endings() -> tuple[str, ...]:
+    """Return what may come behind the name of a result, whatever format its image is written in."""
+    images = [one.suffixes[0] for one in installed_formats() if one.write is not None]
+    return "", ".json", _DEVIATION, *images, *(f"{_DEVIATION}{image}" for image in images)
 
 
 def case_id(source: PurePosixPath, series: str = "") -> str:
@@ -87,14 +92,14 @@ def place(folder: Path, output: PurePosixPath) -> Path:
 
 def results(path: Path) -> list[Path]:
     """Return what is there of the result of a case: image, record, deviation, as files or folders."""
-    return [entry for ending in ENDINGS if (entry := path.with_name(path.name + ending)).exists()]
+    return [entry for ending in endings() if (entry := path.with_name(path.name + ending)).exists()]
 
 
 def temporary_files(path: Path) -> list[Path]:
     """Return what a run that was killed left beside a result: see `medrestore.io.atomic_write`."""
     if not path.parent.is_dir():
         return []
-    names = {temporary_end(path.name + ending) for ending in ENDINGS}
+    names = {temporary_end(path.name + ending) for ending in endings()}
     return [
         entry
         for entry in path.parent.iterdir()

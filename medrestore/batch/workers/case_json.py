@@ -10,11 +10,12 @@ import numpy as np
 
 from medrestore.batch.find.cases import Case
 from medrestore.batch.settings import Settings
+from medrestore.files import read_header
 from medrestore.geometry import Geometry
-from medrestore.io import ReadPolicy, ReadRequest, ScanHeader, read_header
-from medrestore.job.outputs import choose_form
+from medrestore.io import DICOM, ReadPolicy, ReadRequest, ScanHeader
+from medrestore.job.form import choose_form
 from medrestore.job.spec import Job, plan_job
-from medrestore.options import FileOptions, OutputFormat, OutputRequest, RestoreOptions
+from medrestore.options import BOTH, FileOptions, OutputRequest, RestoreOptions
 from medrestore.provenance import JSON
 from medrestore.types import Modality, Task
 
@@ -50,7 +51,7 @@ def options_of(case: dict[str, Any]) -> FileOptions:
         restore=RestoreOptions(**{**restore, "task": Task(restore.get("task", Task.DENOISE))}),
         reading=ReadRequest(ReadPolicy(**case["policy"]), case["series"]),
         output=OutputRequest(
-            form=None if case["form"] is None else OutputFormat(case["form"]),
+            form=case["form"],
             dtype=case["dtype"],
             save_std=case["save_std"],
             overwrite=True,
@@ -82,10 +83,13 @@ def job_of(case: dict[str, Any], options: FileOptions) -> Job:
     """
     scan, out = Path(case["source"]), Path(case["out"])
     form = choose_form(scan, out.with_name("series"), options.output.form)
-    if form is OutputFormat.NIFTI:
-        return plan_job(scan, out.with_name(f"{out.name}.nii.gz"), options)
-    dtype = "float32" if form is OutputFormat.DICOM else options.output.dtype
-    return plan_job(scan, out, replace(options, output=replace(options.output, form=form, dtype=dtype)))
+    if not form.series:
+        return plan_job(scan, out.with_name(f"{out.name}{form.suffix}"), options)
+    if form.image is None:
+        output = replace(options.output, form=DICOM.name, dtype="float32")
+    else:
+        output = replace(options.output, form=BOTH)
+    return plan_job(scan, out, replace(options, output=output))
 
 
 def _header_json(header: ScanHeader) -> dict[str, JSON]:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from medrestore.errors import GeometryError, InputError
-from medrestore.io.formats import ScanHeader
+from medrestore.io.formats import ScanHeader, header_by_name, modality_of_name
 from medrestore.io.nifti.bids_sampling import sampling_beside
 from medrestore.io.nifti.header import NiftiHeader, opened, read_header
 from medrestore.io.sampling import Sampling
@@ -20,27 +20,6 @@ from medrestore.types import FloatArray, Modality
 from medrestore.volume import UNITS, Volume
 
 _BLOCK = 1 << 20
-
-SUFFIXES = {
-    **dict.fromkeys(
-        ("t1w", "t2w", "pdw", "flair", "t2starw", "t2star", "inplanet1", "inplanet2", "swi", "mp2rage"),
-        Modality.MR,
-    ),
-    **dict.fromkeys(("ct",), Modality.CT),
-}
-"""Ends of file names that tell the modality, as in ``sub-01_T1w.nii.gz``: the part after the last ``_``."""
-
-
-def modality_of_name(path: Path) -> Modality:
-    """Return the modality that a BIDS-like file name states, else UNKNOWN.
-
-    NIfTI headers do not know the modality, so the part after the last underscore (before the first dot) is
-    looked up in `SUFFIXES`, whatever its case. ``head_ct.nii`` is CT and in HU; ``ct_head.nii`` says nothing.
-    """
-    stem = path.name.split(".", 1)[0]
-    return (
-        SUFFIXES.get(stem.rpartition("_")[2].lower(), Modality.UNKNOWN) if "_" in stem else Modality.UNKNOWN
-    )
 
 
 def is_nifti(path: Path) -> bool:
@@ -54,18 +33,15 @@ def is_nifti(path: Path) -> bool:
     return True
 
 
-def nifti_header(path: Path, request: ReadRequest) -> ScanHeader:
+def nifti_header(path: Path, _: ReadRequest) -> ScanHeader:
     """Read what is known of a NIfTI file before its voxels.
 
     Raises:
-        InputError: As `read_header`, or a DICOM series is asked for.
+        InputError: As `read_header`.
         GeometryError: As `read_header`.
     """
-    if request.series is not None:
-        raise InputError(f"{path}: no DICOM, and so without a series {request.series!r}")
-    header, modality = read_header(path), modality_of_name(path)
-    stated = None if modality is Modality.UNKNOWN else str(modality)
-    return ScanHeader(path, header.geometry, header.volumes, modality, stated, header)
+    header = read_header(path)
+    return header_by_name(path, header.geometry, header.volumes, header)
 
 
 def read_nifti(header: ScanHeader) -> tuple[Volume, ...]:

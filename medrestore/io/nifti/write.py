@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 import nibabel as nib
 import numpy as np
 
-from medrestore.errors import OutputError
 from medrestore.geometry import Geometry
+from medrestore.io.encoding import Encoding, encode_values, encoding_of
 from medrestore.io.formats import StoredVoxels
 from medrestore.types import RealArray
 from medrestore.volume import Volume
@@ -24,16 +23,6 @@ _NIFTI1_AXIS = 32767
 _GZIP_LEVEL = 1
 _GZIP_FORMAT = 16 + zlib.MAX_WBITS  # zlib's way to say gzip
 _ALIGNED = 2
-_TYPES = ("float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
-
-
-@dataclass(frozen=True)
-class _Encoding:
-    """How values are stored: ``value = stored * slope + inter``."""
-
-    dtype: np.dtype[Any]
-    slope: float = 1.0
-    inter: float = 0.0
 
 
 def write_nifti(volumes: Sequence[Volume], path: Path, dtype: str) -> StoredVoxels:
@@ -42,7 +31,7 @@ def write_nifti(volumes: Sequence[Volume], path: Path, dtype: str) -> StoredVoxe
     Raises:
         OutputError: The voxel type is none of NIfTI's, or the input's is not known.
     """
-    encoding = _encoding(volumes[0], dtype)
+    encoding = encoding_of(volumes[0], dtype)
     header = _header(volumes, encoding)
     compressed = path.name.lower().endswith(".gz")
     with path.open("wb") as file, _encoder(file, compressed, encoding.dtype) as stream:
@@ -83,61 +72,17 @@ def _encoder(file: BinaryIO, compressed: bool, dtype: np.dtype[Any]) -> Iterator
     stream.end()
 
 
-def _encoding(volume: Volume, dtype: str) -> _Encoding:
-    details = {} if volume.source is None else volume.source.details
-    if dtype != "input":
-        if dtype not in _TYPES:
-            raise OutputError(f"voxel type {dtype!r}, expected 'input' or one of {', '.join(_TYPES)}")
-        return _Encoding(np.dtype(dtype))
-    if "dtype" not in details:
-        raise OutputError(f"the voxel type of the input is not known; name one of {', '.join(_TYPES)}")
-    known = str(details["dtype"])
-    if known not in _TYPES:
-        # Wider floats and booleans: the nearest type that every NIfTI reader knows.
-        known = "float32" if known.startswith("float") else "uint8"
-    kept = np.dtype(known)
-    if kept.kind == "f":
-        return _Encoding(kept)
-    return _Encoding(
-        kept, float(cast(float, details.get("slope", 1.0))), float(cast(float, details.get("inter", 0.0)))
-    )
-
-
-def _write_voxels(stream: _Stream, array: RealArray, encoding: _Encoding) -> int:
+def _write_voxels(stream: _Stream, array: RealArray, encoding: Encoding) -> int:
     """Write (X, Y, Z) with X fastest, a slice at a time; return how many voxels were clipped."""
     clipped = 0
     for k in range(array.shape[2]):
-        stored, count = _encode(array[:, :, k], encoding)
+        stored, count = encode_values(array[:, :, k], encoding)
         clipped += count
         stream.write(stored.tobytes(order="F"))
     return clipped
 
 
-def _encode(values: RealArray, encoding: _Encoding) -> tuple[RealArray, int]:
-    dtype = encoding.dtype
-    unscaled = (encoding.slope, encoding.inter) == (1.0, 0.0)
-    if unscaled and (
-        values.dtype == dtype or (dtype.kind == "f" and values.dtype.itemsize <= dtype.itemsize)
-    ):
-        return values.astype(dtype, copy=False), 0
-    stored = (values.astype(np.float64) - encoding.inter) / encoding.slope
-    low, high = _limits(dtype)
-    if dtype.kind != "f":
-        stored = np.rint(stored)
-    clipped = int(np.count_nonzero((stored < low) | (stored > high)))
-    return np.clip(stored, low, high).astype(dtype), clipped
-
-
-def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """Return the ends of a type's range as float64 values that the type can hold."""
-    if dtype.kind == "f":
-        return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
-    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-    # The top of a 64-bit type rounds up to a float64 that the type cannot hold.
-    return float(low), float(high) if int(float(high)) <= high else float(np.nextafter(float(high), 0.0))
-
-
-def _header(volumes: Sequence[Volume], encoding: _Encoding) -> Any:
+def _header(volumes: Sequence[Volume], encoding: Encoding) -> Any:
     volume = volumes[0]
     details = {} if volume.source is None else volume.source.details
     shape = volume.shape if len(volumes) == 1 else (*volume.shape, len(volumes))

@@ -80,6 +80,14 @@ def errors(folder: Path) -> tuple[set[str], set[str]]:
     return found["error"], {code for code, _ in found["warning"]}
 
 
+@pytest.mark.parametrize("form", ["dicom", "mgz"])
+@pytest.mark.usefixtures("formats_plugin")
+def test_results_of_a_data_set_are_nifti(raw, tmp_path, monkeypatch, capsys, form):
+    status, _, errors = CommandLine(monkeypatch, capsys)("batch", raw, "-o", tmp_path / "o", "--format", form)
+    assert status == 2 and "images of a BIDS data set are NIfTI" in errors
+    assert not (tmp_path / "o").exists()
+
+
 def test_anatomical_images_are_cases_and_the_plan_says_what_is_left_out(raw):
     found = find_bids(raw)
     assert [str(case.output) for case in found.cases] == [
