@@ -20,7 +20,7 @@ from medrestore.provenance import sha256_file
 from medrestore.volume import Volume
 
 if TYPE_CHECKING:
-    from medrestore.io.dicom.derive.write import SeriesReport, check_derivable, write_dicom
+    from medrestore.io.dicom.derive.write import SeriesReport, Sources, check_derivable, write_dicom
     from medrestore.io.dicom.plan.plan import Plan, PlannedSeries, plan_dicom
     from medrestore.io.dicom.read import is_dicom, reading_findings
 
@@ -35,6 +35,7 @@ __all__ = [
     "ReadRequest",
     "ScanHeader",
     "SeriesReport",
+    "Sources",
     "StoredVoxels",
     "WriteReport",
     "atomic_folder",
@@ -55,6 +56,7 @@ _HOMES = {
     "Plan": "medrestore.io.dicom.plan.plan",
     "PlannedSeries": "medrestore.io.dicom.plan.plan",
     "SeriesReport": "medrestore.io.dicom.derive.write",
+    "Sources": "medrestore.io.dicom.derive.write",
     "check_derivable": "medrestore.io.dicom.derive.write",
     "is_dicom": "medrestore.io.dicom.read",
     "plan_dicom": "medrestore.io.dicom.plan.plan",

@@ -22,12 +22,11 @@ from medrestore.engine.evidence.restoration import check_reference
 from medrestore.engine.machine.device import thread_count
 from medrestore.errors import InputError
 from medrestore.files import read_header, read_series, read_volumes
-from medrestore.findings import Finding
 from medrestore.io import check_derivable, reading_findings
 from medrestore.job.forecast import Forecast, forecast
 from medrestore.job.outputs import outdated
 from medrestore.job.progress import Progress, Silence
-from medrestore.job.spec import Job, LoadModel, OnWritten, plan_job
+from medrestore.job.spec import Job, LoadModel, OnWritten, Reading, plan_job
 from medrestore.job.trajectory import TrajectoryFolder
 from medrestore.job.write import remove, write_results
 from medrestore.options import FileOptions
@@ -83,10 +82,9 @@ def run(
     Raises:
         MedrestoreError: Anything on the way; nothing is written then.
     """
-    start, progress = time.perf_counter(), progress or Silence()
+    progress = progress or Silence()
     progress.stage("read")
     scan = _read(job)
-    read_seconds = time.perf_counter() - start
     old = outdated(job.paths, [path for path in (job.scan, job.options.reference) if path is not None])
     with ExitStack() as stack:
         folder = job.paths.trajectory
@@ -98,7 +96,7 @@ def run(
 
         results = work() if execute is None else execute(work)
         progress.stage("write")
-        records = write_results(job, results, stack, read_seconds, scan.findings)
+        records = write_results(job, results, stack, scan.reading)
     remove(old)
     if written is not None:
         written(scan.volumes[0], results[0])
@@ -112,12 +110,12 @@ class _Scan:
     volumes: Sequence[Volume]
     references: Sequence[Volume | None]
     foreseen: Forecast
-    findings: tuple[Finding, ...]
+    reading: Reading
 
 
 def _read(job: Job) -> _Scan:
     """Read the scan and its reference, once the header has not told that it cannot be restored."""
-    options = job.options
+    options, start = job.options, time.perf_counter()
     header = read_header(job.scan, options.reading)
     foreseen = forecast(header, options)
     volumes = read_volumes(header)
@@ -125,9 +123,9 @@ def _read(job: Job) -> _Scan:
     if options.modality is not None:
         found += taken_as(volumes[0], options.modality, "--modality")[1]
         volumes = tuple(taken_as(volume, options.modality, "--modality")[0] for volume in volumes)
-    if job.paths.series is not None:
-        check_derivable(volumes)
-    return _Scan(volumes, _read_references(job, len(volumes), foreseen), foreseen, found)
+    sources = None if job.paths.series is None else check_derivable(volumes, header)
+    references = _read_references(job, len(volumes), foreseen)
+    return _Scan(volumes, references, foreseen, Reading(time.perf_counter() - start, found, sources))
 
 
 def _read_references(job: Job, count: int, foreseen: Forecast) -> Sequence[Volume | None]:

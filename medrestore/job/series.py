@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from medrestore.engine import Restoration
 from medrestore.findings import VOXELS_CLIPPED, Finding
-from medrestore.io import SeriesReport, write_dicom
+from medrestore.io import SeriesReport, Sources, write_dicom
 from medrestore.job.outputs import OutputPaths
 from medrestore.provenance import JSON
 from medrestore.volume import Volume
 
 
 def write_series(
-    paths: OutputPaths, held: Sequence[Path], results: Sequence[Restoration], deviations: Sequence[Volume]
+    paths: OutputPaths,
+    held: Mapping[Path, Path],
+    results: Sequence[Restoration],
+    deviations: Sequence[Volume],
+    sources: Sources | None,
 ) -> tuple[dict[str, JSON], tuple[Finding, ...]]:
     """Write the restored scan, all volumes in one series, and its standard deviation if that is asked for.
 
     Args:
         paths: The names; those of the folders go into the record.
-        held: The folders to write to, in the order of `OutputPaths.folders`.
+        held: The folder to write to for each of them.
         results: What was restored.
         deviations: The standard deviations; empty where they are not asked for.
+        sources: The images of the source; None to read their headers again.
 
     Returns:
         What the record says of them, and what should be known.
     """
     volumes, records = [result.volume for result in results], [result.record for result in results]
-    places = dict(zip(paths.folders(), held, strict=True))
+    write = partial(write_dicom, overwrite=True, sources=sources)
     assert paths.series is not None
-    report = write_dicom(volumes, places[paths.series], records, overwrite=True)
+    report = write(volumes, held[paths.series], records)
     series = _entry(paths.series, report)
     findings = report.findings
     if report.clipped_voxels:
         text = f"{report.clipped_voxels} voxels did not fit into the 16 bits of DICOM and were clipped"
         findings += (VOXELS_CLIPPED.found(text, voxels=report.clipped_voxels),)
     if paths.series_std is not None:
-        std = write_dicom(deviations, places[paths.series_std], records, quantity="std", overwrite=True)
+        std = write(deviations, held[paths.series_std], records, quantity="std")
         series["std"] = _entry(paths.series_std, std)
     main: dict[str, JSON] = {
         "path": paths.series.name,

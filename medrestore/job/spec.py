@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from medrestore.engine import LoadedModel, Restoration, RestoreOptions
 from medrestore.engine.models.load import find_model
+from medrestore.findings import Finding
+from medrestore.io import Sources
 from medrestore.job.form import check_reading
 from medrestore.job.outputs import OutputPaths, name_outputs, result_suffix
 from medrestore.options import FileOptions
@@ -35,6 +37,21 @@ class Job:
     scan: Path
     paths: OutputPaths
     options: FileOptions
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is known of how a scan was read, for those who write its result.
+
+    Attributes:
+        seconds: How long it took.
+        findings: What should be known of it.
+        sources: The images of the DICOM series that a derived one is made from; None where none is.
+    """
+
+    seconds: float
+    findings: tuple[Finding, ...]
+    sources: Sources | None = None
 
 
 def plan_job(scan: Path, out: Path, options: FileOptions) -> Job:

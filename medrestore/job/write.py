@@ -15,19 +15,15 @@ import numpy as np
 from medrestore.engine import Restoration
 from medrestore.files import write
 from medrestore.findings import VOXELS_CLIPPED, Finding
-from medrestore.io import WriteReport, atomic_folder, atomic_write
+from medrestore.io import Sources, WriteReport, atomic_folder, atomic_write
 from medrestore.job.series import write_series
-from medrestore.job.spec import Job
+from medrestore.job.spec import Job, Reading
 from medrestore.provenance import JSON, RunRecord, Step
 from medrestore.volume import Volume
 
 
 def write_results(
-    job: Job,
-    results: Sequence[Restoration],
-    stack: ExitStack,
-    read_seconds: float,
-    findings: tuple[Finding, ...],
+    job: Job, results: Sequence[Restoration], stack: ExitStack, reading: Reading
 ) -> tuple[RunRecord, ...]:
     """Write image, deviation and sidecar under names that `stack` makes the real ones when all is well.
 
@@ -35,8 +31,7 @@ def write_results(
         job: What is to be written.
         results: One for each volume.
         stack: Closed by the caller, after which everything has its name.
-        read_seconds: How long reading took.
-        findings: What should be known of how the scan was read.
+        reading: How the scan was read.
 
     Returns:
         The records as they are in the sidecar.
@@ -44,11 +39,11 @@ def write_results(
     paths, start = job.paths, time.perf_counter()
     # What is entered last appears first: the image, once it is there, has its evidence beside it.
     held = {path: stack.enter_context(atomic_write(path, paths.overwrite)) for path in paths.files()[::-1]}
-    series = [stack.enter_context(atomic_folder(path, paths.overwrite)) for path in paths.folders()]
-    output, more = _write_images(job, results, held, series)
+    held |= {path: stack.enter_context(atomic_folder(path, paths.overwrite)) for path in paths.folders()}
+    output, more = _write_images(job, results, held, reading.sources)
     if paths.trajectory is not None:
         output["trajectory"] = paths.trajectory.name
-    seconds = {"read": read_seconds, "write": time.perf_counter() - start}
+    seconds = {"read": reading.seconds, "write": time.perf_counter() - start}
     dtype = job.options.output.dtype
     records = tuple(
         replace(
@@ -56,7 +51,7 @@ def write_results(
             settings={**result.record.settings, "modality": result.volume.modality, "out_dtype": dtype},
             output={**output, **({"volume": index} if len(results) > 1 else {})},
             timings={**result.record.timings, **seconds},
-            findings=(*result.record.findings, *findings, *more),
+            findings=(*result.record.findings, *reading.findings, *more),
         )
         for index, result in enumerate(results)
     )
@@ -67,13 +62,13 @@ def write_results(
 
 
 def _write_images(
-    job: Job, results: Sequence[Restoration], held: Mapping[Path, Path], series: Sequence[Path]
+    job: Job, results: Sequence[Restoration], held: Mapping[Path, Path], sources: Sources | None
 ) -> tuple[dict[str, JSON], tuple[Finding, ...]]:
     """Write everything but the sidecar; return what the record says of it, and what should be known."""
     paths, output, findings = job.paths, dict[str, JSON](), tuple[Finding, ...]()
     deviations = [_deviation(result) for result in results] if job.options.output.save_std else []
-    if series:
-        output, findings = write_series(paths, series, results, deviations)
+    if paths.series is not None:
+        output, findings = write_series(paths, held, results, deviations, sources)
     if paths.image is not None:
         images = [result.volume for result in results]
         report = write(images, held[paths.image], dtype=job.options.output.dtype, overwrite=True)

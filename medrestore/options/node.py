@@ -54,7 +54,7 @@ class NodeOptions:
         check_ae_title(self.ae_title)
         if not 0 <= self.port < 1 << 16:
             raise ConfigError(f"port {self.port}, expected 0 to 65535")
-        object.__setattr__(self, "quota", parse_memory(self.quota))
+        object.__setattr__(self, "quota", parse_memory(self.quota, "quota"))
         if min(self.attempts, self.rest, self.patience, self.retry, self.time_limit) <= 0:
             raise ConfigError("rest, patience, retry, attempts and time limit of a node are positive")
 

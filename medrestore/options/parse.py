@@ -50,19 +50,23 @@ def parse_spacing(requested: float | str) -> float | None:
     return length
 
 
-def parse_memory(requested: int | str) -> int:
+def parse_memory(requested: int | str, name: str = "max_memory") -> int:
     """Read an amount of memory in bytes, such as 6_000_000_000, ``"6GB"`` or ``"5.5 GiB"``.
+
+    Args:
+        requested: The amount; text has a unit, as ``"4"`` may mean bytes or gigabytes.
+        name: What it is of, for the message.
 
     Raises:
         ConfigError: It is none.
     """
     if isinstance(requested, str) and requested.strip().replace(".", "", 1).isdigit():
         raise ConfigError(
-            f"{requested!r} as an amount of memory may mean bytes or gigabytes; write "
-            f"'{requested.strip()}GB', say"
+            f"{name} is {requested!r}, which may mean bytes or gigabytes; expected an amount with its unit, "
+            "such as '6GB' or '800MiB'"
         )
     match = re.fullmatch(r"(\d+\.?\d*) *([kmgt]?)(i?)b?", str(requested).strip().lower())
     amount = float(match[1]) if match else 0.0
     if match is None or not 0 < amount < math.inf:
-        raise ConfigError(f"max_memory is {requested!r}; expected an amount such as '6GB' or '800MiB'")
+        raise ConfigError(f"{name} is {requested!r}; expected an amount such as '6GB' or '800MiB'")
     return int(amount * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))

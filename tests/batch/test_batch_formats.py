@@ -108,8 +108,8 @@ def test_every_scan_is_restored_once(cli, scans, tmp_path, tiny_model, form, end
         image = out / f"{name}_restored{ending}"
         assert record["output"]["path"] == image.name
         assert record["output"]["sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
-    notes = json.loads((out / "sub/c_T1w_restored.json").read_text())["warnings"]
-    assert any("Analyze does not say which side is left" in note for note in notes)
+    notes = json.loads((out / "sub/c_T1w_restored.json").read_text())["findings"]
+    assert any("Analyze does not say which side is left" in note["text"] for note in notes)
     status, shown, _ = cli(*command)
     assert status == 0 and "3 done (3 before)" in shown
     (out / f"b_T1w_restored{ending}").write_bytes(b"spoilt")

@@ -375,8 +375,8 @@ def test_the_result_of_a_model_is_the_same_with_and_without(tmp_path, kind):
 
 
 def test_a_plugin_of_doubles_does_not_reach_another_model(site, cli, scan, tmp_path):
-    volume, other = medrestore.read(scan), RestoreOptions(model=str(model_folder(tmp_path / "tiny")))
     plugin(site, "torch.set_default_dtype(torch.float64)\nreturn x + 0")
+    volume, other = medrestore.read(scan), RestoreOptions(model=str(model_folder(tmp_path / "tiny")))
     before = medrestore.restore(volume, other).volume.array
     medrestore.restore(volume, RestoreOptions(model="bad/smooth"))
     assert np.array_equal(medrestore.restore(volume, other).volume.array, before)

@@ -208,3 +208,18 @@ def test_a_4d_series_comes_back_as_one(cli, scan, results, model):
     assert len(list((results / "a_std").iterdir())) == 12
     records = json.loads((results / "a.json").read_text())
     assert [record["output"]["series"]["files"] for record in records] == [12, 12]
+
+
+def test_headers_are_read_once_to_plan_and_once_to_derive(cli, scan, results, model, monkeypatch):
+    from medrestore.io.dicom.derive import source
+    from medrestore.io.dicom.plan import plan
+
+    planned, derived = [], []
+    read_heads, header = plan.read_heads, source._header
+    monkeypatch.setattr(plan, "read_heads", lambda path: planned.append(path) or read_heads(path))
+    monkeypatch.setattr(source, "_header", lambda path: derived.append(path) or header(path))
+    draw = ("--samples", 2, "--steps", 2, "--sampler", "euler", "--save-std")
+    status, _, errors = cli("restore", scan, "-o", results / "a", "--model", model, *draw)
+    assert status == 0, errors
+    files = sorted(scan.iterdir())
+    assert sorted(planned) == sorted(derived) == files

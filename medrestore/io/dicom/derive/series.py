@@ -11,7 +11,7 @@ from medrestore.errors import OutputError
 from medrestore.io.dicom.derive.grid import Placement, padded_pixels, place_slices
 from medrestore.io.dicom.derive.header import Derivation, Quantity, derivation, storage_class
 from medrestore.io.dicom.derive.image import Lossy, Window, lossy_history, way_of_locations
-from medrestore.io.dicom.derive.source import Padding, SourceSlice, source_slices
+from medrestore.io.dicom.derive.source import Padding, Sources, SourceSlice, source_slices
 from medrestore.io.dicom.derive.values import (
     Encoding,
     Wanted,
@@ -19,6 +19,7 @@ from medrestore.io.dicom.derive.values import (
     encode,
     hounsfield_encoding,
 )
+from medrestore.io.formats import ScanHeader
 from medrestore.provenance import JSON, RunRecord
 from medrestore.types import RealArray
 from medrestore.volume import Volume
@@ -87,17 +88,23 @@ class DerivedSeries:
         return np.ascontiguousarray(stored.T).astype(stored.dtype.newbyteorder("<")).tobytes(), clipped
 
 
-def check_derivable(volumes: Volume | Sequence[Volume]) -> None:
+def check_derivable(volumes: Volume | Sequence[Volume], header: ScanHeader | None = None) -> Sources:
     """Check that a derived series can be made from what was read, before hours of work.
 
     Args:
         volumes: A volume, or those of a 4-D series.
+        header: By which they were read; None to plan their folder again.
+
+    Returns:
+        What `write_dicom` needs of the source, so that nothing of it is parsed again.
 
     Raises:
         OutputError: The volumes do not come from MR or CT images in DICOM, or their headers do not suffice.
     """
     volumes = [volumes] if isinstance(volumes, Volume) else volumes
-    _check_sources(volumes[0], [source for part in source_slices(volumes) for source in part])
+    sources = source_slices(volumes, None if header is None else header.own.series)
+    _check_sources(volumes[0], [source for part in sources for source in part])
+    return sources
 
 
 def _check_sources(volume: Volume, sources: Sequence[SourceSlice]) -> None:
@@ -114,19 +121,21 @@ def _check_sources(volume: Volume, sources: Sequence[SourceSlice]) -> None:
         )
 
 
-def plan_series(volumes: Sequence[Volume], records: Sequence[RunRecord], quantity: Quantity) -> DerivedSeries:
+def plan_series(
+    volumes: Sequence[Volume], records: Sequence[RunRecord], quantity: Quantity, parts: Sources
+) -> DerivedSeries:
     """Plan what is written: places, scale, window and UIDs.
 
     Args:
         volumes: What to write, all on one grid; one, or those of a 4-D series.
         records: How they were made, one for each.
         quantity: The restored scan, or the standard deviation of its samples.
+        parts: What the volumes were read from.
 
     Raises:
         OutputError: See `check_derivable`.
         GeometryError: The grid is sheared.
     """
-    parts = source_slices(volumes)
     sources = [source for part in parts for source in part]
     _check_sources(volumes[0], sources)
     slices = _slices(volumes, parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from medrestore.io.dicom.parse.frames import frames
 from medrestore.io.dicom.parse.header import SliceHeader
 from medrestore.io.dicom.parse.pixels import Pixels
 from medrestore.io.dicom.parse.rescale import Get, Values, apply_scaling
-from medrestore.io.dicom.plan.plan import planned_slices
+from medrestore.io.dicom.plan.plan import PlannedSeries, planned_slices
 from medrestore.types import Float64Array, FloatArray
 from medrestore.volume import Volume
 
@@ -95,8 +96,16 @@ class SourceSlice:
         return self.values == "rescaled" and self.head.scaling.table is not None
 
 
-def source_slices(volumes: Sequence[Volume]) -> tuple[tuple[SourceSlice, ...], ...]:
+Sources: TypeAlias = tuple[tuple[SourceSlice, ...], ...]
+"""The images of each volume of a series, in the order along their normal."""
+
+
+def source_slices(volumes: Sequence[Volume], series: PlannedSeries | None = None) -> Sources:
     """Return the images that each volume of a series was read from, in the order along their normal.
+
+    Args:
+        volumes: Of one series.
+        series: Its plan, by which they were read; None to plan the folder again.
 
     Raises:
         OutputError: A volume does not come from DICOM, or its files are gone, changed, or without UIDs.
@@ -109,7 +118,7 @@ def source_slices(volumes: Sequence[Volume]) -> tuple[tuple[SourceSlice, ...], .
             "write NIfTI"
         )
     try:
-        planned = planned_slices(volumes)
+        planned = planned_slices(volumes, series)
     except InputError as error:
         raise OutputError(f"{source.path}: cannot be planned a second time ({error})") from error
     wanted = source.details.get("slices", len(planned[0]))

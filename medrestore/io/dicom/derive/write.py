@@ -18,10 +18,11 @@ from medrestore.io.dicom.derive.classic import classic_image
 from medrestore.io.dicom.derive.enhanced import enhanced_image, objects
 from medrestore.io.dicom.derive.header import Quantity, make_uid
 from medrestore.io.dicom.derive.series import DerivedSeries, check_derivable, plan_series
+from medrestore.io.dicom.derive.source import Sources, source_slices
 from medrestore.provenance import RunRecord, sha256_file
 from medrestore.volume import Volume
 
-__all__ = ["SeriesReport", "check_derivable", "write_dicom"]
+__all__ = ["SeriesReport", "Sources", "check_derivable", "write_dicom"]
 
 _IMPLEMENTATION = make_uid("implementation")
 _IMPLEMENTATION_NAME = "MEDRESTORE"
@@ -61,6 +62,7 @@ def write_dicom(
     *,
     quantity: Quantity = "restored",
     overwrite: bool = False,
+    sources: Sources | None = None,
 ) -> SeriesReport:
     """Write a volume, or those of a 4-D series, as a derived series of MR or CT images.
 
@@ -75,6 +77,7 @@ def write_dicom(
         records: How the voxels were made, one for each volume.
         quantity: The restored scan, or the standard deviation of its samples.
         overwrite: Replace a series that is there already.
+        sources: What `check_derivable` returned for what was read; None to read the source again.
 
     Raises:
         OutputError: The volumes do not come from MR or CT images in DICOM, or the folder exists or cannot
@@ -83,7 +86,7 @@ def write_dicom(
     """
     volumes = [volumes] if isinstance(volumes, Volume) else volumes
     records = [records] if isinstance(records, RunRecord) else records
-    series = plan_series(volumes, records, quantity)
+    series = plan_series(volumes, records, quantity, sources or source_slices(volumes))
     clipped, digests = 0, []
     with atomic_folder(path, overwrite) as folder:
         for data, count in _images(series):

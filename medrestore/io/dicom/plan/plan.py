@@ -25,6 +25,7 @@ from medrestore.io.dicom.plan.groups import (
 from medrestore.io.dicom.plan.series import PlannedSeries, PlannedVolume, describe, differences
 from medrestore.io.dicom.plan.stack import Finding, GridDefect, stack_slices
 from medrestore.options import ReadPolicy
+from medrestore.provenance import Source
 from medrestore.volume import Volume
 
 __all__ = ["Plan", "PlannedSeries", "PlannedVolume", "plan_dicom", "planned_slices"]
@@ -234,10 +235,16 @@ def _reason(finding: Finding, action: str, stuck: bool) -> str:
     return f"{finding.text}; --on-{finding.flaw} resample mends it, and says so in the record"
 
 
-def planned_slices(volumes: Sequence[Volume]) -> tuple[tuple[SliceHeader, ...], ...]:
+def planned_slices(
+    volumes: Sequence[Volume], series: PlannedSeries | None = None
+) -> tuple[tuple[SliceHeader, ...], ...]:
     """Return the slices that each of the volumes of a series was read from, in the order along their normal.
 
-    The folder is looked at again, as it was read; of several images in a place the first is returned.
+    Of several images in a place the first is returned.
+
+    Args:
+        volumes: Of one series.
+        series: Its plan, by which they were read; None to look at the folder again, as it was read.
 
     Raises:
         InputError: The folder changed in the meantime, or the volumes were not read from one DICOM series.
@@ -248,10 +255,7 @@ def planned_slices(volumes: Sequence[Volume]) -> tuple[tuple[SliceHeader, ...], 
         raise InputError("the volume was not read from DICOM")
     if any(other is None or other.sha256 != source.sha256 for other in origins):
         raise InputError(f"{source.path}: the volumes were not all read from there, or not at one time")
-    policy = source.details.get("policy")
-    plan = plan_dicom(Path(source.path), ReadPolicy.from_json(policy) if isinstance(policy, dict) else None)
-    chosen = source.details.get("series")
-    series = plan.choose(None if chosen is None else str(chosen))
+    series = _planned_again(source) if series is None else series
     found = []
     for other in origins:
         index = other.details.get("volume", 0) if other is not None else 0
@@ -259,3 +263,10 @@ def planned_slices(volumes: Sequence[Volume]) -> tuple[tuple[SliceHeader, ...], 
             raise InputError(f"{source.path}: {len(series.volumes)} volumes, and number {index} was read")
         found.append(series.volumes[index].stack.heads)
     return tuple(found)
+
+
+def _planned_again(source: Source) -> PlannedSeries:
+    policy = source.details.get("policy")
+    plan = plan_dicom(Path(source.path), ReadPolicy.from_json(policy) if isinstance(policy, dict) else None)
+    chosen = source.details.get("series")
+    return plan.choose(None if chosen is None else str(chosen))
