@@ -152,11 +152,7 @@ def read_header(
             of what is no DICOM.
         GeometryError: The scan has no usable place in space.
     """
-    path, request = Path(path), request or ReadRequest()
-    found = formats.of(path)
-    if request.series is not None and found.name != DICOM.name:
-        raise InputError(f"{path}: no DICOM, and so without a series {request.series!r}")
-    return found.header(path, request)
+    return formats.header(Path(path), request or ReadRequest())
 
 
 def read(
@@ -221,7 +217,7 @@ def read_volumes(header: ScanHeader, formats: Formats = STANDARD) -> tuple[Volum
     Raises:
         InputError: As `read`.
     """
-    return tuple(formats.of(header.path).read(header))
+    return formats.volumes(header)
 
 
 def write(

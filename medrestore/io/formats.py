@@ -51,6 +51,7 @@ class ScanHeader:
         modality: What it says that it is.
         stated: The same in the terms of DICOM, which has more of them; None where nothing says it.
         own: What the reader of its format goes on from, so that nothing is parsed twice.
+        format: Name of the format that it was read in; empty before the registry has set it.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class ScanHeader:
     modality: Modality = Modality.UNKNOWN
     stated: str | None = None
     own: Any = None
+    format: str = ""
 
 
 def header_by_name(path: Path, geometry: Geometry, volumes: int = 1, own: Any = None) -> ScanHeader:
@@ -187,6 +189,27 @@ class Formats:
     def written(self) -> tuple[str, ...]:
         """Every ending of a file name under which results are written."""
         return tuple(suffix for one in self._formats if one.write is not None for suffix in one.suffixes)
+
+    def header(self, path: Path, request: ReadRequest) -> ScanHeader:
+        """Read what is known of a scan before its voxels.
+
+        Raises:
+            InputError, GeometryError, PluginError: As `of`, or as the format's own `header`; or a series is
+                asked for, and the scan is no DICOM.
+        """
+        found = self.of(path)
+        if request.series is not None and found.name != "dicom":
+            raise InputError(f"{path}: no DICOM, and so without a series {request.series!r}")
+        return replace(found.header(path, request), format=found.name)
+
+    def volumes(self, header: ScanHeader) -> tuple[Volume, ...]:
+        """Read every volume of a scan whose header is known; its format is not looked for again.
+
+        Raises:
+            InputError, PluginError: As the format's own `read`.
+        """
+        named = (one for one in self._formats if one.name == header.format)
+        return tuple((next(named, None) or self.of(header.path)).read(header))
 
     def of(self, path: Path) -> Format:
         """Return the format of a file or folder that is there.

@@ -113,6 +113,18 @@ def opened(path: Path, compressed: bool) -> Iterator[BinaryIO]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
+def begins_as_nifti(path: Path) -> bool:
+    """Whether a file begins with the magic number of a single NIfTI file, compressed or not."""
+    try:
+        with path.open("rb") as stream:
+            compressed = stream.read(2) == GZIP_MAGIC
+        with opened(path, compressed) as stream:
+            block = stream.read(_HEADER_BYTES)
+    except (InputError, OSError):
+        return False
+    return any(block[at : at + 4] == magic for at, magic in _SINGLE.values())
+
+
 def read_header(path: Path) -> NiftiHeader:
     """Read and check a header; voxels are not touched and nothing of their size is allocated.
 

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from medrestore.errors import GeometryError, InputError
+from medrestore.errors import InputError
 from medrestore.io.formats import ScanHeader, header_by_name, modality_of_name
 from medrestore.io.nifti.bids_sampling import sampling_beside
-from medrestore.io.nifti.header import NiftiHeader, opened, read_header
+from medrestore.io.nifti.header import NiftiHeader, begins_as_nifti, opened, read_header
 from medrestore.io.sampling import Sampling
 from medrestore.options import ReadRequest
 from medrestore.provenance import Source, sha256_file
@@ -24,13 +24,7 @@ _BLOCK = 1 << 20
 
 def is_nifti(path: Path) -> bool:
     """Whether a file begins as one, compressed or not."""
-    if not path.is_file():
-        return False
-    try:
-        read_header(path)
-    except (InputError, GeometryError):
-        return False
-    return True
+    return path.is_file() and begins_as_nifti(path)
 
 
 def nifti_header(path: Path, _: ReadRequest) -> ScanHeader:
