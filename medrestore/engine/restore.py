@@ -24,7 +24,7 @@ from medrestore.engine.models.checks import (
     check_zero,
     computable,
 )
-from medrestore.engine.models.load import LoadedModel, find_model, load_model, plugins
+from medrestore.engine.models.load import LoadedModel, find_model, load_model
 from medrestore.engine.sampling.ensemble import VIEWS, View, ensemble_size
 from medrestore.engine.sampling.posterior import (
     evaluations,
@@ -40,6 +40,7 @@ from medrestore.engine.tasks.slice_grid import network_shape, target_grid
 from medrestore.engine.tasks.table import MEASURE
 from medrestore.geometry import Geometry
 from medrestore.options import RestoreOptions
+from medrestore.plugin.host import plugins
 from medrestore.provenance import JSON, RunRecord, Source, Step, software_versions
 from medrestore.volume import Volume, stated_modality
 
@@ -175,7 +176,7 @@ def restore(
         metrics=as_json(metrics),
         findings=findings,
     )
-    plugins().case_finished(record)
+    plugins().tell("medrestore_volume_restored", record=record)
     return Restoration(restored, std, metrics, record)
 
 

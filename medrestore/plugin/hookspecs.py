@@ -1,8 +1,9 @@
-"""The hooks: API 1. A hook returns declarations and does no work; the work is behind what they declare."""
+"""The hooks: API 2. A hook returns declarations and does no work; the work is behind what they declare."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
 
 PROJECT = "medrestore"
 """Name of the entry point group, and of the hooks' marker."""
+
+REMOVED = {
+    "medrestore_case_finished": "medrestore_case_finished was of API 1: implement "
+    "medrestore_volume_restored, called when a volume is restored, or "
+    "medrestore_case_written, called when its files are there",
+}
+"""What was a hook once, and what is to be done instead."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -45,5 +53,15 @@ def medrestore_readers() -> Iterable[ReaderSpec]:
 
 
 @hookspec
-def medrestore_case_finished(record: RunRecord) -> None:
-    """Observe that a scan was restored (not yet written). What is raised is logged and stops nothing."""
+def medrestore_volume_restored(record: RunRecord) -> None:
+    """Observe that a volume was restored, before anything is written: `output` of its record is empty."""
+
+
+@hookspec
+def medrestore_case_written(records: tuple[RunRecord, ...], files: tuple[Path, ...]) -> None:
+    """Observe that all files and folders of a case have their names; a record for each of its volumes."""
+
+
+@hookspec
+def medrestore_case_failed(source: str, error: str) -> None:
+    """Observe that a case was refused or failed, with the message that the user is given."""

@@ -7,11 +7,12 @@ place, belong to one plugin, and leave the others as they were; and no plugin ca
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from types import ModuleType
@@ -26,7 +27,6 @@ from medrestore.plugin.declarations import MetricSpec, OperatorSpec, ReaderSpec
 from medrestore.plugin.loading import load_watched, stdout_on_stderr
 from medrestore.plugin.process_state import process_state_kept
 from medrestore.plugin.spec import Declaration, ModelSpec, is_name
-from medrestore.provenance import RunRecord
 
 BUILTIN = "medrestore"
 """The plugin, and the distribution, that carries the shipped models."""
@@ -39,6 +39,8 @@ _DECLARED: Mapping[str, type[Declaration]] = {
     "medrestore_metrics": MetricSpec,
     "medrestore_readers": ReaderSpec,
 }
+
+_OBSERVING = ("medrestore_volume_restored", "medrestore_case_written", "medrestore_case_failed")
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ class PluginInfo:
         status: Whether it takes part.
         error: Why it is broken, None otherwise.
         notes: What it did beside, while it was loaded: it printed, started threads, changed the process.
+        adds: Names of what it declares, by kind (the hook without ``medrestore_``), and as ``observers`` the
+            events that it hears of.
     """
 
     name: str
@@ -64,12 +68,23 @@ class PluginInfo:
     status: Literal["ok", "broken", "disabled"]
     error: str | None = None
     notes: tuple[str, ...] = ()
+    adds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Loaded:
     hooks: pluggy.PluginManager
     declared: Mapping[str, tuple[Declaration, ...]]
+
+    @property
+    def adds(self) -> dict[str, tuple[str, ...]]:
+        """See `PluginInfo.adds`."""
+        found = {_short(hook): tuple(item.name for item in items) for hook, items in self.declared.items()}
+        found["observers"] = tuple(_short(hook) for hook in _OBSERVING if self.observes(hook))
+        return {kind: names for kind, names in found.items() if names}
+
+    def observes(self, hook: str) -> bool:
+        return bool(getattr(self.hooks.hook, hook).get_hookimpls())
 
 
 class PluginManager:
@@ -111,28 +126,40 @@ class PluginManager:
                 found |= {f"{plugin}/{item.name}": item for item in items if isinstance(item, kind)}
         return found
 
+    def whereabouts(self, plugin: str) -> str | None:
+        """Return why a plugin takes no part, None where it does or there is none of that name."""
+        for info in self._plugins:
+            if info.name == plugin and info.status != "ok":
+                reason = f": {info.error}" if info.error else f" by {VARIABLE}"
+                return f"the plugin {plugin!r} is {info.status}{reason}"
+        return None
+
     def origin(self, plugin: str) -> str:
         """Return what to call a plugin in a message: its name, its distribution and the version."""
         info = next(info for info in self._plugins if info.name == plugin)
         return f"plugin {plugin!r} ({info.dist} {info.version})"
 
-    def case_finished(self, record: RunRecord) -> tuple[str, ...]:
+    def tell(self, hook: str, **arguments: object) -> tuple[str, ...]:
         """Tell every plugin that observes; return, and log, what went wrong in any.
 
-        What they print goes to standard error, and what they change of the process is put back.
+        Each is given copies, so that no record is changed by those who read it. What they print goes to
+        standard error, and what they change of the process is put back.
+
+        Args:
+            hook: Name of one of the hooks that observe.
+            arguments: Its arguments.
         """
         problems = []
         for plugin, loaded in self._loaded.items():
-            call = loaded.hooks.hook.medrestore_case_finished
-            if not call.get_hookimpls():
+            if not loaded.observes(hook):
                 continue
             try:
                 with process_state_kept(), stdout_on_stderr():
-                    call(record=record)
+                    getattr(loaded.hooks.hook, hook)(**copy.deepcopy(arguments))
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 - the scan is restored, whatever an observer does
-                problems.append(f"{self.origin(plugin)}, medrestore_case_finished: {describe(error)}")
+            except BaseException as error:  # noqa: BLE001 - no case depends on who hears of it
+                problems.append(f"{self.origin(plugin)}, {hook}: {describe(error)}")
                 _log.warning("%s", problems[-1])
                 _log.debug("where it was raised", exc_info=error)
         return tuple(problems)
@@ -150,7 +177,7 @@ class PluginManager:
             reason = None if loading.error is None else describe(loading.error)
             return PluginInfo(name, dist, version, "broken", reason, loading.notes)
         self._loaded[name] = loading.value
-        return PluginInfo(name, dist, version, "ok", notes=loading.notes)
+        return PluginInfo(name, dist, version, "ok", notes=loading.notes, adds=loading.value.adds)
 
     def _check_name(self, entry_point: metadata.EntryPoint) -> None:
         name = entry_point.name
@@ -172,6 +199,9 @@ def _load(entry_point: metadata.EntryPoint) -> _Loaded:
     hooks = pluggy.PluginManager(hookspecs.PROJECT)
     hooks.add_hookspecs(hookspecs)
     hooks.register(plugin, entry_point.name)
+    for caller in hooks.get_hookcallers(plugin) or ():
+        if caller.name in hookspecs.REMOVED:
+            raise PluginError(hookspecs.REMOVED[caller.name])
     hooks.check_pending()
     if not hooks.get_hookcallers(plugin):
         where = plugin.__name__ if isinstance(plugin, ModuleType) else entry_point.value
@@ -206,6 +236,10 @@ def _named(hook: str) -> Iterator[None]:
         yield
     except BaseException as error:
         raise PluginError(f"{hook}: {describe(error)}") from error
+
+
+def _short(hook: str) -> str:
+    return hook.removeprefix("medrestore_")
 
 
 def _dist(entry_point: metadata.EntryPoint) -> str:

@@ -16,8 +16,11 @@ from medrestore.types import Modality, Task
 if TYPE_CHECKING:
     from medrestore.diffusion.denoiser import Denoiser
 
-API = 1
-"""Version of the hooks and of the declarations that this medrestore understands."""
+API = 2
+"""Version of the hooks and of the declarations that this medrestore has."""
+
+OLDEST_API = 1
+"""What was declared for this version, and for those between, goes on working."""
 
 OUTPUTS = frozenset({"mean", "sample"})
 DTYPES = frozenset({"float32", "bfloat16", "float16"})
@@ -69,7 +72,7 @@ class Declaration:
             does not say was written for the first.
 
     Raises:
-        PluginError: A field is out of its range, or the API is another.
+        PluginError: A field is out of its range, or the API is newer or too old.
     """
 
     name: str
@@ -81,7 +84,7 @@ class Declaration:
                 f"{type(self).__name__}: name is {self.name!r}; expected lower-case letters and digits with "
                 "single '.', '_' or '-' between them"
             )
-        if self.api != API:
+        if not (isinstance(self.api, int) and OLDEST_API <= self.api <= API):
             remedy = "update medrestore" if _newer(self.api) else "update the plugin"
             raise PluginError(
                 f"{type(self).__name__} {self.name!r} is for plugin API {self.api!r}; this medrestore has "

@@ -130,7 +130,7 @@ def test_weights_that_do_not_fit_the_network_are_refused(folder):
         ("[0.01, 0.15]", "[0.15, 0.01]", "noise is"),
         ("multiple = 4", "multiple = 4.0", "multiple is 4.0"),
         ('name = "tiny"', "api = 2", "missing: name"),
-        ('name = "tiny"', 'name = "tiny"\napi = 2', "plugin API 2"),
+        ('name = "tiny"', 'name = "tiny"\napi = 3', "plugin API 3"),
         ("options =", "kwargs =", "unknown key 'network.kwargs'; known: name, options"),
         ("[weights]", "[weight]", r"the table \[weights\] is missing; expected keys: file, sha256"),
         ('file = "model', 'file = "../model', "weights.file is '../model.safetensors'"),

@@ -61,6 +61,7 @@ def test_the_installed_plugin_is_listed_and_the_broken_one_as_broken(site):
         "status": "ok",
         "error": None,
         "notes": [],
+        "adds": {"models": ["median3"]},
     }
     assert found["bad"]["status"] == "broken"
     assert "No module named 'no_such_module_here'" in found["bad"]["error"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from medrestore.diffusion import Denoiser
@@ -12,8 +11,9 @@ from medrestore.engine.machine.device import choose_device, choose_dtype
 from medrestore.engine.models.checks import check_outputs
 from medrestore.errors import ConfigError
 from medrestore.options import RestoreOptions
-from medrestore.plugin import LoadContext, ModelSpec, PluginManager, Registry, read_model_folder
+from medrestore.plugin import LoadContext, ModelSpec, Registry, read_model_folder
 from medrestore.plugin.contract import load_denoiser
+from medrestore.plugin.host import plugins
 from medrestore.provenance import ModelRef
 from medrestore.types import Modality
 
@@ -57,12 +57,6 @@ class LoadedModel:
                 f"{name} is {getattr(options, name)!r} in the options and {here[name]!r} in the model that "
                 "is passed with them; leave it out of the options, or load the model by them"
             )
-
-
-@cache
-def plugins() -> PluginManager:
-    """Return the plugin host of this process: entry points do not change while it runs."""
-    return PluginManager()
 
 
 def find_model(options: RestoreOptions, modality: Modality) -> tuple[ModelRef, ModelSpec]:

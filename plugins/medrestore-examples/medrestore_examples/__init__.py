@@ -1,0 +1,34 @@
+"""One worked example of every hook beside models and formats: here the declarations, the work in its modules.
+
+This module is imported whenever plugins are listed, so it imports nothing heavy: each declared function
+imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medrestore import hookimpl
+from medrestore_examples.observers import log
+
+if TYPE_CHECKING:
+    from medrestore.provenance import RunRecord
+
+
+@hookimpl
+def medrestore_volume_restored(record: RunRecord) -> None:
+    """Log the noise of each volume."""
+    log("restored", model=record.model.name, sigma=record.noise["sigma"])
+
+
+@hookimpl
+def medrestore_case_written(records: tuple[RunRecord, ...], files: tuple[Path, ...]) -> None:
+    """Log what was written."""
+    log("written", volumes=len(records), files=[path.name for path in files])
+
+
+@hookimpl
+def medrestore_case_failed(source: str, error: str) -> None:
+    """Log why a case failed."""
+    log("failed", source=source, error=error)
