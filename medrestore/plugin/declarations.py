@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from medrestore.plugin.spec import Declaration
 from medrestore.types import BoolArray, RealArray
@@ -51,9 +51,13 @@ class MetricSpec(Declaration):
 
     Attributes:
         definition: What exactly is computed, in a sentence; it is written beside every value.
-        compute: Takes (image, reference, data_range, mask or None), both (X, Y, Z); returns the score.
-        higher_is_better: Its direction.
+        compute: Takes (image, reference, data_range, mask or None), both (X, Y, Z) and not to be written to,
+            in the units of the scan; returns the score, a finite number. Where it raises, the value is
+            absent, with that as the reason.
+        higher_is_better: Its direction; written beside every value.
     """
+
+    noun: ClassVar[str] = "metric"
 
     definition: str
     compute: Callable[[RealArray, RealArray, float, BoolArray | None], float]

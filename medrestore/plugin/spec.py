@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from medrestore.errors import PluginError
 from medrestore.types import Modality, Task
@@ -75,6 +75,9 @@ class Declaration:
         PluginError: A field is out of its range, or the API is newer or too old.
     """
 
+    noun: ClassVar[str] = "declaration"
+    """What a person calls one of them."""
+
     name: str
     api: int = 1
 
@@ -131,6 +134,8 @@ class ModelSpec(Declaration):
         colour: For denoising, whether it is told the correlations of the noise between neighbouring voxels;
             see `Condition.details`.
     """
+
+    noun: ClassVar[str] = "model"
 
     title: str
     task: Task

@@ -26,6 +26,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
     yield Site(tmp_path)
+    plugins.cache_clear()
     for name in set(sys.modules) - before:
         if name.startswith("plugin_"):
             del sys.modules[name]

@@ -10,7 +10,6 @@ from tiny import noisy, phantom, save
 
 from medrestore import RestoreOptions, restore_file
 from medrestore.errors import InputError
-from medrestore.plugin.host import plugins
 
 
 @pytest.fixture
@@ -95,9 +94,7 @@ def test_what_an_observer_edits_is_a_copy_and_what_it_raises_stops_nothing(
     site, scan, tiny_model, tmp_path, monkeypatch, caplog
 ):
     site.add("editor", EDITING)
-    plugins.cache_clear()
     (record,) = restore_file(scan, tmp_path / "out.nii.gz", options(tiny_model))
-    plugins.cache_clear()
     written = json.loads((tmp_path / "out.json").read_text())
     assert written["noise"]["sigma"] == record.noise["sigma"] > 0
     assert written["model"]["name"] == "tiny"

@@ -10,10 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrestore import hookimpl
+from medrestore.plugin import MetricSpec
+from medrestore_examples.metric import correlation
 from medrestore_examples.observers import log
 
 if TYPE_CHECKING:
     from medrestore.provenance import RunRecord
+
+
+@hookimpl
+def medrestore_metrics() -> list[MetricSpec]:
+    """Declare the metric `examples/correlation`."""
+    return [
+        MetricSpec(
+            name="correlation",
+            definition="Pearson correlation of the voxels",
+            compute=correlation,
+            higher_is_better=True,
+        )
+    ]
 
 
 @hookimpl

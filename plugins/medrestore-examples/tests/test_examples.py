@@ -3,6 +3,19 @@ from __future__ import annotations
 import json
 
 import medrestore_examples
+import numpy as np
+import pytest
+
+
+def test_the_correlation_is_that_of_the_voxels_in_the_mask():
+    (spec,) = medrestore_examples.medrestore_metrics()
+    image = np.random.default_rng(0).random((4, 4, 4))
+    reference = 3 * image + 1
+    reference[0] = 0
+    mask = np.ones(image.shape, dtype=bool)
+    mask[0] = False
+    assert spec.compute(image, reference, 1.0, mask) == pytest.approx(1)
+    assert spec.compute(image, reference, 1.0, None) < 0.99
 
 
 def test_a_failure_is_a_line_of_the_log(tmp_path, monkeypatch):
