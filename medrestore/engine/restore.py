@@ -199,12 +199,18 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
     """Return what can be said of a run before its result is there."""
     return RunRecord(
         medrestore=metadata.version("medrestore"),
-        versions=software_versions(),
+        versions={**software_versions(), **plugins().versions(_plugins_used(model))},
         model=model.ref,
         input=volume.source or Source("", "array"),
         settings={**asdict(options), **resolved_settings(model, options)},
         seed=options.seed if sample_count(options) else None,
     )
+
+
+def _plugins_used(model: LoadedModel) -> set[str]:
+    """Return the names of the plugins that a result is made with."""
+    names = (model.ref.name, model.ref.network)
+    return {name.partition("/")[0] for name in names if name and "/" in name}
 
 
 def resolved_settings(model: LoadedModel, options: RestoreOptions) -> dict[str, JSON]:

@@ -7,7 +7,7 @@ source is a whole one to copy.
 
 from __future__ import annotations
 
-from medrestore.plugin.declarations import MetricSpec, Operator, OperatorSpec, ReaderSpec
+from medrestore.plugin.declarations import MetricSpec, NetworkSpec, Operator, OperatorSpec, ReaderSpec
 from medrestore.plugin.hookspecs import hookimpl
 from medrestore.plugin.manager import PluginInfo, PluginManager
 from medrestore.plugin.model_folder import read_model_folder
@@ -22,6 +22,7 @@ __all__ = [
     "LoadContext",
     "MetricSpec",
     "ModelSpec",
+    "NetworkSpec",
     "Operator",
     "OperatorSpec",
     "PluginInfo",

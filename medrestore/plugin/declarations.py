@@ -11,7 +11,7 @@ from medrestore.plugin.spec import Declaration
 from medrestore.types import BoolArray, RealArray
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from medrestore.volume import Volume
 
@@ -43,6 +43,32 @@ class OperatorSpec(Declaration):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require(callable(self.build), "build", "a function of a grid shape")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec(Declaration):
+    """A network that `model.toml` and `train.toml` can name.
+
+    It is called with (B, 4, X, Y, Z) and (B, 2 + D), see `medrestore.diffusion.precondition.network_inputs`,
+    and returns (B, 1, X, Y, Z), the unit-variance noise that it predicts. Its attributes `halo` and
+    `multiple` are those of a `ModelSpec`.
+
+    Attributes:
+        title: One line for a person.
+        build: Makes it, with weights to be trained; its arguments are the ``options`` of the table
+            ``[network]``.
+    """
+
+    noun: ClassVar[str] = "network"
+
+    title: str
+    build: Callable[..., nn.Module]
+    api: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(isinstance(self.title, str) and bool(self.title), "title", "some text")
+        self._require(callable(self.build), "build", "a function of the network's options")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from medrestore.plugin.declarations import MetricSpec, OperatorSpec, ReaderSpec
+    from medrestore.plugin.declarations import MetricSpec, NetworkSpec, OperatorSpec, ReaderSpec
     from medrestore.plugin.spec import ModelSpec
     from medrestore.provenance import RunRecord
 
@@ -49,6 +49,12 @@ def medrestore_metrics() -> Iterable[MetricSpec]:
 @hookspec
 def medrestore_readers() -> Iterable[ReaderSpec]:
     """Declare file formats."""
+    return ()
+
+
+@hookspec
+def medrestore_networks() -> Iterable[NetworkSpec]:
+    """Declare networks that model folders and training configurations can name."""
     return ()
 
 

@@ -23,7 +23,7 @@ import pluggy
 from medrestore.errors import PluginError
 from medrestore.plugin import hookspecs
 from medrestore.plugin.containment import describe
-from medrestore.plugin.declarations import MetricSpec, OperatorSpec, ReaderSpec
+from medrestore.plugin.declarations import MetricSpec, NetworkSpec, OperatorSpec, ReaderSpec
 from medrestore.plugin.loading import load_watched, stdout_on_stderr
 from medrestore.plugin.process_state import process_state_kept
 from medrestore.plugin.spec import Declaration, ModelSpec, is_name
@@ -38,6 +38,7 @@ _DECLARED: Mapping[str, type[Declaration]] = {
     "medrestore_operators": OperatorSpec,
     "medrestore_metrics": MetricSpec,
     "medrestore_readers": ReaderSpec,
+    "medrestore_networks": NetworkSpec,
 }
 
 _OBSERVING = ("medrestore_volume_restored", "medrestore_case_written", "medrestore_case_failed")
@@ -125,6 +126,10 @@ class PluginManager:
             for items in loaded.declared.values():
                 found |= {f"{plugin}/{item.name}": item for item in items if isinstance(item, kind)}
         return found
+
+    def versions(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the versions of the distributions that plugins of these names come from."""
+        return {info.dist: info.version for info in self._plugins if info.dist and info.name in set(names)}
 
     def whereabouts(self, plugin: str) -> str | None:
         """Return why a plugin takes no part, None where it does or there is none of that name."""

@@ -122,6 +122,7 @@ class ModelSpec(Declaration):
             result.
         weights: Its file of weights, if it has one.
         sha256: Of that file, in hexadecimal.
+        network: Name of its network, ``plugin/name`` where that is a plugin's; None where there is no name.
         halo: Voxels around an output voxel that take part in its value, on every side. A tile with so much
             around it gives the very result of the whole volume.
         multiple: Every size given to the denoiser, and every start of a tile, is a multiple of this.
@@ -149,6 +150,7 @@ class ModelSpec(Declaration):
     factor: tuple[float, float] | None = None
     weights: Path | None = None
     sha256: str | None = None
+    network: str | None = None
     halo: int
     multiple: int = 1
     outputs: frozenset[str] = frozenset({"mean"})

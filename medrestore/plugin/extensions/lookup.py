@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Generic, TypeVar
 
-from medrestore.errors import ConfigError, PluginError
+from medrestore.errors import ConfigError, MedrestoreError, PluginError
 from medrestore.plugin.containment import NamedError, contained
 from medrestore.plugin.host import plugins
 from medrestore.plugin.spec import Declaration
@@ -54,16 +54,19 @@ def extensions(kind: type[S]) -> list[Extension[S]]:
     return [Extension(name, spec) for name, spec in plugins().declared(kind).items()]
 
 
-def find(kind: type[S], name: str, *, builtin: tuple[str, ...] = ()) -> Extension[S]:
+def find(
+    kind: type[S], name: str, *, builtin: Iterable[str] = (), error: type[MedrestoreError] = ConfigError
+) -> Extension[S]:
     """Look up what is declared under a full name.
 
     Args:
         kind: What is looked for.
         name: ``plugin/name``.
         builtin: Names, without a plugin, that could have been given.
+        error: What to raise.
 
     Raises:
-        ConfigError: There is nothing of that kind under the name.
+        ConfigError: Or another `error`: there is nothing of that kind under the name.
     """
     declared = plugins().declared(kind)
     if name in declared:
@@ -75,4 +78,4 @@ def find(kind: type[S], name: str, *, builtin: tuple[str, ...] = ()) -> Extensio
         reason = f"did you mean {', '.join(near)}?"
     if reason is None:
         reason = f"known: {', '.join(known)}" if known else "no plugin declares one"
-    raise ConfigError(f"no {kind.noun} is named {name!r}; {reason}; see `medrestore plugins`")
+    raise error(f"no {kind.noun} is named {name!r}; {reason}; see `medrestore plugins`")

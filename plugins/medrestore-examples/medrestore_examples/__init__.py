@@ -7,14 +7,16 @@ imports what it needs when it is called.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medrestore import hookimpl
-from medrestore.plugin import MetricSpec
+from medrestore.plugin import MetricSpec, NetworkSpec
 from medrestore_examples.metric import correlation
 from medrestore_examples.observers import log
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from medrestore.provenance import RunRecord
 
 
@@ -29,6 +31,19 @@ def medrestore_metrics() -> list[MetricSpec]:
             higher_is_better=True,
         )
     ]
+
+
+@hookimpl
+def medrestore_networks() -> list[NetworkSpec]:
+    """Declare the network `examples/cnn`."""
+    return [NetworkSpec(name="cnn", title="A few plain convolutions", build=build_cnn)]
+
+
+def build_cnn(**options: Any) -> nn.Module:
+    """Make it; torch is imported here, so that listing plugins stays fast."""
+    from medrestore_examples.network import Cnn
+
+    return Cnn(**options)
 
 
 @hookimpl

@@ -5,6 +5,7 @@ import json
 import medrestore_examples
 import numpy as np
 import pytest
+import torch
 
 
 def test_the_correlation_is_that_of_the_voxels_in_the_mask():
@@ -16,6 +17,19 @@ def test_the_correlation_is_that_of_the_voxels_in_the_mask():
     mask[0] = False
     assert spec.compute(image, reference, 1.0, mask) == pytest.approx(1)
     assert spec.compute(image, reference, 1.0, None) < 0.99
+
+
+def test_what_the_network_predicts_depends_on_no_voxel_beyond_its_halo():
+    (spec,) = medrestore_examples.medrestore_networks()
+    torch.manual_seed(0)
+    network = spec.build(width=4, depth=2)
+    side = 2 * network.halo + 3
+    inputs, levels = torch.randn(1, 4, side, side, side), torch.randn(1, 2)
+    changed = inputs.clone()
+    changed[:, :, 0] += 1
+    difference = (network(inputs, levels) - network(changed, levels)).abs().amax(dim=(0, 1, 3, 4))
+    assert difference[network.halo] > 0
+    assert difference[network.halo + 1 :].max() == 0
 
 
 def test_a_failure_is_a_line_of_the_log(tmp_path, monkeypatch):
