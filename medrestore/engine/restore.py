@@ -199,7 +199,7 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
     """Return what can be said of a run before its result is there."""
     return RunRecord(
         medrestore=metadata.version("medrestore"),
-        versions={**software_versions(), **plugins().versions(_plugins_used(model))},
+        versions={**software_versions(), **plugins().versions(_plugins_used(model, options))},
         model=model.ref,
         input=volume.source or Source("", "array"),
         settings={**asdict(options), **resolved_settings(model, options)},
@@ -207,9 +207,9 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
     )
 
 
-def _plugins_used(model: LoadedModel) -> set[str]:
+def _plugins_used(model: LoadedModel, options: RestoreOptions) -> set[str]:
     """Return the names of the plugins that a result is made with."""
-    names = (model.ref.name, model.ref.network)
+    names = (model.ref.name, model.ref.network, options.sampler if sample_count(options) else None)
     return {name.partition("/")[0] for name in names if name and "/" in name}
 
 

@@ -7,6 +7,14 @@ import re
 
 from medrestore.errors import ConfigError
 
+PLUGIN_NAME = "PLUGIN/NAME"
+"""How a command line shows that an option takes what a plugin declares."""
+
+
+def names_a_plugin(value: object) -> bool:
+    """Tell whether a value is written as ``plugin/name``, whether or not there is one."""
+    return isinstance(value, str) and value.count("/") == 1 and all(value.split("/"))
+
 
 def parse_noise(requested: float | str) -> tuple[float, bool] | None:
     """Read a noise level; None for ``"auto"``.

@@ -50,7 +50,7 @@ class RestoreOptions:
             around and moved by a voxel; each costs an evaluation. None for what the model was declared with.
         samples: Posterior samples to draw; two or more give a map of their standard deviation.
         steps: Steps of the sampler for each sample.
-        sampler: How samples are drawn.
+        sampler: How samples are drawn: ``"heun"``, ``"euler"``, ``"stochastic"``, or ``plugin/name``.
         seed: Seed of every random draw.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         dtype: Type of the heavy arithmetic; ``"auto"`` takes bfloat16 where the device has it natively and
@@ -78,7 +78,7 @@ class RestoreOptions:
     ensemble: Literal[1, 2, 4, 8] | None = option(None, _run("Estimates that the mean is taken over."))
     samples: int = option(0, _run("Posterior samples to draw."))
     steps: int = option(10, _run("Steps for each sample."))
-    sampler: Sampler = option("heun", _run("How to draw."))
+    sampler: Sampler | str = option("heun", _run("How to draw."))
     seed: int = option(0, _run("Same seed, same result."))
     device: str = option("auto", _run("Where to compute.", "auto|cpu|cuda|mps"))
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", _run("Heavy arithmetic."))

@@ -7,7 +7,14 @@ source is a whole one to copy.
 
 from __future__ import annotations
 
-from medrestore.plugin.declarations import MetricSpec, NetworkSpec, Operator, OperatorSpec, ReaderSpec
+from medrestore.plugin.declarations import (
+    MetricSpec,
+    NetworkSpec,
+    Operator,
+    OperatorSpec,
+    ReaderSpec,
+    SamplerSpec,
+)
 from medrestore.plugin.hookspecs import hookimpl
 from medrestore.plugin.manager import PluginInfo, PluginManager
 from medrestore.plugin.model_folder import read_model_folder
@@ -29,6 +36,7 @@ __all__ = [
     "PluginManager",
     "ReaderSpec",
     "Registry",
+    "SamplerSpec",
     "hookimpl",
     "read_model_folder",
 ]

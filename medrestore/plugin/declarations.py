@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -13,6 +14,7 @@ from medrestore.types import BoolArray, RealArray
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from medrestore.diffusion.samplers import Denoise, DrawNoise, OnStep
     from medrestore.volume import Volume
 
 
@@ -69,6 +71,58 @@ class NetworkSpec(Declaration):
         super().__post_init__()
         self._require(isinstance(self.title, str) and bool(self.title), "title", "some text")
         self._require(callable(self.build), "build", "a function of the network's options")
+
+
+class Sample(Protocol):
+    """A sampler: from a state and a callable to a clean volume; as `medrestore.diffusion.stochastic`."""
+
+    def __call__(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        levels: Sequence[float],
+        draw: DrawNoise,
+        on_step: OnStep | None,
+    ) -> Tensor:
+        """Draw one sample.
+
+        Args:
+            denoise: Expected clean volume given a state and its level.
+            x: State at the first level, (B, 1, X, Y, Z) in model units.
+            levels: Falling standard deviations in model units; the last is zero.
+            draw: Unit noise of the shape of `x` for a step number, the only randomness there is.
+            on_step: Called with a `medrestore.diffusion.SamplerStep` after every step, where it is not None.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerSpec(Declaration):
+    """A way to draw a sample from the posterior.
+
+    Attributes:
+        title: One line for a person.
+        sample: Draws one.
+        evaluations: How often that evaluates the network, given the number of steps.
+        volumes: Volumes of the size of the result that it holds at once beyond those that
+            `medrestore.diffusion.euler` holds; 7 for `heun`. Memory is foreseen by it.
+    """
+
+    noun: ClassVar[str] = "sampler"
+
+    title: str
+    sample: Sample
+    evaluations: Callable[[int], int]
+    volumes: float = 0.0
+    api: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(isinstance(self.title, str) and bool(self.title), "title", "some text")
+        self._require(callable(self.sample), "sample", "a function such as medrestore.diffusion.stochastic")
+        self._require(callable(self.evaluations), "evaluations", "a function of the number of steps")
+        number = isinstance(self.volumes, (int, float)) and 0 <= self.volumes < math.inf
+        self._require(number, "volumes", "a number, 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from medrestore.plugin.declarations import MetricSpec, NetworkSpec, OperatorSpec, ReaderSpec
+    from medrestore.plugin.declarations import MetricSpec, NetworkSpec, OperatorSpec, ReaderSpec, SamplerSpec
     from medrestore.plugin.spec import ModelSpec
     from medrestore.provenance import RunRecord
 
@@ -55,6 +55,12 @@ def medrestore_readers() -> Iterable[ReaderSpec]:
 @hookspec
 def medrestore_networks() -> Iterable[NetworkSpec]:
     """Declare networks that model folders and training configurations can name."""
+    return ()
+
+
+@hookspec
+def medrestore_samplers() -> Iterable[SamplerSpec]:
+    """Declare ways to draw posterior samples."""
     return ()
 
 

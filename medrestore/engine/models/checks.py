@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from medrestore.engine.sampling.posterior import plugin_sampler
 from medrestore.errors import InputError, ModelError
 from medrestore.findings import (
     MODALITY_NOT_STATED,
@@ -100,12 +101,23 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
 
     Raises:
         ModelError: The options ask for what the model does not offer.
+        ConfigError: They name what no plugin declares.
     """
+    check_names(options)
     if options.output not in spec.outputs or (options.samples and "sample" not in spec.outputs):
         raise ModelError(
             f"{ref.name} offers {', '.join(sorted(spec.outputs))}; asked for output {options.output!r} with "
             f"{options.samples} samples"
         )
+
+
+def check_names(options: RestoreOptions) -> None:
+    """Refuse options that name what no plugin declares.
+
+    Raises:
+        ConfigError: They do.
+    """
+    plugin_sampler(options.sampler)
 
 
 def check_zero(volume: Volume, noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding, ...]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrestore import hookimpl
-from medrestore.plugin import MetricSpec, NetworkSpec
+from medrestore.plugin import MetricSpec, NetworkSpec, SamplerSpec
 from medrestore_examples.metric import correlation
 from medrestore_examples.observers import log
+from medrestore_examples.sampler import dpm2m
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,6 +45,20 @@ def build_cnn(**options: Any) -> nn.Module:
     from medrestore_examples.network import Cnn
 
     return Cnn(**options)
+
+
+@hookimpl
+def medrestore_samplers() -> list[SamplerSpec]:
+    """Declare the sampler `examples/dpm2m`."""
+    return [
+        SamplerSpec(
+            name="dpm2m",
+            title="DPM-Solver++ (2M), second order for one evaluation a step",
+            sample=dpm2m,
+            evaluations=lambda steps: steps,
+            volumes=3,  # the estimate before, the one that is continued, and what is between them
+        )
+    ]
 
 
 @hookimpl
