@@ -39,7 +39,7 @@ from medrestore.engine.tasks.measurement import Measurement
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid
 from medrestore.engine.tasks.table import MEASURE
 from medrestore.geometry import Geometry
-from medrestore.options import RestoreOptions
+from medrestore.options import RestoreOptions, names_a_plugin
 from medrestore.plugin.host import plugins
 from medrestore.provenance import JSON, RunRecord, Source, Step, software_versions
 from medrestore.volume import Volume, stated_modality
@@ -209,8 +209,9 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
 
 def _plugins_used(model: LoadedModel, options: RestoreOptions) -> set[str]:
     """Return the names of the plugins that a result is made with."""
-    names = (model.ref.name, model.ref.network, options.sampler if sample_count(options) else None)
-    return {name.partition("/")[0] for name in names if name and "/" in name}
+    sampler = options.sampler if sample_count(options) else None
+    names = (model.ref.name, model.ref.network, sampler, options.noise)
+    return {str(name).partition("/")[0] for name in names if names_a_plugin(name)}
 
 
 def resolved_settings(model: LoadedModel, options: RestoreOptions) -> dict[str, JSON]:

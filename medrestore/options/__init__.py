@@ -2,7 +2,7 @@
 
 from medrestore.options.declare import OptionInfo, declared_options
 from medrestore.options.files import DTYPES, FileOptions, OutputFormat, OutputRequest
-from medrestore.options.parse import parse_memory, parse_noise, parse_spacing
+from medrestore.options.parse import names_a_plugin, parse_memory, parse_noise, parse_spacing
 from medrestore.options.reading import ReadPolicy, ReadRequest
 from medrestore.options.restore import RestoreOptions, Sampler
 
@@ -17,6 +17,7 @@ __all__ = [
     "RestoreOptions",
     "Sampler",
     "declared_options",
+    "names_a_plugin",
     "parse_memory",
     "parse_noise",
     "parse_spacing",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from medrestore.errors import ConfigError
 from medrestore.options.declare import OptionInfo, check_choices, option
-from medrestore.options.parse import parse_memory, parse_noise, parse_spacing
+from medrestore.options.parse import PLUGIN_NAME, check_noise, parse_memory, parse_spacing
 from medrestore.types import Task
 
 Sampler = Literal["heun", "euler", "stochastic"]
@@ -35,7 +35,8 @@ class RestoreOptions:
             the scan's modality and the task.
         task: What to do, where no model is named.
         noise: Standard deviation of the noise in the units of the voxels, or ``"auto"`` to estimate it, or
-            a percentage of the 99th percentile of the scan, in CT of 1000 HU, such as ``"5%"``.
+            a percentage of the 99th percentile of the scan, in CT of 1000 HU, such as ``"5%"``, or the name
+            of a plugin's estimator, ``plugin/name``.
         spacing: Super-resolution: distance of the voxels of the result across the slices, in mm, or
             ``"iso"`` for the mean of their sizes within the slices.
         slice_axis: Super-resolution: array axis across the slices, ``"i"``, ``"j"`` or ``"k"``; None for the
@@ -66,7 +67,9 @@ class RestoreOptions:
 
     model: str | None = option(None, _model("See `medrestore models`.", "NAME|PATH"))
     task: Task = option(Task.DENOISE, _model("What to do, where no model is named."))
-    noise: float | str = option("auto", _run("Level in voxel units or in % of p99.", "auto|VALUE|P%"))
+    noise: float | str = option(
+        "auto", _run("Level in voxel units or % of p99.", f"auto|VALUE|P%|{PLUGIN_NAME}")
+    )
     noise_map: Literal["auto", "constant"] = option("auto", _run("Whether noise may vary over the scan."))
     spacing: float | str = option("iso", _slices("Voxel size across the slices; iso: as within.", "MM|iso"))
     slice_axis: Literal["i", "j", "k"] | None = option(
@@ -105,7 +108,7 @@ class RestoreOptions:
             raise ConfigError(f"task is {self.task!r}; expected one of {', '.join(Task)}")
         object.__setattr__(self, "task", Task(self.task))
         check_choices(self)
-        parse_noise(self.noise)
+        check_noise(self.noise)
         parse_spacing(self.spacing)
         thickness = self.slice_thickness
         if thickness is not None and not (_is_number(thickness) and 0 < thickness < math.inf):

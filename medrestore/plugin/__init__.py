@@ -10,6 +10,7 @@ from __future__ import annotations
 from medrestore.plugin.declarations import (
     MetricSpec,
     NetworkSpec,
+    NoiseEstimatorSpec,
     Operator,
     OperatorSpec,
     ReaderSpec,
@@ -30,6 +31,7 @@ __all__ = [
     "MetricSpec",
     "ModelSpec",
     "NetworkSpec",
+    "NoiseEstimatorSpec",
     "Operator",
     "OperatorSpec",
     "PluginInfo",

@@ -126,6 +126,28 @@ class SamplerSpec(Declaration):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoiseEstimatorSpec(Declaration):
+    """A way to find the noise level of a scan.
+
+    Attributes:
+        title: One line for a person.
+        estimate: Takes the voxels, (X, Y, Z) in the units of the scan and not to be written to, and their
+            sizes along the same axes in mm; returns the standard deviation of the noise in those units.
+    """
+
+    noun: ClassVar[str] = "noise estimator"
+
+    title: str
+    estimate: Callable[[RealArray, tuple[float, ...]], float]
+    api: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(isinstance(self.title, str) and bool(self.title), "title", "some text")
+        self._require(callable(self.estimate), "estimate", "a function of voxels and their sizes")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MetricSpec(Declaration):
     """A score of an image against a reference.
 

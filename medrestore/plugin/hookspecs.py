@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from medrestore.plugin.declarations import MetricSpec, NetworkSpec, OperatorSpec, ReaderSpec, SamplerSpec
+    from medrestore.plugin.declarations import (
+        MetricSpec,
+        NetworkSpec,
+        NoiseEstimatorSpec,
+        OperatorSpec,
+        ReaderSpec,
+        SamplerSpec,
+    )
     from medrestore.plugin.spec import ModelSpec
     from medrestore.provenance import RunRecord
 
@@ -61,6 +68,12 @@ def medrestore_networks() -> Iterable[NetworkSpec]:
 @hookspec
 def medrestore_samplers() -> Iterable[SamplerSpec]:
     """Declare ways to draw posterior samples."""
+    return ()
+
+
+@hookspec
+def medrestore_noise_estimators() -> Iterable[NoiseEstimatorSpec]:
+    """Declare ways to find the noise level of a scan."""
     return ()
 
 

@@ -23,7 +23,14 @@ import pluggy
 from medrestore.errors import PluginError
 from medrestore.plugin import hookspecs
 from medrestore.plugin.containment import describe
-from medrestore.plugin.declarations import MetricSpec, NetworkSpec, OperatorSpec, ReaderSpec, SamplerSpec
+from medrestore.plugin.declarations import (
+    MetricSpec,
+    NetworkSpec,
+    NoiseEstimatorSpec,
+    OperatorSpec,
+    ReaderSpec,
+    SamplerSpec,
+)
 from medrestore.plugin.loading import load_watched, stdout_on_stderr
 from medrestore.plugin.process_state import process_state_kept
 from medrestore.plugin.spec import Declaration, ModelSpec, is_name
@@ -40,6 +47,7 @@ _DECLARED: Mapping[str, type[Declaration]] = {
     "medrestore_readers": ReaderSpec,
     "medrestore_networks": NetworkSpec,
     "medrestore_samplers": SamplerSpec,
+    "medrestore_noise_estimators": NoiseEstimatorSpec,
 }
 
 _OBSERVING = ("medrestore_volume_restored", "medrestore_case_written", "medrestore_case_failed")

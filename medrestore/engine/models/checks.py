@@ -19,8 +19,9 @@ from medrestore.findings import (
 )
 from medrestore.geometry import Geometry
 from medrestore.noise.level import NoiseLevel
-from medrestore.options import RestoreOptions
+from medrestore.options import RestoreOptions, names_a_plugin
 from medrestore.plugin import Intensity, ModelSpec
+from medrestore.plugin.extensions.noise_estimators import find_noise_estimator
 from medrestore.provenance import ModelRef
 from medrestore.types import UNMEASURED_HU, Modality
 from medrestore.volume import Volume
@@ -118,6 +119,8 @@ def check_names(options: RestoreOptions) -> None:
         ConfigError: They do.
     """
     plugin_sampler(options.sampler)
+    if names_a_plugin(options.noise):
+        find_noise_estimator(str(options.noise))
 
 
 def check_zero(volume: Volume, noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding, ...]:

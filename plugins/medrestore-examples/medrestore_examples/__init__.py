@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrestore import hookimpl
-from medrestore.plugin import MetricSpec, NetworkSpec, SamplerSpec
+from medrestore.plugin import MetricSpec, NetworkSpec, NoiseEstimatorSpec, SamplerSpec
 from medrestore_examples.metric import correlation
+from medrestore_examples.noise import immerkaer
 from medrestore_examples.observers import log
 from medrestore_examples.sampler import dpm2m
 
@@ -59,6 +60,13 @@ def medrestore_samplers() -> list[SamplerSpec]:
             volumes=3,  # the estimate before, the one that is continued, and what is between them
         )
     ]
+
+
+@hookimpl
+def medrestore_noise_estimators() -> list[NoiseEstimatorSpec]:
+    """Declare the noise estimator `examples/immerkaer`."""
+    title = "White noise by a Laplacian mask, after Immerkaer"
+    return [NoiseEstimatorSpec(name="immerkaer", title=title, estimate=immerkaer)]
 
 
 @hookimpl

@@ -50,6 +50,14 @@ def test_the_sampler_follows_the_flow_more_closely_than_euler():
     assert (found - exact).abs().max() < 0.25 * (euler(denoise, x, levels) - exact).abs().max()
 
 
+@pytest.mark.parametrize("sigma", [5.0, 40.0])
+def test_the_estimator_finds_white_noise_on_smooth_tissue(sigma):
+    (spec,) = medrestore_examples.medrestore_noise_estimators()
+    ramp = np.linspace(600, 1000, 32)[:, None, None] * np.ones((32, 32, 32))
+    scan = ramp + sigma * np.random.default_rng(0).standard_normal(ramp.shape)
+    assert spec.estimate(scan, (1.0, 1.0, 1.0)) == pytest.approx(sigma, rel=0.05)
+
+
 def test_a_failure_is_a_line_of_the_log(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDRESTORE_EXAMPLES_LOG", str(tmp_path / "log.jsonl"))
     medrestore_examples.medrestore_case_failed("scan.nii", "no NIfTI")
