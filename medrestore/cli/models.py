@@ -69,5 +69,6 @@ def _record(name: str, spec: ModelSpec, short: str) -> dict[str, object]:
         "outputs": sorted(spec.outputs),
         "dtypes": spec.dtypes,
         "ensemble": spec.ensemble,
+        "operator": spec.operator,
         "api": spec.api,
     }

@@ -13,6 +13,7 @@ from torch import Tensor
 from medrestore.diffusion import Denoiser, SamplerStep
 from medrestore.engine.cost.budget import Beside, Budget, least_tile, predict
 from medrestore.engine.cost.calibration import CALIBRATION_SIDE, is_known
+from medrestore.engine.evidence.remeasured import remeasured
 from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.evidence.restoration import Restoration, as_json, check_reference, measure
 from medrestore.engine.machine.memory import peak_bytes, release_memory, resident_bytes
@@ -143,7 +144,8 @@ def restore(
     if measurement.skip_reason is None:
         findings += check_noise(measurement.noise, spec)
         findings += check_zero(volume, measurement.noise, spec)
-        measurement = measurement.settled(tiled_denoiser(model, options, budget))
+        if spec.operator is None:  # what is undone beside the noise is no anatomy that went with it
+            measurement = measurement.settled(tiled_denoiser(model, options, budget))
         findings += measurement.findings
         restored, std = _run(measurement, model, options, (budget, observers))
     else:
@@ -156,7 +158,7 @@ def restore(
     noise = measurement.noise
     residual = residual_evidence(
         measurement.scan.array,
-        measurement.remeasure(restored),
+        remeasured(measurement, restored, spec),
         measurement.local_sigma(),
         measurement.units.zero,
     )
@@ -168,7 +170,7 @@ def restore(
     }
     record = replace(
         _record(volume, model, options),
-        noise={**noise.as_json(), **residual},
+        noise={**noise.as_json(), "operator": spec.operator, **residual},
         slices=measurement.evidence(restored),
         timings=timings,
         peak_memory_mb=peak_bytes() / 1e6,
@@ -210,7 +212,7 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
 def _plugins_used(model: LoadedModel, options: RestoreOptions) -> set[str]:
     """Return the names of the plugins that a result is made with."""
     sampler = options.sampler if sample_count(options) else None
-    names = (model.ref.name, model.ref.network, sampler, options.noise)
+    names = (model.ref.name, model.ref.network, model.spec.operator, sampler, options.noise)
     return {str(name).partition("/")[0] for name in names if names_a_plugin(name)}
 
 

@@ -15,6 +15,7 @@ from medrestore.plugin.declarations import (
     OperatorSpec,
     ReaderSpec,
     SamplerSpec,
+    VerbSpec,
 )
 from medrestore.plugin.hookspecs import hookimpl
 from medrestore.plugin.manager import PluginInfo, PluginManager
@@ -39,6 +40,7 @@ __all__ = [
     "ReaderSpec",
     "Registry",
     "SamplerSpec",
+    "VerbSpec",
     "hookimpl",
     "read_model_folder",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,33 +19,59 @@ if TYPE_CHECKING:
     from medrestore.volume import Volume
 
 
+BUILTIN_VERBS = frozenset(
+    {
+        *("restore", "batch", "bids", "scan", "noise", "metrics"),
+        *("train", "node", "push", "pull", "models", "plugins"),
+    }
+)
+"""Commands of medrestore itself, whose names no plugin can take."""
+
+
 class Operator(Protocol):
-    """A linear degradation A; ``<A x, y> == <x, A^T y>`` holds to rounding."""
+    """A linear degradation A on one grid; ``<A x, y> == <x, A^T y>`` holds to rounding."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return A x: (B, 1, X, Y, Z), the clean volume, to what would have been measured of it."""
+        """Return A x, what a scan of a clean volume would be without noise; both (B, 1, X, Y, Z)."""
         ...
 
     def adjoint(self, measured: Tensor) -> Tensor:
-        """Return A^T y, of the shape that `forward` takes."""
+        """Return A^T y, likewise."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorSpec(Declaration):
-    """A degradation that a restoration can undo.
+    """A degradation that scans went through, beside their noise, and that a model undoes.
 
     Attributes:
         title: One line for a person.
-        build: Makes the operator for the (X, Y, Z) grid of a clean volume; further arguments are its options.
+        build: Makes the operator for a grid, given its shape (X, Y, Z) and the sizes of its voxels in mm.
     """
 
+    noun: ClassVar[str] = "operator"
+
     title: str
-    build: Callable[..., Operator]
+    build: Callable[[tuple[int, int, int], tuple[float, float, float]], Operator]
+    api: int = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(callable(self.build), "build", "a function of a grid shape")
+        self._require(isinstance(self.title, str) and bool(self.title), "title", "some text")
+        fine = callable(self.build) and _takes_two(self.build)
+        self._require(
+            fine, "build", "a function of shape and voxel sizes, (X, Y, Z) and mm; in API 1 it took the first"
+        )
+
+
+def _takes_two(function: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # one that cannot be looked at
+        return True
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +172,29 @@ class NoiseEstimatorSpec(Declaration):
         super().__post_init__()
         self._require(isinstance(self.title, str) and bool(self.title), "title", "some text")
         self._require(callable(self.estimate), "estimate", "a function of voxels and their sizes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerbSpec(Declaration):
+    """A command: ``medrestore NAME`` runs it.
+
+    Attributes:
+        help: One line for a person; ``medrestore --help`` shows it.
+        load: Called when the command is to run, and not before; may import anything. Returns a function with
+            annotations as typer reads them, a ``typer.Typer`` or a command of click.
+    """
+
+    noun: ClassVar[str] = "command"
+
+    help: str
+    load: Callable[[], Callable[..., object]]
+    api: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require(self.name not in BUILTIN_VERBS, "name", "one that is no command of medrestore itself")
+        self._require(isinstance(self.help, str) and bool(self.help), "help", "one line of text")
+        self._require(callable(self.load), "load", "a function without arguments")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         OperatorSpec,
         ReaderSpec,
         SamplerSpec,
+        VerbSpec,
     )
     from medrestore.plugin.spec import ModelSpec
     from medrestore.provenance import RunRecord
@@ -74,6 +75,12 @@ def medrestore_samplers() -> Iterable[SamplerSpec]:
 @hookspec
 def medrestore_noise_estimators() -> Iterable[NoiseEstimatorSpec]:
     """Declare ways to find the noise level of a scan."""
+    return ()
+
+
+@hookspec
+def medrestore_verbs() -> Iterable[VerbSpec]:
+    """Declare commands. Called for `medrestore --help`: import nothing heavy before `VerbSpec.load`."""
     return ()
 
 

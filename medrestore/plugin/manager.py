@@ -30,6 +30,7 @@ from medrestore.plugin.declarations import (
     OperatorSpec,
     ReaderSpec,
     SamplerSpec,
+    VerbSpec,
 )
 from medrestore.plugin.loading import load_watched, stdout_on_stderr
 from medrestore.plugin.process_state import process_state_kept
@@ -48,6 +49,7 @@ _DECLARED: Mapping[str, type[Declaration]] = {
     "medrestore_networks": NetworkSpec,
     "medrestore_samplers": SamplerSpec,
     "medrestore_noise_estimators": NoiseEstimatorSpec,
+    "medrestore_verbs": VerbSpec,
 }
 
 _OBSERVING = ("medrestore_volume_restored", "medrestore_case_written", "medrestore_case_failed")

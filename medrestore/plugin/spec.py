@@ -132,6 +132,9 @@ class ModelSpec(Declaration):
         dtypes: Types of the heavy arithmetic that keep its quality, the reference type first.
         ensemble: Over how many estimates the mean is taken unless the user says otherwise, each from the scan
             turned around and moved by a voxel, and each an evaluation: 1, 2, 4 or 8.
+        operator: For denoising, ``plugin/name`` of the operator that the scans went through and that the
+            model undoes beside the noise: the residual is then that of the scan and of what would have been
+            measured of the result. None for noise alone.
         colour: For denoising, whether it is told the correlations of the noise between neighbouring voxels;
             see `Condition.details`.
     """
@@ -156,6 +159,7 @@ class ModelSpec(Declaration):
     outputs: frozenset[str] = frozenset({"mean"})
     dtypes: tuple[str, ...] = ("float32",)
     ensemble: int = 1
+    operator: str | None = None
     colour: bool = False
 
     def __post_init__(self) -> None:
@@ -189,6 +193,9 @@ class ModelSpec(Declaration):
         )
         fine = isinstance(self.colour, bool) and (not self.colour or self.task is Task.DENOISE)
         self._require(fine, "colour", "true or false, true for the task denoise only")
+        named = isinstance(self.operator, str) and all(map(is_name, self.operator.split("/", 1)))
+        fine = self.operator is None or (named and "/" in self.operator and self.task is Task.DENOISE)
+        self._require(fine, "operator", "plugin/name for the task denoise, or None")
         offered = _chosen(self.outputs, frozenset, OUTPUTS) and "mean" in self.outputs
         self._require(offered, "outputs", "a frozenset of 'mean' and, where it has them, 'sample'")
         self._require(_chosen(self.dtypes, tuple, DTYPES), "dtypes", f"a tuple of {sorted(DTYPES)}")

@@ -22,6 +22,7 @@ from medrestore.noise.level import NoiseLevel
 from medrestore.options import RestoreOptions, names_a_plugin
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.plugin.extensions.noise_estimators import find_noise_estimator
+from medrestore.plugin.extensions.operators import find_operator
 from medrestore.provenance import ModelRef
 from medrestore.types import UNMEASURED_HU, Modality
 from medrestore.volume import Volume
@@ -102,9 +103,12 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
 
     Raises:
         ModelError: The options ask for what the model does not offer.
+            Or it names an operator that no plugin declares.
         ConfigError: They name what no plugin declares.
     """
     check_names(options)
+    if spec.operator is not None:
+        find_operator(spec.operator)
     if options.output not in spec.outputs or (options.samples and "sample" not in spec.outputs):
         raise ModelError(
             f"{ref.name} offers {', '.join(sorted(spec.outputs))}; asked for output {options.output!r} with "

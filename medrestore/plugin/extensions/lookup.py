@@ -35,8 +35,7 @@ class Extension(Generic[S]):
 
     @property
     def _advice(self) -> str:
-        noun = self.spec.noun
-        return f"the scan is not the cause: do without this {noun}, and tell its authors"
+        return f"the scan is not the cause: do without this {self.spec.noun}, and tell its authors"
 
     @contextmanager
     def running(self, action: str, expected: str) -> Iterator[None]:

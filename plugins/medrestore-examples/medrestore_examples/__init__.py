@@ -9,16 +9,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medrestore import hookimpl
-from medrestore.plugin import MetricSpec, NetworkSpec, NoiseEstimatorSpec, SamplerSpec
+from medrestore import LoadContext, Modality, ModelSpec, Task, hookimpl
+from medrestore.plugin import MetricSpec, NetworkSpec, NoiseEstimatorSpec, OperatorSpec, SamplerSpec, VerbSpec
 from medrestore_examples.metric import correlation
 from medrestore_examples.noise import immerkaer
 from medrestore_examples.observers import log
 from medrestore_examples.sampler import dpm2m
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
+    from medrestore.diffusion import Denoiser
+    from medrestore.plugin import Operator
     from medrestore.provenance import RunRecord
 
 
@@ -67,6 +71,62 @@ def medrestore_noise_estimators() -> list[NoiseEstimatorSpec]:
     """Declare the noise estimator `examples/immerkaer`."""
     title = "White noise by a Laplacian mask, after Immerkaer"
     return [NoiseEstimatorSpec(name="immerkaer", title=title, estimate=immerkaer)]
+
+
+@hookimpl
+def medrestore_operators() -> list[OperatorSpec]:
+    """Declare the operator `examples/blur`."""
+    return [OperatorSpec(name="blur", title="Gaussian blur of 0.8 voxels", build=build_blur)]
+
+
+def build_blur(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> Operator:
+    """Make it; it is the same on every grid."""
+    from medrestore_examples.operator import Blur
+
+    del shape, spacing_mm
+    return Blur()
+
+
+@hookimpl
+def medrestore_models() -> list[ModelSpec]:
+    """Declare the model `examples/deblur`, whose scans went through the operator."""
+    return [
+        ModelSpec(
+            name="deblur",
+            title="Landweber's iteration against a blur of 0.8 voxels",
+            task=Task.DENOISE,
+            modalities=(Modality.MR,),
+            licence="Apache-2.0",
+            reference="Landweber, Am J Math 73, 1951",
+            spacing_mm=(0.1, 5.0),
+            noise=(0.0, 0.05),
+            halo=24,  # `HALO` of the module, which is heavy to import
+            load=load_deblur,
+            operator="examples/blur",
+        )
+    ]
+
+
+def load_deblur(context: LoadContext) -> Denoiser:
+    """Load it; torch is imported here, so that listing models stays fast."""
+    from medrestore_examples import operator
+
+    return operator.load_deblur(context)
+
+
+@hookimpl
+def medrestore_verbs() -> list[VerbSpec]:
+    """Declare the command `medrestore describe`."""
+    return [
+        VerbSpec(name="describe", help="Print grid, modality and percentiles of a scan.", load=load_describe)
+    ]
+
+
+def load_describe() -> Callable[..., None]:
+    """Load it; numpy is imported here, for nothing but the command itself."""
+    from medrestore_examples.verb import describe
+
+    return describe
 
 
 @hookimpl

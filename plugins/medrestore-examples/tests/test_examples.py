@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from medrestore.diffusion import euler, karras_levels
+from medrestore.testing import check_model, check_operator
 
 
 def test_the_correlation_is_that_of_the_voxels_in_the_mask():
@@ -56,6 +57,18 @@ def test_the_estimator_finds_white_noise_on_smooth_tissue(sigma):
     ramp = np.linspace(600, 1000, 32)[:, None, None] * np.ones((32, 32, 32))
     scan = ramp + sigma * np.random.default_rng(0).standard_normal(ramp.shape)
     assert spec.estimate(scan, (1.0, 1.0, 1.0)) == pytest.approx(sigma, rel=0.05)
+
+
+def test_the_operator_and_its_model_keep_their_contracts():
+    from medrestore_examples.operator import HALO
+
+    (operator,), (model,) = (
+        medrestore_examples.medrestore_operators(),
+        medrestore_examples.medrestore_models(),
+    )
+    check_operator(operator)
+    check_model(model)
+    assert (model.operator, model.halo) == (f"examples/{operator.name}", HALO)
 
 
 def test_a_failure_is_a_line_of_the_log(tmp_path, monkeypatch):
