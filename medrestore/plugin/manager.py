@@ -8,6 +8,7 @@ place, belong to one plugin, and leave the others as they were; and no plugin ca
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from types import ModuleType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pluggy
 
@@ -34,7 +35,7 @@ from medrestore.plugin.declarations import (
 )
 from medrestore.plugin.loading import load_watched, stdout_on_stderr
 from medrestore.plugin.process_state import process_state_kept
-from medrestore.plugin.spec import Declaration, ModelSpec, is_name
+from medrestore.plugin.spec import API, Declaration, ModelSpec, is_name
 
 BUILTIN = "medrestore"
 """The plugin, and the distribution, that carries the shipped models."""
@@ -51,6 +52,9 @@ _DECLARED: Mapping[str, type[Declaration]] = {
     "medrestore_noise_estimators": NoiseEstimatorSpec,
     "medrestore_verbs": VerbSpec,
 }
+
+_SPEC, _IMPL = f"{hookspecs.PROJECT}_spec", f"{hookspecs.PROJECT}_impl"
+"""Attributes by which pluggy knows a hook, and a function that implements one."""
 
 _OBSERVING = ("medrestore_volume_restored", "medrestore_case_written", "medrestore_case_failed")
 
@@ -212,6 +216,7 @@ class PluginManager:
 def _load(entry_point: metadata.EntryPoint) -> _Loaded:
     """Import a plugin, check its hooks and collect what it declares."""
     plugin = entry_point.load()
+    _check_arguments(plugin)
     hooks = pluggy.PluginManager(hookspecs.PROJECT)
     hooks.add_hookspecs(hookspecs)
     hooks.register(plugin, entry_point.name)
@@ -223,6 +228,18 @@ def _load(entry_point: metadata.EntryPoint) -> _Loaded:
         where = plugin.__name__ if isinstance(plugin, ModuleType) else entry_point.value
         raise PluginError(f"{where} implements no hook: mark its functions with @medrestore.hookimpl")
     return _Loaded(hooks, {hook: _collect(hooks, hook, kind) for hook, kind in _DECLARED.items()})
+
+
+def _check_arguments(plugin: object) -> None:
+    """Refuse hooks that ask for what theirs does not give, or gave in another API."""
+    for name, hook in vars(hookspecs).items():
+        function: Any = getattr(plugin, name, None)
+        if hasattr(hook, _SPEC) and hasattr(function, _IMPL):
+            given = set(inspect.signature(hook).parameters)
+            for wanted in inspect.signature(function).parameters:
+                if wanted not in given:
+                    takes = f"takes {', '.join(sorted(given))}" if given else "takes no argument"
+                    raise PluginError(f"{name} asks for {wanted!r}; in API {API} it {takes}: leave it out")
 
 
 def _collect(hooks: pluggy.PluginManager, hook: str, kind: type[S]) -> tuple[S, ...]:
