@@ -81,11 +81,19 @@ class Source:
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Which model ran: its full name, the plugin that declared it and the hash of its weights."""
+    """Which model ran.
+
+    Attributes:
+        name: Its full name.
+        plugin: The plugin that declared it; ``"folder"`` where none did.
+        sha256: Hash of its weights.
+        network: Name of its network, ``plugin/name`` where that is a plugin's; None where it has no name.
+    """
 
     name: str
     plugin: str
     sha256: str | None = None
+    network: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ class RunRecord:
 
     Attributes:
         medrestore: Version of this package.
-        versions: Versions of Python and of the packages that compute, by name.
+        versions: Versions of Python and of the packages that compute, those of plugins among them, by name.
         model: The model that ran.
         input: Where the scan came from.
         settings: Options of the run after defaults were filled in.

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from medrestore.plugin import PluginManager
+from medrestore.plugin.host import plugins
 
 GOOD = """
 from pathlib import Path
@@ -36,6 +37,7 @@ class Site:
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n")
         (info / "entry_points.txt").write_text(f"[medrestore]\n{name} = {module}\n")
+        plugins.cache_clear()
 
     def manager(self, selection: str = "") -> PluginManager:
         dists = metadata.distributions(path=[str(self.folder)])

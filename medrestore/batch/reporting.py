@@ -55,6 +55,7 @@ def _row(out: Path, case: Case, entry: Entry, task: str) -> CaseRow:
         sigma=_number(facts.get("sigma")),
         psnr=_score(facts, "psnr"),
         ssim=_score(facts, "ssim"),
+        further=_further(facts),
         seconds=_number(facts.get("seconds")),
         peak_bytes=int(_number(facts.get("peak_bytes")) or 0) or None,
         predicted_seconds=_times(_number(predicted.get("seconds")), _number(facts.get("volumes"))),
@@ -76,6 +77,13 @@ def _score(facts: dict[str, Any], name: str) -> float | None:
     scores = facts.get("scores")
     score = scores.get(name) if isinstance(scores, dict) else None
     return _number(score.get("value")) if isinstance(score, dict) else None
+
+
+def _further(facts: dict[str, Any]) -> dict[str, float]:
+    """The metrics of plugins, whose names are those of a plugin and a metric, that have a value."""
+    scores = facts.get("scores")
+    names = [name for name in scores if "/" in name] if isinstance(scores, dict) else []
+    return {name: value for name in names if (value := _score(facts, name)) is not None}
 
 
 def _codes(facts: dict[str, Any]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from medrestore.batch.workers.failures import (
     shortened,
 )
 from medrestore.errors import MedrestoreError, OutputError
+from medrestore.plugin.host import plugins
 from medrestore.provenance import JSON
 from medrestore.types import SERIES_FILES
 
@@ -283,6 +284,9 @@ class _Batch:
             raise _StopError(
                 f"{self._out}: the ledger cannot be written ({describe_os_error(error)})"
             ) from error
+        if entry.state is State.FAILED:  # the workers, of whom one may be killed, tell of none
+            source = str(case.root / case.source)
+            plugins().tell("medrestore_case_failed", source=source, error=entry.cause)
         self._tell(case, entry, fresh=True)
 
     def _tell(self, case: Case, entry: Entry, *, fresh: bool) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from medrestore import __version__
+from medrestore.engine.models.checks import check_names
 from medrestore.engine.models.load import find_model
 from medrestore.job.form import check_form
 from medrestore.options import FileOptions
@@ -51,9 +52,10 @@ class Settings:
         """Return the settings of a batch whose cases are restored with options.
 
         Raises:
-            ConfigError: What is asked for does not go together.
+            ConfigError: What is asked for does not go together, or no plugin declares it.
             ModelError: There is no such model.
         """
+        check_names(options.restore)
         options.output.check_samples(options.samples)
         check_form(options.output.form)
         restore = replace(options.restore, model=absolute_model(options.restore.model))

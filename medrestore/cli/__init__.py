@@ -21,6 +21,7 @@ from medrestore.cli.plugins import plugins
 from medrestore.cli.restore import restore
 from medrestore.cli.scan import scan
 from medrestore.cli.train import train
+from medrestore.cli.verbs import VerbGroup
 from medrestore.errors import MedrestoreError
 
 REPORT = (
@@ -31,6 +32,7 @@ REPORT = (
 
 app = typer.Typer(
     name="medrestore",
+    cls=VerbGroup,
     help="Restore 3-D medical scans with diffusion models. For research; not for diagnosis.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -40,9 +40,10 @@ def metrics(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare a restored scan with a reference: PSNR, SSIM, MAE and RMSE, each with its definition."""
+    """Compare a restored scan with a reference: PSNR, SSIM, MAE, RMSE and metrics of plugins."""
     from medrestore.files import read_series
     from medrestore.metrics import evaluate, measured, reference_range
+    from medrestore.plugin.extensions.metrics import declared_metrics
 
     images, references = read_series(restored), read_series(reference)
     if len(references) not in {1, len(images)}:
@@ -52,14 +53,14 @@ def metrics(
         )
     if len(references) < len(images):
         references *= len(images)
-    found = []
+    further, found = declared_metrics(), []
     for image, truth in zip(images, references, strict=True):
         _check_grid(restored, image, reference, truth)
         stated = truth.modality if image.modality is Modality.UNKNOWN else image.modality
         voxels = measured(truth.array, modality or stated)
         extent = reference_range(voxels) if data_range is None else data_range
         chosen = _mask(mask, truth, voxels, reference)
-        found.append(evaluate(image.array, truth.array, data_range=extent, mask=chosen))
+        found.append(evaluate(image.array, truth.array, data_range=extent, mask=chosen, further=further))
     if as_json:
         values = [{name: asdict(value) for name, value in volume.items()} for volume in found]
         record = {"restored": str(restored), "reference": str(reference), "mask": mask, "volumes": values}

@@ -63,10 +63,12 @@ def _record(name: str, spec: ModelSpec, short: str) -> dict[str, object]:
         "factor": spec.factor,
         "weights": None if spec.weights is None else str(spec.weights),
         "sha256": spec.sha256,
+        "network": spec.network,
         "halo": spec.halo,
         "multiple": spec.multiple,
         "outputs": sorted(spec.outputs),
         "dtypes": spec.dtypes,
         "ensemble": spec.ensemble,
+        "operator": spec.operator,
         "api": spec.api,
     }

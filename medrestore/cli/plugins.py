@@ -22,11 +22,18 @@ def plugins(
         from medrestore.cli.table import print_table
 
         print_table(
-            ("name", "distribution", "version", "status", "remarks"),
-            [(info.name, info.dist, info.version, info.status, _remarks(info)) for info in found],
+            ("name", "distribution", "version", "status", "adds", "remarks"),
+            [
+                (info.name, info.dist, info.version, info.status, _added(info), _remarks(info))
+                for info in found
+            ],
         )
     else:
         typer.echo("No plugin is installed.")
+
+
+def _added(info: PluginInfo) -> str:
+    return "; ".join(f"{kind.replace('_', ' ')}: {', '.join(names)}" for kind, names in info.adds.items())
 
 
 def _remarks(info: PluginInfo) -> str:

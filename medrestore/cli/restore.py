@@ -35,12 +35,13 @@ def restore(
     """
     from medrestore.cli.progress import RestoreMeter
     from medrestore.cli.summary import print_summary
-    from medrestore.job.run import run
+    from medrestore.job.run import failure_told, run
     from medrestore.job.spec import plan_job
 
-    job = plan_job(scan, out, options)
-    with RestoreMeter(f"Restoring {scan.name}", quiet=quiet) as meter:
-        records = run(job, meter)
+    with failure_told(scan):
+        job = plan_job(scan, out, options)
+        with RestoreMeter(f"Restoring {scan.name}", quiet=quiet) as meter:
+            records = run(job, meter)
     if not quiet:
         with if_anybody_hears():
             print_summary(records, job.paths.main)

@@ -13,13 +13,14 @@ from medrestore.findings import Finding
 from medrestore.provenance import RunRecord
 
 Row = tuple[str, str]
+_VOLUME_HEADS = ("volume", "noise", "share", "residual / noise", "neighbours")
 
 
 def print_summary(records: Sequence[RunRecord], restored: Path) -> None:
     """Print what was done on stdout, and what should be known of it on stderr."""
     if len(records) > 1:
         print_table(
-            ("volume", "noise", "share", "residual / noise", "neighbours", "PSNR (dB)", "SSIM"),
+            (*_VOLUME_HEADS, "PSNR (dB)", "SSIM", *_further(records[0])),
             [(str(number), *_volume_cells(record)) for number, record in enumerate(records)],
         )
     print_table(("restored", str(restored)), _rows(records))
@@ -69,7 +70,7 @@ def _output(record: RunRecord) -> str:
 
 
 def _volume_cells(record: RunRecord) -> tuple[str, ...]:
-    """Return noise, its share, residual, correlation, PSNR and SSIM as text."""
+    """Return noise, its share, residual, correlation, PSNR, SSIM and further metrics as text."""
     noise = record.noise
     return (
         f"{noise['sigma']:.4g}",
@@ -77,6 +78,7 @@ def _volume_cells(record: RunRecord) -> tuple[str, ...]:
         _number(noise["std_over_sigma"], ".2f"),
         _number(noise["neighbour_correlation"], "+.2f"),
         *(_change(record, name, digits) for name, digits in (("psnr", ".2f"), ("ssim", ".4f"))),
+        *(_change(record, name, ".4g") for name in _further(record)),
     )
 
 
@@ -104,15 +106,23 @@ def _slices(record: RunRecord) -> list[Row]:
 
 
 def _quality(record: RunRecord) -> list[Row]:
-    """Return PSNR and SSIM before and after, or why there are none."""
+    """Return PSNR, SSIM and metrics of plugins before and after, or why there are none."""
     rows = []
     for name, title, digits in (
         ("psnr", "PSNR in the head (dB)", ".2f"),
         ("ssim", "SSIM in the head", ".4f"),
+        *((name, f"{name} in the head", ".4g") for name in _further(record)),
     ):
         missing = [metric["reason"] for metric in _both(record, name) if metric["value"] is None]
         rows.append((title, f"absent: {missing[0]}" if missing else _change(record, name, digits)))
     return rows
+
+
+def _further(record: RunRecord) -> tuple[str, ...]:
+    """Return the names of the metrics of plugins, where there is a reference for them."""
+    found = cast("Mapping[str, Mapping[str, Mapping[str, Any]]]", record.metrics)["result"]
+    compared = any(metric["value"] is not None for metric in found.values())
+    return tuple(name for name in found if compared and "/" in name)
 
 
 def _both(record: RunRecord, name: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from medrestore.diffusion import Denoiser, SamplerStep
 from medrestore.engine.cost.budget import Beside, Budget, least_tile, predict
 from medrestore.engine.cost.calibration import CALIBRATION_SIDE, is_known
+from medrestore.engine.evidence.remeasured import remeasured
 from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.evidence.restoration import Restoration, as_json, check_reference, measure
 from medrestore.engine.machine.memory import peak_bytes, release_memory, resident_bytes
@@ -39,7 +40,7 @@ from medrestore.engine.tasks.measurement import Measurement
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid
 from medrestore.engine.tasks.table import MEASURE
 from medrestore.geometry import Geometry
-from medrestore.options import RestoreOptions
+from medrestore.options import RestoreOptions, names_a_plugin
 from medrestore.plugin.host import plugins
 from medrestore.provenance import JSON, RunRecord, Source, Step, software_versions
 from medrestore.volume import Volume, stated_modality
@@ -145,7 +146,8 @@ def restore(
     if measurement.skip_reason is None:
         findings += check_noise(measurement.noise, spec)
         findings += check_zero(volume, measurement.noise, spec)
-        measurement = measurement.settled(tiled_denoiser(model, options, budget))
+        if spec.operator is None:  # what is undone beside the noise is no anatomy that went with it
+            measurement = measurement.settled(tiled_denoiser(model, options, budget))
         findings += measurement.findings
         restored, std = _run(measurement, model, options, (budget, observers))
     else:
@@ -158,7 +160,7 @@ def restore(
     noise = measurement.noise
     residual = residual_evidence(
         measurement.scan.array,
-        measurement.remeasure(restored),
+        remeasured(measurement, restored, spec),
         measurement.local_sigma(),
         measurement.units.zero,
     )
@@ -170,7 +172,7 @@ def restore(
     }
     record = replace(
         _record(volume, model, options),
-        noise={**noise.as_json(), **residual},
+        noise={**noise.as_json(), "operator": spec.operator, **residual},
         slices=measurement.evidence(restored),
         timings=timings,
         peak_memory_mb=peak_bytes() / 1e6,
@@ -178,7 +180,7 @@ def restore(
         metrics=as_json(metrics),
         findings=findings,
     )
-    plugins().case_finished(record)
+    plugins().tell("medrestore_volume_restored", record=record)
     return Restoration(restored, std, metrics, record)
 
 
@@ -201,12 +203,19 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
     """Return what can be said of a run before its result is there."""
     return RunRecord(
         medrestore=metadata.version("medrestore"),
-        versions=software_versions(),
+        versions={**software_versions(), **plugins().versions(_plugins_used(model, options))},
         model=model.ref,
         input=volume.source or Source("", "array"),
         settings={**asdict(options), **resolved_settings(model, options)},
         seed=options.seed if sample_count(options) else None,
     )
+
+
+def _plugins_used(model: LoadedModel, options: RestoreOptions) -> set[str]:
+    """Return the names of the plugins that a result is made with."""
+    sampler = options.sampler if sample_count(options) else None
+    names = (model.ref.name, model.ref.network, model.spec.operator, sampler, options.noise)
+    return {str(name).partition("/")[0] for name in names if names_a_plugin(name)}
 
 
 def resolved_settings(model: LoadedModel, options: RestoreOptions) -> dict[str, JSON]:

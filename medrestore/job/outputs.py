@@ -55,6 +55,11 @@ class OutputPaths:
         """Return the folders of DICOM series, the restored scan last."""
         return [path for path in (self.series_std, self.series) if path is not None]
 
+    def everything(self) -> tuple[Path, ...]:
+        """Return the files and folders that are there when a run has ended, the restored scan first."""
+        trajectory = [] if self.trajectory is None else [self.trajectory]
+        return tuple(path.absolute() for path in (*self.files()[::-1], *self.folders()[::-1], *trajectory))
+
 
 def name_outputs(
     scan: Path, out: Path, request: OutputRequest, suffix: str, protected: Iterable[Path] = ()

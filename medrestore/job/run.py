@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from medrestore.job.spec import Job, LoadModel, OnWritten, Reading, plan_job
 from medrestore.job.trajectory import TrajectoryFolder
 from medrestore.job.write import remove, write_results
 from medrestore.options import FileOptions
+from medrestore.plugin.host import plugins
 from medrestore.provenance import RunRecord
 from medrestore.volume import Volume, taken_as
 
@@ -59,7 +60,19 @@ def restore_file(
     """
     if not isinstance(options, FileOptions):
         options = FileOptions(restore=options or RestoreOptions())
-    return run(plan_job(Path(source), Path(target), options), progress)
+    with failure_told(Path(source)):
+        return run(plan_job(Path(source), Path(target), options), progress)
+
+
+@contextmanager
+def failure_told(source: Path) -> Iterator[None]:
+    """Tell the plugins that observe if a scan is refused, or its restoration fails."""
+    try:
+        yield
+    except Exception as error:
+        stated = str(error) or type(error).__name__
+        plugins().tell("medrestore_case_failed", source=str(source), error=stated)
+        raise
 
 
 def run(
@@ -100,6 +113,7 @@ def run(
     remove(old)
     if written is not None:
         written(scan.volumes[0], results[0])
+    plugins().tell("medrestore_case_written", records=records, files=job.paths.everything())
     return records
 
 

@@ -8,12 +8,13 @@ it is called.
 
 from __future__ import annotations
 
-from medrestore.metrics.evaluation import MetricValue, evaluate
+from medrestore.metrics.evaluation import Metric, MetricValue, evaluate
 from medrestore.metrics.mask import head_mask
 from medrestore.metrics.structural import ssim, ssim_map
 from medrestore.metrics.voxelwise import mae, measured, psnr, reference_range, rmse
 
 __all__ = [
+    "Metric",
     "MetricValue",
     "evaluate",
     "head_mask",

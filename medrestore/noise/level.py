@@ -17,6 +17,9 @@ from medrestore.provenance import JSON
 from medrestore.types import RealArray
 from medrestore.volume import Volume
 
+GIVEN = "given"
+"""How `NoiseLevel.method` begins where a level was not measured here."""
+
 WHITE = 0.1
 """Correlation of neighbours below which the finest wavelet band holds all of its share of the noise."""
 
@@ -39,13 +42,26 @@ class NoiseRange:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A level that an estimator from elsewhere has found; it is taken at its word, as one that is given is.
+
+    Attributes:
+        sigma: Standard deviation in the units of the voxels.
+        estimator: Its name.
+    """
+
+    sigma: float
+    estimator: str
+
+
+@dataclass(frozen=True)
 class NoiseLevel:
     """A noise level and how it was found.
 
     Attributes:
         sigma: Standard deviation in the units of the voxels.
         fraction: The same as a fraction of the 99th percentile of the scan; in CT, of 1000 HU.
-        method: ``"given"`` or the name of the estimator.
+        method: ``"given"``, ``"given by"`` and an estimator from elsewhere, or what was measured.
         map: How it varies over the scan; None where it was taken to be constant.
         measured: What the scan says of its noise, band and colour among it; None where nobody looked.
         beyond_band: What was found outside the band and left out, root mean square over sigma; None where the
@@ -59,6 +75,11 @@ class NoiseLevel:
     measured: NoiseModel | None = None
     beyond_band: float | None = None
 
+    @property
+    def is_given(self) -> bool:
+        """Whether it was chosen by the user, and is not to be doubted."""
+        return self.method.startswith(GIVEN)
+
     def as_json(self) -> Mapping[str, JSON]:
         """Return what a record keeps."""
         measured = None if self.measured is None else self.measured.as_json()
@@ -66,7 +87,7 @@ class NoiseLevel:
 
 
 def mr_noise_level(
-    scan: Volume, requested: float | str, percentile: float, pairs: Sequence[Pair] = ()
+    scan: Volume, requested: float | str | Estimate, percentile: float, pairs: Sequence[Pair] = ()
 ) -> NoiseLevel:
     """Measure the noise of an MR scan, and take its level from the request where that is one.
 
@@ -81,10 +102,10 @@ def mr_noise_level(
     """
     array = scan.array
     measured = measure_noise(array, scan.spacing, pairs, sampling_hints(scan))
-    if parse_noise(requested) is None:
+    given = _given(requested, percentile)
+    if given is None:
         method = f"{measured.source}, {measured.certainty}"
         return NoiseLevel(measured.sigma, measured.sigma / percentile, method, measured=measured)
-    given = noise_level(array, requested, percentile)
     return replace(given, measured=measured.with_sigma(given.sigma))
 
 
@@ -97,7 +118,7 @@ def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> N
         percentile: The 99th percentile of the scan.
     """
     measured = noise.measured
-    if noise.method == "given" or measured is None:
+    if noise.is_given or measured is None:
         return noise
     windows = tuple(FermiWindow(axis.edge, axis.width) for axis in measured.axes)
     white = max(measured.correlations) < WHITE
@@ -109,7 +130,7 @@ def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> N
 
 def noise_level(
     array: RealArray,
-    requested: float | str,
+    requested: float | str | Estimate,
     percentile: float,
     intensity: Intensity = Intensity.P99,
 ) -> NoiseLevel:
@@ -117,20 +138,32 @@ def noise_level(
 
     Args:
         array: (X, Y, Z) voxels; of CT in HU, slices along the last axis.
-        requested: A number in the units of the voxels, a percentage of `percentile`, or ``"auto"``.
+        requested: A number in the units of the voxels, a percentage of `percentile`, ``"auto"``, or what an
+            estimator from elsewhere has found.
         percentile: The 99th percentile of the scan; in CT, the attenuation of water.
         intensity: Units of the model; those of attenuation say that the scan is one of CT.
 
     Raises:
         ConfigError: The request is neither.
     """
-    given = parse_noise(requested)
-    if given is None and intensity is Intensity.ATTENUATION:
+    given = _given(requested, percentile)
+    if given is not None:
+        return given
+    if intensity is Intensity.ATTENUATION:
         sigma = estimate_ct_noise(array)
         return NoiseLevel(sigma, sigma / percentile, "local deviation in soft tissue")
-    if given is None:
-        sigma = estimate_noise(array)
-        return NoiseLevel(sigma, sigma / percentile, "wavelet MAD in smooth tissue")
-    value, is_fraction = given
+    sigma = estimate_noise(array)
+    return NoiseLevel(sigma, sigma / percentile, "wavelet MAD in smooth tissue")
+
+
+def _given(requested: float | str | Estimate, percentile: float) -> NoiseLevel | None:
+    """Return the level that a request states, None where it is to be measured."""
+    if isinstance(requested, Estimate):
+        sigma = requested.sigma
+        return NoiseLevel(sigma, sigma / percentile, f"{GIVEN} by {requested.estimator}")
+    stated = parse_noise(requested)
+    if stated is None:
+        return None
+    value, is_fraction = stated
     sigma = value * percentile if is_fraction else value
-    return NoiseLevel(sigma, sigma / percentile, "given")
+    return NoiseLevel(sigma, sigma / percentile, GIVEN)

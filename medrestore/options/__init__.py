@@ -4,7 +4,7 @@ from medrestore.options.batch import BatchRun, CaseSelection
 from medrestore.options.declare import OptionInfo, declared_options
 from medrestore.options.files import BOTH, DTYPES, FileOptions, OutputRequest
 from medrestore.options.node import NodeOptions
-from medrestore.options.parse import parse_memory, parse_noise, parse_spacing
+from medrestore.options.parse import names_a_plugin, parse_memory, parse_noise, parse_spacing
 from medrestore.options.reading import ReadPolicy, ReadRequest
 from medrestore.options.restore import RestoreOptions, Sampler
 
@@ -22,6 +22,7 @@ __all__ = [
     "RestoreOptions",
     "Sampler",
     "declared_options",
+    "names_a_plugin",
     "parse_memory",
     "parse_noise",
     "parse_spacing",

@@ -8,6 +8,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from medrestore.errors import ConfigError
+from medrestore.options.parse import PLUGIN_NAME, names_a_plugin
 
 _KEY = "option"
 
@@ -45,7 +46,8 @@ class DeclaredOption:
         kind: Type of its value on a command line.
         default: Of the field; `REQUIRED` where it has none.
         info: What is shown of it.
-        choices: The values that it may have; empty where there are more.
+        choices: The values that it may have, and `PLUGIN_NAME` where those of plugins are among them; empty
+            where there are more.
     """
 
     name: str
@@ -74,20 +76,23 @@ def declared_options(kind: type) -> Iterator[DeclaredOption]:
 
 
 def check_choices(options: object) -> None:
-    """Check every field whose type lists its values.
+    """Check every field whose type lists its values; where it is any text too, that is ``plugin/name``.
 
     Raises:
         ConfigError: A value is none of these.
     """
     hints = get_type_hints(type(options))
     for item in fields(options):  # type: ignore[arg-type]
-        allowed, value = _choices(hints[item.name]), getattr(options, item.name)
-        if allowed and value not in allowed and not (value is None and _is_optional(hints[item.name])):
-            raise ConfigError(f"{item.name} is {value!r}; expected one of {', '.join(map(str, allowed))}")
+        hint, value = hints[item.name], getattr(options, item.name)
+        allowed, is_open = _choices(hint), _takes_plugins(hint)
+        fine = value in allowed or (value is None and _is_optional(hint))
+        if allowed and not fine and not (is_open and names_a_plugin(value)):
+            known = ", ".join(map(str, allowed)) + (", or plugin/name" if is_open else "")
+            raise ConfigError(f"{item.name} is {value!r}; expected one of {known}")
 
 
 def _declared(item: Field[Any], hint: Any, info: OptionInfo) -> DeclaredOption:
-    choices = tuple(map(str, _choices(hint)))
+    choices = (*map(str, _choices(hint)), *((PLUGIN_NAME,) if _takes_plugins(hint) else ()))
     parts = [part for part in _parts(hint) if part is not NoneType]
     plain = [str if get_origin(part) is Literal and not _are_numbers(part) else part for part in parts]
     kind = str if str in plain else int if get_origin(plain[0]) is Literal else plain[0]
@@ -110,6 +115,11 @@ def _is_optional(hint: Any) -> bool:
 
 def _choices(hint: Any) -> tuple[Any, ...]:
     return tuple(value for part in _parts(hint) if get_origin(part) is Literal for value in get_args(part))
+
+
+def _takes_plugins(hint: Any) -> bool:
+    """Tell whether a type lists its values and takes the names of what plugins declare beside them."""
+    return str in _parts(hint) and bool(_choices(hint))
 
 
 def _are_numbers(hint: Any) -> bool:

@@ -7,6 +7,14 @@ import re
 
 from medrestore.errors import ConfigError
 
+PLUGIN_NAME = "PLUGIN/NAME"
+"""How a command line shows that an option takes what a plugin declares."""
+
+
+def names_a_plugin(value: object) -> bool:
+    """Tell whether a value is written as ``plugin/name``, whether or not there is one."""
+    return isinstance(value, str) and value.count("/") == 1 and all(value.split("/"))
+
 
 def parse_noise(requested: float | str) -> tuple[float, bool] | None:
     """Read a noise level; None for ``"auto"``.
@@ -28,9 +36,19 @@ def parse_noise(requested: float | str) -> tuple[float, bool] | None:
         value = -1.0
     if not 0 <= value < math.inf:
         raise ConfigError(
-            f"noise is {requested!r}; expected 'auto', a level in voxel units, or one like '5%'"
+            f"noise is {requested!r}; expected 'auto', a level in voxel units, one like '5%', or plugin/name"
         )
     return value, is_fraction
+
+
+def check_noise(requested: float | str) -> None:
+    """Refuse what is neither a noise level nor written as the name of a plugin's estimator.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if not names_a_plugin(requested):
+        parse_noise(requested)
 
 
 def parse_spacing(requested: float | str) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from medrestore.errors import ConfigError
 from medrestore.options.declare import OptionInfo, check_choices, option
-from medrestore.options.parse import parse_memory, parse_noise, parse_spacing
+from medrestore.options.parse import PLUGIN_NAME, check_noise, parse_memory, parse_spacing
 from medrestore.types import Task
 
 _COUNTS = {"samples": 0, "steps": 1, "seed": 0, "threads": 1, "tile": 1, "ensemble": 1}
@@ -41,7 +41,8 @@ class RestoreOptions:
             the scan's modality and the task.
         task: What to do, where no model is named.
         noise: Standard deviation of the noise in the units of the voxels, or ``"auto"`` to estimate it, or
-            a percentage of the 99th percentile of the scan, in CT of 1000 HU, such as ``"5%"``.
+            a percentage of the 99th percentile of the scan, in CT of 1000 HU, such as ``"5%"``, or the name
+            of a plugin's estimator, ``plugin/name``.
         spacing: Super-resolution: distance of the voxels of the result across the slices, in mm, or
             ``"iso"`` for the mean of their sizes within the slices.
         slice_axis: Super-resolution: array axis across the slices, ``"i"``, ``"j"`` or ``"k"``; None for the
@@ -56,7 +57,7 @@ class RestoreOptions:
             around and moved by a voxel; each costs an evaluation. None for what the model was declared with.
         samples: Posterior samples to draw; two or more give a map of their standard deviation.
         steps: Steps of the sampler for each sample.
-        sampler: How samples are drawn.
+        sampler: How samples are drawn: ``"heun"``, ``"euler"``, ``"stochastic"``, or ``plugin/name``.
         seed: Seed of every random draw.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         dtype: Type of the heavy arithmetic; ``"auto"`` takes bfloat16 where the device has it natively and
@@ -73,7 +74,9 @@ class RestoreOptions:
 
     model: str | None = option(None, _model("See `medrestore models`.", "NAME|PATH"))
     task: Task = option(Task.DENOISE, _model("What to do, where no model is named."))
-    noise: float | str = option("auto", _run("Level in voxel units or in % of p99.", "auto|VALUE|P%"))
+    noise: float | str = option(
+        "auto", _run("Level in voxel units or % of p99.", f"auto|VALUE|P%|{PLUGIN_NAME}")
+    )
     noise_map: Literal["auto", "constant"] = option("auto", _run("Whether noise may vary over the scan."))
     spacing: float | str = option("iso", _slices("Voxel size across the slices; iso: as within.", "MM|iso"))
     slice_axis: Literal["i", "j", "k"] | None = option(
@@ -85,7 +88,7 @@ class RestoreOptions:
     ensemble: Literal[1, 2, 4, 8] | None = option(None, _run("Estimates that the mean is taken over."))
     samples: int = option(0, _run("Posterior samples to draw."))
     steps: int = option(10, _run("Steps for each sample."))
-    sampler: Sampler = option("heun", _run("How to draw."))
+    sampler: Sampler | str = option("heun", _run("How to draw."))
     seed: int = option(0, _run("Same seed, same result."))
     device: str = option("auto", _run("Where to compute.", "auto|cpu|cuda|mps"))
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", _run("Heavy arithmetic."))
@@ -106,7 +109,7 @@ class RestoreOptions:
         object.__setattr__(self, "force", bool(self.force))
         object.__setattr__(self, "task", Task(self.task))
         check_choices(self)
-        parse_noise(self.noise)
+        check_noise(self.noise)
         parse_spacing(self.spacing)
         if self.max_memory is not None:
             parse_memory(self.max_memory)

@@ -10,7 +10,16 @@ from __future__ import annotations
 from medrestore.errors import PluginError
 from medrestore.io.encoding import encode
 from medrestore.io.formats import Format, ScanHeader, StoredVoxels, header_by_name, volumes_of
-from medrestore.plugin.declarations import FormatSpec, MetricSpec, Operator, OperatorSpec
+from medrestore.plugin.declarations import (
+    FormatSpec,
+    MetricSpec,
+    NetworkSpec,
+    NoiseEstimatorSpec,
+    Operator,
+    OperatorSpec,
+    SamplerSpec,
+    VerbSpec,
+)
 from medrestore.plugin.hookspecs import REMOVED, hookimpl
 from medrestore.plugin.host import installed_formats
 from medrestore.plugin.manager import PluginInfo, PluginManager
@@ -28,13 +37,17 @@ __all__ = [
     "LoadContext",
     "MetricSpec",
     "ModelSpec",
+    "NetworkSpec",
+    "NoiseEstimatorSpec",
     "Operator",
     "OperatorSpec",
     "PluginInfo",
     "PluginManager",
     "Registry",
+    "SamplerSpec",
     "ScanHeader",
     "StoredVoxels",
+    "VerbSpec",
     "encode",
     "header_by_name",
     "hookimpl",

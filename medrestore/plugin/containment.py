@@ -17,21 +17,27 @@ from medrestore.plugin.process_state import process_state_kept
 
 ADVICE = "the scan is not the cause: use another model, and tell the authors of this one"
 
+
+class NamedError(PluginError):
+    """One that says already which plugin it is of: what is outside of it adds its own name, and no more."""
+
+
 _LONGEST = 400
 """Characters that are quoted of what a plugin raises: it may hold a whole array."""
 
 
 @contextmanager
-def contained(origin: str, action: str, expected: str) -> Iterator[None]:
+def contained(origin: str, action: str, expected: str, advice: str = ADVICE) -> Iterator[None]:
     """Run what is a plugin's: put back what it changes of the process, and name it where it raises.
 
     A `SystemExit` is an error like any other. `KeyboardInterrupt` passes, since nothing tells whether it is
     the user's; want of memory passes, since it is the machine's.
 
     Args:
-        origin: The plugin and the model.
+        origin: The plugin and what it declared, the model for example.
         action: What it is asked to do.
         expected: Of it.
+        advice: What to do about it.
 
     Raises:
         ModelError: It raised one, which says itself what is wrong with the model.
@@ -44,11 +50,13 @@ def contained(origin: str, action: str, expected: str) -> Iterator[None]:
         raise
     except ModelError as error:
         raise ModelError(f"{origin}: {error}") from error
+    except NamedError as error:
+        raise NamedError(f"{origin}: {error}") from (error.__cause__ or error)
     except BaseException as error:
         if is_out_of_memory(error):
             raise
-        raise PluginError(
-            f"{origin}: {action} raised {describe(error)}; expected {expected}; {ADVICE}"
+        raise NamedError(
+            f"{origin}: {action} raised {describe(error)}; expected {expected}; {advice}"
         ) from error
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
 
 if TYPE_CHECKING:
-    from medrestore.plugin.declarations import FormatSpec, MetricSpec, OperatorSpec
+    from medrestore.plugin.declarations import (
+        FormatSpec,
+        MetricSpec,
+        NetworkSpec,
+        NoiseEstimatorSpec,
+        OperatorSpec,
+        SamplerSpec,
+        VerbSpec,
+    )
     from medrestore.plugin.spec import ModelSpec
     from medrestore.provenance import RunRecord
 
@@ -18,6 +27,9 @@ PROJECT = "medrestore"
 REMOVED = {
     "medrestore_readers": "medrestore_readers and its ReaderSpec were of API 1: implement "
     "medrestore_formats, which returns a medrestore.plugin.FormatSpec for each format",
+    "medrestore_case_finished": "medrestore_case_finished was of API 1: implement "
+    "medrestore_volume_restored, called when a volume is restored, or "
+    "medrestore_case_written, called when its files are there",
 }
 """What was a hook once, and what is to be done instead."""
 
@@ -51,5 +63,39 @@ def medrestore_formats() -> Iterable[FormatSpec]:
 
 
 @hookspec
-def medrestore_case_finished(record: RunRecord) -> None:
-    """Observe that a scan was restored (not yet written). What is raised is logged and stops nothing."""
+def medrestore_networks() -> Iterable[NetworkSpec]:
+    """Declare networks that model folders and training configurations can name."""
+    return ()
+
+
+@hookspec
+def medrestore_samplers() -> Iterable[SamplerSpec]:
+    """Declare ways to draw posterior samples."""
+    return ()
+
+
+@hookspec
+def medrestore_noise_estimators() -> Iterable[NoiseEstimatorSpec]:
+    """Declare ways to find the noise level of a scan."""
+    return ()
+
+
+@hookspec
+def medrestore_verbs() -> Iterable[VerbSpec]:
+    """Declare commands. Called for `medrestore --help`: import nothing heavy before `VerbSpec.load`."""
+    return ()
+
+
+@hookspec
+def medrestore_volume_restored(record: RunRecord) -> None:
+    """Observe that a volume was restored, before anything is written: `output` of its record is empty."""
+
+
+@hookspec
+def medrestore_case_written(records: tuple[RunRecord, ...], files: tuple[Path, ...]) -> None:
+    """Observe that all files and folders of a case have their names; a record for each of its volumes."""
+
+
+@hookspec
+def medrestore_case_failed(source: str, error: str) -> None:
+    """Observe that a case was refused or failed, with the message that the user is given."""

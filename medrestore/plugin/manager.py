@@ -7,26 +7,35 @@ place, belong to one plugin, and leave the others as they were; and no plugin ca
 
 from __future__ import annotations
 
+import copy
+import inspect
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from types import ModuleType
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pluggy
 
 from medrestore.errors import PluginError
 from medrestore.plugin import hookspecs
 from medrestore.plugin.containment import describe
-from medrestore.plugin.declarations import FormatSpec, MetricSpec, OperatorSpec
+from medrestore.plugin.declarations import (
+    FormatSpec,
+    MetricSpec,
+    NetworkSpec,
+    NoiseEstimatorSpec,
+    OperatorSpec,
+    SamplerSpec,
+    VerbSpec,
+)
 from medrestore.plugin.loading import load_watched, stdout_on_stderr
 from medrestore.plugin.process_state import process_state_kept
-from medrestore.plugin.spec import Declaration, ModelSpec, is_name
-from medrestore.provenance import RunRecord
+from medrestore.plugin.spec import API, Declaration, ModelSpec, is_name
 
 BUILTIN = "medrestore"
 """The plugin, and the distribution, that carries the shipped models."""
@@ -38,7 +47,16 @@ _DECLARED: Mapping[str, type[Declaration]] = {
     "medrestore_operators": OperatorSpec,
     "medrestore_metrics": MetricSpec,
     "medrestore_formats": FormatSpec,
+    "medrestore_networks": NetworkSpec,
+    "medrestore_samplers": SamplerSpec,
+    "medrestore_noise_estimators": NoiseEstimatorSpec,
+    "medrestore_verbs": VerbSpec,
 }
+
+_SPEC, _IMPL = f"{hookspecs.PROJECT}_spec", f"{hookspecs.PROJECT}_impl"
+"""Attributes by which pluggy knows a hook, and a function that implements one."""
+
+_OBSERVING = ("medrestore_volume_restored", "medrestore_case_written", "medrestore_case_failed")
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +74,8 @@ class PluginInfo:
         status: Whether it takes part.
         error: Why it is broken, None otherwise.
         notes: What it did beside, while it was loaded: it printed, started threads, changed the process.
+        adds: Names of what it declares, by kind (the hook without ``medrestore_``), and as ``observers`` the
+            events that it hears of.
     """
 
     name: str
@@ -64,12 +84,23 @@ class PluginInfo:
     status: Literal["ok", "broken", "disabled"]
     error: str | None = None
     notes: tuple[str, ...] = ()
+    adds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class _Loaded:
     hooks: pluggy.PluginManager
     declared: Mapping[str, tuple[Declaration, ...]]
+
+    @property
+    def adds(self) -> dict[str, tuple[str, ...]]:
+        """See `PluginInfo.adds`."""
+        found = {_short(hook): tuple(item.name for item in items) for hook, items in self.declared.items()}
+        found["observers"] = tuple(_short(hook) for hook in _OBSERVING if self.observes(hook))
+        return {kind: names for kind, names in found.items() if names}
+
+    def observes(self, hook: str) -> bool:
+        return bool(getattr(self.hooks.hook, hook).get_hookimpls())
 
 
 class PluginManager:
@@ -111,28 +142,44 @@ class PluginManager:
                 found |= {f"{plugin}/{item.name}": item for item in items if isinstance(item, kind)}
         return found
 
+    def versions(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the versions of the distributions that plugins of these names come from."""
+        return {info.dist: info.version for info in self._plugins if info.dist and info.name in set(names)}
+
+    def whereabouts(self, plugin: str) -> str | None:
+        """Return why a plugin takes no part, None where it does or there is none of that name."""
+        for info in self._plugins:
+            if info.name == plugin and info.status != "ok":
+                reason = f": {info.error}" if info.error else f" by {VARIABLE}"
+                return f"the plugin {plugin!r} is {info.status}{reason}"
+        return None
+
     def origin(self, plugin: str) -> str:
         """Return what to call a plugin in a message: its name, its distribution and the version."""
         info = next(info for info in self._plugins if info.name == plugin)
         return f"plugin {plugin!r} ({info.dist} {info.version})"
 
-    def case_finished(self, record: RunRecord) -> tuple[str, ...]:
+    def tell(self, hook: str, **arguments: object) -> tuple[str, ...]:
         """Tell every plugin that observes; return, and log, what went wrong in any.
 
-        What they print goes to standard error, and what they change of the process is put back.
+        Each is given copies, so that no record is changed by those who read it. What they print goes to
+        standard error, and what they change of the process is put back.
+
+        Args:
+            hook: Name of one of the hooks that observe.
+            arguments: Its arguments.
         """
         problems = []
         for plugin, loaded in self._loaded.items():
-            call = loaded.hooks.hook.medrestore_case_finished
-            if not call.get_hookimpls():
+            if not loaded.observes(hook):
                 continue
             try:
                 with process_state_kept(), stdout_on_stderr():
-                    call(record=record)
+                    getattr(loaded.hooks.hook, hook)(**copy.deepcopy(arguments))
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 - the scan is restored, whatever an observer does
-                problems.append(f"{self.origin(plugin)}, medrestore_case_finished: {describe(error)}")
+            except BaseException as error:  # noqa: BLE001 - no case depends on who hears of it
+                problems.append(f"{self.origin(plugin)}, {hook}: {describe(error)}")
                 _log.warning("%s", problems[-1])
                 _log.debug("where it was raised", exc_info=error)
         return tuple(problems)
@@ -150,7 +197,7 @@ class PluginManager:
             reason = None if loading.error is None else describe(loading.error)
             return PluginInfo(name, dist, version, "broken", reason, loading.notes)
         self._loaded[name] = loading.value
-        return PluginInfo(name, dist, version, "ok", notes=loading.notes)
+        return PluginInfo(name, dist, version, "ok", notes=loading.notes, adds=loading.value.adds)
 
     def _check_name(self, entry_point: metadata.EntryPoint) -> None:
         name = entry_point.name
@@ -169,6 +216,7 @@ class PluginManager:
 def _load(entry_point: metadata.EntryPoint) -> _Loaded:
     """Import a plugin, check its hooks and collect what it declares."""
     plugin = entry_point.load()
+    _check_arguments(plugin)
     hooks = pluggy.PluginManager(hookspecs.PROJECT)
     hooks.add_hookspecs(hookspecs)
     hooks.register(plugin, entry_point.name)
@@ -180,6 +228,18 @@ def _load(entry_point: metadata.EntryPoint) -> _Loaded:
         where = plugin.__name__ if isinstance(plugin, ModuleType) else entry_point.value
         raise PluginError(f"{where} implements no hook: mark its functions with @medrestore.hookimpl")
     return _Loaded(hooks, {hook: _collect(hooks, hook, kind) for hook, kind in _DECLARED.items()})
+
+
+def _check_arguments(plugin: object) -> None:
+    """Refuse hooks that ask for what theirs does not give, or gave in another API."""
+    for name, hook in vars(hookspecs).items():
+        function: Any = getattr(plugin, name, None)
+        if hasattr(hook, _SPEC) and hasattr(function, _IMPL):
+            given = set(inspect.signature(hook).parameters)
+            for wanted in inspect.signature(function).parameters:
+                if wanted not in given:
+                    takes = f"takes {', '.join(sorted(given))}" if given else "takes no argument"
+                    raise PluginError(f"{name} asks for {wanted!r}; in API {API} it {takes}: leave it out")
 
 
 def _collect(hooks: pluggy.PluginManager, hook: str, kind: type[S]) -> tuple[S, ...]:
@@ -209,6 +269,10 @@ def _named(hook: str) -> Iterator[None]:
         yield
     except BaseException as error:
         raise PluginError(f"{hook}: {describe(error)}") from error
+
+
+def _short(hook: str) -> str:
+    return hook.removeprefix("medrestore_")
 
 
 def _dist(entry_point: metadata.EntryPoint) -> str:

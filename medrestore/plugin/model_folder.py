@@ -18,8 +18,8 @@
     dtypes = ["float32", "bfloat16"]
 
     [network]
-    name = "voxelnet"                 # in medrestore.networks
-    options = { widths = [64, 128] }  # keyword arguments of its class
+    name = "voxelnet"                 # in medrestore.networks, or plugin/name
+    options = { widths = [64, 128] }  # its keyword arguments
 
     [weights]
     file = "model.safetensors"        # in the same folder
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "model.toml"
 
-_FROM_TABLES = {"load", "weights", "sha256"}
+_FROM_TABLES = {"load", "weights", "sha256", "network"}
 _FIELDS = {field.name: field for field in fields(ModelSpec) if field.name not in _FROM_TABLES}
 _REQUIRED = {name for name, field in _FIELDS.items() if field.default is MISSING}
 
@@ -102,7 +102,7 @@ def _spec(table: dict[str, Any], folder: Path) -> ModelSpec:
         values["intensity"] = _member(Intensity, values["intensity"], "intensity")
     if "outputs" in values:
         values["outputs"] = frozenset(table["outputs"])
-    return ModelSpec(**values, weights=path, sha256=recipe.sha256, load=recipe)
+    return ModelSpec(**values, weights=path, sha256=recipe.sha256, network=recipe.network, load=recipe)
 
 
 def _table(
@@ -151,13 +151,10 @@ class _Recipe:
         import torch
 
         from medrestore.diffusion.precondition import TwoMeasurementDenoiser
-        from medrestore.networks import build
+        from medrestore.plugin.extensions.networks import build_network
 
         autocast = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[context.dtype]
-        # Without memory of its own: the weights are those of the file, nothing is drawn at random for them,
-        # and torch's default type and device have no say.
-        with torch.device("meta"):
-            network = build(self.network, self.options)
+        network = build_network(self.network, self.options, empty=True)
         self._fill(network, self.weights if context.weights is None else context.weights)
         # Layout alone is worth a factor of two for 3-D convolutions, on a CPU as on a GPU.
         network = network.eval().requires_grad_(False)

@@ -96,11 +96,8 @@ class Registry:
         return [full for full in self._models if _bare(full) == bare]
 
     def _advice(self, name: str) -> str:
-        for plugin in self._manager.plugins:
-            if plugin.name == name.partition("/")[0] and plugin.status != "ok":
-                return f"the plugin {plugin.name!r} is {plugin.status}" + (
-                    f": {plugin.error}" if plugin.error else " by MEDRESTORE_PLUGINS"
-                )
+        if (reason := self._manager.whereabouts(name.partition("/")[0])) is not None:
+            return reason
         known = [*self._models, *(_bare(full) for full in self._models)]
         near = get_close_matches(name.lower(), known, n=3, cutoff=0.6)
         if meant := [self.shortest(full) for full in self._models if full in near or _bare(full) in near]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from medrestore.errors import PluginError
 from medrestore.types import Modality, Task
@@ -75,6 +75,9 @@ class Declaration:
         PluginError: A field is out of its range, or the API is newer or too old.
     """
 
+    noun: ClassVar[str] = "declaration"
+    """What a person calls one of them."""
+
     name: str
     api: int = 1
 
@@ -119,6 +122,7 @@ class ModelSpec(Declaration):
             result.
         weights: Its file of weights, if it has one.
         sha256: Of that file, in hexadecimal.
+        network: Name of its network, ``plugin/name`` where that is a plugin's; None where there is no name.
         halo: Voxels around an output voxel that take part in its value, on every side. A tile with so much
             around it gives the very result of the whole volume.
         multiple: Every size given to the denoiser, and every start of a tile, is a multiple of this.
@@ -128,9 +132,14 @@ class ModelSpec(Declaration):
         dtypes: Types of the heavy arithmetic that keep its quality, the reference type first.
         ensemble: Over how many estimates the mean is taken unless the user says otherwise, each from the scan
             turned around and moved by a voxel, and each an evaluation: 1, 2, 4 or 8.
+        operator: For denoising, ``plugin/name`` of the operator that the scans went through and that the
+            model undoes beside the noise: the residual is then that of the scan and of what would have been
+            measured of the result. None for noise alone.
         colour: For denoising, whether it is told the correlations of the noise between neighbouring voxels;
             see `Condition.details`.
     """
+
+    noun: ClassVar[str] = "model"
 
     title: str
     task: Task
@@ -144,11 +153,13 @@ class ModelSpec(Declaration):
     factor: tuple[float, float] | None = None
     weights: Path | None = None
     sha256: str | None = None
+    network: str | None = None
     halo: int
     multiple: int = 1
     outputs: frozenset[str] = frozenset({"mean"})
     dtypes: tuple[str, ...] = ("float32",)
     ensemble: int = 1
+    operator: str | None = None
     colour: bool = False
 
     def __post_init__(self) -> None:
@@ -182,6 +193,9 @@ class ModelSpec(Declaration):
         )
         fine = isinstance(self.colour, bool) and (not self.colour or self.task is Task.DENOISE)
         self._require(fine, "colour", "true or false, true for the task denoise only")
+        named = isinstance(self.operator, str) and all(map(is_name, self.operator.split("/", 1)))
+        fine = self.operator is None or (named and "/" in self.operator and self.task is Task.DENOISE)
+        self._require(fine, "operator", "plugin/name for the task denoise, or None")
         offered = _chosen(self.outputs, frozenset, OUTPUTS) and "mean" in self.outputs
         self._require(offered, "outputs", "a frozenset of 'mean' and, where it has them, 'sample'")
         self._require(_chosen(self.dtypes, tuple, DTYPES), "dtypes", f"a tuple of {sorted(DTYPES)}")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from medrestore.errors import InputError
 from medrestore.findings import KINDS
 from medrestore.picture import PLANES
-from medrestore.report.cohort import MEASURES, beside
+from medrestore.report.cohort import beside, measures
 from medrestore.report.markup import Markup, join, printable, tag
 from medrestore.report.page import asset, number, or_dash, page, times, why_missing
 from medrestore.report.pictures import image
@@ -79,7 +79,7 @@ def _facts(row: CaseRow) -> Markup:
         ("Findings", _findings(row), why_missing(row, "nothing was written")),
         ("Attempts", row.attempts, ""),
     ]
-    for measure in MEASURES:
+    for measure in measures([row]):
         unit = f" / {measure.unit}" if measure.unit else ""
         value = number(measure.value(row), measure.digits)
         shown = join(or_dash(value, why_missing(row, measure.reason)), beside(row, measure))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote
 
 from medrestore.errors import InputError
@@ -12,7 +13,7 @@ from medrestore.report.markup import Markup, join, printable, tag
 from medrestore.report.page import asset, gib, number, or_dash, page, percent, times, why_missing
 from medrestore.report.pictures import image
 from medrestore.report.preview import NAMES, THUMBNAIL, Preview
-from medrestore.report.rows import CaseRow
+from medrestore.report.rows import CaseRow, further_metrics
 from medrestore.report.tables import count
 
 NO_REFERENCE = "no reference was given, or there is nothing to measure"
@@ -47,6 +48,16 @@ MEASURES = (
 )
 
 
+def measures(rows: Sequence[CaseRow]) -> tuple[Measure, ...]:
+    """Return what is shown of cases: `MEASURES`, and the metrics of plugins that any of them has."""
+    names = further_metrics(rows)
+    return (*MEASURES, *(Measure(name, "", partial(_further, name), NO_REFERENCE) for name in names))
+
+
+def _further(name: str, row: CaseRow) -> float | None:
+    return row.further.get(name)
+
+
 def cohort_page(rows: Sequence[CaseRow], title: str) -> Markup:
     """Return ``report.html`` of `rows`, which are in the order they are to be shown in."""
     body = join(
@@ -72,7 +83,7 @@ def _links() -> Markup:
 
 def _distributions(rows: Sequence[CaseRow]) -> Markup | None:
     """Return a histogram of each measure that two cases have."""
-    figures = [figure for measure in MEASURES for figure in _histograms(rows, measure)]
+    figures = [figure for measure in measures(rows) for figure in _histograms(rows, measure)]
     if not figures:
         return None
     return tag("section", tag("h2", "Distributions"), tag("div", *figures, class_="figures"))
@@ -95,14 +106,15 @@ def _cases(rows: Sequence[CaseRow]) -> Markup:
     if not rows:
         return tag("section", tag("h2", "Cases"), tag("p", "No case has come to an end yet."))
     heads = ["Case", "Status", "Model", "Scan / voxels"]
-    heads += [f"{m.title} / {m.unit}" if m.unit else m.title for m in MEASURES]
+    shown = measures(rows)
+    heads += [f"{m.title} / {m.unit}" if m.unit else m.title for m in shown]
     cells = [_head(text, n + 1, numeric=n > 3) for n, text in enumerate(heads)]
     pictures = tag("th", "Before, after, residual", scope="col")
     table = tag(
         "table",
         tag("caption", "All cases. A head sorts by its column; once more, the other way.", class_="hidden"),
         tag("thead", tag("tr", pictures, *cells)),
-        tag("tbody", *(_row(row) for row in rows)),
+        tag("tbody", *(_row(row, shown) for row in rows)),
         id="cases",
     )
     return tag(
@@ -138,8 +150,7 @@ def _choice(label: str, key: str, values: Sequence[str]) -> Markup | None:
     return tag("label", f"{label} ", tag("select", *options, data_key=key))
 
 
-def _row(row: CaseRow) -> Markup:
-    measures = (_measure(row, measure) for measure in MEASURES)
+def _row(row: CaseRow, shown: Sequence[Measure]) -> Markup:
     return tag(
         "tr",
         tag("td", _thumbnails(row)),
@@ -147,7 +158,7 @@ def _row(row: CaseRow) -> Markup:
         tag("td", *_status(row), data_value=row.status),
         tag("td", *_model(row), data_value=row.model),
         tag("td", *_scan(row), data_value=_voxels(row)),
-        *measures,
+        *(_measure(row, measure) for measure in shown),
         class_=row.status,
         data_status=row.status,
         data_modality=row.modality,

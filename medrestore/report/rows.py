@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from medrestore.errors import ConfigError
@@ -37,6 +38,7 @@ class CaseRow:
         sigma: The same in the units of the scan: HU in CT.
         psnr: PSNR of the result, in dB; None without a reference.
         ssim: SSIM of the result, 0 to 1; None without a reference.
+        further: Metrics of plugins of the result, by ``plugin/name``; those that have a value.
         seconds: Wall-clock time.
         predicted_seconds: The time that the planner promised.
         peak_bytes: Peak resident memory.
@@ -64,6 +66,7 @@ class CaseRow:
     sigma: float | None = None
     psnr: float | None = None
     ssim: float | None = None
+    further: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
     predicted_seconds: float | None = None
     peak_bytes: int | None = None
@@ -85,3 +88,8 @@ class CaseRow:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 object.__setattr__(self, name, None)
+
+
+def further_metrics(rows: Iterable[CaseRow]) -> list[str]:
+    """Return the names of the metrics of plugins that any of the cases has."""
+    return sorted({name for row in rows for name in row.further})

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from medrestore import __version__
 from medrestore.io.atomic import atomic_write
 from medrestore.provenance import JSON
-from medrestore.report.rows import CaseRow
+from medrestore.report.rows import CaseRow, further_metrics
 
 SCHEMA = "medrestore-summary/1"
 """Changes when a column is renamed, removed or given another meaning; new ones come last."""
@@ -42,7 +43,7 @@ COLUMNS: dict[str, Callable[[CaseRow], JSON]] = {
     "output": lambda row: row.output,
     "page": lambda row: f"cases/{row.case}.html",
 }
-"""Columns of both files, in their order."""
+"""Columns of both files, in their order; metrics of plugins, by their names, are behind them."""
 
 # A spreadsheet runs a cell that begins like this as a formula, and file names come from anyone.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -61,8 +62,17 @@ def write_csv(path: Path, rows: Sequence[CaseRow]) -> None:
         temporary.open("w", encoding="utf-8", errors="replace", newline="") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows([_cell(column(row)) for column in COLUMNS.values()] for row in rows)
+        columns = _columns(rows)
+        writer.writerow(columns)
+        writer.writerows([_cell(column(row)) for column in columns.values()] for row in rows)
+
+
+def _columns(rows: Sequence[CaseRow]) -> dict[str, Callable[[CaseRow], JSON]]:
+    return COLUMNS | {name: partial(_further, name) for name in further_metrics(rows)}
+
+
+def _further(name: str, row: CaseRow) -> JSON:
+    return row.further.get(name)
 
 
 def _cell(value: JSON) -> JSON:
@@ -75,12 +85,13 @@ def write_json(path: Path, rows: Sequence[CaseRow], title: str) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
+    columns = _columns(rows)
     summary = {
         "schema": SCHEMA,
         "medrestore": __version__,
         "title": title,
         "counts": count(rows),
-        "cases": [{name: column(row) for name, column in COLUMNS.items()} for row in rows],
+        "cases": [{name: column(row) for name, column in columns.items()} for row in rows],
     }
     with atomic_write(path, overwrite=True) as temporary:
         temporary.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="ascii")

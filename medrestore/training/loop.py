@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from medrestore.diffusion.precondition import network_inputs
 from medrestore.engine.machine.device import has_native_bfloat16
 from medrestore.errors import ConfigError, ModelError
-from medrestore.networks import build
+from medrestore.plugin.extensions.networks import build_network, check_network
 from medrestore.training.optim import make_optimisers
 from medrestore.training.patches import Batch, PatchSampler, draw_batches
 from medrestore.training.recipe import LoopOptions, TrainConfig
@@ -93,7 +93,8 @@ class Trainer:
         requested = self.options.bfloat16
         self.bfloat16 = has_native_bfloat16(device) if requested is None else requested
         torch.manual_seed(self.options.seed)
-        network = build(config.network.name, config.network.options)
+        network = build_network(config.network.name, config.network.options)
+        check_network(network, config.network.name, config.network.options.get("details", 0))
         self.network = network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
         if self.options.compile:
@@ -112,7 +113,7 @@ class Trainer:
         self.origin = model
         try:
             for network in (self.network, self.average):
-                network.load_compatible_weights(weights)  # type: ignore[operator]
+                getattr(network, "load_compatible_weights", network.load_state_dict)(weights)
         except (RuntimeError, KeyError, ValueError) as error:
             raise ModelError(
                 f"{model} is of another network than that of the configuration; start from a model whose "

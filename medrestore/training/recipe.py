@@ -46,7 +46,7 @@ class DataOptions:
 
 @dataclass(frozen=True, config=STRICT)
 class NetworkOptions:
-    """Name of a network in `medrestore.networks` and the keyword arguments of its class."""
+    """Name of a network, in `medrestore.networks` or ``plugin/name``, and its keyword arguments."""
 
     name: str = "voxelnet"
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -33,7 +33,7 @@ BROKEN = {
     "syntax": ("def broken(:", "SyntaxError"),
     "signature": (
         "from medrestore import hookimpl\n@hookimpl\ndef medrestore_models(folder): return []",
-        "PluginValidationError: .*medrestore_models.*folder",
+        "medrestore_models asks for 'folder'; in API 2 it takes no argument: leave it out",
     ),
     "no-such-hook": (
         "from medrestore import hookimpl\n@hookimpl\ndef medrestore_modles(): return []",
@@ -54,6 +54,10 @@ BROKEN = {
         "'smooth' is for plugin API 3; this medrestore has API 2: update medrestore",
     ),
     "last-api": (GOOD.format(models="[model(api=0)]"), "plugin API 0; .* update the plugin"),
+    "of-api-1": (
+        "from medrestore import hookimpl\n@hookimpl\ndef medrestore_case_finished(record): pass",
+        "medrestore_case_finished was of API 1: implement medrestore_volume_restored",
+    ),
     "Bad Name": (GOOD.format(models="[]"), "named 'Bad Name'; expected lower-case"),
 }
 
@@ -152,13 +156,13 @@ def record() -> RunRecord:
 
 def test_every_observer_hears_of_a_case_whatever_another_does(site, caplog):
     observer = (
-        "from medrestore import hookimpl\nheard = []\n@hookimpl\ndef medrestore_case_finished(record):\n"
+        "from medrestore import hookimpl\nheard = []\n@hookimpl\ndef medrestore_volume_restored(record):\n"
     )
     site.add("a", observer + "    heard.append(record)\n    raise OSError('disk full')")
     site.add("b", observer + "    heard.append(record)")
     manager, finished = site.manager(), record()
-    (problem,) = manager.case_finished(finished)
-    assert "plugin 'a' (dist-a 1.2), medrestore_case_finished: OSError: disk full" in problem
+    (problem,) = manager.tell("medrestore_volume_restored", record=finished)
+    assert "plugin 'a' (dist-a 1.2), medrestore_volume_restored: OSError: disk full" in problem
     assert problem in caplog.text
     heard = [
         module.heard for name, module in sys.modules.items() if name.startswith(f"plugin_{site.folder.name}")

@@ -14,7 +14,9 @@ import pytest
 
 import medrestore
 
-EXAMPLE = Path(medrestore.__file__).parents[1] / "plugins" / "medrestore-median"
+ROOT = Path(medrestore.__file__).parents[1]
+EXAMPLE = ROOT / "plugins" / "medrestore-median"
+FURTHER = ROOT / "plugins" / "medrestore-examples"
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,7 +28,7 @@ pytestmark = [
 def run(site: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", "from medrestore.cli import main; main()", *arguments],
-        env={**os.environ, "PYTHONPATH": str(site), **environment},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (site, ROOT))), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -35,17 +37,18 @@ def run(site: Path, *arguments: str, **environment: str) -> subprocess.Completed
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """Install the example, and a copy of it that cannot be imported, from folders outside the repository."""
-    good, bad, target = (tmp_path_factory.mktemp(name) for name in ("good", "bad", "site"))
-    for folder in (good, bad):
-        shutil.copytree(EXAMPLE, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    """Install the examples, and one that cannot be imported, from folders outside the repository."""
+    names = ("good", "bad", "further", "site")
+    good, bad, further, target = (tmp_path_factory.mktemp(name) for name in names)
+    for source, folder in ((EXAMPLE, good), (EXAMPLE, bad), (FURTHER, further)):
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     project = (bad / "pyproject.toml").read_text()
     for old, new in (("medrestore-median", "medrestore-bad"), ("medrestore_median", "medrestore_bad")):
         project = project.replace(old, new)
     (bad / "pyproject.toml").write_text(project.replace("median =", "bad ="))
     (bad / "medrestore_bad.py").write_text("import no_such_module_here\n")
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(target)]
-    command = [sys.executable, "-m", "pip", "install", *options, str(good), str(bad)]
+    command = [sys.executable, "-m", "pip", "install", *options, *map(str, (good, bad, further))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return target
@@ -61,11 +64,31 @@ def test_the_installed_plugin_is_listed_and_the_broken_one_as_broken(site):
         "status": "ok",
         "error": None,
         "notes": [],
+        "adds": {"models": ["median3"]},
     }
     assert found["bad"]["status"] == "broken"
     assert "No module named 'no_such_module_here'" in found["bad"]["error"]
     assert "medrestore_bad.py:1" in found["bad"]["error"]
     assert found["medrestore"]["status"] == "ok"
+
+
+def test_the_installed_examples_add_one_of_each_kind_and_their_command_runs(site):
+    found = {info["name"]: info for info in json.loads(run(site, "plugins", "--json").stdout)}
+    assert found["examples"]["adds"] == {
+        "models": ["deblur"],
+        "operators": ["blur"],
+        "metrics": ["correlation"],
+        "networks": ["cnn"],
+        "samplers": ["dpm2m"],
+        "noise_estimators": ["immerkaer"],
+        "verbs": ["describe"],
+        "observers": ["volume_restored", "case_written", "case_failed"],
+    }
+    done = run(site, "describe", str(ROOT / "sample_data" / "colin27_crop.nii.gz"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("shape ")
+    row = next(line for line in run(site, "plugins").stdout.splitlines() if line.startswith("examples"))
+    assert "noise estimators: immerkaer; verbs: describe; observers: volume_restored" in row
 
 
 def test_its_model_is_in_the_table_and_the_broken_plugin_is_mentioned(site):

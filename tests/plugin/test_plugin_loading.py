@@ -233,15 +233,14 @@ def test_a_plugin_that_hangs_does_not_keep_the_command(site):
 
 
 def test_an_observer_cannot_end_the_run_print_into_it_or_change_it(site, capsys, caplog):
-    start = (
-        "import os, sys\nfrom medrestore import hookimpl\n@hookimpl\ndef medrestore_case_finished(record):\n"
-    )
+    start = "import os, sys\nfrom medrestore import hookimpl\n"
+    start += "@hookimpl\ndef medrestore_volume_restored(record):\n"
     site.add("a", start + "    print('seen'); os.environ['ODD'] = '1'; sys.exit(0)")
     finished = RunRecord(
         "0.1.0", {}, ModelRef("medrestore/mr-denoise", "medrestore"), Source("a.nii", "nifti")
     )
-    (problem,) = site.manager().case_finished(finished)
-    assert problem.startswith("plugin 'a' (dist-a 1.2), medrestore_case_finished: SystemExit: 0 (")
+    (problem,) = site.manager().tell("medrestore_volume_restored", record=finished)
+    assert problem.startswith("plugin 'a' (dist-a 1.2), medrestore_volume_restored: SystemExit: 0 (")
     assert problem in caplog.text
     shown = capsys.readouterr()
     assert (shown.out, "seen" in shown.err) == ("", True)
@@ -253,10 +252,10 @@ def test_the_user_can_interrupt_an_observer(site):
     site.add(
         "a",
         "from medrestore import hookimpl\n@hookimpl\n"
-        "def medrestore_case_finished(record):\n    raise KeyboardInterrupt",
+        "def medrestore_volume_restored(record):\n    raise KeyboardInterrupt",
     )
     finished = RunRecord(
         "0.1.0", {}, ModelRef("medrestore/mr-denoise", "medrestore"), Source("a.nii", "nifti")
     )
     with pytest.raises(KeyboardInterrupt):
-        site.manager().case_finished(finished)
+        site.manager().tell("medrestore_volume_restored", record=finished)

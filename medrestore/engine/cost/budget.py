@@ -21,7 +21,7 @@ from medrestore.engine.cost.calibration import Calibration, calibration
 from medrestore.engine.machine.device import choose_device
 from medrestore.engine.machine.memory import SHARE, usable_bytes
 from medrestore.engine.models.load import LoadedModel, find_model
-from medrestore.engine.sampling.posterior import evaluations, sample_count
+from medrestore.engine.sampling.posterior import evaluations, plugin_sampler, sample_count
 from medrestore.engine.sampling.tiled_denoiser import plan_tiles, whole_shape
 from medrestore.errors import ConfigError
 from medrestore.options import RestoreOptions, parse_memory
@@ -194,10 +194,16 @@ def _volumes(job: _Job) -> tuple[float, float]:
     else:
         beside, most = 4.0, 9.0  # and a map of the noise
     if sample_count(job.options):
-        beside += _SAMPLING[job.options.sampler]
+        beside += sampling_volumes(job.options.sampler)
     if job.reference:
         beside, most = beside + 1, max(most, _METRICS)
     return beside, max(most, beside)
+
+
+def sampling_volumes(sampler: str) -> float:
+    """Return the volumes that a sampler, and the statistics of its samples, hold."""
+    declared = plugin_sampler(sampler)
+    return _SAMPLING[sampler] if declared is None else _SAMPLING["euler"] + declared.volumes
 
 
 def _device_bytes(device: str) -> float:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from medrestore.errors import GeometryError
 from medrestore.geometry import Geometry
 from medrestore.metrics import MetricValue, evaluate, head_mask, measured, reference_range
+from medrestore.plugin.extensions.metrics import declared_metrics
 from medrestore.provenance import JSON, RunRecord
 from medrestore.types import Modality
 from medrestore.volume import Volume
@@ -36,13 +37,18 @@ class Restoration:
 
 
 def measure(baseline: Volume, result: Volume, reference: Volume | None, modality: Modality) -> Metrics:
-    """Compare the result, and what there was without it, with a reference on their grid, inside its head."""
+    """Compare the result, and what there was without it, with a reference on their grid, inside its head.
+
+    Metrics of plugins are among the values; one that fails is absent, with the reason.
+    """
+    further = declared_metrics()
     if reference is None:
-        return {name: evaluate(baseline.array, None, data_range=1.0) for name in ("input", "result")}
+        absent = evaluate(baseline.array, None, data_range=1.0, further=further)
+        return dict.fromkeys(("input", "result"), absent)
     truth = measured(reference.array, modality)
     data_range, mask = reference_range(truth), head_mask(truth)
     return {
-        name: evaluate(volume.array, reference.array, data_range=data_range, mask=mask)
+        name: evaluate(volume.array, reference.array, data_range=data_range, mask=mask, further=further)
         for name, volume in (("input", baseline), ("result", result))
     }
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from medrestore.engine.sampling.posterior import plugin_sampler
 from medrestore.errors import InputError, ModelError
 from medrestore.findings import (
     MODALITY_NOT_STATED,
@@ -18,8 +19,10 @@ from medrestore.findings import (
 )
 from medrestore.geometry import Geometry
 from medrestore.noise.level import NoiseLevel
-from medrestore.options import RestoreOptions
+from medrestore.options import RestoreOptions, names_a_plugin
 from medrestore.plugin import Intensity, ModelSpec
+from medrestore.plugin.extensions.noise_estimators import find_noise_estimator
+from medrestore.plugin.extensions.operators import find_operator
 from medrestore.provenance import ModelRef
 from medrestore.types import UNMEASURED_HU, Modality
 from medrestore.volume import Volume
@@ -100,12 +103,28 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
 
     Raises:
         ModelError: The options ask for what the model does not offer.
+            Or it names an operator that no plugin declares.
+        ConfigError: They name what no plugin declares.
     """
+    check_names(options)
+    if spec.operator is not None:
+        find_operator(spec.operator)
     if options.output not in spec.outputs or (options.samples and "sample" not in spec.outputs):
         raise ModelError(
             f"{ref.name} offers {', '.join(sorted(spec.outputs))}; asked for output {options.output!r} with "
             f"{options.samples} samples"
         )
+
+
+def check_names(options: RestoreOptions) -> None:
+    """Refuse options that name what no plugin declares.
+
+    Raises:
+        ConfigError: They do.
+    """
+    plugin_sampler(options.sampler)
+    if names_a_plugin(options.noise):
+        find_noise_estimator(str(options.noise))
 
 
 def check_zero(volume: Volume, noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding, ...]:

@@ -67,14 +67,14 @@ def find_model(options: RestoreOptions, modality: Modality) -> tuple[ModelRef, M
     """
     if options.model is not None and _is_folder(options.model):
         spec = read_model_folder(Path(options.model))
-        return ModelRef(spec.name, "folder", spec.sha256), spec
+        return ModelRef(spec.name, "folder", spec.sha256, spec.network), spec
     models = Registry(plugins())
     if options.model is None:
         name = models.default_name(options.task, modality)
     else:
         name = models.resolve(options.model)
     spec = models.get(name)
-    return ModelRef(name, name.split("/")[0], spec.sha256), spec
+    return ModelRef(name, name.split("/")[0], spec.sha256, spec.network), spec
 
 
 def _is_folder(name: str) -> bool:
@@ -86,7 +86,8 @@ def _is_folder(name: str) -> bool:
 def origin(ref: ModelRef, options: RestoreOptions) -> str:
     """Return what to call a model, and what it comes from, in a message."""
     if options.model is not None and _is_folder(options.model):
-        return f"model folder {options.model}"
+        foreign = f" with the network {ref.network!r}" if ref.network and "/" in ref.network else ""
+        return f"model folder {options.model}{foreign}"
     return f"{plugins().origin(ref.plugin)}, model {ref.name!r}"
 
 

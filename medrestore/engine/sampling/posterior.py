@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from medrestore.diffusion import (
 from medrestore.engine.sampling.ensemble import ensemble_size
 from medrestore.options import RestoreOptions, Sampler
 from medrestore.plugin import ModelSpec
+from medrestore.plugin.extensions.samplers import DeclaredSampler, find_sampler
 
 START = 2.0
 """First level of a sampler, in units of the scan's noise.
@@ -38,8 +40,25 @@ END = 0.05
 
 def evaluations(options: RestoreOptions, spec: ModelSpec) -> int:
     """Return how often the network runs over the whole volume."""
-    each = 2 * options.steps - 1 if options.sampler == "heun" else options.steps
-    return ensemble_size(options, spec) + each * sample_count(options)
+    count = sample_count(options)
+    return ensemble_size(options, spec) + (count * _evaluations_of_sample(options) if count else 0)
+
+
+def _evaluations_of_sample(options: RestoreOptions) -> int:
+    declared = plugin_sampler(options.sampler)
+    if declared is not None:
+        return declared.evaluations(options.steps)
+    return 2 * options.steps - 1 if options.sampler == "heun" else options.steps
+
+
+def plugin_sampler(name: str) -> DeclaredSampler | None:
+    """Return a sampler of a plugin; None where the name is one of medrestore's own.
+
+    Raises:
+        ConfigError: No plugin has it.
+    """
+    own = get_args(Sampler)
+    return None if name in own else find_sampler(name, own)
 
 
 def sample_count(options: RestoreOptions) -> int:
@@ -61,7 +80,7 @@ def posterior_sample(
     denoise: Callable[[Tensor, float], Tensor],
     mean: Tensor,
     levels: Sequence[float],
-    sampler: Sampler,
+    sampler: str,
     key: tuple[int, ...],
     on_step: Callable[[SamplerStep], None] | None = None,
 ) -> Tensor:
@@ -71,7 +90,7 @@ def posterior_sample(
         denoise: Expected clean volume given a state, its level and the scan.
         mean: That given the scan alone.
         levels: See `sampling_levels`.
-        sampler: How to draw.
+        sampler: How to draw; see `RestoreOptions.sampler`.
         key: Names the draw: the seed, then the sample.
         on_step: Called after every step.
     """
@@ -80,6 +99,9 @@ def posterior_sample(
         return volume_noise(mean.shape, (*key, 1 + step)).to(mean.device)
 
     x = mean + levels[0] * volume_noise(mean.shape, (*key, 0)).to(mean.device)
+    declared = plugin_sampler(sampler)
+    if declared is not None:
+        return declared(denoise, x, levels, draw, on_step)
     if sampler == "stochastic":
         return stochastic(denoise, x, levels, draw, on_step)
     return (heun if sampler == "heun" else euler)(denoise, x, levels, on_step)

@@ -13,6 +13,7 @@ from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.sampling.posterior import START, STEEPEST
 from medrestore.engine.tasks.measured_grid import MeasuredGrid, find_measured_grid
 from medrestore.engine.tasks.measurement import Measurement, is_nonnegative
+from medrestore.engine.tasks.requested_noise import requested_noise
 from medrestore.engine.tasks.series import noise_pairs
 from medrestore.engine.tasks.slice_grid import ct_slice_axis
 from medrestore.engine.tasks.trial import settle, tried
@@ -68,7 +69,7 @@ class NoisyVoxels(Measurement):
     def settled(self, denoiser: Denoiser) -> Measurement:
         """See `Measurement.settled`: a level that is not sure is lowered till no anatomy goes with noise."""
         measured = self.noise.measured
-        if measured is None or measured.certainty is Certainty.SURE or self.noise.method == "given":
+        if measured is None or measured.certainty is Certainty.SURE or self.noise.is_given:
             return self
         leans_low = measured.certainty is Certainty.UNSURE
         factor, taken = settle(tried(self.condition, denoiser), leans_low=leans_low)
@@ -144,7 +145,7 @@ def noisy_voxels(
     units = model_units(spec.intensity, scan.array)
     slice_axis = ct_slice_axis(scan.geometry) if spec.intensity is Intensity.ATTENUATION else 2
     voxels = np.moveaxis(scan.array, slice_axis, -1)
-    noise = noise_level(voxels, options.noise, units.reference, spec.intensity)
+    noise = noise_level(voxels, requested_noise(scan, options), units.reference, spec.intensity)
     skip_reason, share, findings = _what_to_take(noise, spec)
     image = units.to_model(voxels)
     padding = padding_in(voxels, spec.intensity)
@@ -174,7 +175,7 @@ def _noisy_mr(
 ) -> Measurement:
     """Describe a scan of MR, on the grid that was measured."""
     units = model_units(spec.intensity, scan.array)
-    noise = mr_noise_level(scan, options.noise, units.reference, noise_pairs(series))
+    noise = mr_noise_level(scan, requested_noise(scan, options), units.reference, noise_pairs(series))
     measured = noise.measured
     assert measured is not None
     voxels = sum_of_squares_as_rician(scan.array, noise.sigma, measured.coils)
@@ -245,7 +246,7 @@ def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[Findin
     """
     part = noise.fraction / spec.noise[0] if spec.noise[0] > 0 else 1.0
     share = min(max((part - FAINT) / (1 - FAINT), 0.0), 1.0)
-    if noise.method == "given" or share > ALL:
+    if noise.is_given or share > ALL:
         return 1.0, ()
     if share == 0:
         return share, ()

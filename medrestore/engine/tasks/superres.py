@@ -12,6 +12,7 @@ from torch import Tensor
 from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.sampling.ensemble import SLICE_VIEWS, View
 from medrestore.engine.tasks.measurement import Measurement, is_nonnegative
+from medrestore.engine.tasks.requested_noise import requested_noise
 from medrestore.engine.tasks.slice_grid import SlicePlan, plan_slices
 from medrestore.findings import UNMEASURED_VOXELS, Finding
 from medrestore.noise.intensity import model_units, padding_in
@@ -165,7 +166,8 @@ def thick_slices(
     plan = plan_slices(scan, options)
     stack = plan.to_stack(scan.array)
     units = model_units(spec.intensity, scan.array)
-    noise = _noise(noise_level(stack, options.noise, units.reference, spec.intensity), spec.intensity)
+    requested = requested_noise(scan, options)
+    noise = _noise(noise_level(stack, requested, units.reference, spec.intensity), spec.intensity)
     slices = units.to_model(stack)
     given_to_model = upsample(slices, plan.stack, noise.sigma / units.one)
     image = torch.from_numpy(given_to_model.image)[None, None]
@@ -189,7 +191,7 @@ def thick_slices(
 
 def _noise(found: NoiseLevel, intensity: Intensity) -> NoiseLevel:
     """Take a small estimate for none."""
-    if found.method == "given" or found.fraction >= NOISE_FLOOR[intensity]:
+    if found.is_given or found.fraction >= NOISE_FLOOR[intensity]:
         return found
     method = f"{found.method}; {found.fraction:.2%} is taken for none"
     return replace(found, sigma=0.0, fraction=0.0, method=method)

@@ -1,0 +1,39 @@
+"""Metrics of plugins."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+
+from medrestore.metrics.evaluation import Metric
+from medrestore.plugin.declarations import MetricSpec
+from medrestore.plugin.extensions.lookup import Extension, extensions
+from medrestore.plugin.loading import stdout_on_stderr
+from medrestore.types import BoolArray, RealArray
+
+
+def declared_metrics() -> dict[str, Metric]:
+    """Return the metrics of the working plugins by ``plugin/name``, each held to its contract."""
+    return {one.name: Metric(_definition(one.spec), _Compute(one)) for one in extensions(MetricSpec)}
+
+
+def _definition(spec: MetricSpec) -> str:
+    direction = "higher" if spec.higher_is_better else "lower"
+    return f"{spec.definition.rstrip('.')}; {direction} is better"
+
+
+@dataclass(frozen=True)
+class _Compute:
+    """The function of a metric: a finite number, or a `PluginError`. What it prints goes to stderr."""
+
+    metric: Extension[MetricSpec]
+
+    def __call__(
+        self, image: RealArray, reference: RealArray, data_range: float, mask: BoolArray | None
+    ) -> float:
+        with self.metric.running("compute", "a finite number"), stdout_on_stderr():
+            value = self.metric.spec.compute(image, reference, data_range, mask)
+        if not isinstance(value, Real) or not math.isfinite(value):
+            raise self.metric.broken(f"compute returned {value!r:.80}; expected a finite number")
+        return float(value)
