@@ -200,10 +200,12 @@ def test_options_that_agree_with_the_model_are_taken(array, model, folder, expec
     assert same(restore(array, options, affine=AFFINE, modality="mr", model=model), expected)
 
 
-@pytest.mark.parametrize(("device", "wish"), [("cuda", "cuda:0"), ("cuda:1", "cuda"), ("cuda:1", "cuda:1")])
-def test_a_device_has_two_names(model, device, wish):
+@pytest.mark.parametrize(
+    ("device", "requested"), [("cuda", "cuda:0"), ("cuda:1", "cuda"), ("cuda:1", "cuda:1")]
+)
+def test_a_device_has_two_names(model, device, requested):
     elsewhere = replace(model, device=device)
-    elsewhere.check_options(RestoreOptions(device=wish))
+    elsewhere.check_options(RestoreOptions(device=requested))
     for other in ("cuda:2", "cpu"):
         with pytest.raises(ConfigError, match="device is"):
             elsewhere.check_options(RestoreOptions(device=other))

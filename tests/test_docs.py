@@ -395,6 +395,13 @@ def test_the_page_of_python_has_names_that_exist_and_all_that_is_exported():
     assert set(medrestore.__all__) - elsewhere <= shown
 
 
+def test_bullets_of_the_changelog_are_short():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    bullets = re.findall(r"^- (.+(?:\n {2}.+)*)$", text, re.MULTILINE)
+    assert bullets
+    assert [bullet for bullet in bullets if len(bullet.split()) > 25] == []
+
+
 @needs_weights
 def test_nothing_is_left_to_fill_in():
     texts = {path.relative_to(ROOT): path.read_text(encoding="utf-8") for path in TEXTS}

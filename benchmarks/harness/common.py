@@ -158,8 +158,8 @@ def score(image: np.ndarray, truth: Truth) -> dict[str, float]:
 
 def weights(model: str, modality: str, *tasks: str) -> dict[str, str]:
     """SHA-256 of the weights that are measured, by the name of the model: a page is of them alone."""
-    wishes = [RestoreOptions(model=model or None, task=Task(task)) for task in tasks]
-    refs = [find_model(wish, Modality(modality))[0] for wish in wishes]
+    requests = [RestoreOptions(model=model or None, task=Task(task)) for task in tasks]
+    refs = [find_model(request, Modality(modality))[0] for request in requests]
     return {ref.name: ref.sha256 or "" for ref in refs}
 
 

@@ -219,8 +219,8 @@ def load_models(args: argparse.Namespace) -> dict[str, LoadedModel]:
     if args.model:
         model = load_model(medrestore.RestoreOptions(model=args.model), modality)
         return {str(model.spec.task): model}
-    wishes = (medrestore.RestoreOptions(task=medrestore.Task(task), samples=2) for task in args.tasks)
-    return dict(zip(args.tasks, (load_model(w, modality) for w in wishes), strict=True))
+    requests = (medrestore.RestoreOptions(task=medrestore.Task(task), samples=2) for task in args.tasks)
+    return dict(zip(args.tasks, (load_model(request, modality) for request in requests), strict=True))
 
 
 def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Folders of scans: which cases there are, what became of each, and the processes that restore them."""
+"""Folders of scans: their cases, the outcome of each case, and the processes that restore cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of every case, in files that survive whatever happens.
+"""The outcome of every case, in files that survive a crash of the run.
 
 Lines of JSON, appended and flushed to disk one by one, and one file for each shard. Not SQLite: its
 write-ahead log needs shared memory, and its locks fail silently on many network file systems, which is where
@@ -20,11 +20,11 @@ from medrestore.errors import OutputError
 from medrestore.provenance import JSON
 
 FOLDER = ".medrestore"
-"""Where a batch keeps its books, in the folder of results."""
+"""The folder of a batch's ledger, in the folder of results."""
 
 
 def pictures(out: Path, case: str) -> Path:
-    """Where the pictures of a case are kept, for the report."""
+    """The folder of the pictures of a case, for the report."""
     return out / FOLDER / f"{case}.npz"
 
 
@@ -38,19 +38,19 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One line.
+    """One line of the ledger.
 
     Attributes:
         case: Id of the case.
-        state: How far it has come.
+        state: How far the case has come.
         key: SHA-256 of the input, of the model and of the settings: ``input``, ``model``, ``settings``; and
-            of the reference, where there is one: ``reference``.
-        files: SHA-256 of each file of the result, by what follows the name of the result.
-        facts: What is known of the run: seconds, peak memory, noise, metrics, shape.
-        cause: Why it failed, in plain words.
-        stage: What was being done then.
-        log: What the worker said last.
-        attempts: How often it was tried.
+            of the reference, if there is one: ``reference``.
+        files: SHA-256 of each file of the result, by the ending after the name of the result.
+        facts: Facts of the run: seconds, peak memory, noise, metrics, shape.
+        cause: Why the case failed, in plain words.
+        stage: The stage in which it failed.
+        log: The last output of the worker.
+        attempts: How often the case was tried.
         time: Seconds since 1970.
     """
 
@@ -85,7 +85,7 @@ class Ledger:
             self._path.parent.mkdir(exist_ok=True)
             self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             if self._path.stat().st_size and not self._path.read_bytes().endswith(b"\n"):
-                os.write(self._file, b"\n")  # ends what a crash cut off, which is no line then
+                os.write(self._file, b"\n")  # ends a line that a crash cut off, which is then ignored
         except OSError as error:
             raise OutputError(
                 f"{self._path.parent}: cannot be written ({error.strerror or error}); the folder of results "
@@ -97,20 +97,20 @@ class Ledger:
         os.close(self._file)
 
     def last(self, case: str) -> Entry | None:
-        """Return what was last said of a case, or None; not that it was started."""
+        """Return the last entry of a case but for its start, or None."""
         return self._last.get(case)
 
     def known(self, case: str) -> bool:
-        """Whether any run began this case, so that what lies under its name is ours."""
+        """Whether any run began this case, so that files under its name are ours."""
         return case in self._ours
 
     def add(self, entry: Entry) -> None:
         """Append an entry; when it returns, the entry is on the disk.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The entry cannot be written.
         """
-        # In ASCII: what splits lines for some, and what UTF-8 has no bytes for, is escaped.
+        # In ASCII: characters that some take for ends of lines, or that UTF-8 cannot encode, are escaped.
         line = (json.dumps(asdict(entry)) + "\n").encode()
         written = os.write(self._file, line)
         if written != len(line):
@@ -123,7 +123,7 @@ class Ledger:
 
 
 def read_entries(out: Path) -> Iterator[Entry]:
-    """Yield the entries of all shards, those of each in the order in which they were made."""
+    """Yield the entries of all shards, the entries of each shard in the order in which they were made."""
     for path in sorted((out / FOLDER).glob("ledger-*.jsonl")):
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
@@ -134,7 +134,7 @@ def read_entries(out: Path) -> Iterator[Entry]:
 
 
 def last_entries(out: Path) -> dict[str, Entry]:
-    """Return what was last said of each case, by any shard; not that it was started."""
+    """Return the last entry of each case in any shard, but for its start."""
     last: dict[str, Entry] = {}
     for entry in read_entries(out):
         before = last.get(entry.case)

@@ -1,4 +1,4 @@
-"""One run at a time on a folder of results; a second one is told who holds it."""
+"""One run at a time on a folder of results; a second run is told who holds the folder."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _GLANCE = 0.2  # seconds between looks at a lock that is waited for
 def hold(out: Path, shard: str, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock of a shard while the block runs; wait for it for so many seconds.
 
-    The lock is a file that exists, which works on every file system. That of a process of this machine that
-    is gone is taken over; so is that of another machine if it was not touched for a while, as its holder
-    would: by the clock of the file system, which both share.
+    The lock is a file that exists, which works on every file system. The lock of a process of this machine
+    that is gone is taken over; so is the lock of another machine if its holder has not touched it for a
+    while, by the clock of the file system, which both share.
 
     Raises:
-        OutputError: Another run holds it; the message says which.
+        OutputError: Another run holds the lock; the message says which.
     """
     path = out / FOLDER / f"lock-{shard}.json"
     try:
@@ -49,14 +49,14 @@ def hold(out: Path, shard: str, wait: float = 0.0) -> Iterator[None]:
 
 
 def refuse_if_held(out: Path, named: Callable[[str], bool]) -> None:
-    """Refuse a folder of results of which other shards are held.
+    """Refuse a folder of results in which other runs hold shards.
 
     Args:
         out: The folder.
-        named: Tells by its name whether a shard counts.
+        named: Tells by the name of a shard whether it counts.
 
     Raises:
-        OutputError: Another run holds one; the message says which.
+        OutputError: Another run holds such a shard; the message says which.
     """
     for path in sorted((out / FOLDER).glob("lock-*.json")):
         if named(path.stem.removeprefix("lock-")):
@@ -81,7 +81,7 @@ def _touch(path: Path, ours: str, done: threading.Event) -> None:
 
 
 def _says(path: Path, ours: str) -> bool:
-    """Whether a lock is the one that says `ours`: another run takes over one whose holder slept too long."""
+    """Whether a lock says `ours`: another run takes over the lock of a holder that slept too long."""
     try:
         return path.read_text(encoding="utf-8") == ours
     except FileNotFoundError:
@@ -89,16 +89,16 @@ def _says(path: Path, ours: str) -> bool:
 
 
 def _beside(path: Path) -> Path:
-    """Return a name that no other process has: those of two containers may have one number."""
+    """Return a name that no other process has: processes of two containers may have the same number."""
     return path.with_name(f"{path.name}.{secrets.token_hex(8)}")
 
 
 def _take(path: Path) -> str:
-    """Take the lock, and return what it says, which no other lock does."""
+    """Take the lock, and return its text, which no other lock has."""
     me = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "since": time.time()}
     text = json.dumps({**me, "token": secrets.token_hex(8)})
     for _ in range(3):
-        # Written in full under another name first: a lock that is there is never half a lock.
+        # Written in full under another name first: an existing lock is never half written.
         mine = _beside(path)
         mine.write_text(text, encoding="utf-8")
         try:
@@ -112,7 +112,7 @@ def _take(path: Path) -> str:
 
 
 def _claim(mine: Path, path: Path) -> None:
-    """Give a file a second name, which must be free; copy it where a file system has no hard links."""
+    """Give a file a second name, which must be free; copy the file where there are no hard links."""
     try:
         os.link(mine, path)
     except FileExistsError:
@@ -143,7 +143,7 @@ def _refuse_or_clear(path: Path) -> None:
 
 
 def _clear(path: Path, text: str) -> None:
-    """Remove a lock that says `text`; one that another run took meanwhile stays."""
+    """Remove a lock that says `text`; a lock that another run took meanwhile stays."""
     aside = _beside(path)
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
@@ -164,9 +164,9 @@ def _age(path: Path) -> float:
 
 
 def _born(pid: int) -> str:
-    """When a process started, in whatever unit the system has; empty if there is none of that number."""
+    """When a process started, in whatever unit the system has; empty if no process has that number."""
     try:
-        # After the name in parentheses, which may hold anything; start time is field 22 of proc(5).
+        # Fields after the name in parentheses, which may hold anything; start time is field 22 of proc(5).
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         pass

@@ -1,4 +1,4 @@
-"""What a batch will take, said before anything runs."""
+"""Memory and time that a batch will take, predicted before anything runs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from medrestore.job.forecast import Forecast, forecast
 
 @dataclass(frozen=True)
 class CasePlan:
-    """What is known of a case before it runs.
+    """The facts of a case before it runs.
 
     Attributes:
         case: The case.
-        refused: Why it cannot be restored; empty where it can be tried.
-        shape: Voxels of a volume of the scan; None where that is not known.
-        forecast: What it will take; None where it is refused.
+        refused: Why the case cannot be restored; empty if it can be tried.
+        shape: Voxels of a volume of the scan; None if the shape is not known.
+        forecast: Memory and time that the case will take; None if it is refused.
     """
 
     case: Case
@@ -30,7 +30,7 @@ class CasePlan:
 
 
 def plan_case(case: Case, settings: Settings) -> CasePlan:
-    """Look at the header of a case, and predict what it takes.
+    """Look at the header of a case, and predict the memory and time that it takes.
 
     The first prediction for a model on a machine measures it, which takes some seconds.
     """

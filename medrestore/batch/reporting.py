@@ -20,10 +20,10 @@ _HALF_A_PAGE = re.compile(r"\.[0-9a-f]{8}\.[0-9a-f]{12}\.html")
 def write_report(out: Path, cases: Sequence[Case], task: str) -> Path:
     """Write the report of all cases that any shard has brought to an end, into the folder of results.
 
-    What a run that was killed left of an earlier one is cleared away: nobody else may write at the same time.
+    Files that a killed run left of an earlier report are removed: nobody else may write at the same time.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The report cannot be written.
     """
     entries = last_entries(out)
     rows = [_row(out, case, entries[case.id], task) for case in cases if case.id in entries]
@@ -87,7 +87,7 @@ def _further(facts: dict[str, Any]) -> dict[str, float]:
 
 
 def _codes(facts: dict[str, Any]) -> tuple[str, ...]:
-    """The codes of what was found; a ledger of an earlier version has their number alone."""
+    """The codes of findings; a ledger of an earlier version has only the number of findings."""
     codes = facts.get("findings")
     return tuple(map(str, codes)) if isinstance(codes, list) else ()
 
@@ -97,7 +97,7 @@ def _number(value: object) -> float | None:
 
 
 def _times(seconds: float | None, volumes: float | None) -> float | None:
-    """Return what was predicted of one volume for all of a case."""
+    """Return the time predicted for one volume, for all volumes of a case."""
     return None if seconds is None else seconds * (volumes or 1)
 
 

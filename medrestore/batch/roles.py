@@ -1,4 +1,4 @@
-"""Who takes part in a batch: what restores, who listens, and the room in which cases are worked on."""
+"""The parts of a batch: restorers, the listener, options, and the gate that admits cases."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Restorer(Protocol):
         """End at once."""
 
     def close(self) -> None:
-        """End when there is nothing left to do."""
+        """End when no case is left."""
 
 
 class Listener:
     """Hears how a batch gets on; the default says nothing. Called from several threads, one at a time."""
 
     def finished(self, case: Case, entry: Entry, fresh: bool) -> None:
-        """A case is done or has failed; `fresh` is false where an earlier run did it."""
+        """A case is done or has failed; `fresh` is false where an earlier run restored it."""
 
     def stage(self, case: Case, stage: str, share: float) -> None:
         """A case has come further: `share` of the stage, 0 to 1."""
@@ -48,11 +48,11 @@ class BatchOptions:
 
     Attributes:
         shard: Which part of the cases is done here.
-        retry_failed: Try again what failed in an earlier run.
-        overwrite: Replace results that are of no batch.
-        hide_names: Call cases by their ids alone in what is printed.
+        retry_failed: Whether cases that failed in an earlier run are tried again.
+        overwrite: Whether results of no batch are replaced.
+        hide_names: Whether printed lines call cases by their ids alone.
         tries: How often a case is tried whose worker crashed.
-        model_hash: Gives what identifies the model of a case; raises `MedrestoreError` where there is none.
+        model_hash: Gives the hash or name of the model of a case; raises `MedrestoreError` if there is none.
     """
 
     shard: Shard = field(default_factory=Shard)
@@ -64,7 +64,7 @@ class BatchOptions:
 
 
 class ExclusiveGate:
-    """Where cases are worked on side by side, or one of them alone: that has the memory of all."""
+    """Admits cases side by side, or one case alone, which then has the memory of all."""
 
     def __init__(self) -> None:
         self._change = threading.Condition()
@@ -73,7 +73,7 @@ class ExclusiveGate:
 
     @contextmanager
     def enter(self, *, alone: bool = False) -> Iterator[None]:
-        """Be inside while the block runs; wait for whoever is alone, or to be alone."""
+        """Be inside while the block runs; wait until no other case is alone, or to be alone."""
         with self._change:
             self._change.wait_for(lambda: not self._alone and not (alone and self._inside))
             self._inside += 1

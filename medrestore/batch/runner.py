@@ -38,7 +38,7 @@ from medrestore.types import SERIES_FILES
 
 _GLANCE = 0.2  # seconds
 PLAN = "plan"
-"""The stage of what fails before a worker has it."""
+"""The stage of a case that fails before a worker has it."""
 
 
 class _StopError(Exception):
@@ -55,20 +55,20 @@ def run_batch(
 ) -> dict[str, Entry]:
     """Restore every case that is not done yet; return the last entry of each.
 
-    A case is done where the ledger says so for the same input, model and settings, and the files are as they
-    were written. One restorer after another takes the next case.
+    A case is done where the ledger says so for the same input, model and settings, and the files are
+    unchanged. One restorer after another takes the next case.
 
     Args:
         cases: All cases, of all shards.
         out: Folder of results; made if its parent is there.
         settings: How cases are restored.
-        restorers: What restores them; closed in the end.
+        restorers: Restorers of the cases; closed in the end.
         options: How the batch is run.
-        listener: Hears of it.
+        listener: Told of the progress of the batch.
 
     Raises:
-        OutputError: Another run holds the folder, it cannot be written, or the disk is full. What is done is
-            done, and the same call goes on from there.
+        OutputError: Another run holds the folder, the folder cannot be written, or the disk is full. Cases
+            that are done stay done, and the same call goes on from there.
     """
     options = options or BatchOptions()
     try:
@@ -84,7 +84,7 @@ def run_batch(
 
 def _stop(restorers: Iterable[Restorer]) -> None:
     for one in restorers:
-        with contextlib.suppress(Exception):  # of a cluster that has gone meanwhile
+        with contextlib.suppress(Exception):  # the cluster may have gone meanwhile
             one.stop()
 
 
@@ -121,7 +121,7 @@ class _Batch:
             for thread in threads:
                 while thread.is_alive():
                     thread.join(_GLANCE)
-                    _stop(restorers)  # again: one may just have started a process
+                    _stop(restorers)  # again: a restorer may just have started a process
             raise error
         if self._stopped is not None:
             raise OutputError(str(self._stopped)) from self._stopped
@@ -142,7 +142,7 @@ class _Batch:
             restorer.close()
 
     def _take(self, case: Case, restorer: Restorer) -> None:
-        """Bring one case to its end, whatever it is."""
+        """Bring one case to its end, whether done or failed."""
         key = {"input": "", "model": "", "settings": self._settings_hash}
         try:
             if case.refused:
@@ -166,19 +166,19 @@ class _Batch:
         self._end(case, self._restore(case, key, path, restorer))
 
     def _still(self, case: Case, before: Entry) -> bool:
-        """Whether what an earlier run said of a case still holds."""
+        """Whether the entry of an earlier run still holds for a case."""
         if before.state is State.FAILED:
-            # What failed before a worker had it costs nothing to look at again.
+            # A case that failed before a worker had it costs nothing to check again.
             return not self._options.retry_failed and before.stage != PLAN
         found = {entry.name: fingerprint(entry) for entry in results(self._out / case.output)}
         name = case.output.name
         return found == {name + ending: stated for ending, stated in before.files.items()}
 
     def _place(self, case: Case) -> Path:
-        """Return where the result goes, after clearing what a run that was killed left there."""
+        """Return the path of the result, after clearing files that a killed run left there."""
         try:
             path = place(self._out, case.output)
-            if not os.access(path.parent, os.W_OK):  # the next case would meet it as well
+            if not os.access(path.parent, os.W_OK):  # the next case would fail likewise
                 read_only = os.statvfs(path.parent).f_flag & os.ST_RDONLY
                 raise OSError(errno.EROFS if read_only else errno.EACCES, "")
         except OSError as error:
@@ -195,7 +195,7 @@ class _Batch:
         for left in temporary_files(path):
             remove(left)
         if path.is_dir() and not path.with_name(f"{path.name}.json").exists():
-            # The series whose record did not come to be written; results of other cases may lie beside it.
+            # A series whose record was not written; results of other cases may lie beside it.
             for image in path.glob(SERIES_FILES):
                 remove(image)
             if not any(path.iterdir()):
@@ -203,7 +203,7 @@ class _Batch:
         return path
 
     def _restore(self, case: Case, key: dict[str, str], path: Path, restorer: Restorer) -> Entry:
-        """Try a case until it is done or there is nothing left to try."""
+        """Try a case until it is done or no attempt is left."""
         with self._lock:
             self._ledger.add(Entry(case.id, State.STARTED, key))
         tile, started = self._settings.restore.get("tile"), time.monotonic()
@@ -265,7 +265,7 @@ class _Batch:
         return watch
 
     def _unreadable(self, case: Case, error: OSError) -> None:
-        """End the batch where it is not the case that cannot be read, but all of them."""
+        """End the batch if not the case alone, but all cases cannot be read."""
         if error.errno in GONE or not case.root.is_dir():
             raise _StopError(
                 f"{case.root}: {describe_os_error(error)}; the folder of the scans is gone, run the same "

@@ -1,4 +1,4 @@
-"""How the cases of a batch are restored, as plain JSON: it goes to workers, and into the key of a result."""
+"""How the cases of a batch are restored, as plain JSON, for workers and the key of a result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medrestore.options import FileOptions
 from medrestore.provenance import IN_PARTS, JSON
 from medrestore.types import Modality, Task
 
-# Where and in what parts it is computed; the model is in the key by its hash.
+# Where and in what tiles a result is computed; the model is in the key by its hash.
 _INDIFFERENT = {*IN_PARTS, "device", "model", "threads"}
 
 
@@ -27,8 +27,8 @@ class Settings:
     Attributes:
         restore: Fields of `RestoreOptions`.
         policy: Fields of `ReadPolicy`.
-        modality: What scans are that do not say it.
-        form: ``"dicom"``, ``"both"``, or the name of a format; None for what the scan is.
+        modality: Modality of scans that do not state one.
+        form: ``"dicom"``, ``"both"``, or the name of a format; None for the format of the scan.
         dtype: Type of the voxels in files that are no DICOM.
         save_std: Whether the standard deviation of samples is written.
         pictures: Whether pictures are kept for the report.
@@ -52,7 +52,7 @@ class Settings:
         """Return the settings of a batch whose cases are restored with options.
 
         Raises:
-            ConfigError: What is asked for does not go together, or no plugin declares it.
+            ConfigError: The options contradict each other, or name what no plugin declares.
             ModelError: There is no such model.
         """
         check_names(options.restore)
@@ -60,7 +60,7 @@ class Settings:
         check_form(options.output.form)
         restore = replace(options.restore, model=absolute_model(options.restore.model))
         if restore.model is not None:
-            # What a model does is what is done; results are named after that.
+            # The task is the task of the model; results are named after it.
             restore = replace(restore, task=find_model(restore, options.modality or Modality.UNKNOWN)[1].task)
         output = options.output
         return cls(
@@ -73,7 +73,7 @@ class Settings:
         )
 
     def sha256(self) -> str:
-        """Return a hash of all that may change a result; where and in what tiles it is computed does not."""
+        """Return a hash of all that may change a result; device and tiles do not."""
         stated = asdict(self)
         del stated["pictures"]
         stated["restore"] = {name: value for name, value in self.restore.items() if name not in _INDIFFERENT}

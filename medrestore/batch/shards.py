@@ -1,4 +1,4 @@
-"""A part of a batch: what one of several machines does that know nothing of each other."""
+"""A part of a batch, for one of several machines that do not communicate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WHOLE = "whole"
 class Shard:
     """One of `count` parts, by number from 1.
 
-    Which cases are in a part depends on their ids alone: not on what else is in the folder, nor on its order.
+    Which cases are in a part depends on their ids alone: not on other cases of the folder, nor their order.
     """
 
     number: int = 1
@@ -24,7 +24,7 @@ class Shard:
         """Read ``2/8``.
 
         Raises:
-            ConfigError: It is no such thing.
+            ConfigError: The text is not of that form.
         """
         number, _, count = text.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
@@ -32,15 +32,15 @@ class Shard:
         return cls(int(number), int(count))
 
     def has(self, case: str) -> bool:
-        """Whether the case of that id belongs to it."""
+        """Whether the case with this id belongs to the part."""
         return int(case, 16) % self.count == self.number - 1
 
     def overlaps(self, name: str) -> bool:
-        """Whether a part of that name may have cases of this one: it is one of another number of parts."""
+        """Whether a part with this name may share cases with this part, as the number of parts differs."""
         count = "1" if name == WHOLE else name.rpartition("-of-")[2]
         return count.isdecimal() and int(count) != self.count
 
     @property
     def name(self) -> str:
-        """What its ledger and its lock are called."""
+        """The name of its ledger and of its lock."""
         return WHOLE if self.count == 1 else f"{self.number}-of-{self.count}"

@@ -46,7 +46,7 @@ def push(
 
 @dataclass(frozen=True, kw_only=True)
 class PullRequest:
-    """What is fetched, and how.
+    """The study or series that is fetched, and how it is fetched.
 
     Attributes:
         source: DICOMweb service, or DICOM node.

@@ -1,4 +1,4 @@
-"""What `medrestore batch` does once its options are understood: workers, progress, the report."""
+"""The work of `medrestore batch` once its options are understood: workers, progress, the report."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Workers:
         return cls(run.workers, devices, run.scheduler, run.time_limit, max_memory)
 
     def start(self) -> list[Restorer]:
-        """Return them; processes start with their first case.
+        """Return the restorers; processes start with their first case.
 
         Raises:
             ConfigError: There are to be several, or a cluster, and Dask is not installed.
@@ -101,7 +101,7 @@ def execute(
         raise InputError(f"no scan to restore{': ' if why else ''}{why}")
     mine = [case for case in found.cases if options.shard.has(case.id)]
     options = replace(options, model_hash=_model_hash(settings))
-    # A scheduler that ends a job asks first; asked, the batch ends its workers and gives the folder free.
+    # A scheduler sends a signal before it ends a job; then the batch ends its workers and frees the folder.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _Progress(len(mine), quiet=quiet, hide_names=options.hide_names) as progress:
         entries = run_batch(found.cases, out, settings, workers.start(), options, progress)
@@ -109,7 +109,7 @@ def execute(
         with hold(out, "report", wait=_TURN):  # shards that end at the same time take turns
             write_report(out, found.cases, str(settings.task))
     except OutputError as error:
-        # What was restored is restored; the shard that ends last writes of all.
+        # Results stay without a report; the shard that ends last reports on all cases.
         typer.echo(f"Warning: the report is not up to date: {error}", err=True)
     failed = sum(entry.state is State.FAILED for entry in entries.values())
     if not quiet:
@@ -124,7 +124,7 @@ def _say(text: str) -> None:
 
 
 def print_plan(found: Found, out: Path, settings: Settings, options: BatchOptions) -> None:
-    """Print the cases, what each will take, and what is left out and why."""
+    """Print the cases, the memory and time of each, and which files are left out and why."""
     plans = [plan_case(case, settings) for case in found.cases if options.shard.has(case.id)]
     print_table(
         ("case", "scan", "kind", "modality", "voxels", "model", "time", "memory", f"result in {out.name}"),
@@ -159,7 +159,7 @@ def _cells(plan: CasePlan) -> tuple[str, ...]:
 
 
 def _model_hash(settings: Settings) -> Callable[[Case], str]:
-    """Return what gives the hash of the weights of a case's model, or its name where it has none."""
+    """Return a function that gives the hash of a case's model, or its name if it has no weights."""
 
     @lru_cache
     def look_up(options: RestoreOptions, modality: Modality) -> str:

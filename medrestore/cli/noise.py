@@ -61,7 +61,7 @@ def noise(
 
 
 def _read(scan: Path, modality: Modality | None, reading: ReadRequest) -> tuple[Volume, ...]:
-    """Return the volumes of a scan of MR, and say on stderr what is odd about them.
+    """Return the volumes of a scan of MR, and report oddities of the scan on stderr.
 
     Raises:
         ConfigError: The scan is one of another modality, or options for DICOM are given for one that is none.
@@ -104,7 +104,7 @@ def _check_modality(scan: Path, modality: str | None) -> None:
 
 
 def _measure(volumes: Sequence[Volume]) -> tuple[NoiseModel, float | None]:
-    """Return the noise of a scan, and its level in per cent of the bright level; None where that is 0."""
+    """Return the noise of a scan, and its level in per cent of the bright level; None if the latter is 0."""
     from medrestore.noise import measure_noise, sampling_hints
     from medrestore.noise.intensity import bright_level
 
@@ -115,10 +115,10 @@ def _measure(volumes: Sequence[Volume]) -> tuple[NoiseModel, float | None]:
 
 
 def _pairs(volumes: Sequence[Volume]) -> Sequence[Pair]:
-    """Return the neighbours of a series that differ by noise alone, and say on stderr where none do."""
+    """Return the neighbours of a series that differ by noise alone, and report on stderr if none do."""
     if len(volumes) == 1:
         return ()
-    # With torch, which a single scan need not wait for.
+    # Imports torch, which a single scan need not wait for.
     from medrestore.engine.tasks.series import noise_pairs
 
     pairs = noise_pairs(volumes)
@@ -170,7 +170,7 @@ def _number(value: float | None) -> str:
 
 
 def _axis_rows(model: NoiseModel, shape: tuple[int, ...]) -> list[tuple[str, ...]]:
-    """Return the table of the axes, its heads first; what the header states only where it states a band."""
+    """Return the table of the axes, its heads first; a column for the header only if it states a band."""
     rows: list[tuple[str, ...]] = [
         ("axis", "band (% of Nyquist)", "header", "measured grid", "voxels", "neighbours", "window")
     ]
@@ -194,7 +194,7 @@ def _axis_cells(name: str, axis: AxisNoise, size: int) -> tuple[str, ...]:
 
 
 def _header_rows(hints: SamplingHints) -> list[tuple[str, str]]:
-    """Return what the header states beside the bands, and which of its elements make no sense."""
+    """Return the statements of the header other than bands, and its elements that make no sense."""
     facts = {
         "partial Fourier": hints.partial_fourier,
         "a filter": hints.filtered,

@@ -10,7 +10,7 @@ from io import TextIOWrapper
 
 
 def prepare_streams() -> None:
-    """Make the standard streams such that printing does not fail for want of one, or of a letter."""
+    """Set up the standard streams so that printing does not fail for a missing stream or character."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started this process
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115  for all its life
@@ -20,7 +20,7 @@ def prepare_streams() -> None:
 
 @contextmanager
 def if_anybody_hears() -> Iterator[None]:
-    """Print what a block prints, and go on where it cannot be printed."""
+    """Print the output of a block, and go on if it cannot be printed."""
     try:
         yield
         sys.stdout.flush()

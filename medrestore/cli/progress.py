@@ -1,4 +1,4 @@
-"""How far something is: a bar on a terminal, a line now and then anywhere else. On stderr."""
+"""Progress on stderr: a bar on a terminal, a line now and then anywhere else."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Meter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the bar away: what comes next, a table or a message, stands on a clean line."""
+        """Take the bar away: the next table or message starts on a clean line."""
         if self._bar is not None:
             self._bar.stop()
 
@@ -74,7 +74,7 @@ class Meter:
 
 
 class Pace:
-    """Speed since it was made, and the time that is left at that speed."""
+    """Speed since the object was made, and the time that is left at that speed."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -114,7 +114,7 @@ class RestoreMeter(Meter):
         return self
 
     def stage(self, name: Stage, done: int = 0, total: int = 0) -> None:
-        """Show what is being done; voxels count once there are some."""
+        """Show the stage; voxels are counted once some are done."""
         if name == "read":
             self._pace = Pace()
         elif name == "restore":

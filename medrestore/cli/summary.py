@@ -17,7 +17,7 @@ _VOLUME_HEADS = ("volume", "noise", "share", "residual / noise", "neighbours")
 
 
 def print_summary(records: Sequence[RunRecord], restored: Path) -> None:
-    """Print what was done on stdout, and what should be known of it on stderr."""
+    """Print the result on stdout, and its findings on stderr."""
     if len(records) > 1:
         print_table(
             (*_VOLUME_HEADS, "PSNR (dB)", "SSIM", *_further(records[0])),
@@ -28,7 +28,7 @@ def print_summary(records: Sequence[RunRecord], restored: Path) -> None:
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
-    """Print on stderr what should be known of a scan or of its result, each sentence once."""
+    """Print on stderr the findings about a scan or its result, each sentence once."""
     for finding in {finding.text: finding for finding in findings}.values():
         typer.echo(f"{finding.severity.capitalize()}: {finding.text}", err=True)
 
@@ -83,7 +83,7 @@ def _volume_cells(record: RunRecord) -> tuple[str, ...]:
 
 
 def _reference(record: RunRecord) -> str:
-    """Return what the share of the noise is one of: the 99th percentile, or the attenuation of water."""
+    """Return the reference level of the noise's share: the 99th percentile, or the attenuation of water."""
     sigma, fraction = (float(cast(float, record.noise[name])) for name in ("sigma", "fraction"))
     return f" of {sigma / fraction:.4g}" if fraction else ""
 
@@ -142,7 +142,7 @@ def _number(value: object, form: str) -> str:
 
 
 def _times(records: Sequence[RunRecord]) -> str:
-    """Return seconds by phase; what is done once for a series is counted once."""
+    """Return seconds by phase; phases done once for a series are counted once."""
     once = ("read", "load_model", "write")
     total: dict[str, float] = {}
     for number, record in enumerate(records):

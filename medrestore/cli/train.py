@@ -87,7 +87,7 @@ def follow(meter: Meter, batch: int) -> Callable[[Progress], None]:
 
 
 def _require_extra() -> None:
-    """Say what is to be installed before hours are spent, not after.
+    """Report missing packages before hours are spent, not after.
 
     Raises:
         MedrestoreError: A package of the extra `train` is missing.

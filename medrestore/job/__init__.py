@@ -1,1 +1,1 @@
-"""One scan from file to files: what the command line, Python, a batch and a node all call."""
+"""One scan from file to files: called by the command line, Python, a batch and a node."""

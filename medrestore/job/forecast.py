@@ -1,4 +1,4 @@
-"""What one scan will take, and whether it is refused: decided once, from its header, for everybody.
+"""Memory and time of one scan, and whether it is refused: decided once, from its header, for every caller.
 
 A dry run prints it, `restore_file` and the workers of a batch keep to it, a node refuses by it.
 """
@@ -19,7 +19,7 @@ from medrestore.io import ScanHeader
 from medrestore.options import FileOptions, RestoreOptions
 from medrestore.types import Modality
 
-_BYTES = 4  # of a voxel of a result, before compression
+_BYTES = 4  # bytes of a voxel of a result, before compression
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Forecast:
 
     Attributes:
         model: Full name of the model.
-        modality: What the scan is taken to be.
-        grid: Of each volume of the result.
-        volumes: How many there are.
+        modality: Modality that the scan is taken for.
+        grid: Grid of each volume of the result.
+        volumes: Number of volumes.
         budget: Memory, time and tile of a volume; None for a scan so small that nothing was measured for it.
-        disk_bytes: Most that the images take on the disk.
+        disk_bytes: Most bytes that the images take on the disk.
     """
 
     model: str
@@ -54,19 +54,19 @@ class Forecast:
 
 
 def forecast(header: ScanHeader, options: FileOptions, model: LoadedModel | None = None) -> Forecast:
-    """Predict what a scan will take.
+    """Predict the memory and time that a scan will take.
 
-    The first prediction for a model on a machine measures it, which takes some seconds; a scan smaller than
-    what would be measured is not worth that.
+    The first prediction for a model on a machine measures it, which takes some seconds; a scan smaller
+    than the one that would be measured is not worth that.
 
     Args:
-        header: Of the scan.
-        options: What is asked for.
+        header: Header of the scan.
+        options: Options of the restoration.
         model: The model, if it is loaded already.
 
     Raises:
-        ModelError: No model fits, or the scan is outside what it was made for.
-        ConfigError: An option does not fit the scan, or it does not fit into the memory.
+        ModelError: No model fits, or the model was not made for such a scan.
+        ConfigError: An option does not fit the scan, or the scan does not fit into the memory.
         GeometryError: There are no slices to resolve.
     """
     modality = options.modality or header.modality

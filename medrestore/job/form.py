@@ -1,4 +1,4 @@
-"""What a result is written as: an image file of some format, a derived DICOM series, or both."""
+"""The form of a result: an image file of some format, a derived DICOM series, or both."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from medrestore.plugin import installed_formats
 
 @dataclass(frozen=True)
 class Form:
-    """What is written of a scan.
+    """The form of the result of a scan.
 
     Attributes:
-        image: Format of the image file; None for none.
+        image: Format of the image file; None if no image file is written.
         series: Whether a derived DICOM series is written.
     """
 
@@ -25,7 +25,7 @@ class Form:
 
     @property
     def suffix(self) -> str:
-        """How the name of an image file ends where nobody names it."""
+        """Ending of the name of an image file where the user gives no name."""
         return "" if self.image is None else self.image.suffixes[0]
 
 
@@ -34,18 +34,18 @@ def check_form(asked: str | None) -> None:
 
     Raises:
         ConfigError: There is no such format, or it is not written.
-        PluginError: A plugin that may have it cannot be loaded.
+        PluginError: A plugin that may have the format cannot be loaded.
     """
     if asked not in (None, BOTH, DICOM.name):
         installed_formats().writer(str(asked))
 
 
 def choose_form(scan: Path, out: Path, asked: str | None) -> Form:
-    """Return what is written: as asked, else the format that `out` ends as, else what the scan is.
+    """Return the form: as asked, else the format that `out` ends as, else the format of the scan.
 
     Raises:
-        ConfigError: DICOM is asked for of a scan that is none, or there is no such format.
-        OutputError: What is asked for does not go under that name, or the name is that of no format.
+        ConfigError: DICOM is asked for of a scan that is no DICOM, or there is no such format.
+        OutputError: The name does not fit the form that is asked for, or ends as no format does.
         PluginError: A plugin that may have the format cannot be loaded.
     """
     check_form(asked)
@@ -87,7 +87,7 @@ def _default() -> Format:
 
 
 def endings(form: Form | None = None) -> str:
-    """Return, in words, how the name of an image file of a form may end; of any that is written for None."""
+    """Return, in words, how the name of an image file of a form may end; None for any form."""
     image = None if form is None else form.image
     return _listed(installed_formats().written if image is None else image.suffixes)
 
@@ -98,15 +98,15 @@ def _listed(suffixes: tuple[str, ...]) -> str:
 
 
 def check_reading(scan: Path, request: ReadRequest) -> None:
-    """Refuse options of reading DICOM for a scan that is none.
+    """Refuse options of reading DICOM for a scan that is no DICOM.
 
     Raises:
-        ConfigError: There are some.
+        ConfigError: Such options are given.
     """
     if request.policy != ReadPolicy() and not is_dicom_scan(scan):
         raise ConfigError(f"{scan} is no DICOM, which --values and --on-... are for; leave them out")
 
 
 def is_dicom_scan(scan: Path) -> bool:
-    """Whether a scan is DICOM: a folder, or a file that begins as one."""
+    """Whether a scan is DICOM: a folder, or a file that begins as DICOM does."""
     return scan.is_dir() or (scan.is_file() and is_dicom(scan))

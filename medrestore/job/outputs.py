@@ -1,4 +1,4 @@
-"""Where a restoration goes: every name that it will write, checked before anything runs."""
+"""The outputs of a restoration: every name that it will write, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from medrestore.types import SERIES_FILES, Task
 
 INDEX = "index.json"
 TRAJECTORY_FILES = (INDEX, "*sample*_step*.nii.gz")
-"""What a folder of trajectories holds, and so what `--overwrite` may remove from one."""
+"""Files of a folder of trajectories, which `--overwrite` may remove."""
 
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """What a restoration writes.
+    """The files and folders that a restoration writes.
 
     Attributes:
-        image: The restored scan as an image file, if that is asked for.
+        image: The restored scan as an image file, if one is asked for.
         sidecar: The record beside it.
-        std: The standard deviation as an image file, if it is asked for.
+        std: The standard deviation as an image file, if one is asked for.
         trajectory: The folder of the sampler's steps, if they are asked for.
-        overwrite: Whether what is there is replaced.
-        series: The folder of the restored scan as DICOM, if that is asked for.
+        overwrite: Whether existing outputs are replaced.
+        series: The folder of the restored scan as DICOM, if DICOM is asked for.
         series_std: The folder of the standard deviation as DICOM.
     """
 
@@ -44,7 +44,7 @@ class OutputPaths:
 
     @property
     def main(self) -> Path:
-        """What the sidecar lies beside."""
+        """The output that the sidecar lies beside."""
         return next(path for path in (self.image, self.series) if path is not None)
 
     def files(self) -> list[Path]:
@@ -67,15 +67,15 @@ def name_outputs(
     """Name everything that will be written, and check that it can be.
 
     Args:
-        scan: The input; names the output where that is a folder.
+        scan: The input; names the output if `out` is a folder.
         out: File, or folder.
-        request: What is to be written.
+        request: Outputs that are to be written.
         suffix: Ends the name of the image where `out` is a folder.
-        protected: Files read that are never written, whatever the request says.
+        protected: Files read that are never written, even with `overwrite`.
 
     Raises:
         OutputError: A name is taken, has another suffix, or its folder is missing.
-        ConfigError: DICOM is asked for of what is none, or with a voxel type, or there is no such format.
+        ConfigError: DICOM is asked for of a scan that is no DICOM, or with a voxel type; or no such format.
     """
     paths = _named(scan, out, request, suffix)
     reads = {scan.resolve(), *(read.resolve() for read in protected)}
@@ -89,12 +89,12 @@ def name_outputs(
 
 
 def result_suffix(task: Task) -> str:
-    """Return how the name of a result ends where it is made of that of the scan."""
+    """Return the ending of the name of a result that is made of the scan's name."""
     return "superres" if task is Task.SUPERRES else "restored"
 
 
 def _named(scan: Path, out: Path, request: OutputRequest, suffix: str) -> OutputPaths:
-    """Return every name that the request comes to."""
+    """Return every name that the request leads to."""
     formats, form = installed_formats(), choose_form(scan, out, request.form)
     if form.image is None and request.dtype != "float32":
         raise ConfigError(f"--out-dtype is {request.dtype}, and DICOM stores 16 bits; leave it out")
@@ -121,11 +121,11 @@ def _named(scan: Path, out: Path, request: OutputRequest, suffix: str) -> Output
 
 
 def outdated(paths: OutputPaths, protected: Iterable[Path]) -> list[Path]:
-    """Return what an earlier run wrote beside the same sidecar and this one does not: it would seem new.
+    """Return files of an earlier run beside the same sidecar that this run leaves: they would seem new.
 
     Args:
-        paths: What this run writes.
-        protected: What it reads: an earlier result, perhaps.
+        paths: Outputs of this run.
+        protected: Files that this run reads: an earlier result, perhaps.
     """
     try:
         stated = json.loads(paths.sidecar.read_text(encoding="utf-8"))
@@ -150,7 +150,7 @@ def outdated(paths: OutputPaths, protected: Iterable[Path]) -> list[Path]:
 
 
 def _is_earlier_series(folder: Path) -> bool:
-    """Whether a folder is what an earlier run made, and not one that results go into."""
+    """Whether a folder is a series of an earlier run, and not a folder that results go into."""
     if not folder.with_name(f"{folder.name}.json").is_file():
         return False
     return _holds_series(folder)
@@ -163,7 +163,7 @@ def _holds_series(folder: Path) -> bool:
 
 
 def own_files(folder: Path) -> set[Path]:
-    """Return what an earlier run wrote into a folder of trajectories."""
+    """Return the files that an earlier run wrote into a folder of trajectories."""
     return {path for pattern in TRAJECTORY_FILES for path in folder.glob(pattern)}
 
 

@@ -24,14 +24,14 @@ def write_series(
     """Write the restored scan, all volumes in one series, and its standard deviation if that is asked for.
 
     Args:
-        paths: The names; those of the folders go into the record.
-        held: The folder to write to for each of them.
-        results: What was restored.
-        deviations: The standard deviations; empty where they are not asked for.
+        paths: The names of the outputs; the names of the folders go into the record.
+        held: The temporary folder to write to for each folder.
+        results: The restored volumes.
+        deviations: The standard deviations; empty if they are not asked for.
         sources: The images of the source; None to read their headers again.
 
     Returns:
-        What the record says of them, and what should be known.
+        Entries of the record for the series, and findings about the series.
     """
     volumes, records = [result.volume for result in results], [result.record for result in results]
     write = partial(write_dicom, overwrite=True, sources=sources)

@@ -1,4 +1,4 @@
-"""One scan with all that is asked of it and every name that it will write."""
+"""One scan with its options and every name that its restoration will write."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from medrestore.volume import Volume
 
 T = TypeVar("T")
 LoadModel = Callable[[RestoreOptions, Modality], LoadedModel]
-"""Gives the model of a scan, for scans that share one."""
+"""Gives the model of a scan, for scans that share a model."""
 OnWritten = Callable[[Volume, Restoration], None]
-"""Called with the first volume of a scan and its result, when they are written."""
+"""Called with the first volume of a scan and its result, when the results are written."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Job:
     """One scan to restore.
 
     Attributes:
-        scan: What to read.
-        paths: What to write.
-        options: How.
+        scan: Path of the scan to read.
+        paths: Outputs to write.
+        options: How the scan is restored.
     """
 
     scan: Path
@@ -41,12 +41,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Reading:
-    """What is known of how a scan was read, for those who write its result.
+    """How a scan was read, for the writers of its result.
 
     Attributes:
-        seconds: How long it took.
-        findings: What should be known of it.
-        sources: The images of the DICOM series that a derived one is made from; None where none is.
+        seconds: Time that reading took.
+        findings: Findings about the reading.
+        sources: Images of the DICOM series that a derived series is made from; None if none is made.
     """
 
     seconds: float
@@ -55,11 +55,11 @@ class Reading:
 
 
 def plan_job(scan: Path, out: Path, options: FileOptions) -> Job:
-    """Name what the restoration of a scan will write, and check that it can be.
+    """Name the outputs of the restoration of a scan, and check that they can be written.
 
     Raises:
         OutputError: A name is taken, has another suffix, or its folder is missing.
-        ConfigError: What is asked for does not go together.
+        ConfigError: The options contradict each other.
     """
     check_reading(scan, options.reading)
     options.output.check_samples(options.samples)
@@ -69,6 +69,6 @@ def plan_job(scan: Path, out: Path, options: FileOptions) -> Job:
 
 
 def _task(options: FileOptions) -> Task:
-    """Return what will be done: what a model that is named does, else what is asked for."""
+    """Return the task: the task of a model that is named, else the task that is asked for."""
     asked = options.restore
     return asked.task if asked.model is None else find_model(asked, Modality.UNKNOWN)[1].task

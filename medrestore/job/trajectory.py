@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class TrajectoryFolder:
-    """Collects steps in a hidden folder beside the one that is asked for; a context manager.
+    """Collects steps in a hidden folder beside the requested folder; a context manager.
 
     Each step makes two files, the state after it and the clean volume as estimated at it, so that memory
     holds one step whatever their number.
 
     Args:
-        folder: Where they are to be; absent, empty, or with an earlier trajectory, which is replaced.
+        folder: The requested folder; absent, empty, or with an earlier trajectory, which is replaced.
     """
 
     def __init__(self, folder: Path) -> None:

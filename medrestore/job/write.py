@@ -1,4 +1,4 @@
-"""What a restoration leaves on the disk: image, deviation and sidecar, all together or none."""
+"""The files of a restoration: image, deviation and sidecar, all together or none."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from medrestore.volume import Volume
 def write_results(
     job: Job, results: Sequence[Restoration], stack: ExitStack, reading: Reading
 ) -> tuple[RunRecord, ...]:
-    """Write image, deviation and sidecar under names that `stack` makes the real ones when all is well.
+    """Write image, deviation and sidecar under temporary names, which `stack` makes final when all is well.
 
     Args:
-        job: What is to be written.
-        results: One for each volume.
+        job: The job, with the names of its outputs.
+        results: The result of each volume.
         stack: Closed by the caller, after which everything has its name.
         reading: How the scan was read.
 
@@ -37,7 +37,7 @@ def write_results(
         The records as they are in the sidecar.
     """
     paths, start = job.paths, time.perf_counter()
-    # What is entered last appears first: the image, once it is there, has its evidence beside it.
+    # The name entered last appears first: the image, once it appears, has its evidence beside it.
     held = {path: stack.enter_context(atomic_write(path, paths.overwrite)) for path in paths.files()[::-1]}
     held |= {path: stack.enter_context(atomic_folder(path, paths.overwrite)) for path in paths.folders()}
     output, more = _write_images(job, results, held, reading.sources)
@@ -64,7 +64,7 @@ def write_results(
 def _write_images(
     job: Job, results: Sequence[Restoration], held: Mapping[Path, Path], sources: Sources | None
 ) -> tuple[dict[str, JSON], tuple[Finding, ...]]:
-    """Write everything but the sidecar; return what the record says of it, and what should be known."""
+    """Write everything but the sidecar; return its entries of the record, and findings."""
     paths, output, findings = job.paths, dict[str, JSON](), tuple[Finding, ...]()
     deviations = [_deviation(result) for result in results] if job.options.output.save_std else []
     if paths.series is not None:
@@ -86,15 +86,15 @@ def _write_images(
 
 
 def remove(outdated: Sequence[Path]) -> None:
-    """Remove what an earlier run wrote under names that this one does not have."""
+    """Remove files of an earlier run under names that this run does not have."""
     for path in outdated:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def sidecar(records: Sequence[RunRecord], bids: Mapping[str, JSON] | None = None) -> str:
-    """Return the text of a sidecar: a record, or for a 4-D series a list of one for each volume.
+    """Return the text of a sidecar: a record, or for a 4-D series a list of the volumes' records.
 
-    Keys of BIDS, if any, stand before those of the record; BIDS takes no list, which then is ``volumes``.
+    Keys of BIDS, if any, stand before the keys of the record; BIDS takes no list, which then is ``volumes``.
     """
     entries = [json.loads(record.to_json()) for record in records]
     whole = entries[0] if len(entries) == 1 else entries
@@ -108,7 +108,7 @@ def _entry(path: Path, report: WriteReport) -> dict[str, JSON]:
 
 
 def _deviation(result: Restoration) -> Volume:
-    """Return the deviation, which is 0 in a volume without noise, which came back as it went."""
+    """Return the deviation; it is 0 in a volume without noise, which was returned unchanged."""
     if result.std is not None:
         return result.std
     zeros = np.zeros(result.volume.shape, dtype=np.float32)

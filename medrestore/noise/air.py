@@ -1,8 +1,8 @@
-"""Noise read in the air around the head, where there is nothing else.
+"""Noise read in the air around the head, where there is no signal.
 
 Of complex Gaussian noise that is combined from `coils` coils, the squared magnitude q has the mean
-2 coils sigma^2 and the variance 4 coils sigma^4, and its correlation at any distance is the square of that of
-the noise. So level, coils and colour follow from first and second moments of q, whatever the colour.
+2 coils sigma^2 and the variance 4 coils sigma^4, and the correlation of q at any distance is the square of
+the noise's. So level, coils and colour follow from first and second moments of q, whatever the colour.
 
 Sources: Constantinides, Atalar and McVeigh, Magn Reson Med 38 (1997), for the moments; Koay, Oezarslan and
 Pierpaoli, PIESNO, J Magn Reson 199 (2009), for telling the voxels of noise by their distribution.
@@ -28,10 +28,10 @@ EVEN = (0.08, 2.6)
 """Variance of q over its squared mean within a block of noise, from many coils to none (real values)."""
 
 SPREAD = 0.3
-"""Departure of the logarithm of a block's mean from the commonest up to which both are the same air."""
+"""Departure of the logarithm of a block's mean from the commonest up to which a block is the same air."""
 
 FEWEST = 24
-"""Blocks of air without which nothing is read."""
+"""Fewest blocks of air in which noise is read."""
 
 MOST = 4000
 """Blocks that are read, evenly spread: two million voxels, which bounds the memory."""
@@ -42,16 +42,16 @@ LAGS = 4
 
 @dataclass(frozen=True, eq=False)
 class Air:
-    """What the air says.
+    """The noise as read in air.
 
     Attributes:
         sigma: Deviation of the noise of one channel, in the units of the voxels.
         coils: How many coils were combined; 1 for a Rician magnitude, 0 for real values (Gaussian noise).
-        shape: Squared mean of q over its variance, of which `coils` is the nearest that makes sense: 1/2 for
+        shape: Squared mean of q over its variance, of which `coils` is the nearest possible number: 1/2 for
             real values.
-        correlations: (3, LAGS) of the noise, at 1, 2, ... voxels along each axis; never negative, as its
-            square is what can be read.
-        blocks: How many were read.
+        correlations: (3, LAGS) correlations of the noise, at 1, 2, ... voxels along each axis; never
+            negative, as only their squares can be read.
+        blocks: Number of blocks of air that were read.
     """
 
     sigma: float
@@ -67,7 +67,7 @@ class Air:
         return abs(self.shape / expected - 1) < 0.2
 
     def recounted(self, sigma: float) -> Air:
-        """Return it with the coils that a level from elsewhere says: few blocks count them badly."""
+        """Return this air with the coils that fit a level from elsewhere: few blocks count coils badly."""
         power = self.sigma**2 * self.coils
         coils = max(round(power / sigma**2), 1)
         return replace(self, sigma=(power / coils) ** 0.5, coils=coils)
@@ -78,11 +78,11 @@ def read_air(array: RealArray, ceiling: float = np.inf) -> Air | None:
 
     Args:
         array: (X, Y, Z) voxels.
-        ceiling: A level that the noise is not above, such as what there is of fine detail in tissue: what is
-            darker than tissue and brighter than such noise is anatomy.
+        ceiling: A level that the noise does not exceed, such as the deviation of fine detail in tissue:
+            voxels darker than tissue and brighter than such noise are anatomy.
 
     Returns:
-        What it says; None where there is too little air, it was blanked, or it is not distributed as noise.
+        The noise in air; None where there is too little air, air was blanked, or is not distributed as noise.
     """
     for coils in (1, 2, 4, 8):
         air = _read(array, (2 * coils) ** 0.5 * ceiling)
@@ -139,12 +139,12 @@ def _mode(values: RealArray) -> float:
 
 
 def _moments(power: Float64Array, *, signed: bool) -> Air:
-    """Return what the moments of (N, x, y, z) squared voxels say."""
+    """Return the noise that has the moments of (N, x, y, z) squared voxels."""
     mean, variance = float(power.mean()), float(power.var())
     shape = mean**2 / variance
     coils = 0 if signed else max(round(shape), 1)
     sigma = (mean / (2 * coils if coils else 1)) ** 0.5
-    # Within blocks, so that air that is brighter here than there is not taken for correlation.
+    # Departures within blocks, so that air of varying brightness is not taken for correlation.
     departure = power - power.mean(axis=(1, 2, 3), keepdims=True)
     inside = float(np.mean(departure**2))
     correlations = np.zeros((3, LAGS))
@@ -154,7 +154,7 @@ def _moments(power: Float64Array, *, signed: bool) -> Air:
             near = departure.take(range(size - lag), axis=axis + 1)
             far = departure.take(range(lag, size), axis=axis + 1)
             correlations[axis, lag - 1] = float(np.mean(near * far)) / inside
-        # What is left at the largest distance is no noise: blocks that are brighter to one side.
+        # Correlation at the largest distance is not of noise: such blocks are brighter to one side.
         plain = max(float(correlations[axis, -1]), 0.0)
         correlations[axis] = np.sqrt(np.maximum(correlations[axis] - plain, 0) / (1 - plain))
     return Air(sigma, coils, shape, correlations, len(power))

@@ -1,8 +1,8 @@
 """The band of a scan: up to which frequency its scanner measured, along each axis.
 
-A reconstruction that fills k-space with zeros leaves a cliff in the spectrum: noise on this side, next to
-nothing on that. In the air a magnitude smears it, so the spectrum is that of tissue, in which the noise of a
-magnitude is that of its real part; and of what is left of it after a high pass, which holds less anatomy.
+A reconstruction that fills k-space with zeros leaves a cliff in the spectrum: noise within the band, next to
+nothing beyond it. In air the magnitude smears the cliff, so the spectrum is read in tissue, where the noise
+of a magnitude is the noise of its real part; and after a high pass, which leaves less anatomy.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from medrestore.noise.intensity import FOREGROUND, bright_level
 from medrestore.types import Float64Array, FloatArray, RealArray
 
 CLIFF = 10.0
-"""How many times the power just within a sharp end of the band exceeds that just beyond it."""
+"""How many times the power just within a sharp end of the band exceeds the power just beyond it."""
 
 STATED_CLIFF = 3.0
-"""The same where the header states that end: axes of real scans that were sampled as they are reach 2.5."""
+"""The same factor at an end that the header states: axes of real scans without zero-filling reach 2.5."""
 
 NARROW = 0.03
-"""Width of the spectrum, as a fraction of Nyquist, that is compared on either side of such an end."""
+"""Width of the spectrum, as a fraction of Nyquist, that is compared on either side of a sharp end."""
 
 SLOPE = 6.0
 """How many times the power within a band that ends gently exceeds the floor beyond it."""
 
 WALL = (0.06, 0.14)
-"""Where within such a band, from its end inwards, that power is read, as fractions of Nyquist."""
+"""Where the power within a band that ends gently is read, from its end inwards, as fractions of Nyquist."""
 
 FLAT = 0.5
 """How far the logarithm of the power may rise above its mean on the floor."""
 
 LEAST_BAND, MOST_BAND = 0.3, 0.97
-"""Bands that are looked for."""
+"""Least and largest band that is looked for."""
 
 SHORTEST = 24
-"""Voxels along an axis without which no band is told."""
+"""Fewest voxels along an axis for which a band is told."""
 
 
 def axis_spectra(array: RealArray) -> tuple[Float64Array, ...]:
@@ -60,12 +60,12 @@ def axis_spectra(array: RealArray) -> tuple[Float64Array, ...]:
 
 
 class AxisGrid(NamedTuple):
-    """What the spectrum along one axis says.
+    """The measured grid along one axis, as its spectrum shows it.
 
     Attributes:
-        size: Voxels that the scanner measured: fewer than there are where it interpolated.
-        edge: The end of the band, as a fraction of Nyquist, before it is rounded to voxels; 1 where there is
-            none, None where the spectrum cannot tell.
+        size: Voxels that the scanner measured: fewer than the scan has where the scanner interpolated.
+        edge: The end of the band, as a fraction of Nyquist, before it is rounded to voxels; 1 where the band
+            has no end, None where the spectrum cannot tell.
     """
 
     size: int
@@ -91,11 +91,11 @@ def measured_grid(array: RealArray, stated: Sequence[float | None] = (None,) * 3
 
 
 def band_edge(power: Float64Array, stated: float | None = None) -> float | None:
-    """Return the end of the band in a spectrum, as a fraction of Nyquist; None where it has no cliff.
+    """Return the end of the band in a spectrum, as a fraction of Nyquist; None if there is no cliff.
 
     Args:
-        power: At evenly spaced frequencies from 0 to Nyquist.
-        stated: The end that a header states. Where no cliff is clear, a lower one there is enough.
+        power: Power at evenly spaced frequencies from 0 to Nyquist.
+        stated: The end that a header states. Where no cliff is clear, a lower cliff there is enough.
     """
     if not power.max() > 0:
         return None
@@ -119,14 +119,14 @@ def _falls_at(log: Float64Array, stated: float) -> bool:
 
 
 def _fall(log: Float64Array, index: int) -> float:
-    """Return by how much the power just within a frequency exceeds that beyond it, as a logarithm."""
+    """Return by how much the power just within a frequency exceeds the power beyond it, as a logarithm."""
     near = max(round(NARROW * (len(log) - 1)), 1)
     inside = log[max(index - 2 * near, 0) : index + 1 - near // 2]
     return float(inside.mean() - max(log[index + 1 : index + 1 + near].mean(), log[index + 1 :].mean()))
 
 
 def _cliff(log: Float64Array) -> float | None:
-    """Return where the power falls at once: zeros were filled in, and nothing was smoothed after that."""
+    """Return where the power falls at once: zeros were filled in, and no smoothing came after."""
     last = len(log) - 1
     near = max(round(NARROW * last), 1)
     best, place = np.log(CLIFF), None
@@ -136,7 +136,7 @@ def _cliff(log: Float64Array) -> float | None:
             best, place = fall, index
     if place is None:
         return None
-    # Leakage rounds the end off: it is where the power crosses the middle.
+    # Leakage rounds the end off: the end is where the power crosses the middle.
     top, foot = (
         log[place - 3 * near : place - near + 1].mean(),
         log[place + near : place + 2 * near + 1].mean(),

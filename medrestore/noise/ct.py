@@ -1,7 +1,7 @@
 """The global noise level of a CT scan, in HU: the commonest local deviation in soft tissue.
 
 Noise of CT is correlated, and the finest wavelet band that serves in MR lies above the cutoff of most
-reconstruction kernels. So it is read where it is: in small windows of one slice, in soft tissue.
+reconstruction kernels. So noise is read where it can be seen: in small windows of one slice, in soft tissue.
 
 Source: Christianson et al., Automated technique to measure noise in clinical CT examinations, AJR 205 (2015).
 """
@@ -20,30 +20,30 @@ TISSUE = (0.0, 120.0)
 """Soft tissue in HU, contrast-enhanced or not."""
 
 FEWEST = 200
-"""Windows of tissue without which any other windows will do."""
+"""Fewest windows of tissue; with fewer, all windows are used."""
 
 CALM = 0.2
 """Fraction of the windows that are calm in any scan."""
 
 LEAST = 0.01
-"""A deviation below this is none."""
+"""A deviation in HU below this counts as zero."""
 
 MAX_SLICES = 24
-"""Slices that are looked at, evenly spread."""
+"""Number of slices in which noise is read, evenly spread."""
 
 PADDED = LEAST_HU + 1
-"""Below this, a voxel is padding or clipped: it has no noise to read."""
+"""A voxel below this value in HU is padding or clipped: it has no noise to read."""
 
 
 def without_padding(array: RealArray) -> FloatArray:
-    """Return CT voxels in HU with what no scanner measures, below -1024, replaced by air."""
+    """Return CT voxels in HU with values that no scanner measures, below -1024, replaced by air."""
     voxels = np.array(array, dtype=np.float32)
     voxels[voxels < LEAST_HU] = AIR_HU
     return voxels
 
 
 def sampled(array: RealArray) -> RealArray:
-    """Return the slices that the noise is estimated in, (X, Y, Z) and no copy."""
+    """Return the slices that the noise is estimated in, an (X, Y, Z) view."""
     return array[:, :, :: -(-array.shape[2] // MAX_SLICES)]
 
 
@@ -54,7 +54,7 @@ def estimate_ct_noise(array: RealArray) -> float:
         array: (X, Y, Z) voxels in HU, slices along the last axis.
 
     Returns:
-        Standard deviation in HU; 0 where nothing varies.
+        Standard deviation in HU; 0 where no two voxels differ.
     """
     looked_at = sampled(array)
     voxels, present = without_padding(looked_at), looked_at > PADDED
@@ -63,14 +63,14 @@ def estimate_ct_noise(array: RealArray) -> float:
     for chosen in (soft_tissue(voxels), voxels > AIR_HU / 2, measured):
         windows = deviation[chosen & measured]
         if windows.size >= FEWEST:
-            # Where edges are the rule, as in a small or coarse scan, the calmest windows are what there is.
+            # Where edges are the rule, as in a small or coarse scan, only the calmest windows will do.
             mode, calm = commonest(windows), float(np.quantile(windows, CALM))
             return mode if mode < 2 * calm else calm
     return float(voxels[present].std()) if present.any() else 0.0
 
 
 def local_deviation(voxels: FloatArray) -> FloatArray:
-    """Return the standard deviation in a window around each voxel, of what is no slope: (X, Y, Z) HU."""
+    """Return the standard deviation in a window around each voxel, slopes removed: (X, Y, Z) HU."""
     size = (WINDOW, WINDOW, 1)
     mean = ndimage.uniform_filter(voxels, size)
     variance = ndimage.uniform_filter(np.square(voxels), size) - np.square(mean)

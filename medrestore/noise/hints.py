@@ -1,10 +1,10 @@
-"""What a header states of how its scan was sampled, and what the spectrum says to it.
+"""What a header states of how its scan was sampled, and whether the spectrum confirms it.
 
 The rule: the spectrum decides, and a stated band is no more than a place to look at. A clear cliff is
-believed wherever it is. Without one, a lower fall is enough within 3 % of the end that the header states
-(`band.STATED_CLIFF` instead of `band.CLIFF`), and then that is the end of the band: zeros were filled in, and
-something smeared the cliff. Where the power goes on beyond it, the header is overruled. Where the spectrum
-cannot tell, all frequencies count as measured, whatever the header states.
+believed wherever it is. Without a clear cliff, a lower fall is enough within 3 % of the end that the header
+states (`band.STATED_CLIFF` instead of `band.CLIFF`), and the band ends there: zeros were filled in, and
+something smeared the cliff. Where the power goes on beyond that end, the header is overruled. Where the
+spectrum cannot tell, all frequencies count as measured, whatever the header states.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from medrestore.provenance import JSON
 from medrestore.volume import Volume
 
 NEAR = 0.03
-"""Difference of two bands, in fractions of Nyquist, up to which they are one,"""
+"""Difference of two bands, in fractions of Nyquist, up to which both count as the same,"""
 
 NEAR_VOXELS = 4
 """or in voxels of the band where that is more: two samples of the spectrum, as leakage moves a cliff
@@ -27,7 +27,7 @@ def sampling_hints(volume: Volume) -> SamplingHints:
     """Return what the header of a scan states of its sampling.
 
     Args:
-        volume: As it was read; the readers keep what a header states in the details of the source.
+        volume: The scan as it was read; the readers keep what a header states in the details of the source.
     """
     stated = {} if volume.source is None else volume.source.details.get("sampling")
     if not isinstance(stated, Mapping):
@@ -45,11 +45,11 @@ def sampling_hints(volume: Volume) -> SamplingHints:
 
 
 def verdict_on(stated: float | None, measured: float | None, size: int) -> Verdict | None:
-    """Return what the spectrum says to a stated band; None where none is stated.
+    """Return whether the spectrum confirms a stated band; None where no band is stated.
 
     Args:
-        stated: By the header, as a fraction of Nyquist.
-        measured: By the spectrum; None where it cannot tell.
+        stated: Band that the header states, as a fraction of Nyquist.
+        measured: Band that the spectrum shows; None where the spectrum cannot tell.
         size: Voxels of the scan along the axis.
     """
     if stated is None:
@@ -61,7 +61,7 @@ def verdict_on(stated: float | None, measured: float | None, size: int) -> Verdi
 
 
 def _band(samples: JSON, voxels: JSON) -> float | None:
-    """Return a band; None where more was sampled than is there, as where the field of view was cut."""
+    """Return a band; None where more was sampled than the scan has, as where the field of view was cut."""
     if not isinstance(samples, int) or not isinstance(voxels, int) or not 0 < samples <= voxels:
         return None
     return samples / voxels

@@ -19,7 +19,7 @@ class Units:
 
     Attributes:
         zero: The voxel value that is 0 to the model.
-        one: How far above it is 1.
+        one: How far above `zero` the voxel value is that is 1 to the model.
         reference: The level that noise fractions are relative to.
     """
 
@@ -57,8 +57,8 @@ def model_units(intensity: Intensity, array: RealArray) -> Units:
 def bright_level(array: RealArray) -> float:
     """Return the 99th percentile of a scan.
 
-    Where padding or air fills so much of the field of view that this is not positive, the 99th percentile
-    of the positive voxels stands in for it.
+    Where padding or air fills so much of the field of view that this percentile is not positive, the 99th
+    percentile of the positive voxels stands in for it.
 
     Args:
         array: (X, Y, Z) voxels.
@@ -66,7 +66,7 @@ def bright_level(array: RealArray) -> float:
     Returns:
         A positive level in the units of the voxels, or 0 where no voxel is positive.
     """
-    # In the order of memory, in which flattening is no copy.
+    # Flattened in the order of memory, which makes no copy.
     level = float(np.percentile(array.ravel(order="K"), 99))
     if level > 0:
         return level
@@ -75,11 +75,11 @@ def bright_level(array: RealArray) -> float:
 
 
 def padding_in(array: RealArray, intensity: Intensity) -> BoolArray | None:
-    """Tell which voxels of a scan were not measured; None where there are none.
+    """Tell which voxels of a scan were not measured; None if all were measured.
 
     Args:
         array: (X, Y, Z) voxels.
-        intensity: What the model was made for; in units of attenuation, the scan is one of CT.
+        intensity: What the model was made for; in units of attenuation, the scan is a CT scan.
     """
     if intensity is not Intensity.ATTENUATION or array.min() >= UNMEASURED_HU:
         return None

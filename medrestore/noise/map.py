@@ -1,11 +1,11 @@
-"""How the noise of an MR scan varies over it, relative to its level: the g-factor of parallel imaging.
+"""How noise varies over an MR scan, relative to the noise level: the g-factor of parallel imaging.
 
 The finest diagonal wavelet band is noise nearly alone. The logarithm of its magnitude is fitted with a
-quadratic of the position, as the logarithm of a g-factor map nearly is one and as it continues smoothly into
-the air; what the quadratic leaves is smoothed over a large neighbourhood by normalised convolution (Knutsson
-and Westin, CVPR 1993). Only smooth tissue is looked at, chosen by the gradient of the low band, which knows
-nothing of the noise in the diagonal one. Where the smoother and the rougher half of it give different maps,
-it is anatomy that varies, and there is no map.
+quadratic of the position, as the logarithm of a g-factor map nearly is quadratic and as the fit continues
+smoothly into the air; the residual of the fit is smoothed over a large neighbourhood by normalised
+convolution (Knutsson and Westin, CVPR 1993). Only smooth tissue is used, chosen by the gradient of the low
+band, which is independent of the noise in the diagonal band. Where the smoother and the rougher half of that
+tissue give different maps, anatomy varies rather than noise, and there is no map.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TRAINED = (0.3, 3.0)
 """Smallest and largest relative noise that the shipped models saw."""
 
 SMOOTH = 0.6
-"""Fraction of the tissue, that with the least gradient, in which the noise is read."""
+"""Fraction of the tissue in which the noise is read: the tissue with the least gradient."""
 
 LEAST = 0.1
 """Standard deviation of the logarithm of a map below which the noise counts as constant."""
@@ -40,16 +40,16 @@ SMALLEST = 24
 """Side in voxels below which there is too little to see a variation in."""
 
 FEWEST = 4000
-"""Coefficients in smooth tissue below which there is none either."""
+"""Coefficients in smooth tissue below which there are too few to see a variation in."""
 
 THINNEST = 8
 """Coefficients along an axis that smooth tissue must extend over."""
 
 WIDTH = 0.08
-"""Deviation of the smoothing of what the quadratic leaves, as a fraction of the largest side."""
+"""Deviation of the kernel that smooths the fit's residual, as a fraction of the largest side."""
 
 TRUST = 0.05
-"""Share of smooth tissue in that neighbourhood at which half of what the quadratic leaves is believed."""
+"""Share of smooth tissue in that neighbourhood at which half of the fit's residual is believed."""
 
 ALL = slice(None)
 
@@ -63,7 +63,7 @@ class NoiseMap:
 
     Attributes:
         gain: (X, Y, Z) float32, 1 in the median over tissue.
-        range: How far it varies.
+        range: Range that the gain varies over.
     """
 
     gain: FloatArray
@@ -71,11 +71,11 @@ class NoiseMap:
 
 
 def estimate_noise_map(array: RealArray) -> NoiseMap | None:
-    """Estimate how the noise varies over an MR scan.
+    """Estimate how noise varies over an MR scan.
 
     Args:
-        array: (X, Y, Z) voxels. If none is negative the noise is taken for Rician: weaker than its level
-            where the tissue is not well above it.
+        array: (X, Y, Z) voxels. If no voxel is negative the noise is taken for Rician: weaker than
+            its level where the tissue is not well above that level.
 
     Returns:
         The map, or None where the noise is constant as far as can be told.
@@ -106,12 +106,12 @@ class _Reading:
     """Logarithms of single noise coefficients.
 
     Attributes:
-        index: Where they are in the band.
+        index: Places of the coefficients in the band.
         positions: (N, 10) monomials of the position.
-        values: (N,) logarithms whose mean is that of the noise level.
-        brightness: (N,) of the tissue.
-        smoother: (N,) those in the smoother half.
-        rician: Whether the noise is.
+        values: (N,) logarithms whose mean is the logarithm of the noise level.
+        brightness: (N,) brightness of the tissue.
+        smoother: (N,) whether each is in the smoother half.
+        rician: Whether the noise is Rician.
     """
 
     index: tuple[RealArray, ...]
@@ -122,7 +122,7 @@ class _Reading:
     rician: bool
 
     def corrected(self, fit: RealArray, part: BoolArray | slice = ALL) -> RealArray:
-        """Return values as they would be in tissue far above the noise, given a fit to them."""
+        """Return the values as they would be in tissue far above the noise, given a fit to the values."""
         deficit = _rician_deficit(self.brightness[part] / np.exp(fit)) if self.rician else 0.0
         return np.asarray(self.values[part] + deficit)
 
@@ -150,7 +150,7 @@ def _read(detail: RealArray, brightness: RealArray, tissue: BoolArray, *, rician
     found = detail[index].astype(np.float64)
     middle = float(np.median(found)) / 0.6745
     smoother = gradient[index] <= half
-    # A constant has one half only, and a thin slab tells nothing of how noise varies across it.
+    # A constant scan has one half only, and a thin slab does not show how noise varies across it.
     thin = any(np.count_nonzero(np.bincount(places)) < THINNEST for places in index)
     if len(found) < FEWEST or middle <= 0 or np.count_nonzero(~smoother) < FEWEST / 4 or thin:
         return None
@@ -174,7 +174,7 @@ def _surface(shape: tuple[int, ...], coefficients: RealArray) -> FloatArray:
 
 
 def _rest(surface: FloatArray, reading: _Reading) -> FloatArray:
-    """Return what the quadratic leaves, smoothed; zero where there is no tissue near."""
+    """Return the smoothed residual of the quadratic fit; zero where there is no tissue near."""
     shape = surface.shape
     fit = surface[reading.index]
     left = np.clip(reading.corrected(fit) - fit, -3.0, 1.8)
@@ -209,9 +209,9 @@ _RATIO, _DEFICIT = _rice_table()
 
 
 def _rician_deficit(brightness_over_level: RealArray) -> RealArray:
-    """Return by how much the logarithm of a deviation is below that of sigma.
+    """Return by how much the logarithm of a deviation is below the logarithm of sigma.
 
     Args:
-        brightness_over_level: Mean of the magnitude over sigma, as it was last estimated.
+        brightness_over_level: Mean of the magnitude over the last estimate of sigma.
     """
     return np.asarray(np.interp(brightness_over_level, _RATIO * np.exp(-_DEFICIT), _DEFICIT))

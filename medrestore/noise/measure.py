@@ -20,14 +20,14 @@ from medrestore.physics.kspace import crop_band
 from medrestore.types import FloatArray, RealArray
 
 AGREE = (0.8, 1.25)
-"""Air over tissue within which both say the same: not much below what tissue holds for noise, nor much above
-all that there is at the highest frequencies."""
+"""Level of air over level of tissue within which both agree: air is not much below the noise of tissue, nor
+much above all of its signal at the highest frequencies."""
 
 FAR = 2.0
-"""Tissue over air above which tissue says nothing of the noise: it is fine anatomy."""
+"""Level of tissue over level of air above which tissue shows fine anatomy and not the noise."""
 
 LEAST_CORRELATION = 0.12
-"""A correlation in the air below this is none: its square is lost in the error of the estimate."""
+"""A correlation in the air below this counts as zero: its square is lost in the error of the estimate."""
 
 NOISY = 0.8
 """Share of noise at the highest frequencies of tissue above which tissue alone is believed."""
@@ -48,14 +48,14 @@ def measure_noise(
 
     Args:
         array: (X, Y, Z) voxels.
-        spacing: Of the voxels, in mm.
-        pairs: Neighbouring volumes of the series that the scan is from, whose differences hold noise and no
+        spacing: Voxel sizes, in mm.
+        pairs: Neighbouring volumes of the series that the scan is from, whose differences hold noise but no
             anatomy (`medrestore.engine.series.noise_pairs` tells).
         hints: What the header states (`sampling_hints`); the spectrum decides.
 
     Returns:
-        Level, band and colour, distribution, and how sure each is. The level of a scan in which no two voxels
-        differ is 0.
+        Level, band and colour, distribution, and how certain each is. The level of a scan in which no two
+        voxels differ is 0.
     """
     hints = hints or SamplingHints()
     spikes, voxels = find_spikes(array)
@@ -102,7 +102,7 @@ def _axes_noise(
 
 
 def _axis_noise(size: int, grid: AxisGrid, window: FermiWindow, stated: float | None) -> AxisNoise:
-    """Say what was found along an axis of `size` voxels, and what that says to the band that is stated."""
+    """Return the noise along an axis of `size` voxels, and whether it confirms the stated band."""
     return AxisNoise(
         band=grid.size / size,
         size=grid.size,
@@ -129,7 +129,7 @@ def _combined(
     tissue: Tissue | None,
     band: tuple[float, ...],
 ) -> _Reading:
-    """Weigh what air and tissue say."""
+    """Weigh the noise read in air against the noise read in tissue."""
     if tissue is None and air is None:
         return _Reading(estimate_noise(small), (NO_WINDOW,) * 3, "tissue", Certainty.UNSURE)
     if air is None:
@@ -145,28 +145,28 @@ def _combined(
         return _Reading(air.sigma, windows, "air and tissue", Certainty.SURE)
     most = min(told.sigma, tissue.sigma)
     if most > FAR * air.sigma:
-        # Fine anatomy, most of it: a little above the floor that the air is.
+        # The reading in tissue is mostly fine anatomy: stay a little above the floor that air sets.
         return _Reading(2**0.5 * air.sigma, tissue.windows, "air", Certainty.UNSURE)
     return _Reading((air.sigma * most) ** 0.5, tissue.windows, "air and tissue", Certainty.UNSURE)
 
 
 def _most(tissue: Tissue) -> float:
-    """Return the most noise that tissue can hold: where noise is most of it, what was read."""
+    """Return the most noise that tissue can hold: the level as read, where its signal is mostly noise."""
     return tissue.sigma if tissue.coloured and tissue.share > NOISY else tissue.highest
 
 
 def _counts_better(tissue: Tissue, air: Air) -> bool:
-    """Whether coils are to be told by the level in much tissue, rather than by little air."""
+    """Whether the coils are counted from the level in much tissue, rather than from little air."""
     return air.coils > 1 and air.blocks < MANY <= tissue.blocks and _is_sure(tissue)
 
 
 def _is_sure(tissue: Tissue) -> bool:
-    """Whether noise, and not anatomy, is what its highest frequencies hold."""
+    """Whether the highest frequencies of tissue hold noise, and not anatomy."""
     return tissue.growth < GROWTH and tissue.share > NOISY and tissue.sigma > NOISY * tissue.highest
 
 
 def _of_tissue(tissue: Tissue) -> _Reading:
-    """Believe tissue as far as noise, and not anatomy, is what its highest frequencies hold."""
+    """Believe tissue as far as its highest frequencies hold noise, and not anatomy."""
     certainty = Certainty.LIKELY if _is_sure(tissue) else Certainty.UNSURE
     return _Reading(tissue.sigma, tissue.windows, "tissue", certainty)
 
@@ -175,8 +175,8 @@ def windows_of(air: Air, band: tuple[float, ...]) -> Windows:
     """Return the windows, on the measured grid, that the correlations in the air fit best.
 
     Args:
-        air: What was read.
-        band: Part of the frequencies that was measured, for each axis: correlations are those of the scan's
+        air: The noise read in air.
+        band: Part of the frequencies that was measured, for each axis: correlations in air are on the scan's
             own grid.
     """
     x, y, z = (_window_of(air.correlations[axis], band[axis]) for axis in range(3))
@@ -195,7 +195,7 @@ def _window_of(correlations: RealArray, band: float) -> FermiWindow:
 
     shapes = [FermiWindow(float(edge), width) for edge, width in product(EDGES, WIDTHS)]
     best = min(shapes, key=misfit)
-    # No window where one is hardly better: the last voxel of the band is not worth inventing one for.
+    # No window where a window is hardly better: the last voxel of the band does not justify one.
     return NO_WINDOW if misfit(NO_WINDOW) < misfit(best) + LEAST_CORRELATION**4 else best
 
 
@@ -205,10 +205,10 @@ def _read_series(pairs: Sequence[Pair], grid: tuple[int, ...], spacing: tuple[fl
     Args:
         pairs: See `measure_noise`.
         grid: Voxels that were measured along each axis.
-        spacing: Of those, in mm.
+        spacing: Sizes of those voxels, in mm.
 
     Returns:
-        The middle one of what the pairs say; None where they say nothing, or anatomy is most of it.
+        The median reading of the pairs; None where no pair gives one, or it is mostly anatomy.
     """
     read = []
     for first, second in pairs:
@@ -220,12 +220,12 @@ def _read_series(pairs: Sequence[Pair], grid: tuple[int, ...], spacing: tuple[fl
 
 
 def _with_series(reading: _Reading, series: Tissue) -> _Reading:
-    """Weigh what the differences of a series say against what the scan itself does.
+    """Weigh the reading in the differences of a series against the reading in the scan itself.
 
-    Where both agree, the differences count: they hold no texture. Beyond that they raise no level, as a
-    signal that fluctuates makes them more than the noise of one volume. They lower none that is sure, as
-    volumes that share measured data, or were smoothed over time, make them less; one that is not sure leans
-    to the low side then.
+    Where both agree, the differences count: they hold no texture. Otherwise they raise no level, as a signal
+    that fluctuates makes the differences exceed the noise of one volume. They lower no level that is sure, as
+    differences fall short where volumes share measured data or were smoothed over time; a level that is not
+    sure then leans to the low side.
     """
     if AGREE[0] * reading.sigma <= series.sigma <= AGREE[1] * reading.sigma:
         return _Reading(series.sigma, series.windows, "series", Certainty.SURE)

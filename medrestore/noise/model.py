@@ -17,29 +17,29 @@ class Distribution(StrEnum):
     RICIAN = "rician"
     """Magnitude of one complex channel."""
     NONCENTRAL_CHI = "noncentral-chi"
-    """Sum of squares of several."""
+    """Sum of squares of several channels."""
 
 
 class Certainty(StrEnum):
     """How far an estimate is to be trusted."""
 
     SURE = "sure"
-    """Air and tissue agree, or one of them and the differences of a series."""
+    """Air and tissue agree, or one of these and the differences of a series."""
     LIKELY = "likely"
-    """One of them was read, and noise is most of what is there."""
+    """Air or tissue alone was read, and its signal is mostly noise."""
     UNSURE = "unsure"
-    """Air and tissue differ, or fine anatomy may be part of it: the estimate leans to the low side."""
+    """Air and tissue differ, or fine anatomy may be part of the level: the estimate leans to the low side."""
 
 
 class Verdict(StrEnum):
-    """What the spectrum says to the band that a header states."""
+    """Whether the spectrum confirms the band that a header states."""
 
     CONFIRMED = "confirmed"
-    """It ends there."""
+    """The spectrum ends there."""
     OVERRULED = "overruled by the spectrum"
-    """It ends elsewhere, or goes on; what the header states is not used."""
+    """The spectrum ends elsewhere, or goes on; the stated band is not used."""
     NOT_MEASURED = "not measured"
-    """It cannot tell: the axis is short, or nothing varies. What the header states is not used."""
+    """The spectrum cannot tell: the axis is short, or no voxels differ. The stated band is not used."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class AxisNoise:
 
     Attributes:
         band: Part of the frequencies up to Nyquist that the scanner measured; 1 for all.
-        size: Voxels of the grid that it measured: `band` times those of the scan.
-        correlation: Of the noise between neighbours on that grid.
-        edge: Edge of the Fermi window that the noise passed through, as a fraction of that grid's Nyquist
-            frequency; 1.6 or more is none.
+        size: Voxels of the measured grid: `band` times the voxels of the scan.
+        correlation: Correlation of the noise between neighbours on the measured grid.
+        edge: Edge of the Fermi window that the noise passed through, as a fraction of the measured grid's
+            Nyquist frequency; 1.6 or more means no window.
         width: Width of the window, likewise.
         stated: The band that the header states; None where it states none.
-        verdict: What the spectrum says to that.
+        verdict: Whether the spectrum confirms the stated band; None where none is stated.
     """
 
     band: float
@@ -68,14 +68,14 @@ class AxisNoise:
 
 @dataclass(frozen=True)
 class SamplingHints:
-    """What a header states of how its scan was sampled; None where it states nothing.
+    """What a header states of how its scan was sampled; fields are None where it states nothing.
 
     Attributes:
         bands: Samples over voxels along each array axis, at most 1.
         partial_fourier: Whether a part of k-space was left out.
         filtered: Whether k-space or image went through a filter.
         distortion_corrected: Whether the image was resampled to undo the distortion of the gradients.
-        ignored: Names of the elements that are there and make no sense.
+        ignored: Names of the elements that are present but make no sense.
     """
 
     bands: tuple[float | None, float | None, float | None] = (None, None, None)
@@ -107,14 +107,14 @@ class NoiseModel:
     Attributes:
         sigma: Standard deviation of one channel (of the real part), in the units of the voxels.
         axes: Band and colour along each array axis.
-        distribution: Of the voxels.
-        coils: How many coils were combined by a sum of squares; 1 for all else.
-        source: Where it was read: ``"air"``, ``"tissue"``, ``"air and tissue"`` or ``"series"``.
-        certainty: How far to trust it.
-        air: The level that the air alone says; None where there is none, or it was blanked.
-        tissue: The level that smooth tissue alone says, fine texture and all; None where there is too little.
-        series: The level that the differences of a series alone say; None where there are none, or they hold
-            more than noise.
+        distribution: Distribution of the voxels.
+        coils: How many coils were combined by a sum of squares; 1 for any other combination.
+        source: Where the level was read: ``"air"``, ``"tissue"``, ``"air and tissue"`` or ``"series"``.
+        certainty: How far to trust the level.
+        air: The level read in air alone; None where there is no air, or air was blanked.
+        tissue: The level read in smooth tissue alone, fine texture included; None where tissue is too little.
+        series: The level read in the differences of a series alone; None where there are no differences, or
+            they hold more than noise.
         spikes: Samples of k-space that stand out, the largest first.
         hints: What the header states.
     """
@@ -138,15 +138,15 @@ class NoiseModel:
 
     @property
     def correlations(self) -> tuple[float, ...]:
-        """Correlation of neighbours on that grid, along each axis."""
+        """Correlation of neighbours on the measured grid, along each axis."""
         return tuple(axis.correlation for axis in self.axes)
 
     def with_sigma(self, sigma: float) -> NoiseModel:
-        """Return it with another level."""
+        """Return this model with another level."""
         return replace(self, sigma=sigma)
 
     def as_json(self) -> Mapping[str, JSON]:
-        """Return what a record keeps."""
+        """Return the model of the noise as a record keeps it."""
         spikes: list[JSON] = [{**asdict(spike), "cycles": list(spike.cycles)} for spike in self.spikes]
         axes: list[JSON] = [
             {**asdict(axis), "verdict": None if axis.verdict is None else str(axis.verdict)}

@@ -1,7 +1,7 @@
 """Spikes in k-space: single samples that a spark or interference made large, and stripes in the image.
 
-Anatomy is smooth in k-space compared with a spike, so each sample is compared with the mean of those around
-it.
+Anatomy is smooth in k-space compared with a spike, so each sample is compared with the mean of the samples
+around it.
 
 Source: Foo, Grigsby, Mitchell and Slayman, SNORE: spike noise removal and detection, IEEE TMI 13 (1994).
 """
@@ -18,19 +18,19 @@ HEIGHT = 12.0
 """How many times a spike exceeds the mean of the samples around it: noise reaches 5."""
 
 INNER, OUTER = 5, 9
-"""Sides in samples of the cube that a spike's leakage may fill, and of the cube around that."""
+"""Sides in samples of the cube that a spike's leakage may fill, and of the larger cube around it."""
 
 SHARE = 0.002
-"""Least amplitude over that of the centre of k-space: weaker stripes are below 0.4 % of the mean."""
+"""Least amplitude over the centre's amplitude in k-space: weaker stripes are below 0.4 % of the mean."""
 
 NEAR_CENTRE = 0.08
 """Frequencies, as fractions of Nyquist, below which anatomy itself stands out."""
 
 FEWEST_CYCLES = 6
-"""Stripes over the field of view, along some axis, below which it does so too."""
+"""Stripes over the field of view, along some axis, below which anatomy stands out too."""
 
 MOST = 8
-"""Spikes that are named."""
+"""Most spikes that are reported."""
 
 
 def find_spikes(array: RealArray) -> tuple[tuple[Spike, ...], FloatArray]:
@@ -41,7 +41,7 @@ def find_spikes(array: RealArray) -> tuple[tuple[Spike, ...], FloatArray]:
 
     Returns:
         The spikes, the largest first, each pair of conjugate samples once; and the voxels with those samples
-        lowered to the mean amplitude of their neighbours, at which they say nothing of the noise.
+        lowered to the mean amplitude of their neighbours, so that they do not distort the noise.
     """
     voxels = np.asarray(array, dtype=np.float32)
     spectrum = fft.rfftn(voxels)
@@ -67,7 +67,7 @@ def find_spikes(array: RealArray) -> tuple[tuple[Spike, ...], FloatArray]:
 
 
 def _is_outer(shape: tuple[int, ...]) -> BoolArray:
-    """Tell the samples of a half spectrum that are far enough from the centre."""
+    """Tell which samples of a half spectrum are far enough from the centre."""
     cycles = [np.abs(np.rint(fft.fftfreq(n) * n)) for n in shape[:2]] + [np.arange(shape[2] // 2 + 1)]
     x, y, z = np.meshgrid(*cycles, indexing="ij", sparse=True)
     parts = [np.square(2 * count / size) for count, size in zip((x, y, z), shape, strict=True)]
@@ -76,10 +76,10 @@ def _is_outer(shape: tuple[int, ...]) -> BoolArray:
 
 
 def _around(amplitude: FloatArray) -> FloatArray:
-    """Return the mean of the samples around each, without those next to it.
+    """Return the mean of the samples around each sample, without its nearest neighbours.
 
-    That of the cube around it or, where it is more, of the line through it along an axis: the borders of the
-    field of view and flat slices make lines and planes of k-space bright.
+    It is the mean of the cube around the sample or, where that is larger, the mean of the line through it
+    along an axis: borders of the field of view and flat slices make lines and planes of k-space bright.
     """
     found = _ring(amplitude, [(min(INNER, n), min(OUTER, n)) for n in amplitude.shape])
     for axis, size in enumerate(amplitude.shape):
@@ -90,7 +90,7 @@ def _around(amplitude: FloatArray) -> FloatArray:
 
 
 def _ring(amplitude: FloatArray, sides: list[tuple[int, int]]) -> FloatArray:
-    """Return the mean over a box around each sample but a smaller one."""
+    """Return the mean over a box around each sample, less a smaller box inside."""
     inner, outer = zip(*sides, strict=True)
     sums = [ndimage.uniform_filter(amplitude, box, mode="wrap") * int(np.prod(box)) for box in (inner, outer)]
     count = max(int(np.prod(outer)) - int(np.prod(inner)), 1)

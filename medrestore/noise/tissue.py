@@ -6,7 +6,7 @@ one window for each axis. Anatomy passed through the same windows and falls with
     power(i, j, k) = sigma0^2 wx(i) wy(j) wz(k) (1 + (r0 / r)^p) + floor
 
 is fitted to the median power over the smoothest blocks, r the spatial frequency. The windows are Fermi's,
-close to those of Hann and Gauss too. The floor is what a magnitude leaves beyond the band.
+close to those of Hann and Gauss too. The floor is noise that taking the magnitude spreads beyond the band.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ STEP = 4
 """Voxels between the starts of blocks."""
 
 MOST = 20_000
-"""Blocks that are looked at, evenly drawn from all of tissue."""
+"""Number of blocks that are transformed, evenly drawn from all of tissue."""
 
 FEWEST = 60
-"""Smooth blocks without which nothing is read."""
+"""Fewest smooth blocks in which noise is read."""
 
 SMOOTH = 0.2
-"""Share of the blocks, those with the least power at low frequencies, in which noise is read."""
+"""Share of the blocks in which noise is read: the blocks with the least power at low frequencies."""
 
 MIDDLING = (0.4, 0.6)
 """Quantiles of that power between which a block is of middling roughness."""
 
 GROWTH = 3.0
-"""Growth of the power at high frequencies up to which it is noise: that of scans as they are is 1 to 2.7, of
-slices of 6.5 mm in which fine anatomy is all there is, 12."""
+"""Growth of the power at high frequencies up to which it is noise: in unprocessed scans it is 1 to 2.7, in
+slices of 6.5 mm that hold only fine anatomy 12."""
 
 MANY = 300
-"""Smooth blocks without which there is too little tissue to say so: the others have its edge in them."""
+"""Fewest smooth blocks for which growth is judged: with less tissue, the other blocks contain its edge."""
 
 MOSTLY = 0.9
-"""Share of tissue in a block of a difference: beyond a mask nothing varies, which would pass for smooth."""
+"""Share of tissue in a block of a difference: beyond a mask no voxels differ, which would pass for smooth."""
 
 LOW = 3
-"""Sum of indices up to which a coefficient chooses blocks; those above are read."""
+"""Sum of indices up to which a coefficient serves to choose blocks; noise is read in the others."""
 
 MEDIAN = 0.4549364
 """Median of a squared standard normal variable."""
 
 COLOURED = 9.0
 """How much worse a white spectrum must fit for a coloured one to be believed: anatomy makes up to 8, the
-mildest window that was tried 22 and more."""
+mildest window that was tried makes 22 and more."""
 
 LEAST_SHARE = 0.6
-"""Part of the deviation at the highest frequencies that is noise at least: where a fit takes all of it for
-anatomy, it is lost."""
+"""Least part of the deviation at the highest frequencies that is noise: a fit that takes all of the deviation
+for anatomy has failed."""
 
 _F = np.linspace(0, 1, 129)
 _BASIS = fft.idct(np.eye(SIDE), axis=0, norm="ortho")
@@ -90,7 +90,7 @@ class FermiWindow:
         return np.asarray(1 / np.square(1 + np.exp(np.clip((f - self.edge) / self.width, -50, 50))))
 
     def correlation(self, lag: float = 1.0, band: float = 1.0) -> float:
-        """Return the correlation of noise through it over `lag` voxels of a grid that ends at `band`."""
+        """Return the correlation of noise in this window over `lag` voxels of a grid that ends at `band`."""
         f = _F * band
         power = self.power(f)
         return float(np.sum(power * np.cos(np.pi * f * lag / band)) / np.sum(power))
@@ -103,16 +103,16 @@ NO_WINDOW = FermiWindow(1.6, 0.02)
 
 @dataclass(frozen=True, eq=False)
 class Tissue:
-    """What smooth tissue says.
+    """The noise as read in smooth tissue.
 
     Attributes:
         sigma: Deviation of the noise, in the units of the voxels.
-        windows: One for each axis.
+        windows: The window of each axis.
         share: Part of the power at the highest frequencies that is noise rather than anatomy.
-        highest: Deviation that there is if nothing at the highest frequencies is anatomy: sigma is not more.
+        highest: Deviation if all signal at the highest frequencies is noise: an upper bound of sigma.
         coloured: Whether a white spectrum fits clearly worse.
-        growth: See `BlockPower`; where it is large, sigma is lowered.
-        blocks: How many were read.
+        growth: See `BlockPower`; where growth is large, sigma is lowered.
+        blocks: Number of blocks that were read.
     """
 
     sigma: float
@@ -130,9 +130,9 @@ class BlockPower:
 
     Attributes:
         smooth: (SIDE, SIDE, SIDE) median over the smooth blocks.
-        growth: Of the power at high frequencies from there to blocks of middling roughness: 1 for noise,
-            which is the same everywhere, more for anatomy.
-        blocks: How many smooth ones there are.
+        growth: Power at high frequencies in blocks of middling roughness over that in smooth blocks: 1 for
+            noise, which is the same everywhere, more for anatomy.
+        blocks: Number of smooth blocks.
     """
 
     smooth: Float64Array
@@ -149,13 +149,13 @@ def block_power(array: RealArray, bright: RealArray | None = None) -> BlockPower
             is of tissue by at least `MOSTLY`.
 
     Returns:
-        None where there is not enough, or an axis is shorter than a block.
+        The power; None where there are too few blocks, or an axis is shorter than a block.
     """
     if min(array.shape) < SIDE:
         return None
     view = sliding_window_view(np.asarray(array, dtype=np.float32), (SIDE,) * 3)[::STEP, ::STEP, ::STEP]
     index = np.argwhere(_is_tissue(view, array, bright))
-    # Where no block holds anatomy, more of them may count if there are few.
+    # Blocks of a difference hold no anatomy, so more of them may count where there are few.
     part = SMOOTH if bright is None else min(max(SMOOTH, FEWEST / max(len(index), 1)), 1)
     if part * len(index) < FEWEST:
         return None
@@ -173,7 +173,7 @@ def block_power(array: RealArray, bright: RealArray | None = None) -> BlockPower
 
 
 def _is_tissue(view: RealArray, array: RealArray, bright: RealArray | None) -> BoolArray:
-    """Tell which of the blocks in `view` are of tissue; see `block_power`."""
+    """Tell which blocks in `view` are tissue; see `block_power`."""
     if bright is None:
         return np.asarray(view.mean(axis=(3, 4, 5)) > FOREGROUND * bright_level(array))
     smooth = ndimage.uniform_filter(np.asarray(bright, dtype=np.float32), 3)
@@ -192,12 +192,12 @@ def read_tissue(
 
     Args:
         array: (X, Y, Z) voxels.
-        spacing: Of the voxels, in mm.
-        windows: Those of the noise, where they are known; None to find them.
+        spacing: Voxel sizes, in mm.
+        windows: Windows of the noise, where they are known; None to find them.
         bright: See `block_power`.
 
     Returns:
-        None where there is too little of it.
+        The noise; None where there is too little smooth tissue.
     """
     found = block_power(array, bright)
     if found is None or not np.all(found.smooth > 0):
@@ -246,7 +246,7 @@ class _Fit:
         return self._solve(start, whole, [0, 1, 2, 9])
 
     def free(self) -> _Found:
-        """Fit everything, from several guesses of the windows."""
+        """Fit level, anatomy and windows, from several guesses of the windows."""
         tries = []
         for edge in (1.3, 0.8, 0.55):
             above = 2.0 if edge < 1 else 0.0

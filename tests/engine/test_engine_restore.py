@@ -328,10 +328,10 @@ def test_an_option_out_of_range_is_refused_at_once(options, message):
         RestoreOptions(**options)
 
 
-@pytest.mark.parametrize(("wish", "message"), [("cuda:9", "cuda:9"), ("tpu", "'tpu' is not available")])
-def test_a_device_that_is_not_there_is_refused(folder, wish, message):
+@pytest.mark.parametrize(("requested", "message"), [("cuda:9", "cuda:9"), ("tpu", "'tpu' is not available")])
+def test_a_device_that_is_not_there_is_refused(folder, requested, message):
     with pytest.raises(ConfigError, match=message):
-        load_model(RestoreOptions(model=str(folder), device=wish))
+        load_model(RestoreOptions(model=str(folder), device=requested))
 
 
 def test_a_type_that_the_model_does_not_allow_is_refused(folder):

@@ -106,11 +106,11 @@ def test_the_record_says_what_the_model_was_told(tmp_path, monkeypatch, capsys):
     source = save(tmp_path / "in.nii", noisy)
     model = model_folder(tmp_path / "model")
     cli, records = CommandLine(monkeypatch, capsys), {}
-    for wish in ("auto", "constant"):
-        out = tmp_path / f"{wish}.nii"
-        status, _, err = cli("restore", source, "-o", out, "--model", model, "--noise-map", wish)
+    for requested in ("auto", "constant"):
+        out = tmp_path / f"{requested}.nii"
+        status, _, err = cli("restore", source, "-o", out, "--model", model, "--noise-map", requested)
         assert status == 0, err
-        records[wish] = RunRecord.from_json(out.with_suffix(".json").read_text())
+        records[requested] = RunRecord.from_json(out.with_suffix(".json").read_text())
     assert records["constant"].noise["map"] is None
     found = records["auto"].noise["map"]
     assert found["p5"] < 0.8
@@ -127,13 +127,13 @@ def test_constant_noise_gives_the_same_result_with_and_without_the_search(tmp_pa
     volume = medrestore.Volume.from_array(noisy, modality=medrestore.Modality.MR)
     folder = str(model_folder(tmp_path / "model"))
     results = [
-        medrestore.restore(volume, medrestore.RestoreOptions(model=folder, noise_map=wish)).volume.array
-        for wish in ("auto", "constant")
+        medrestore.restore(volume, medrestore.RestoreOptions(model=folder, noise_map=requested)).volume.array
+        for requested in ("auto", "constant")
     ]
     np.testing.assert_array_equal(*results)
 
 
-def test_an_unknown_wish_is_refused():
+def test_an_unknown_kind_of_map_is_refused():
     with pytest.raises(ConfigError, match="noise_map"):
         medrestore.RestoreOptions(noise_map="true")
 
@@ -148,9 +148,9 @@ def test_the_shipped_model_is_better_with_the_map(shape, gained):
     sigma = np.float32(0.06 * np.percentile(clean, 99)) * gain / np.median(gain[head])
     noisy = truth.with_array(add_rician(clean, sigma, np.random.default_rng(3)), step=Step("test:noise", {}))
     scores = {}
-    for wish in ("auto", "constant"):
-        done = medrestore.restore(noisy, medrestore.RestoreOptions(noise_map=wish, force=True))
-        scores[wish] = psnr(done.volume.array, clean, data_range=float(clean.max()), mask=head)
+    for requested in ("auto", "constant"):
+        done = medrestore.restore(noisy, medrestore.RestoreOptions(noise_map=requested, force=True))
+        scores[requested] = psnr(done.volume.array, clean, data_range=float(clean.max()), mask=head)
     # The model copes without the map too: 0.04 dB (middle) is what is left to gain, ramps gain more.
     assert scores["auto"] > scores["constant"] + gained
 

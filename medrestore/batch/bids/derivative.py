@@ -1,4 +1,4 @@
-"""The derivative data set of BIDS that the results of a data set are."""
+"""The results of a BIDS data set as a derivative data set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from medrestore.errors import OutputError
 from medrestore.io import atomic_write
 
 BIDS_VERSION = "1.10.0"
-"""What the results follow; ``tests/batch/bids/test_bids.py`` has them checked."""
+"""The version of BIDS that the results follow; ``tests/batch/bids/test_bids.py`` has them checked."""
 
 _README = """\
 # Images restored by medrestore
@@ -40,9 +40,9 @@ _IGNORED = """\
 
 
 def begin_derivative(raw: Path, out: Path) -> None:
-    """Make the folder of results a derivative data set, or check that it is that of this data set.
+    """Make the folder of results a derivative data set, or check that it is the derivative of this data set.
 
-    What is there and ours is kept, with what people have added to it. Shards may do this at the same time.
+    Files of an earlier run are kept, with additions by people. Shards may do this at the same time.
 
     Args:
         raw: The data set that the images come from.
@@ -52,7 +52,7 @@ def begin_derivative(raw: Path, out: Path) -> None:
         OutputError: The folder is another data set or holds the results of one, or it cannot be written.
     """
     raw, out = raw.resolve(), out.resolve()
-    # What lies above both is nobody's business, and may name a person.
+    # The path above both folders is left out, as it may name a person.
     link = Path(os.path.relpath(raw, out)).as_posix()
     before = read_json(out / DESCRIPTION)
     if out == raw or (before and not _is_ours(before)):
@@ -86,7 +86,7 @@ def _is_ours(description: Mapping[str, Any]) -> bool:
 
 
 def _description(raw: Path, link: str) -> dict[str, Any]:
-    """Describe the results; of what they were made of, where it is and, if it has one, its DOI."""
+    """Describe the results, with the path of the source data set and, if it has one, its DOI."""
     doi = read_json(raw / DESCRIPTION).get("DatasetDOI")
     return {
         "Name": "Images restored by medrestore",
@@ -99,7 +99,7 @@ def _description(raw: Path, link: str) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str, *, needed: bool) -> None:
-    """Write a file if that is needed, after clearing what a run that was killed left of it."""
+    """Write a file if that is needed, after clearing the part that a killed run left of it."""
     for left in temporary_files(path):
         remove(left)
     for tries_left in (1, 0) if needed else ():
@@ -107,7 +107,7 @@ def _write(path: Path, text: str, *, needed: bool) -> None:
             with atomic_write(path, overwrite=True) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         except OutputError as error:
-            # Another shard that begins at the same time has cleared it away, and writes the same.
+            # Another shard that begins at the same time has removed the file, and writes the same.
             if not (tries_left and isinstance(error.__cause__, FileNotFoundError)):
                 raise
         else:

@@ -26,7 +26,7 @@ _PLACES = ("sub", "ses")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which images of a data set are cases: those that match one value of each entity.
+    """Which images of a data set are cases: the images that match one value of each entity.
 
     Attributes:
         values: Labels by the short names of entities; an entity that is absent may be anything.
@@ -41,7 +41,7 @@ class Wanted:
         """Read ``ENTITY=VALUE``, and labels with or without ``sub-`` and ``ses-``.
 
         Raises:
-            ConfigError: It is no such thing, or BIDS has no such entity.
+            ConfigError: A filter is not of that form, or BIDS has no such entity.
         """
         values: dict[str, set[str]] = {}
         for text in filters:
@@ -56,12 +56,12 @@ class Wanted:
         return cls({key: frozenset(labels) for key, labels in values.items()})
 
     def take(self, name: BidsName) -> bool:
-        """Whether an image of that name is wanted."""
+        """Whether an image with this name is wanted."""
         return all(any(name.matches(key, one) for one in labels) for key, labels in self.values.items())
 
 
 def is_dataset(path: Path) -> bool:
-    """Whether a folder is a BIDS data set, and not one of results."""
+    """Whether a folder is a BIDS data set, and not a derivative."""
     stated = read_json(path / DESCRIPTION)
     return "BIDSVersion" in stated and stated.get("DatasetType") != "derivative"
 
@@ -70,7 +70,7 @@ def check_dataset(path: Path) -> None:
     """Check that a folder is a BIDS data set.
 
     Raises:
-        InputError: It is none, or one of results.
+        InputError: The folder is no data set, or is a derivative.
     """
     if not is_dataset(path):
         raise InputError(
@@ -84,14 +84,14 @@ def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = 
 
     Args:
         path: Folder of the data set.
-        wanted: Which images; None for all.
-        naming: What results are called; None for denoised ones.
+        wanted: Which images are cases; None for all.
+        naming: How results are named; None for denoised results.
 
     Raises:
-        InputError: It is no data set, or a participant is wanted that it does not have.
+        InputError: The folder is no data set, or lacks a participant that is wanted.
     """
     check_dataset(path)
-    _sidecars.cache_clear()  # folders may have changed since
+    _sidecars.cache_clear()  # folders may have changed since the last call
     root, wanted, naming = path.resolve(), wanted or Wanted(), naming or Naming()
     subjects = [folder for folder in _folders(root) if folder.name.startswith("sub-")]
     here = {folder.name.removeprefix("sub-") for folder in subjects}
@@ -132,10 +132,10 @@ def _case(root: Path, source: PurePosixPath, name: BidsName, naming: Naming) -> 
 
 
 def sidecar_of(root: Path, image: Path, name: BidsName) -> dict[str, Any]:
-    """Return what the JSON files of a data set say of an image, by the inheritance principle of BIDS.
+    """Return the metadata of an image in the JSON files of a data set, by the inheritance principle of BIDS.
 
-    Those in the folders from the top of the data set down to that of the image speak of it whose entities it
-    has all. What is said closer to the image, and in one folder by more entities, counts.
+    A file applies if it lies in a folder from the top of the data set down to the image's folder and the
+    image has all its entities. Files closer to the image, and in one folder with more entities, come first.
     """
     stated: dict[str, Any] = {}
     for folder in [home for home in reversed(image.parents) if home == root or root in home.parents]:
@@ -163,7 +163,7 @@ def _set_aside(root: Path) -> Counter[str]:
 
 
 def _images(subject: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the NIfTI files of a subject, and the kind of data that they are: the name of their folder."""
+    """Yield the NIfTI files of a subject, and their kind of data: the name of their folder."""
     for home in [subject, *(folder for folder in _folders(subject) if folder.name.startswith("ses-"))]:
         for folder in _folders(home):
             if folder.name.startswith("ses-"):
@@ -179,7 +179,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _why_not(root: Path, image: Path, kind: str, name: BidsName | None) -> str:
-    """Return why an image is no case; empty where it is one."""
+    """Return why an image is no case; empty if it is a case."""
     if image.name.startswith("."):
         return "hidden file"
     if kind not in _KINDS:
@@ -193,7 +193,7 @@ def _why_not(root: Path, image: Path, kind: str, name: BidsName | None) -> str:
 
 
 def _other_image(kind: str, name: BidsName) -> str:
-    """Return what an image is that is no case; empty where it is one."""
+    """Return what kind of image is no case; empty if the image is a case."""
     if name.entities.get("part") in _PHASES:
         return "phase, or real or imaginary part"
     if name.suffix.endswith(("mask", "dseg", "probseg")):
@@ -206,7 +206,7 @@ def _stem(image: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one where there is none."""
+    """Read a JSON object; an empty object if the file is missing."""
     try:
         stated = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):

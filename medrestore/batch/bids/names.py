@@ -1,4 +1,4 @@
-"""Names of BIDS: what they say of an image, and what the image made of it is called.
+"""Names of BIDS: what they state of an image, and the name of its result.
 
 A few lines instead of a library that reads whole data sets: a name is entities, a suffix and an ending.
 """
@@ -47,11 +47,11 @@ _NUMBERS = frozenset({"run", "echo", "flip", "inv", "split"})
 
 @dataclass(frozen=True)
 class BidsName:
-    """What a name says.
+    """A name of BIDS, taken apart.
 
     Attributes:
         entities: Labels by the short names of entities, in the order of BIDS.
-        suffix: Its last part, such as ``T1w``.
+        suffix: The last part of the name, such as ``T1w``.
     """
 
     entities: Mapping[str, str]
@@ -62,7 +62,7 @@ class BidsName:
         return "_".join([*(f"{key}-{label}" for key, label in self.entities.items()), self.suffix])
 
     def but(self, **labels: str) -> BidsName:
-        """Return the name with other labels, or more of them, each in its place."""
+        """Return the name with labels replaced or added, each in its place."""
         return BidsName(_ordered({**self.entities, **labels}), self.suffix)
 
     def matches(self, key: str, wanted: str) -> bool:
@@ -74,7 +74,7 @@ class BidsName:
 
 
 def parse_name(stem: str) -> BidsName | None:
-    """Read the name of an image without its ending; None where it is not one of BIDS."""
+    """Read the name of an image without its ending; None if it is no name of BIDS."""
     name = _parse(stem)
     return name if name is not None and stem.startswith("sub-") else None
 
@@ -89,11 +89,11 @@ def _parse(stem: str) -> BidsName | None:
 
 
 def speaks_of(stem: str, name: BidsName) -> int | None:
-    """Return by how many entities a sidecar speaks of an image; None where it does not.
+    """Return by how many entities a sidecar applies to an image; None if it does not apply.
 
     Args:
         stem: Name of the sidecar without its ending; at the top of a data set that may be just a suffix.
-        name: That of the image.
+        name: Name of the image.
     """
     stated = _parse(stem)
     if stated is None or stated.suffix != name.suffix or not stated.entities.items() <= name.entities.items():
@@ -102,13 +102,13 @@ def speaks_of(stem: str, name: BidsName) -> int | None:
 
 
 def _ordered(entities: Mapping[str, str]) -> dict[str, str]:
-    """Sort entities as BIDS does; those that it does not know come before those of derivatives."""
+    """Sort entities as BIDS does; entities unknown to BIDS come before the entities of derivatives."""
     unknown = _ORDER["chunk"] + 0.5
     return dict(sorted(entities.items(), key=lambda pair: _ORDER.get(pair[0], unknown)))
 
 
 def entity_key(name: str) -> str:
-    """Return the short name of an entity that is called by either; ``suffix`` is taken as well.
+    """Return the short name of an entity from its short or long name; ``suffix`` is taken as well.
 
     Raises:
         ConfigError: There is no such entity.
@@ -126,7 +126,7 @@ class Naming:
     """How results are named.
 
     Attributes:
-        task: What is done.
+        task: The task that is done.
         spacing: For super-resolution, the voxel size across the slices as it was asked for.
     """
 
@@ -134,23 +134,23 @@ class Naming:
     spacing: str = "iso"
 
     def result(self, source: PurePosixPath, name: BidsName) -> PurePosixPath:
-        """Return the name of a result beside which its endings come, in the folders of its source."""
+        """Return the name of a result, without ending, in the folders of its source."""
         if self.task is Task.SUPERRES:
             return source.with_name(str(name.but(res=self.resolution, desc="sr")))
         return source.with_name(str(name.but(desc="denoised")))
 
     @property
     def resolution(self) -> str:
-        """The label of ``res-``: ``iso``, or the size, with a p for the point, which no label may hold."""
+        """The label of ``res-``: ``iso``, or the size, with a p for the point, as labels hold no point."""
         return re.sub(r"[^A-Za-z0-9]", "", self.spacing.strip().replace(".", "p")) or "iso"
 
     def sidecar(self, source: PurePosixPath, *, skull_stripped: bool = False) -> dict[str, JSON]:
-        """Return what BIDS asks of the JSON file of a result.
+        """Return the metadata that BIDS requires in the JSON file of a result.
 
         Args:
             source: The image that it is made of, relative to the data set.
-            skull_stripped: Whether that has no skull. It has to be said of every image that is derived; what
-                is as it came from the scanner has one.
+            skull_stripped: Whether the source has no skull. BIDS requires it of every derived image; an image
+                as it came from the scanner has a skull.
         """
         stated: dict[str, JSON] = {
             "Description": "Denoised by medrestore.",
@@ -165,4 +165,4 @@ class Naming:
 
 
 RAW = "raw"
-"""What the data set that images come from is called in links."""
+"""The name of the source data set in links."""

@@ -1,4 +1,4 @@
-"""Which cases a folder, a file or a list holds, and under which name the result of each goes."""
+"""The cases of a folder, a file or a list, and the name of the result of each case."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Case:
     """One scan to restore.
 
     Attributes:
-        id: Twelve hexadecimal digits of a hash of where it lies: what logs and the ledger call it.
+        id: Twelve hexadecimal digits of a hash of its path: its name in logs and the ledger.
         root: The folder that was given, absolute.
         source: File, or folder of a DICOM series, relative to `root`.
         output: Where the result goes, relative to the folder of results, without suffix.
-        modality: What it says that it is.
-        series: Which DICOM series of the folder; None for what is no DICOM.
-        files: What it is read from, absolute.
-        refused: Why it cannot be restored; empty where it can be tried.
-        reference: The truth, if there is one; absolute.
+        modality: Modality that the scan states.
+        series: Which DICOM series of the folder; None if the scan is no DICOM.
+        files: Files that the scan is read from, absolute.
+        refused: Why the case cannot be restored; empty if it can be tried.
+        reference: The reference scan, if there is one; absolute.
         model: A model for this case alone.
         entities: BIDS entities.
-        sidecar: What BIDS asks of the JSON file of the result; it stands there before the record.
-        header: What the plan of a DICOM series says; headers of files are read when they are needed.
-        format: What a scan is that is no DICOM.
+        sidecar: Metadata that BIDS requires in the JSON file of the result; it stands before the record.
+        header: Header from the plan of a DICOM series; headers of files are read when they are needed.
+        format: Name of the format of a scan that is no DICOM.
     """
 
     id: str
@@ -63,7 +63,7 @@ class Case:
         return self.format if self.series is None else DICOM.name
 
     def content(self) -> str:
-        """Return the SHA-256 of what it is read from; of several files names and order do not count.
+        """Return the SHA-256 of the files of the scan; of several files, names and order do not count.
 
         Raises:
             OSError: A file cannot be read.
@@ -75,11 +75,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found: the cases, in the order of their sources, and why anything else is no case.
+    """The cases that were found, in the order of their sources, and why anything else is no case.
 
     Attributes:
         cases: The cases.
-        left_out: How many files or series were left out, by reason.
+        left_out: Number of files or series that were left out, by reason.
     """
 
     cases: tuple[Case, ...]
@@ -115,12 +115,12 @@ def find_cases(
     Args:
         path: Folder or file.
         policy: How DICOM series are planned.
-        suffix: What is added to the names of files.
-        leave_out: A folder that is not looked into: that of the results, where it lies within.
+        suffix: Suffix that is added to the names of files.
+        leave_out: A folder that is not looked into: the folder of results, where it lies within.
 
     Raises:
         InputError: There is no such folder.
-        PluginError: A format of a plugin cannot be had, and there is an image that nothing else reads.
+        PluginError: A plugin with a format cannot be loaded, and no other format reads one of the images.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; expected a folder of scans")
@@ -162,7 +162,7 @@ def file_case(root: Path, scan: ScanFile, suffix: str) -> Case:
 def distinct(cases: Sequence[Case]) -> Iterator[Case]:
     """Yield the cases; of several that would write the same files, all but the first are refused.
 
-    So is one whose result has the name of a folder that holds those of others.
+    A case whose result has the name of a folder that holds results of other cases is refused too.
     """
     names = [PurePosixPath(str(case.output).casefold()) for case in cases]
     folders = {parent for name in names for parent in name.parents}
@@ -186,13 +186,13 @@ def distinct(cases: Sequence[Case]) -> Iterator[Case]:
 def _dicom_cases(
     root: Path, policy: ReadPolicy, aside: Path | None, shared: set[PurePosixPath]
 ) -> tuple[list[Case], Counter[str]]:
-    """Return a case for every series of the plan, and what the plan leaves out.
+    """Return a case for every series of the plan, and the counts of what the plan leaves out.
 
     Args:
         root: The folder.
         policy: How series are planned.
         aside: A folder that is not looked into.
-        shared: Folders of results that are those of other cases.
+        shared: Folders of results that belong to other cases.
     """
     plan = plan_dicom(root, policy)
     left_out = Counter(f"DICOM: {item.why}" for item in plan.left_out if not _within(item.path, aside))
@@ -207,7 +207,7 @@ def _dicom_cases(
             continue
         home, uid = _home(item), item.head.series
         source = PurePosixPath(home.resolve().relative_to(root).as_posix())
-        # Where other scans lie, or lie below, it needs a folder of its own among their results.
+        # Where other scans lie beside or below, the series needs a folder of its own among their results.
         among = source in shared or any(home in other.parents for other in homes)
         alone = homes[home] == 1 and str(source) != "." and not among
         seen[uid] += 1
@@ -248,7 +248,7 @@ def _number(item: PlannedSeries, home: Path, policy: ReadPolicy) -> str:
 
 
 def _header(item: PlannedSeries, home: Path) -> ScanHeader | None:
-    """Return what is known of a series, without its plan: a batch may have thousands."""
+    """Return the header of a series, without its plan: a batch may have thousands of them."""
     return None if item.geometry is None else replace(planned_header(home, ReadRequest(), item), own=None)
 
 

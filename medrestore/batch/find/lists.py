@@ -27,13 +27,13 @@ def read_list(
 ) -> Found:
     """Read the cases of a list. Paths in it are relative to its folder; ``input`` alone is needed.
 
-    ``output`` is a relative name without suffix in the folder of results; without it, that of the input.
+    ``output`` is a relative name without suffix in the folder of results; without it, the name of the input.
 
     Args:
         path: The list.
         policy: How DICOM series are planned.
-        suffix: What is added to the names of files.
-        leave_out: A folder in which no scans are looked for: that of the results.
+        suffix: Suffix that is added to the names of files.
+        leave_out: A folder in which no scans are looked for: the folder of results.
 
     Raises:
         InputError: The list cannot be read, has no ``input``, or has a column that is not known.
@@ -67,7 +67,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _cases(base: Path, row: dict[str, str], where: str, **how: Any) -> list[Case]:
-    """Return the cases of one line: one, or every series of a folder of DICOM files; `how` they are found."""
+    """Return the cases of one line: a scan, or every series of a DICOM folder; `how` goes to `find_cases`."""
     scan, formats = (base / row["input"]).resolve(), installed_formats()
     known = formats.of_name(scan)
     try:
@@ -101,7 +101,7 @@ def _cases(base: Path, row: dict[str, str], where: str, **how: Any) -> list[Case
 
 
 def _id(base: Path, case: Case) -> str:
-    """Return the id of a case among those of the list, in which one scan may be restored in several ways."""
+    """Return the id of a case of the list, in which one scan may be restored in several ways."""
     place = PurePosixPath(os.path.relpath(case.root / case.source, base))
     return case_id(place, f"{case.series or ''}\0{case.output}")
 

@@ -1,4 +1,4 @@
-"""Names that are safe to write under, and that say nothing of whose scan it is."""
+"""Names that are safe to write under, and that do not tell whose scan it is."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
 
 _LONGEST = 150  # bytes of a part of a path; file systems take 255, and endings come behind
-_SHORTEST = 2  # letters that are replaced nowhere, as they are part of any word
+_SHORTEST = 2  # names this short are not replaced, as they are part of any word
 _ODD = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
 _DEVIATION = "_std"
 
 
 def endings() -> tuple[str, ...]:
-    """Return what may come behind the name of a result, whatever format its image is written in."""
+    """Return every ending that may follow the name of a result, in whatever format its image is."""
     images = [one.suffixes[0] for one in installed_formats() if one.write is not None]
     return "", ".json", _DEVIATION, *images, *(f"{_DEVIATION}{image}" for image in images)
 
@@ -31,21 +31,21 @@ def case_id(source: PurePosixPath, series: str = "") -> str:
 
 
 def safe_path(path: PurePosixPath) -> PurePosixPath:
-    """Return a relative path whose parts every file system takes, and that stays below where it starts.
+    """Return a relative path whose parts every file system takes, and that does not lead upwards.
 
     Raises:
-        OutputError: It is absolute, or leads upwards.
+        OutputError: The path is absolute, or leads upwards.
     """
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise OutputError(f"{str(path)!r} is no path below the folder of results; expected a relative one")
     *folders, name = (_safe_name(part) for part in path.parts)
-    if name.lower().endswith(_DEVIATION):  # or it would be taken for the deviation of another case
+    if name.lower().endswith(_DEVIATION):  # else the result looks like the deviation of another case
         name = f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return PurePosixPath(*folders, name)
 
 
 def _safe_name(name: str) -> str:
-    """Return a name without control characters, and short enough; a hash keeps short ones apart."""
+    """Return a name without control characters, and short enough; a hash keeps shortened names apart."""
     raw = name.encode("utf-8", "surrogateescape")
     safe = _ODD.sub("_", raw.decode("utf-8", "replace").replace("\N{REPLACEMENT CHARACTER}", "_"))
     if safe == name and len(raw) <= _LONGEST:
@@ -55,11 +55,11 @@ def _safe_name(name: str) -> str:
 
 
 def without_names(text: str, job: Mapping[str, JSON]) -> str:
-    """Replace what says where a case lies, and the names of its files, by its id: they may name a person.
+    """Replace paths and file names of a case by its id: they may name a person.
 
     Args:
-        text: An error, or what a worker said.
-        job: What the worker was given: ``case``, ``root``, ``source``, ``out``, ``reference``.
+        text: An error, or output of a worker.
+        job: The job as the worker was given it: ``case``, ``root``, ``source``, ``out``, ``reference``.
     """
     case, names = str(job["case"]), set()
     root, source = Path(str(job["root"])), Path(str(job["source"]))
@@ -74,7 +74,7 @@ def without_names(text: str, job: Mapping[str, JSON]) -> str:
 
 
 def place(folder: Path, output: PurePosixPath) -> Path:
-    """Return where a result goes, after making its folder.
+    """Return the path of a result, after making its folder.
 
     Raises:
         OutputError: A link on the way leads out of the folder of results.
@@ -91,12 +91,12 @@ def place(folder: Path, output: PurePosixPath) -> Path:
 
 
 def results(path: Path) -> list[Path]:
-    """Return what is there of the result of a case: image, record, deviation, as files or folders."""
+    """Return the existing files and folders of the result of a case: image, record, deviation."""
     return [entry for ending in endings() if (entry := path.with_name(path.name + ending)).exists()]
 
 
 def temporary_files(path: Path) -> list[Path]:
-    """Return what a run that was killed left beside a result: see `medrestore.io.atomic_write`."""
+    """Return the files that a killed run left beside a result: see `medrestore.io.atomic_write`."""
     if not path.parent.is_dir():
         return []
     names = {temporary_end(path.name + ending) for ending in endings()}

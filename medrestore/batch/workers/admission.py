@@ -28,21 +28,21 @@ T = TypeVar("T")
 
 
 class SerialExecutor:
-    """Does what other threads bring, in the order in which they come, on the thread that serves."""
+    """Runs work of other threads, in the order in which it comes, on the thread that serves."""
 
     def __init__(self) -> None:
         self._brought: queue.Queue[tuple[Callable[[], Any], Future[Any]]] = queue.Queue()
 
     def take(self, work: Callable[[], T]) -> T:
-        """Have something done, and wait for it; what it raises is raised here."""
+        """Have work done, and wait for it; errors of the work are raised here."""
         done: Future[T] = Future()
         self._brought.put((work, done))
         return done.result()
 
     def serve(self) -> None:
-        """Do what comes, for ever."""
+        """Do work as it comes, for ever."""
         while True:
-            self._one(*self._brought.get())  # a call of its own, that nothing of a case stays in a variable
+            self._one(*self._brought.get())  # a call of its own, so that no variable keeps a case alive
 
     @staticmethod
     def _one(work: Callable[[], T], done: Future[T]) -> None:
@@ -57,8 +57,8 @@ class Need:
     """Memory that a case takes, in bytes.
 
     Attributes:
-        held: While it is read, waits or is written.
-        peak: Of the process, while it is restored with nothing beside it.
+        held: Memory while the case is read, waits or is written.
+        peak: Memory of the process while the case is restored with no other beside it.
     """
 
     held: int
@@ -67,13 +67,13 @@ class Need:
 
 @dataclass(eq=False)
 class QueuedCase:
-    """A case that wants to be let in.
+    """A case that waits to be admitted.
 
     Attributes:
         job: The case, as the batch describes it.
-        options: How it is restored.
-        model: Gives its model if that is loaded, so that nothing has to be measured to know the need.
-        need: What it takes, once that is known.
+        options: How the case is restored.
+        model: Gives the model of the case if it is loaded, so that the need is known without measuring.
+        need: Memory that the case takes, once known.
     """
 
     job: dict[str, Any]
@@ -83,11 +83,11 @@ class QueuedCase:
 
     @property
     def alone(self) -> bool:
-        """Whether it wants no other case beside it."""
+        """Whether the case wants no other case beside it."""
         return bool(self.job.get("alone"))
 
     def ask(self) -> Need | None:
-        """Return what it takes, or None where that cannot be told without reading or measuring."""
+        """Return the memory that it takes, or None if that cannot be told without reading or measuring."""
         if self.need is None and (model := self.model()) is not None:
             try:
                 self.need = _need(self.job, self.options, model)
@@ -97,7 +97,7 @@ class QueuedCase:
 
 
 class MemoryGate:
-    """Where cases are worked on: one, or two where the memory suffices for both whichever is restored."""
+    """Admits one case, or two where the memory suffices for both whichever is restored."""
 
     def __init__(self) -> None:
         self._change = threading.Condition()
@@ -108,15 +108,15 @@ class MemoryGate:
         """Be inside while the block runs.
 
         Args:
-            guest: Who comes. Inside, its root is the current folder.
-            refused: Called if it has to wait.
+            guest: The case to admit. Inside, its root is the current folder.
+            refused: Called if the case has to wait.
         """
         with self._change:
             if not self._may(guest):
                 refused()
                 self._change.wait_for(lambda: self._may(guest))
             if not self._inside:
-                # Paths are relative to it: what is above may be the name of a project or of a person.
+                # Paths are relative to the root: folders above may be named after a project or a person.
                 os.chdir(guest.job["root"])
             self._inside.append(guest)
         try:
@@ -127,7 +127,7 @@ class MemoryGate:
                 self._change.notify_all()
 
     def changed(self) -> None:
-        """Look again whether another may come in: a model is loaded and measured by now."""
+        """Check again whether another case may enter: a model is loaded and measured by now."""
         with self._change:
             self._change.notify_all()
 

@@ -1,4 +1,4 @@
-"""A case as a line of JSON: what a batch writes of it, and a worker reads."""
+"""A case as a line of JSON, which a batch writes and a worker reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from medrestore.types import Modality, Task
 
 
 def case_json(case: Case, settings: Settings) -> dict[str, JSON]:
-    """Return all of a case that a worker needs, but for where its result goes."""
+    """Return all of a case that a worker needs, but for the path of its result."""
     return {
         "case": case.id,
         "root": str(case.root),
@@ -63,7 +63,7 @@ def options_of(case: dict[str, Any]) -> FileOptions:
 
 
 def header_of(case: dict[str, Any]) -> ScanHeader:
-    """Return the header of a case: as it was sent, else as its file has it.
+    """Return the header of a case: as the batch sent it, else from its file.
 
     Raises:
         InputError, GeometryError: See `medrestore.io.read_header`.
@@ -76,7 +76,7 @@ def header_of(case: dict[str, Any]) -> ScanHeader:
 
 
 def job_of(case: dict[str, Any], options: FileOptions) -> Job:
-    """Return what is to be done, with the names of what it writes; its root is the current folder.
+    """Return the job of a case, with the names of its outputs; its root is the current folder.
 
     Raises:
         ConfigError, OutputError: See `plan_job`.
@@ -93,7 +93,7 @@ def job_of(case: dict[str, Any], options: FileOptions) -> Job:
 
 
 def _header_json(header: ScanHeader) -> dict[str, JSON]:
-    """Return what is known of a scan, without what its reader goes on from."""
+    """Return the header of a scan, without the data that its reader goes on from."""
     return {
         "shape": list(header.geometry.shape),
         "affine": header.geometry.affine.tolist(),

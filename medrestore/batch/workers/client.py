@@ -1,11 +1,11 @@
 """The process that restores: started, given cases, watched, and replaced when it ends.
 
-It is a process of its own even where there is one: what crashes it (a codec, a plugin, memory that runs out)
-costs one case, and what hangs it can be ended. It loads a model once and keeps it.
+Even a single worker is a process of its own: a crash (of a codec, a plugin, for want of memory) costs one
+case, and a process that hangs can be ended. It loads a model once and keeps it.
 
 Through two lanes it is given two cases at once, so that one is read or written while the other is restored.
-If the process dies then, nobody can say whose fault it was. Each of them is done again with nothing beside
-it, and that is no attempt that counts.
+If the process dies then, nobody can tell which case was at fault. Each of the two is done again with no case
+beside it, and the failed run does not count as an attempt.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from medrestore.provenance import JSON
 
 _START_LIMIT = 300.0  # seconds for imports, on the slowest of network file systems
 Watch = Callable[[str, float], None]
-"""Called with the stage and how much of it is done, 0 to 1."""
+"""Called with the stage and the share of the stage that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Success:
-    """What a worker says of a case that is done.
+    """The answer of a worker to a case that is done.
 
     Attributes:
         facts: Seconds, memory, noise, metrics and more of the record.
-        endings: What follows the name of the result in the names of what was written.
+        endings: Endings after the name of the result in the names of the files written.
         waited: Seconds during which another case had its turn.
     """
 
@@ -47,13 +47,13 @@ class Success:
 
 
 class Worker:
-    """One worker; from one thread only, or from as many as it has lanes.
+    """One worker; used from one thread only, or from as many threads as it has lanes.
 
     Args:
-        command: What starts it; it takes cases as lines of JSON and answers with lines of JSON.
-        environment: Variables set for it, such as the number of threads.
-        time_limit: Seconds that a case may take, its start not counted; None for no limit.
-        changes: Options of restoration that are its own, such as its device.
+        command: Starts the process, which takes cases as lines of JSON and answers with lines of JSON.
+        environment: Variables set for the process, such as the number of threads.
+        time_limit: Seconds that a case may take, start of the process not counted; None for no limit.
+        changes: Options of restoration of this worker, such as its device.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Worker:
         return [WorkerSlot(self, number, open_lanes) for number in sorted(open_lanes)]
 
     def run(self, job: Mapping[str, JSON], watch: Watch | None = None) -> Success | Failure:
-        """Restore one case; whatever happens to the process, there is an answer, and it names nobody."""
+        """Restore one case; whatever happens to the process, there is an answer, which names no person."""
         restore, case = job.get("restore"), str(job.get("case"))
         job = {**job, "restore": {**(restore if isinstance(restore, dict) else {}), **self._changes}}
         while True:
@@ -90,7 +90,7 @@ class Worker:
                 remove(left)
 
     def _ask(self, ticket: PendingCase, watch: Watch | None) -> Success | Failure | None:
-        """Have one case done; None if the process ended and it may have been the fault of another."""
+        """Have one case done; None if the process ended and another case may be at fault."""
         kills = out_of_memory_kills()
         running = self._enter(ticket)
         stage, waited, since = "start", 0.0, time.monotonic()
@@ -112,7 +112,7 @@ class Worker:
                 elif left is not None:
                     left -= now - since
                 stage, since = event["stage"], now
-                # Of two cases, the one that is restored is the one that is shown.
+                # Of two cases, progress is shown of the case that is restored.
                 if watch is not None and stage != "wait" and (stage == "restore" or not running.shared()):
                     watch(stage, event["share"])
                 continue
@@ -138,7 +138,7 @@ class Worker:
                 self._running.process.kill()
 
     def close(self) -> None:
-        """Let the process go when it has nothing to do."""
+        """Let the process end when it has no case."""
         if (running := self._running) is None:
             return
         self._running = None
@@ -161,7 +161,7 @@ class Worker:
         return Failure(Kind.TIME, cause, stage, running.last_words())
 
     def _over(self, running: Process, ticket: PendingCase, stage: str, kills: int) -> Failure | None:
-        """Describe how a worker ended, unless it may have been the fault of another case."""
+        """Describe how a worker ended, unless another case may be at fault."""
         peak = running.reap()
         if not running.stopped:
             if running.expelled is not None:
@@ -189,7 +189,7 @@ class WorkerSlot:
         self._worker.stop()
 
     def close(self) -> None:
-        """Let the process go with the last lane."""
+        """Let the process end with the last lane."""
         self._open.discard(self._number)
         if not self._open:
             self._worker.close()

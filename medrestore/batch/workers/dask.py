@@ -1,4 +1,4 @@
-"""Several workers, through Dask: processes of this machine, a cluster that is there, or jobs of SLURM.
+"""Several workers, through Dask: processes of this machine, an existing cluster, or jobs of SLURM.
 
 Dask says where a case runs and nothing else: a result that it loses with a worker is not in the ledger, and
 the case is done again. On a cluster the folders of scans and of results have the same names everywhere.
@@ -22,18 +22,18 @@ from medrestore.batch.workers.failures import Failure, Kind
 from medrestore.errors import ConfigError
 from medrestore.provenance import JSON
 
-_WAIT = 60.0  # seconds for the first worker of a cluster that is there to appear
+_WAIT = 60.0  # seconds for the first worker of an existing cluster to appear
 _START = 300.0  # seconds for the workers of this machine: imports, on the slowest of file systems
 _QUEUE = 24 * 3600.0  # seconds for the first job to get through the queue of SLURM
 _OURS = {
-    "distributed.scheduler.allowed-failures": 0,  # the batch says what is tried again, after clearing up
+    "distributed.scheduler.allowed-failures": 0,  # the batch decides what is tried again, after clearing up
     "distributed.scheduler.no-workers-timeout": f"{_START:.0f} s",
     "distributed.nanny.pre-spawn-environ": {},  # each process is told its share of the threads itself
     "distributed.scheduler.http.routes": [],  # pages about workers and tasks, that anyone here could open
     "distributed.worker.http.routes": [],
 }
 _DEAF = "import signal\nfor one in (signal.SIGINT, signal.SIGTERM):\n    signal.signal(one, signal.SIG_IGN)\n"
-"""Run in our workers: what ends a job often asks all its processes, and the batch alone decides."""
+"""Run in our workers: the signal that ends a job often goes to all its processes; the batch decides."""
 
 
 class ClusterWorker:
@@ -42,7 +42,7 @@ class ClusterWorker:
     Args:
         cluster: The cluster.
         order: Makes an order of a job.
-        share: Bytes that a case may take, but for one that is alone; None for what the settings say.
+        share: Bytes that a case may take unless it is alone; None for the limit of the settings.
     """
 
     def __init__(
@@ -71,26 +71,26 @@ class ClusterWorker:
                 return Failure(Kind.STOP, "the scheduler of the cluster is gone")
             return Failure(Kind.CRASH, f"the cluster lost the case ({type(error).__name__})", "cluster")
         finally:
-            self._future = None  # what has ended cannot be taken back, and the client may be closed by then
+            self._future = None  # an ended task cannot be cancelled, and the client may be closed by then
             self._cluster.forget(key)
         return answer
 
     def stop(self) -> None:
-        """Take back what is under way."""
+        """Cancel the case that is under way."""
         self._cluster.stop()
         if (future := self._future) is not None:
             future.cancel(force=True)
 
     def close(self) -> None:
-        """Leave the cluster; one that was started for this batch ends with the last place."""
+        """Leave the cluster; a cluster that was started for this batch ends with the last place."""
         self._cluster.leave()
 
 
 class _Cluster:
-    """What the places of a cluster share; the last that leaves closes it.
+    """The connection that the places of a cluster share; the last place that leaves closes it.
 
     Args:
-        start: Returns the client, and the cluster if it is ours to close.
+        start: Returns the client, and the cluster if this batch has to close it.
     """
 
     def __init__(self, start: Callable[[], tuple[Any, Any]]) -> None:
@@ -134,12 +134,12 @@ class _Cluster:
                 return
             self._client.close()
             if self._cluster is not None:
-                # Dask's own closing may fail where a batch is ended in a bad moment; they end with it.
+                # Closing Dask may fail if a batch is ended in a bad moment; its processes end with it.
                 with contextlib.suppress(Exception):
                     self._cluster.close()
 
     def _hear(self, event: Sequence[Any]) -> None:
-        """Pass on what a worker said, the second of what Dask gives; the first is the time."""
+        """Pass on the message of a worker, the second item of an event of Dask; the first is the time."""
         stated = event[1]
         if isinstance(stated, dict) and (watch := self._watches.get(stated.get("key", ""))) is not None:
             watch(stated["stage"], stated["share"])
@@ -157,10 +157,10 @@ def local_workers(
 
     Args:
         module: Arguments that start the process which restores.
-        count: How many.
+        count: Number of workers.
         time_limit: Seconds for each case.
-        devices: A device for each; none for that of the settings.
-        memory: Bytes for all of them together.
+        devices: A device for each worker; empty for the device of the settings.
+        memory: Bytes for all workers together.
 
     Raises:
         ConfigError: Dask is not installed.
@@ -185,7 +185,7 @@ def _start_local(count: int) -> tuple[Any, Any]:
     from dask.distributed import Client, LocalCluster  # noqa: PLC0415
 
     with dask.config.set(_OURS):
-        # Who could reach a scheduler could run anything as this user: keys that are made for this run and
+        # Anyone who reaches a scheduler could run any code as this user: keys that are made for this run and
         # never leave memory keep others on the machine out.
         cluster: Any = LocalCluster(  # type: ignore[no-untyped-call]
             n_workers=count,
@@ -207,11 +207,11 @@ def cluster_workers(
     """Return a `ClusterWorker` for every thread of the workers of a cluster.
 
     Args:
-        address: Of a scheduler; or ``slurm`` to start one here and its workers as `jobs` jobs of SLURM, as
-            Dask's own configuration describes them.
+        address: Address of a scheduler; or ``slurm`` to start one here and its workers as `jobs` jobs of
+            SLURM, as Dask's own configuration describes them.
         module: Arguments that start the process which restores.
         time_limit: Seconds for each case.
-        jobs: How many jobs are queued.
+        jobs: Number of jobs that are queued.
 
     Raises:
         ConfigError: Dask is not installed, or no worker answers at that address.
@@ -239,7 +239,7 @@ def cluster_workers(
 
 
 def _threads_of_a_job() -> dict[str, str]:
-    """Return variables that give a case the cores of its job: Dask sets one thread where none is said."""
+    """Return variables that give a case the cores of its job: Dask sets one thread by default."""
     import dask  # noqa: PLC0415  an extra
 
     cores = dask.config.get("jobqueue.slurm.cores", None)

@@ -20,7 +20,7 @@ from medrestore.batch.workers.failures import Failure, Kind
 from medrestore.provenance import JSON
 
 TOPIC = "medrestore"
-"""Of the events that say how far a case has come."""
+"""Name of the events that report the progress of a case."""
 
 _IDLE = 60.0  # seconds; then the process of a place ends, and with it what it holds of a GPU
 _GLANCE = 0.5  # seconds between looks at whether the case is still wanted
@@ -29,14 +29,14 @@ _here = threading.local()
 
 @dataclass(frozen=True, repr=False)
 class Order:
-    """A case, and how it is restored. Dask prints what it is given: it prints as the id of the case.
+    """A case, and how it is restored. Dask prints its tasks: an order prints as the id of the case.
 
     Attributes:
         job: The case.
         module: Arguments that start the process which restores, behind those of Python.
         time_limit: Seconds for the case.
         environment: Variables set for the process.
-        devices: A device for each Dask worker, by the number that is its name; none for that of the job.
+        devices: A device for each Dask worker, by the number that is its name; empty for the job's device.
     """
 
     job: dict[str, JSON]
@@ -50,7 +50,7 @@ class Order:
 
 
 class _Place:
-    """The process of one thread of a Dask worker: kept from case to case, let go when nothing comes."""
+    """The process of one thread of a Dask worker: kept from case to case, ended when no case comes."""
 
     def __init__(self, order: Order, changes: Mapping[str, JSON]) -> None:
         self.made_for = _settings(order, changes)
@@ -105,7 +105,7 @@ def _restore(order: Order) -> Success | Failure:
         if place is not None:
             place.close()
         place = _here.place = _Place(order, changes)
-    # Dask may give a case to another worker when one dies, and tells nobody.
+    # Dask may give a case to another worker when one dies, without a message.
     for left in temporary_files(Path(str(order.job["out"]))):
         remove(left)
     return place.run(order, dask, dask.get_current_task())

@@ -1,4 +1,4 @@
-"""Why a case failed, in plain words, and what is tried then."""
+"""Why a case failed, in plain words, and the next attempt."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from enum import StrEnum
 from medrestore.engine.cost.budget import REFUSED
 
 GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN})
-"""A mount that is gone."""
+"""Errors of a mount that is gone."""
 
 UNWRITABLE = GONE | {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
-"""What the result of the next case would meet as well: a full disk, a folder that is read-only."""
+"""Errors that the next case would meet as well: a full disk, a read-only folder."""
 
 LONGEST = 2000
 """Characters of a cause that are kept; a plugin may raise with a whole array in its message."""
 
 TILES = (160, 96, 64)
-"""What is tried, one after another, where memory does not suffice."""
+"""Tiles that are tried, one after another, where memory does not suffice."""
 
 
 class Kind(StrEnum):
@@ -39,11 +39,11 @@ class Failure:
     """Why a case failed.
 
     Attributes:
-        kind: What kind it was; `STOP` ends the batch.
-        cause: In plain words, without names.
-        stage: What was being done.
-        log: What the worker said last.
-        peak_bytes: Most memory that the worker had, 0 where it is not known.
+        kind: Kind of failure; `STOP` ends the batch.
+        cause: Cause in plain words, without names.
+        stage: Stage in which the case failed.
+        log: The last output of the worker.
+        peak_bytes: Most memory that the worker had; 0 if it is not known.
     """
 
     kind: Kind
@@ -83,9 +83,9 @@ class Attempt:
     """How a case is tried.
 
     Attributes:
-        tile: Largest side of a tile; None for what the planner takes.
+        tile: Largest side of a tile; None for the planner's choice.
         alone: Whether no other case is beside it, so that it may have the memory of all.
-        number: Which attempt it is, from 1.
+        number: Number of the attempt, from 1.
     """
 
     tile: int | None = None
@@ -94,10 +94,10 @@ class Attempt:
 
 
 def next_attempt(last: Attempt, failure: Failure, *, crowd: int, tries: int) -> tuple[Attempt, str] | None:
-    """Return what is tried after a failure, and that in words; None where there is nothing left to try.
+    """Return the attempt after a failure, and a description of it; None if no attempt is left.
 
     Args:
-        last: What was tried.
+        last: The attempt that failed.
         failure: Why it failed.
         crowd: How many cases may be beside each other.
         tries: How often a case is tried whose worker crashes.
@@ -106,7 +106,7 @@ def next_attempt(last: Attempt, failure: Failure, *, crowd: int, tries: int) -> 
     unplanned = failure.kind is Kind.REFUSED and REFUSED in failure.cause
     if failure.kind is Kind.MEMORY or unplanned:
         tile = smaller_tile(last.tile)
-        # Where the planner chooses the tile, it has tried all of them before it refuses.
+        # Where the planner chooses the tile, it has tried all tiles before it refuses.
         if tile is not None and not (unplanned and last.tile is None):
             return replace(last, tile=tile, number=number), f"with tiles of {tile} voxels"
         if crowd > 1 and not last.alone:
@@ -122,5 +122,5 @@ def smaller_tile(tile: int | None) -> int | None:
 
 
 def describe_os_error(error: OSError) -> str:
-    """Return what the system said, without the name of the file."""
+    """Return the message of the system, without the name of the file."""
     return os.strerror(error.errno) if error.errno else type(error).__name__

@@ -50,7 +50,7 @@ class _CaseProgress:
         self._told = -1.0
 
     def stage(self, name: Stage, done: int = 0, total: int = 0) -> None:
-        """Tell it, a step worth telling at a time."""
+        """Report the stage, in steps that are large enough."""
         if name != "restore":
             self._reporter.stage(name)
             return
@@ -66,7 +66,7 @@ class Channel:
     """The way back to the batch."""
 
     def __init__(self) -> None:
-        # Whatever a plugin prints must not come between the answers.
+        # Output of a plugin must not come between the answers.
         self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
         self._lock = threading.Lock()
@@ -80,7 +80,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class CaseReporter:
-    """What is said of one case."""
+    """Reports on one case to the batch."""
 
     channel: Channel
     case: str
@@ -90,18 +90,18 @@ class CaseReporter:
         self.channel.say(event, case=self.case, **more)
 
     def stage(self, name: str, share: float = 0.0) -> None:
-        """Say what is being done; the time of what is called ``"wait"`` does not count."""
+        """Report the stage; time in the stage ``"wait"`` does not count."""
         self.say("stage", stage=name, share=share)
 
 
 def main() -> None:
-    """Do what comes, two cases at a time where they fit side by side."""
+    """Restore cases as they come, two at a time where both fit into memory."""
     # What ends a job often asks all its processes; the batch alone decides, and this one ends with its input.
     for request in (signal.SIGTERM, signal.SIGINT):
         signal.signal(request, signal.SIG_IGN)
     channel = Channel()
-    faulthandler.enable()  # where it was when it crashed is the last thing that the batch hears
-    # Both quote values from headers, and what is said here ends in the ledger.
+    faulthandler.enable()  # after a crash, the trace is the last output that the batch gets
+    # Both libraries quote values from headers, and output of this process ends in the ledger.
     warnings.simplefilter("ignore")
     for name in ("pydicom", "nibabel"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def _listen(server: WorkerServer) -> None:
-    """Begin what comes on standard input, and end the process as soon as that ends, whatever it is doing."""
+    """Begin cases from standard input, and end the process as soon as the input ends, even in a case."""
     for line in sys.stdin.buffer:
         threading.Thread(target=server.work, args=(json.loads(line),), daemon=True).start()
     os._exit(0)
@@ -121,7 +121,7 @@ class WorkerServer:
     """Where cases arrive: each is read and written on a thread of its own, and restored when it is its turn.
 
     Args:
-        channel: Where it is told what becomes of them.
+        channel: Channel on which the outcome of cases is reported.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -146,22 +146,22 @@ class WorkerServer:
             reporter.say("done", facts=facts, endings=list(endings))
 
     def _model_of(self, options: RestoreOptions, modality: Modality) -> LoadedModel | None:
-        """Return a model if it is the one that is loaded."""
+        """Return a model if it is the loaded model."""
         loaded = self._loaded
         return loaded[1] if loaded is not None and loaded[0] == _model_key(options, modality) else None
 
     def _load(self, options: RestoreOptions, modality: Modality) -> LoadedModel:
-        """Load a model, or return that of the last case if it is the same."""
+        """Load a model, or return the model of the last case if it is the same."""
         model = self._model_of(options, modality)
         if model is None:
-            self._loaded = None  # not two models in memory
+            self._loaded = None  # never two models in memory
             model = load_model(options, modality)
             self._loaded = (_model_key(options, modality), model)
             self._gate.changed()
         return model
 
     def _restore(self, case: QueuedCase, reporter: CaseReporter) -> tuple[dict[str, JSON], tuple[str, ...]]:
-        """Restore one case; return what is known of it, and how the names of its files end."""
+        """Restore one case; return its facts, and the endings of its files."""
         sent, job = case.job, job_of(case.job, case.options)
         seen: dict[str, JSON] = {}
         for left in [] if sent["pictures"] is None else temporary_files(Path(sent["pictures"])):
@@ -183,7 +183,7 @@ class WorkerServer:
             reporter.stage("wait")
             return self.executor.take(partial(now, work))
 
-        if case.ask() is None:  # what has to be measured is measured where nothing else is computed
+        if case.ask() is None:  # a measurement is made where nothing else is computed
             self.executor.take(lambda: forecast(header_of(sent), case.options))
         progress = _CaseProgress(reporter, self._gate)
         records = run(job, progress, load=self._load, written=written, execute=execute)
@@ -193,7 +193,7 @@ class WorkerServer:
 
 
 def _model_key(options: RestoreOptions, modality: Modality) -> tuple[object, ...]:
-    """Return all that says which model is loaded, and how."""
+    """Return a key of a loaded model: the model, and how it is loaded."""
     requested = options
     return (
         requested.model,
@@ -207,7 +207,7 @@ def _model_key(options: RestoreOptions, modality: Modality) -> tuple[object, ...
 
 
 def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
-    """Return what a table of cases shows; of a series of volumes, what the first one is."""
+    """Return the facts that a table of cases shows; of a series, the facts of the first volume."""
     first = records[0]
     scores = first.metrics.get("result") if isinstance(first.metrics, dict) else None
     return {
@@ -225,7 +225,7 @@ def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
 
 
 def _failure(error: BaseException, job: dict[str, Any]) -> dict[str, JSON]:
-    """Describe an error, without the names of files and folders, which may be those of people."""
+    """Describe an error, without the names of files and folders, which may name a person."""
     stated, kind = str(error) or type(error).__name__, Kind.ERROR
     if isinstance(error, MedrestoreError):
         kind = Kind.REFUSED
@@ -238,7 +238,7 @@ def _failure(error: BaseException, job: dict[str, Any]) -> dict[str, JSON]:
         kind, stated = Kind.STOP, "the disk is full"
     else:
         stated = f"{type(error).__name__}: {stated}"
-    # Of a plugin that raised, its author is told where.
+    # If a plugin raised, its author is told where.
     raised = error.__cause__ if isinstance(error, PluginError) else error if kind is Kind.ERROR else None
     frames = [] if raised is None else traceback.format_tb(raised.__traceback__)[-_LOG_LINES:]
     return {

@@ -1,4 +1,4 @@
-"""A process that is given cases, and who is in it when it ends."""
+"""A process that is given cases, and the cases in it when it ends."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from medrestore.batch.find.names import without_names
 from medrestore.provenance import JSON
 
 _LOG_LINES = 40
-_LATELY = 4  # cases that what it said last may be about
-_LAST_WORDS = 5.0  # seconds for what it said to arrive; a child of its own may hold the pipe for longer
+_LATELY = 4  # recent cases that the last output may be about
+_LAST_WORDS = 5.0  # seconds for the last output to arrive; a child process may hold the pipe for longer
 
 
 @dataclass(eq=False)
@@ -28,8 +28,8 @@ class PendingCase:
 
     Attributes:
         job: The case.
-        events: What the process says of it; None when the process has ended.
-        begun: Whether it has been read from; before, it cannot have done any harm.
+        events: Events of the process about the case; None when the process has ended.
+        begun: Whether reading it has begun; before, it cannot have done any harm.
         over: Whether there is an answer.
     """
 
@@ -39,7 +39,7 @@ class PendingCase:
     over: bool = False
 
     def put(self, event: dict[str, Any] | None) -> None:
-        """Hand on what is said of it."""
+        """Hand on an event about the case."""
         if event is None:
             self.over = True
         else:
@@ -49,17 +49,17 @@ class PendingCase:
 
 
 class Process:
-    """A process, and who is in it.
+    """A process, and the cases in it.
 
     Args:
-        command: What starts it.
-        environment: Its environment.
+        command: Command that starts the process.
+        environment: Environment of the process.
 
     Attributes:
-        ended: Whether it has ended.
-        suspects: Whose fault that may be: the cases that were begun and had no answer.
-        expelled: The case for which it was ended, as it took too long.
-        stopped: Whether it was ended on request.
+        ended: Whether the process has ended.
+        suspects: Cases that may be at fault: begun, and without an answer.
+        expelled: The case that took too long, for which the process was ended.
+        stopped: Whether the process was ended on request.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -80,7 +80,7 @@ class Process:
             reader.start()
 
     def enter(self, ticket: PendingCase) -> bool:
-        """Give it a case; return False if it is no more."""
+        """Give the process a case; return False if the process has ended."""
         line = json.dumps(ticket.job).encode() + b"\n"
         with self._lock:
             if self.ended:
@@ -101,19 +101,19 @@ class Process:
             self._inside.remove(ticket)
 
     def shared(self) -> bool:
-        """Whether it has more than one case that is begun."""
+        """Whether the process has more than one case that is begun."""
         with self._lock:
             return sum(ticket.begun and not ticket.over for ticket in self._inside) > 1
 
     def last_words(self) -> str:
-        """Return what it said last, without the names of any case that it had."""
+        """Return the last output of the process, without the names of any case that it had."""
         text = "\n".join(self.log)
         for job in list(self._lately):
             text = without_names(text, job)
         return text
 
     def reap(self) -> int:
-        """Wait for its end; return the most memory that it had, in bytes."""
+        """Wait for the end of the process; return the most memory that it had, in bytes."""
         for reader in self._readers:
             reader.join(_LAST_WORDS)
         with self._lock:
@@ -123,7 +123,7 @@ class Process:
 
     def _wait(self) -> int:
         try:
-            # Not Popen.wait, which throws away what the process used.
+            # Not Popen.wait, which throws away the resource usage of the process.
             _, status, usage = os.wait4(self.process.pid, 0)
         except (AttributeError, ChildProcessError):
             self.process.wait()
@@ -150,7 +150,7 @@ class Process:
                 ticket.put(None)
 
     def _whose(self, event: dict[str, Any]) -> PendingCase | None:
-        """Return the case that an event is about: the one that it names, or the one that there is."""
+        """Return the case that an event is about: the case that it names, or the only case."""
         with self._lock:
             waiting = [ticket for ticket in self._inside if not ticket.over]
         case = event.get("case")

@@ -3,10 +3,10 @@
     peak = base + max(E volumes + network, O volumes)
     seconds = voxels x (other + evaluations x waste x network)
 
-A volume is four bytes for each voxel of the result; E are there while the network runs, O at most before or
-after. The network takes so much for each voxel of a tile, or for each voxel of a plane where it goes through
-the volume slab by slab. `waste` is what tiles compute twice, for their halos. The constants are those of a
-`Calibration`; E and O are properties of the code, measured with a network that takes nothing.
+A volume is four bytes for each voxel of the result; E volumes are held while the network runs, O at most
+before or after. The network takes memory for each voxel of a tile, or of a plane where it goes through the
+volume slab by slab. `waste` is the work that tiles do twice, for their halos. The constants come from a
+`Calibration`; E and O are properties of the code, measured with a network that takes no memory.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _METRICS = 22.5
 
 
 REFUSED = "GB may be taken"
-"""What is said of every scan that does not fit; a batch hears it from another process, as text."""
+"""Words in the refusal of every scan that does not fit; a batch gets it from another process, as text."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Budget:
 
     Attributes:
         peak_bytes: Highest memory of the process.
-        seconds: Of the restoration, without reading, writing and metrics.
+        seconds: Time of the restoration, without reading, writing and metrics.
         tile: Largest side of a tile in voxels; the whole volume where none is larger.
         streamed: Whether tiles are columns through the whole volume along X, gone through slab by slab.
     """
@@ -63,7 +63,7 @@ class Budget:
     streamed: bool
 
     def as_json(self) -> dict[str, JSON]:
-        """Return what a record keeps."""
+        """Return the prediction as a record keeps it."""
         return {
             "peak_memory_mb": self.peak_bytes / 1e6,
             "seconds": self.seconds,
@@ -74,11 +74,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Beside:
-    """What is in memory beside the scan at work.
+    """What is in memory beside the scan being restored.
 
     Attributes:
         reference: Whether the result is compared with a reference.
-        held: Memory of this process without the scan; counts where it is more than a process has at first.
+        held: Memory of this process without the scan; counts where it exceeds what a new process has.
         others: Bytes that the other volumes of a series take; see `other_volumes_bytes`.
     """
 
@@ -89,7 +89,7 @@ class Beside:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a prediction is made of."""
+    """The inputs of a prediction."""
 
     shape: tuple[int, ...]
     options: RestoreOptions
@@ -114,9 +114,9 @@ def predict(
     Args:
         shape: (X, Y, Z) voxels of the result.
         options: What is asked for.
-        modality: Of the scan, where no model is named.
+        modality: Modality of the scan, where no model is named.
         model: The model, if it is loaded already; otherwise it is loaded only if it was never measured here.
-        beside: What else is in memory; None for nothing.
+        beside: What else is in memory; None if there is nothing else.
 
     Raises:
         ConfigError: Not even the smallest tile fits into the memory.
@@ -142,7 +142,7 @@ def predict(
 
 
 def other_volumes_bytes(volumes: int, voxels: int, options: RestoreOptions) -> int:
-    """Return what the others of a series of `volumes` take beside the one at work, of `voxels` each.
+    """Return the memory of a series of `volumes` but for the one being restored, of `voxels` each.
 
     Every volume, result and deviation is held to the end, in float32.
     """
@@ -165,12 +165,12 @@ def _candidates(job: _Job) -> Iterator[tuple[int, bool]]:
 
 
 def least_tile(spec: ModelSpec) -> int:
-    """Return the smallest side of a tile that leaves something between its halos."""
+    """Return the smallest side of a tile that leaves voxels between its halos."""
     return 2 * math.ceil(spec.halo / spec.multiple) * spec.multiple + spec.multiple
 
 
 def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
-    """Return the prediction for a tile, and what the network takes on a device of its own."""
+    """Return the prediction for a tile, and the bytes that the network takes on a device with own memory."""
     costs, volume = job.costs, 4 * math.prod(job.shape)
     shape = (1, *job.shape[1:]) if streamed else job.shape
     tiles = plan_tiles(shape, tile, job.spec.halo, job.spec.multiple)
@@ -186,7 +186,7 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
 
 
 def _volumes(job: _Job) -> tuple[float, float]:
-    """Return the volumes that are there while the network runs, and the most at any other time."""
+    """Return how many volumes are held while the network runs, and the most at any other time."""
     if job.spec.task is Task.SUPERRES:
         beside, most = 5.0, 8.5
     elif job.spec.intensity is Intensity.ATTENUATION:
@@ -207,7 +207,7 @@ def sampling_volumes(sampler: str) -> float:
 
 
 def _device_bytes(device: str) -> float:
-    """Return what a tile may take on a device with memory of its own."""
+    """Return the bytes that a tile may take on a device with memory of its own."""
     if not device.startswith("cuda"):
         return math.inf
     return SHARE * torch.cuda.mem_get_info(device)[0]

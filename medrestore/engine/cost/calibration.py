@@ -34,13 +34,13 @@ CALIBRATION_SIDE = 96
 """Voxels along each axis of the synthetic scan."""
 
 SMALL = 32
-"""Voxels along each axis of a scan that shows what a network takes whatever the size: its weights, mostly."""
+"""Voxels along each axis of a scan that shows the memory of a network at any size: its weights, mostly."""
 
 LENGTH = 144
 """Rows of the column that is gone through: enough for every row that waits on the way."""
 
 UNKNOWN = 400
-"""Bytes a voxel for a network where the system does not tell: about twice what a shipped one takes."""
+"""Bytes a voxel for a network where the system does not tell: about twice those of a shipped network."""
 
 T = TypeVar("T")
 
@@ -51,11 +51,11 @@ class Calibration:
 
     Attributes:
         base_bytes: Memory of a process with the model loaded and next to no scan.
-        tile_bytes: What the network takes for each voxel of a tile, on the device.
-        column_bytes: What it takes for each voxel of a plane to go through a column of any length; None where
-            the model cannot.
-        network_seconds: One evaluation, a voxel.
-        other_seconds: All that comes before and after, a voxel.
+        tile_bytes: Bytes that the network takes for each voxel of a tile, on the device.
+        column_bytes: Bytes for each voxel of a plane to go through a column of any length; None where the
+            model cannot.
+        network_seconds: Time of one evaluation, a voxel.
+        other_seconds: Time of all that comes before and after, a voxel.
     """
 
     base_bytes: float
@@ -75,7 +75,7 @@ def calibration(
 
     Args:
         options: Model, device and type of the arithmetic.
-        modality: Of the scan, where no model is named.
+        modality: Modality of the scan, where no model is named.
         model: The model, if it is loaded already.
 
     Raises:
@@ -91,7 +91,7 @@ def calibration(
 
 
 def known(path: Path) -> Calibration | None:
-    """Return what is remembered or stored under a name; None where nothing is, or nothing sensible."""
+    """Return the calibration remembered or stored under a name; None if there is none that is sensible."""
     try:
         return _known.get(path) or Calibration(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -156,7 +156,7 @@ def measure(model: LoadedModel) -> Calibration:
     condition = measurement.condition
     arguments = (model.denoiser, 2**31, spec.halo, spec.multiple, model.device)
     small, fixed = _reshaped(condition, (SMALL,) * 3), 0.0
-    for _ in range(2):  # the first time, what is done only once is done too
+    for _ in range(2):  # the first run includes work that is done only once
         fixed = _evaluate(TiledDenoiser(*arguments), small)[2]
     estimate, network, tile = _evaluate(TiledDenoiser(*arguments), condition)
     voxels, plane = estimate.numel(), estimate[0, 0, 0].numel()
@@ -192,7 +192,7 @@ def _evaluate(denoiser: TiledDenoiser, condition: Condition) -> tuple[Tensor, fl
 
 
 def _reshaped(condition: Condition, shape: tuple[int, ...]) -> Condition:
-    """Return a part of what was measured, or more of it by reflection."""
+    """Return a part of the condition, or the condition extended by reflection."""
     x, y, z = (slice(0, extent) for extent in shape)
     gain = None if condition.gain is None else cut_mirrored(condition.gain, (x, y, z))
     return replace(condition, image=cut_mirrored(condition.image, (x, y, z)), gain=gain)

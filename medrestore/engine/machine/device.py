@@ -50,7 +50,7 @@ def choose_dtype(requested: str, allowed: tuple[str, ...], device: str) -> str:
     Args:
         requested: ``"auto"`` or a type.
         allowed: Types that the model allows.
-        device: Where it will run.
+        device: Device that the model will run on.
 
     Raises:
         ConfigError: The model does not allow the type.

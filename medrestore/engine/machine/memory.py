@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SHARE = 0.8
-"""Of what is free, or of what the system allows, that a process takes unless told otherwise."""
+"""Share of the memory that is free, or that the system allows, that a process takes by default."""
 
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -24,19 +24,19 @@ def resident_bytes() -> int:
 
 def peak_bytes() -> int:
     """Highest memory of this process, since it began or since `reset_peak`."""
-    # Not `ru_maxrss` where there is better: it begins with that of the parent process.
+    # `ru_maxrss` is the last resort: it begins with the peak of the parent process.
     unit = 1 if sys.platform == "darwin" else 1024
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def release_memory() -> None:
-    """Return to the system what was freed: the C library keeps pieces of up to 32 MB, a network's many."""
-    with contextlib.suppress(OSError, AttributeError):  # it is the GNU library that does, and can let go
+    """Return freed memory to the system: the C library keeps pieces of up to 32 MB, a network's many."""
+    with contextlib.suppress(OSError, AttributeError):  # only the GNU library keeps and releases them
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def reset_peak() -> bool:
-    """Let `peak_bytes` count from here, with what is free given back; False where the system cannot."""
+    """Let `peak_bytes` count from here, with freed memory given back; False where the system cannot."""
     release_memory()
     try:
         (_PROC / "self/clear_refs").write_text("5")
@@ -48,8 +48,8 @@ def reset_peak() -> bool:
 def usable_bytes() -> int:
     """Return how large this process may become by default.
 
-    That is 80 % of what is free, counting what it has already, or of the limit of its control group (version
-    1 or 2), whichever is less.
+    That is 80 % of the free memory, counting the memory that the process has already, or of the limit of its
+    control group (version 1 or 2), whichever is less.
     """
     found = [_free_bytes() + resident_bytes(), *_cgroup_limits(_PROC / "self/cgroup", _CGROUPS)]
     return int(SHARE * min(found))
@@ -79,7 +79,7 @@ def out_of_memory_kills(membership: Path = _PROC / "self/cgroup", root: Path = _
 
 
 def _cgroup_folders(membership: Path, root: Path) -> Iterator[tuple[Path, int]]:
-    """Yield the folders of the control groups that count memory, from the own up, and their version."""
+    """Yield the folders of the control groups that count memory, from the innermost up, and their version."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -92,7 +92,7 @@ def _cgroup_folders(membership: Path, root: Path) -> Iterator[tuple[Path, int]]:
             top, version = root / "memory", 1
         else:
             continue
-        # In a container the path may be that outside of it: the file is at the root then.
+        # In a container the path may be the one outside the container: the file is at the root then.
         group = Path(path.lstrip("/"))
         for folder in (group, *group.parents):
             yield top / folder, version
@@ -103,7 +103,7 @@ def _status(name: str) -> int:
 
 
 def _field(path: Path, name: str) -> int:
-    """Return a field in bytes of a file with lines such as ``VmRSS:  1024 kB``; 0 where there is none."""
+    """Return a field in bytes of a file with lines such as ``VmRSS:  1024 kB``; 0 if the field is missing."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Whether a scan is one that the model was made for."""
+"""Whether the model was made for a scan."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def computable(volume: Volume) -> Volume:
     """Return a scan in a type that can be computed with: booleans and half floats become float32.
 
     Raises:
-        InputError: The voxels are beyond `COMPUTABLE`. What was not measured in CT does not count.
+        InputError: The voxels are beyond `COMPUTABLE`. CT voxels that were not measured do not count.
     """
     if volume.array.dtype in (np.bool_, np.float16):
         volume = replace(volume, array=volume.array.astype(np.float32))
@@ -53,13 +53,13 @@ def computable(volume: Volume) -> Volume:
 def check_scan(
     scan: Geometry, stated: str | None, spec: ModelSpec, grid: Geometry, force: bool
 ) -> tuple[Finding, ...]:
-    """Refuse a scan that the model was not made for, or warn where that is forced.
+    """Refuse a scan that the model was not made for, or warn where the restoration is forced.
 
     Args:
         scan: Grid of the scan.
-        stated: The modality that it says it is, in the terms of DICOM; None where nothing says it.
+        stated: The modality that the scan states, in the terms of DICOM; None if it states none.
         spec: The model.
-        grid: Of the result.
+        grid: Grid of the result.
         force: Whether to warn only.
 
     Raises:
@@ -94,17 +94,17 @@ def check_scan(
 
 
 def assumed_modality(volume: Volume, spec: ModelSpec) -> Modality:
-    """Return what a model takes a scan for: what it says itself, else what the model is made for."""
+    """Return the modality that a model takes a scan for: the one it states, else the one of the model."""
     return Modality(spec.modalities[0]) if volume.modality is Modality.UNKNOWN else volume.modality
 
 
 def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> None:
-    """Refuse to draw samples from a model that has none: they would all be its mean.
+    """Refuse to draw samples from a model that offers no samples: they would all be its mean.
 
     Raises:
-        ModelError: The options ask for what the model does not offer.
-            Or it names an operator that no plugin declares.
-        ConfigError: They name what no plugin declares.
+        ModelError: The options ask for an output that the model does not offer, or it names an operator that
+            no plugin declares.
+        ConfigError: The options name what no plugin declares.
     """
     check_names(options)
     if spec.operator is not None:

@@ -1,4 +1,4 @@
-"""From the name of a model to one that is loaded."""
+"""From the name of a model to the loaded model."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class LoadedModel:
     """A model that is ready to run, to be used for any number of scans.
 
     Attributes:
-        ref: What a record says of it.
-        spec: Its declaration.
-        denoiser: The callable; of `load_model`, one that is held to its contract.
-        device: Where it runs.
-        dtype: Its heavy arithmetic.
+        ref: What a record says of the model.
+        spec: Declaration of the model.
+        denoiser: The callable; from `load_model`, one that is held to its contract.
+        device: Device that the model runs on.
+        dtype: Type of its heavy arithmetic.
         load_seconds: How long loading took.
     """
 
@@ -39,11 +39,11 @@ class LoadedModel:
     load_seconds: float
 
     def check_options(self, options: RestoreOptions) -> None:
-        """Refuse options that name another model, device or type than this one has.
+        """Refuse options that name another model, device or type than those of this model.
 
         Raises:
             ModelError: There is no model of the name, or more than one.
-            ConfigError: They contradict it.
+            ConfigError: The options contradict the loaded model.
         """
         here = {"model": self.ref.name, "device": self.device, "dtype": self.dtype}
         fits = {
@@ -84,7 +84,7 @@ def _is_folder(name: str) -> bool:
 
 
 def origin(ref: ModelRef, options: RestoreOptions) -> str:
-    """Return what to call a model, and what it comes from, in a message."""
+    """Return the name of a model and of its plugin or folder, for a message."""
     if options.model is not None and _is_folder(options.model):
         foreign = f" with the network {ref.network!r}" if ref.network and "/" in ref.network else ""
         return f"model folder {options.model}{foreign}"

@@ -1,7 +1,7 @@
 """The self-ensemble: the mean over estimates from the scan turned around and moved by a voxel.
 
 A network is not quite the same to the left as to the right, nor, where it folds blocks of voxels, from one
-voxel to the next. What differs is its own error, and averages out. Each view costs an evaluation.
+voxel to the next. The difference is the network's own error, and averages out. Each view costs an evaluation.
 
 Sources: Timofte et al., Seven ways to improve example-based single image super resolution (CVPR 2016), for
 turning; Coifman and Donoho, Translation-invariant de-noising (1995), for moving ("cycle spinning").
@@ -26,14 +26,14 @@ class View:
 
     Attributes:
         turned: Axes that are turned around.
-        moved: Axes that it is moved along. The last plane goes out of sight; the first is seen twice.
+        moved: Axes that the scan is moved along. The last plane goes out of sight; the first is seen twice.
     """
 
     turned: tuple[int, ...] = ()
     moved: tuple[int, ...] = ()
 
     def seen(self, axis: int, extent: int) -> Tensor:
-        """Return the voxel of the scan that is at each place of the view along an axis."""
+        """Return the index of the scan's voxel at each place of the view along an axis."""
         index = (torch.arange(extent, device="cpu") - self._move(axis, extent)).clamp(min=0)
         return index.flip(0) if axis in self.turned else index
 
@@ -42,9 +42,9 @@ class View:
 
         Args:
             mean: (B, 1, X, Y, Z), changed in place.
-            box: Part of the view that the estimate is of; it may go beyond the end.
-            estimate: Of that size.
-            weight: Of the estimate, 1 for the first.
+            box: Part of the view that the estimate covers; the box may go beyond the end.
+            estimate: Voxels of that part of the view.
+            weight: Weight of the estimate, 1 for the first.
         """
         spans = [self._voxels(axis, span, mean.shape[axis + 2]) for axis, span in enumerate(box)]
         (x, y, z), (i, j, k) = zip(*spans, strict=True)
@@ -57,7 +57,7 @@ class View:
             target.lerp_(part, weight)
 
     def _move(self, axis: int, extent: int) -> int:
-        """Return by how many voxels it is moved along an axis: a single one has nowhere to go."""
+        """Return by how many voxels the scan is moved along an axis: a single voxel has nowhere to go."""
         return int(axis in self.moved and extent > 1)
 
     def _voxels(self, axis: int, span: slice, extent: int) -> tuple[slice, slice]:
@@ -78,9 +78,9 @@ VIEWS = tuple(View(turn, tuple(axis for axis in range(3) if (axis + 1) % 3 in tu
 """Every way to turn and every way to move, once, neither foretelling the other along one axis."""
 
 SLICE_VIEWS = tuple(replace(view, moved=tuple(axis for axis in view.moved if axis < 2)) for view in VIEWS)
-"""The same for slices along the last axis, not moved along it: a network has learnt where slices lie."""
+"""Views of slices along the last axis, not moved along it: a network has learnt where slices lie."""
 
 
 def ensemble_size(options: RestoreOptions, spec: ModelSpec) -> int:
-    """Return how many views the mean is taken over: as asked for, or else as the model has it."""
+    """Return how many views the mean is taken over: as asked for, or else as the model declares."""
     return spec.ensemble if options.ensemble is None else options.ensemble

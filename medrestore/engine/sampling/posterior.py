@@ -32,7 +32,7 @@ is already the right state to a few per cent, and nothing is gained by starting 
 """
 
 STEEPEST = 2.2
-"""Noise that varies, up to which a sampler starts higher: 4.4 times the level is what training goes up to."""
+"""Relative noise up to which a sampler's start rises with it: training goes up to 4.4 times the level."""
 
 END = 0.05
 """Last level before zero, in units of the scan's noise."""
@@ -72,7 +72,7 @@ def posterior_mean(denoiser: Denoiser, condition: Condition) -> Tensor:
 
 
 def sampling_levels(sigma: float, steps: int, start: float = START) -> tuple[float, ...]:
-    """Return the levels of a sampler for a scan of noise or error `sigma`; `start` is in units of that."""
+    """Return the levels of a sampler for a scan of noise or error `sigma`; `start` is in units of `sigma`."""
     return karras_levels(steps, start * sigma, END * sigma)
 
 
@@ -88,7 +88,7 @@ def posterior_sample(
 
     Args:
         denoise: Expected clean volume given a state, its level and the scan.
-        mean: That given the scan alone.
+        mean: Expected clean volume given the scan alone.
         levels: See `sampling_levels`.
         sampler: How to draw; see `RestoreOptions.sampler`.
         key: Names the draw: the seed, then the sample.
@@ -112,11 +112,11 @@ def sample_statistics(draw: Callable[[int], Tensor], count: int) -> tuple[Tensor
 
     Args:
         draw: Makes sample number i.
-        count: How many.
+        count: Number of samples.
 
     Returns:
-        The first sample, and the standard deviation over all (n - 1 in the denominator); None where there
-        are no or not two samples.
+        The first sample, and the standard deviation over all (n - 1 in the denominator); each None where
+        there are too few samples for it.
     """
     first, average, squares = None, None, None
     for index in range(count):

@@ -20,12 +20,12 @@ SLAB = 16
 """Most voxels along X that a stream is given at a time."""
 
 SLAB_VOXELS = 1 << 20
-"""Most voxels of a slab, but for one of two rows: larger tensors take fresh memory, and more time."""
+"""Most voxels of a slab, but for a slab of two rows: larger tensors take fresh memory, and more time."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of the volume: `outer` is what the denoiser sees, `inner` what is kept of it."""
+    """A part of the volume: `outer` is what the denoiser sees, `inner` the part of `outer` that is kept."""
 
     outer: Box
     inner: Box
@@ -44,11 +44,11 @@ def plan_tiles(shape: tuple[int, ...], tile: int, halo: int, multiple: int) -> l
     Args:
         shape: (X, Y, Z), each a multiple of `multiple`.
         tile: Largest side of an outer box in voxels.
-        halo: Voxels of context around an inner box; less only at the border of the volume.
+        halo: Voxels of context around an inner box; fewer only at the border of the volume.
         multiple: Every start and stop is a multiple of this, so that all tiles share one grid of blocks.
 
     Raises:
-        ValueError: The tile leaves nothing between its halos.
+        ValueError: The tile leaves no voxels between its halos.
     """
     halo = math.ceil(halo / multiple) * multiple
     spans = []
@@ -65,27 +65,27 @@ def plan_tiles(shape: tuple[int, ...], tile: int, halo: int, multiple: int) -> l
 
 
 def whole_shape(shape: tuple[int, ...], multiple: int) -> tuple[int, ...]:
-    """Return the sizes of a volume that goes on to the next multiple."""
+    """Return the sizes of a volume that is padded to the next multiple."""
     return tuple(extent + -extent % multiple for extent in shape)
 
 
 class TiledDenoiser:
     """Runs a denoiser tile by tile; itself a `Denoiser`.
 
-    With a halo as wide as the receptive field the result is that of the whole volume beyond rounding, for
+    With a halo as wide as the receptive field the result equals that on the whole volume up to rounding, for
     any size of tile.
 
     Args:
-        denoiser: What runs on a tile.
+        denoiser: Denoiser that runs on a tile.
         tile: Largest side of a tile in voxels.
         halo: Voxels of context that the denoiser needs.
         multiple: Sizes that the denoiser takes are multiples of this.
-        device: Where a tile is computed; the volume stays where it is.
+        device: Device that a tile is computed on; the volume stays on its own.
         on_tile: Called after every tile with the voxels done and the voxels in all, anew for each view.
 
     Attributes:
-        views: Of the scan, that the posterior mean is taken over; at first the scan as it is. Estimates at a
-            finite level of the state, those of a sampler, are from the first.
+        views: Views of the scan that the posterior mean is taken over; at first the scan as it is.
+            Estimates at a finite level of the state, as a sampler asks for, are made from the first view.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class TiledDenoiser:
         self.views: tuple[View, ...] = VIEWS[:1]
 
     def __call__(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
-        """See `Denoiser`. Sizes that are no multiple are padded by reflection and cut again."""
+        """See `Denoiser`. Sizes that are no multiple are padded by reflection, and the result is cropped."""
         result = torch.empty_like(x)
         shape = whole_shape(tuple(x.shape[2:]), self.multiple)
         total = math.prod(shape)
@@ -122,7 +122,7 @@ class TiledDenoiser:
     def _estimates(
         self, shape: tuple[int, ...], view: View, x: Tensor, sigma: float, condition: Condition
     ) -> Iterator[tuple[Box, Tensor]]:
-        """Yield boxes that cover the padded view once, each with what the denoiser makes of it."""
+        """Yield boxes that cover the padded view once, each with the denoiser's estimate of it."""
         for tile in plan_tiles(shape, self.tile, self.halo, self.multiple):
             part, local = self._cut(tile.outer, view, x, condition)
             yield tile.inner, self.denoiser(part, sigma, local)[(..., *tile.kept)]
@@ -138,8 +138,8 @@ class TiledDenoiser:
 class StreamedDenoiser(TiledDenoiser):
     """Runs a denoiser over columns through the whole volume along X, slab by slab.
 
-    There are no halos along X to spend time on, and none at all where a column is as wide as the volume. The
-    arguments are those of `TiledDenoiser`; the denoiser is a `StreamingDenoiser`.
+    There are no halos along X to spend time on, and no halos at all where a column is as wide as the volume.
+    The arguments are those of `TiledDenoiser`; the denoiser is a `StreamingDenoiser`.
     """
 
     denoiser: StreamingDenoiser

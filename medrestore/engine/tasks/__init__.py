@@ -1,1 +1,1 @@
-"""What each task measures of a scan, and on which grid it is restored."""
+"""What each task measures of a scan, and on which grid the scan is restored."""

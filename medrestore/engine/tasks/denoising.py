@@ -31,21 +31,21 @@ from medrestore.types import UNMEASURED_HU, BoolArray, FloatArray, Modality, Rea
 from medrestore.volume import Volume
 
 LEAST_NOISE = 1e-4
-"""Noise below this fraction of the 99th percentile is none: the scan is returned as it came."""
+"""Noise below this fraction of the 99th percentile counts as zero: the scan is returned unchanged."""
 
 
 ALL = 0.98
-"""A share above this is all of it."""
+"""A share of the noise above this counts as all of the noise."""
 
 FAINT = 0.25
 """Estimated noise below this fraction of the least that a model was made for is left alone."""
 
 
 SAME = 1.15
-"""How far a level that air and tissue agree on may change under a map of it."""
+"""How far a level that air and tissue agree on may change under a map of the noise."""
 
 LEAST_COLOUR = 0.45
-"""Correlation of neighbours above which the finest detail holds too little noise to see it vary."""
+"""Correlation of neighbours above which the finest detail holds too little noise to see the noise vary."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,10 +55,11 @@ class NoisyVoxels(Measurement):
     The image of the condition is on the grid that the scanner measured.
 
     Attributes:
-        grid: The way from there to the grid of the scan.
-        share: How much of what the model takes out is taken out, from 0 to 1.
-        slice_axis: Array axis of the scan that is the last of the condition's image.
-        padding: Voxels of the scan, slices last, that were not measured and stay as they are; None for none.
+        grid: The way from the measured grid to the grid of the scan.
+        share: Share of the model's residual that is taken out, from 0 to 1.
+        slice_axis: Array axis of the scan that is the last axis of the condition's image.
+        padding: Voxels of the scan, slices last, that were not measured and stay as they are; None if all
+            were measured.
     """
 
     grid: MeasuredGrid
@@ -67,7 +68,7 @@ class NoisyVoxels(Measurement):
     padding: BoolArray | None = None
 
     def settled(self, denoiser: Denoiser) -> Measurement:
-        """See `Measurement.settled`: a level that is not sure is lowered till no anatomy goes with noise."""
+        """See `Measurement.settled`: an uncertain level is lowered until no anatomy goes with the noise."""
         measured = self.noise.measured
         if measured is None or measured.certainty is Certainty.SURE or self.noise.is_given:
             return self
@@ -85,7 +86,7 @@ class NoisyVoxels(Measurement):
         return replace(settled, findings=(*self.findings, found))
 
     def at(self, factor: float) -> NoisyVoxels:
-        """Return it with the level of the noise multiplied."""
+        """Return this measurement with the level of the noise multiplied."""
         if factor == 1:
             return self
         noise, condition = self.noise, self.condition
@@ -108,7 +109,7 @@ class NoisyVoxels(Measurement):
         return self.place(np.asarray(spread, dtype=np.float32), step)
 
     def physical(self, array: FloatArray) -> FloatArray:
-        """See `Measurement.physical`; what was not measured stays as it is."""
+        """See `Measurement.physical`; voxels that were not measured stay as they are."""
         array = super().physical(self.grid.restored(array))
         if self.padding is not None:
             array[self.padding] = np.moveaxis(self.scan.array, self.slice_axis, -1)[self.padding]
@@ -173,7 +174,7 @@ def noisy_voxels(
 def _noisy_mr(
     scan: Volume, spec: ModelSpec, options: RestoreOptions, series: Sequence[Volume]
 ) -> Measurement:
-    """Describe a scan of MR, on the grid that was measured."""
+    """Describe a scan of MR, on the grid that the scanner measured."""
     units = model_units(spec.intensity, scan.array)
     noise = mr_noise_level(scan, requested_noise(scan, options), units.reference, noise_pairs(series))
     measured = noise.measured
@@ -181,10 +182,10 @@ def _noisy_mr(
     voxels = sum_of_squares_as_rician(scan.array, noise.sigma, measured.coils)
     grid = find_measured_grid(voxels, measured.grid)
     voxels = grid.measured(voxels)
-    # Weaker noise than the model was made for cannot be told from fine anatomy, let alone its variation.
+    # Noise weaker than the model was made for cannot be told from fine anatomy, nor its variation be seen.
     varying = noise_map(voxels, noise, options) if noise.fraction >= spec.noise[0] else None
     if varying is not None:
-        # Over the map, the noise has one level; it is that of the air, or the map is one of anatomy.
+        # Divided by the map, the noise has one level: the level of the air, or the map is a map of anatomy.
         level = level_under_map(voxels / varying.gain, noise, units.reference)
         sure = measured.certainty is Certainty.SURE
         if sure and not 1 / SAME < level.sigma / noise.sigma < SAME:
@@ -217,7 +218,7 @@ def _noisy_mr(
 
 
 def _what_to_take(noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding | None, float, tuple[Finding, ...]]:
-    """Return why nothing is to be taken out, or None; what share is; and what to know of it."""
+    """Return why no noise is to be taken out, or None; the share that is; and findings about the share."""
     share, findings = share_taken(noise, spec)
     if noise.fraction >= LEAST_NOISE and share > 0:
         return None, share, findings
@@ -226,7 +227,7 @@ def _what_to_take(noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding | None, f
 
 
 def spike_findings(measured: NoiseModel) -> tuple[Finding, ...]:
-    """Return what is to be known of the spikes in k-space of a scan, which are no noise and stay."""
+    """Return findings about the spikes in k-space of a scan, which are no noise and stay."""
     if not measured.spikes:
         return ()
     first = measured.spikes[0]
@@ -239,10 +240,10 @@ def spike_findings(measured: NoiseModel) -> tuple[Finding, ...]:
 
 
 def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[Finding, ...]]:
-    """Return how much of what a model takes out is to be taken out, and a finding where that is not all.
+    """Return the share of a model's residual that is to be taken out, and a finding if that is not all of it.
 
-    Below the noise that a model was made for, an estimate is fine texture in the main, and so is what the
-    model would take out.
+    Below the noise that a model was made for, an estimate is mainly fine texture, and so is the residual that
+    the model would take out.
     """
     part = noise.fraction / spec.noise[0] if spec.noise[0] > 0 else 1.0
     share = min(max((part - FAINT) / (1 - FAINT), 0.0), 1.0)
@@ -258,7 +259,7 @@ def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[Findin
 
 
 def noise_map(voxels: RealArray, noise: NoiseLevel, options: RestoreOptions) -> NoiseMap | None:
-    """Return how the noise of an MR scan varies over it, where that is asked for and can be seen."""
+    """Return how the noise varies over an MR scan, if a map is asked for and the variation can be seen."""
     measured = noise.measured
     hidden = measured is not None and max(measured.correlations) > LEAST_COLOUR
     return None if options.noise_map == "constant" or hidden else estimate_noise_map(voxels)

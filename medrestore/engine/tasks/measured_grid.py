@@ -1,4 +1,4 @@
-"""The grid that a scanner measured, and the way back to the grid that it delivered.
+"""The grid that a scanner measured, and the way back to the grid that the scan was delivered on.
 
 A reconstruction that fills k-space with zeros interpolates: the voxels that it adds hold no further noise and
 no further anatomy. So a scan is restored on the grid of its band, and the zeros are filled in again.
@@ -15,19 +15,19 @@ from medrestore.physics.kspace import crop_band, fill_band
 from medrestore.types import FloatArray, RealArray
 
 EDGES = 4.0
-"""What lies beyond the band is kept where it exceeds this many of its own deviations: the edge of a mask, a
-marker. The rest is what the magnitude made of the noise."""
+"""Signal beyond the band is kept where it exceeds this many of its own deviations: the edge of a mask, a
+marker. The rest is noise that taking the magnitude spread there."""
 
 
 @dataclass(frozen=True, eq=False)
 class MeasuredGrid:
-    """The grid of the band, and what the scan holds beyond it.
+    """The grid of the band, and the signal of the scan beyond the band.
 
     Attributes:
-        shape: (X, Y, Z) of the scan.
-        sizes: Of the grid that was measured.
-        kept: (X, Y, Z) what lies beyond the band and is put back; None where the grids are one.
-        left_out: Root mean square of the rest of it, in the units of the voxels.
+        shape: (X, Y, Z) voxels of the scan.
+        sizes: (X, Y, Z) voxels of the grid that was measured.
+        kept: (X, Y, Z) signal beyond the band that is put back; None where both grids are the same.
+        left_out: Root mean square of the other signal beyond the band, in the units of the voxels.
     """
 
     shape: tuple[int, ...]
@@ -45,11 +45,11 @@ class MeasuredGrid:
         return array if self.is_whole else crop_band(array, self.sizes)
 
     def delivered(self, array: FloatArray) -> FloatArray:
-        """Take voxels on that grid back to that of the scan, without what lies beyond the band."""
+        """Take voxels on the measured grid back to the grid of the scan, without signal beyond the band."""
         return array if array.shape == self.shape else fill_band(array, self.shape)
 
     def restored(self, array: FloatArray) -> FloatArray:
-        """Take a result back to the grid of the scan, with what is kept of what lies beyond the band."""
+        """Take a result back to the grid of the scan, with the kept signal beyond the band."""
         if self.kept is None:
             return array
         full = self.delivered(array)
@@ -57,7 +57,7 @@ class MeasuredGrid:
         return full
 
     def map(self, array: RealArray) -> RealArray:
-        """Take a smooth positive map on the measured grid to that of the scan."""
+        """Take a smooth positive map on the measured grid to the grid of the scan."""
         return array if self.is_whole else enlarged(array, self.shape)
 
 
@@ -66,7 +66,7 @@ def find_measured_grid(array: RealArray, sizes: tuple[int, ...]) -> MeasuredGrid
 
     Args:
         array: (X, Y, Z) voxels of the scan.
-        sizes: Voxels of the grid, at most as many along each axis.
+        sizes: Voxels of the measured grid, along each axis at most as many as the scan has.
     """
     shape = tuple(array.shape)
     if tuple(sizes) == shape:

@@ -23,20 +23,20 @@ from medrestore.volume import Volume
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Measurement(ABC):
-    """A scan as the model is given it, and the way back.
+    """A scan in the form that the model is given, and the way back.
 
     Attributes:
         scan: What was measured.
         units: What the model means by 0 and 1.
-        noise: Of the scan.
+        noise: Noise level of the scan.
         condition: What the model is told; its image has the size of the result and may have its axes in
             another order.
-        baseline: The scan on the grid of the result, as one would have it without the model.
+        baseline: The scan on the grid of the result, as interpolation alone gives it.
         nonnegative: Whether the result has no negative voxels.
-        start: First level of a sampler, in units of the condition's: what the mean leaves open must be small
-            beside it.
-        views: Ways to look at it that a self-ensemble may take its estimates from.
-        skip_reason: Why there is nothing for the model to do, so that the baseline is the result; or None.
+        start: First level of a sampler, in units of the condition's level: the error of the mean must be
+            small beside it.
+        views: Views of the scan that a self-ensemble may take its estimates from.
+        skip_reason: Why the model has nothing to do, so that the baseline is the result; None if it has.
         facts: What a record says of the measurement.
         findings: What a reader of the result should know.
     """
@@ -58,7 +58,7 @@ class Measurement(ABC):
         return denoiser
 
     def settled(self, denoiser: Denoiser) -> Measurement:
-        """Return it as what the model makes of a part of it says that it should be told."""
+        """Return this measurement with the level that a trial of the model on a part of the scan suggests."""
         del denoiser
         return self
 
@@ -67,8 +67,8 @@ class Measurement(ABC):
         """Put voxels on the grid of the result.
 
         Args:
-            array: (X, Y, Z) as the image of the condition, in the units of the scan.
-            step: What was done, for the history.
+            array: (X, Y, Z) voxels laid out as the image of the condition, in the units of the scan.
+            step: The step that made them, for the history.
         """
 
     @abstractmethod
@@ -76,7 +76,7 @@ class Measurement(ABC):
         """Return the scan, (X, Y, Z) on its own grid, that the result would have given without noise."""
 
     def local_sigma(self) -> float | RealArray:
-        """Return the noise of the scan in its units: one level, or (X, Y, Z) one for each of its voxels."""
+        """Return the noise of the scan in its units: one level, or (X, Y, Z) a level for each voxel."""
         return self.noise.sigma
 
     def evidence(self, result: Volume) -> Mapping[str, JSON]:
@@ -85,7 +85,7 @@ class Measurement(ABC):
         return self.facts
 
     def physical(self, array: FloatArray) -> FloatArray:
-        """Return voxels that the scanner could have given: a magnitude image has no negative ones.
+        """Return voxels that the scanner could have given: a magnitude image has no negative voxels.
 
         The array may be changed.
         """

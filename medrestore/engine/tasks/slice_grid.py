@@ -22,13 +22,13 @@ SLICE_OPTIONS = ("spacing", "slice_axis", "slice_profile", "slice_thickness")
 """Fields of `RestoreOptions` that mean nothing to denoising."""
 
 THICK = 1.2
-"""How many times wider than the others voxels must be along an axis to tell that it is across the slices."""
+"""How many times wider than along the others voxels must be along an axis for it to be across the slices."""
 
 LEAST_FACTOR = 1.2
 """Slices closer than this many voxels of the result are as good as voxels."""
 
 WIDTHS = (0.1, 2.5)
-"""Slices thinner or thicker than these fractions of their distance are a mistake of somebody's."""
+"""Least and largest thickness, as fractions of the slice distance: a value beyond them is a mistake."""
 
 SPARE = 0.05
 """Part of a plane by which the field of view may fall short: voxel sizes of headers are rounded."""
@@ -36,17 +36,17 @@ SPARE = 0.05
 
 @dataclass(frozen=True)
 class SlicePlan:
-    """Where the slices lie, and where the planes of the result will.
+    """Where the slices lie, and where the planes of the result will lie.
 
     Attributes:
         axis: Array axis across the slices.
         stack: The measurement, in planes of the result.
-        geometry: Grid of the result: that of the scan within the slices, and the same field of view across
-            them, or less than one plane more.
+        geometry: Grid of the result: the grid of the scan within the slices, and across them the same field
+            of view or less than one plane more.
         spacing_mm: Distance of slice centres.
         target_mm: Distance of the planes.
         thickness_mm: Full width of a slice at half maximum.
-        profile: Its name.
+        profile: Name of the slice profile.
     """
 
     axis: int
@@ -62,12 +62,12 @@ class SlicePlan:
         return np.moveaxis(array, self.axis, -1)
 
     def from_stack(self, array: FloatArray) -> FloatArray:
-        """Move the slice axis from the end to where the scan has it."""
+        """Move the slice axis from the end to its place in the scan."""
         return np.ascontiguousarray(np.moveaxis(array, -1, self.axis))
 
     @property
     def facts(self) -> dict[str, JSON]:
-        """What a record says of the plan."""
+        """The plan as a record states it."""
         return {
             "axis": AXES[self.axis],
             "spacing_mm": self.spacing_mm,
@@ -79,7 +79,7 @@ class SlicePlan:
 
 
 def plan_slices(scan: Volume, options: RestoreOptions) -> SlicePlan:
-    """Find the slice axis of a scan, and the grid to resolve it on.
+    """Find the slice axis of a scan, and the grid to resolve the slices on.
 
     Args:
         scan: The stack, any orientation.
@@ -93,7 +93,7 @@ def plan_slices(scan: Volume, options: RestoreOptions) -> SlicePlan:
 
 
 def _plan(scan: Geometry, options: RestoreOptions, stated_mm: float | None) -> SlicePlan:
-    """Return the plan of a stack on a grid, whose header states a thickness or none."""
+    """Return the plan of a stack on a grid; `stated_mm` is None if the header states no thickness."""
     axis = _resolved_axis(scan, options)
     spacing = scan.spacing[axis]
     requested = parse_spacing(options.spacing)
@@ -123,7 +123,7 @@ def _plan(scan: Geometry, options: RestoreOptions, stated_mm: float | None) -> S
 def network_shape(
     scan: Geometry, grid: Geometry, spec: ModelSpec, options: RestoreOptions
 ) -> tuple[int, int, int]:
-    """Return the shape of what a network is given: that of the grid, slices last where a model tells them."""
+    """Return the shape of a network's input: that of the grid, slices last where the model tells slices."""
     if spec.task is Task.SUPERRES:
         axis = _resolved_axis(scan, options)
     else:
@@ -134,10 +134,10 @@ def network_shape(
 
 
 def ct_slice_axis(geometry: Geometry) -> int:
-    """Return the array axis across the slices of a CT scan, whose noise is another along it than within them.
+    """Return the array axis across the slices of a CT scan, along which noise differs from that within them.
 
-    It is that of the widest voxels or, where no axis has clearly wider ones, the one nearest to the axis of
-    the patient, as thin slices are axial.
+    It is the axis of the widest voxels or, where no axis has clearly wider voxels, the axis nearest to the
+    patient's long axis, as thin slices are axial.
     """
     *_, second, widest = sorted(geometry.spacing)
     if widest > THICK * second:
@@ -146,10 +146,10 @@ def ct_slice_axis(geometry: Geometry) -> int:
 
 
 def target_grid(scan: Geometry, task: Task, options: RestoreOptions) -> Geometry:
-    """Return the grid that the result of a task will have, from that of the scan.
+    """Return the grid that the result of a task will have, from the grid of the scan.
 
     Raises:
-        GeometryError, ConfigError: See `plan_slices`; options for slices where none are to be resolved.
+        GeometryError, ConfigError: See `plan_slices`; options for slices in a task that resolves none.
     """
     if task is Task.SUPERRES:
         return _plan(scan, options, None).geometry
@@ -195,7 +195,7 @@ def _stated_thickness(scan: Volume) -> float | None:
 
 
 def _fine_grid(grid: Geometry, axis: int, stack: SliceStack) -> Geometry:
-    """Return the grid of the planes: plane p lies at slice (p - first) / spacing of the old one."""
+    """Return the grid of the planes: plane p lies at slice (p - first) / spacing of the scan."""
     shape, start = list(grid.shape), np.zeros(3)
     shape[axis], start[axis] = stack.planes, -stack.first / stack.spacing
     affine = grid.affine.copy()

@@ -25,23 +25,23 @@ from medrestore.types import AIR_HU, UNMEASURED_HU, FloatArray, RealArray
 from medrestore.volume import Volume
 
 NOISE_FLOOR = {Intensity.P99: 0.005, Intensity.RAW: 0.005, Intensity.ATTENUATION: 0.003}
-"""An estimate below this fraction is taken for none: in slices of MR without noise, of 2 to 6 mm, the
-estimator reads 0.004 of the anatomy. That of CT reads next to none there; 3 HU are the least that was trained
-on."""
+"""Estimated noise below this fraction counts as zero: in slices of MR without noise, of 2 to 6 mm, the
+estimator reads 0.004 of the anatomy. The estimator of CT reads next to no noise there; training had 3 HU at
+least."""
 
 UNKNOWN = 0.25
-"""Error of a restored plane over that of an interpolated one, for the proximal step. With an early network,
+"""Error of a restored plane over that of an interpolated plane, for the proximal step. With an early network,
 Colin27 and 3 % noise: 0.5 costs 0.1 dB at x2; 0.25 costs nothing, nor does it gain."""
 
 FIRST_LEVEL = 4.0
 """First level of a sampler, in units of the expected error: the error of slices has wide tails, one voxel in
-a hundred is off by three times what is expected. Training goes up to 4.5."""
+a hundred is off by three times the expected error. Training goes up to 4.5."""
 
 ROUNDS = 10
 """Updates that make a result without negative voxels reproduce the slices."""
 
 TINY = 1e-6
-"""Zero, as a fraction of the 99th percentile, for what is multiplied or divided by."""
+"""Stand-in for zero, as a fraction of the 99th percentile, in factors and divisors."""
 
 
 class ConsistentDenoiser:
@@ -51,7 +51,7 @@ class ConsistentDenoiser:
     Restoration Using Denoising Diffusion Null-Space Model (ICLR 2023), eq. 13 and 17.
 
     Args:
-        denoiser: Of the whole volume, slice axis last.
+        denoiser: Denoiser of the whole volume, slice axis last.
         stack: How the slices were measured.
         slices: (X, Y, slices) in model units.
         ridge: See `SliceStack.correction`.
@@ -71,7 +71,7 @@ class ConsistentDenoiser:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ThickSlices(Measurement):
-    """Slices of the result, plus noise; see `Measurement`. The image of the condition has their axis last.
+    """Slices of the result, plus noise; see `Measurement`. The condition's image has the slice axis last.
 
     Attributes:
         plan: Where the slices and the planes lie.
@@ -88,7 +88,7 @@ class ThickSlices(Measurement):
         return ConsistentDenoiser(denoiser, self.plan.stack, slices, self.ridge)
 
     def place(self, array: FloatArray, step: Step) -> Volume:
-        """See `Measurement.place`: on the finer grid, with the slice axis in its place."""
+        """See `Measurement.place`: on the finer grid, with the slice axis where the scan has it."""
         return self.scan.on_grid(self.plan.from_stack(array), self.plan.geometry, step)
 
     def remeasure(self, result: Volume) -> RealArray:
@@ -98,8 +98,8 @@ class ThickSlices(Measurement):
     def physical(self, array: FloatArray) -> FloatArray:
         """See `Measurement.physical`; slices without noise are still reproduced.
 
-        Taking negative voxels away brightens the slices that they lie in; the multiplicative update of
-        Richardson and Lucy (J Opt Soc Am 62, 1972, eq. 3) takes that back and makes no new ones.
+        Removing negative voxels brightens the slices that they lie in; the multiplicative update of
+        Richardson and Lucy (J Opt Soc Am 62, 1972, eq. 3) undoes that and makes no new negative voxels.
         """
         if not self.nonnegative or self.ridge > 0 or array.min() >= 0:
             return super().physical(array)
@@ -110,7 +110,7 @@ class ThickSlices(Measurement):
         return result
 
     def evidence(self, result: Volume) -> Mapping[str, JSON]:
-        """See `Measurement.evidence`: what the result leaves of the slices, in the units of the scan."""
+        """See `Measurement.evidence`: the slices less those of the result, in the units of the scan."""
         residual = np.abs(self.remeasure(result) - self.scan.array)
         rms = float(np.sqrt(np.mean(np.square(residual, dtype=np.float64))))
         sigma = self.noise.sigma
@@ -124,12 +124,12 @@ class ThickSlices(Measurement):
 
 
 def _reproduced(planes: FloatArray, slices: FloatArray, stack: SliceStack, tiny: float) -> FloatArray:
-    """Return planes without negative voxels, near to those given, that reproduce slices without any.
+    """Return planes without negative voxels, near the given planes, that reproduce nonnegative slices.
 
     Args:
         planes: (N, planes).
         slices: (N, slices).
-        stack: How they were measured.
+        stack: How the slices were measured.
         tiny: Stands for zero where something is multiplied or divided by.
     """
     least, weight = np.float32(tiny), stack.matrix.sum(axis=0).astype(np.float32)
@@ -149,7 +149,7 @@ def thick_slices(
     Args:
         scan: The stack, any orientation.
         spec: The model.
-        options: `noise`, and what `plan_slices` takes.
+        options: `noise`, and the options of `plan_slices`.
         series: Not read; see `restore`.
 
     Raises:
@@ -190,7 +190,7 @@ def thick_slices(
 
 
 def _noise(found: NoiseLevel, intensity: Intensity) -> NoiseLevel:
-    """Take a small estimate for none."""
+    """Set a small estimate to zero."""
     if found.is_given or found.fraction >= NOISE_FLOOR[intensity]:
         return found
     method = f"{found.method}; {found.fraction:.2%} is taken for none"
@@ -198,5 +198,5 @@ def _noise(found: NoiseLevel, intensity: Intensity) -> NoiseLevel:
 
 
 def _ridge(expected: float, noise: float) -> float:
-    """Return the noise variance of a slice over that of a restored plane."""
+    """Return the noise variance of a slice over the error variance of a restored plane."""
     return 0.0 if noise == 0 else (noise / UNKNOWN) ** 2 / (expected**2 - noise**2)

@@ -1,4 +1,4 @@
-"""What a model would take out of a scan, tried on a part of it: noise, or anatomy too."""
+"""What a model would take out of a scan, tried on a part of the scan: noise, or anatomy too."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ SIDE = 96
 """Side in voxels of the part of a scan that is tried."""
 
 LOWER, LOWEST = 0.8, 0.4
-"""By how much a level is lowered where anatomy was found in what it took out, and how far at most."""
+"""By how much a level is lowered where the residual held anatomy, and how far at most."""
 
 HIGHER, HIGHEST = 1.2, 1.3
-"""By how much a level that leans to the low side is raised at a time, and from where no more."""
+"""By how much a level that leans to the low side is raised at a time, and the factor at which that ends."""
 
 
 class TakenOut(NamedTuple):
-    """Of the residual: edges and lines in it are anatomy.
+    """Statistics of the residual: edges and lines in it are anatomy.
 
     Attributes:
-        edges: Correlation of its magnitude with the gradient of the result; that of noise alone is negative,
-            as a little less is taken out next to edges.
-        kurtosis: 3 for noise, up to 4 where its level varies, more where few voxels hold much of it.
+        edges: Correlation of its magnitude with the gradient of the result; negative for noise alone, as a
+            little less is taken out next to edges.
+        kurtosis: 3 for noise, up to 4 where the level of the noise varies, more where few voxels dominate.
     """
 
     edges: float
@@ -43,16 +43,16 @@ class TakenOut(NamedTuple):
 
     @property
     def is_noise(self) -> bool:
-        """Whether certainly nothing else was."""
+        """Whether certainly nothing but noise was taken out."""
         return self.edges < -0.1 and self.kurtosis < 3.5
 
 
 def tried(condition: Condition, denoiser: Denoiser) -> Callable[[float], TakenOut]:
-    """Return a function that says what is taken out of the middle of a scan at a multiple of its level.
+    """Return a function that tries what is taken out of the middle of a scan at a multiple of its level.
 
     Args:
         condition: The scan.
-        denoiser: Of the whole volume.
+        denoiser: Denoiser of the whole volume.
     """
     box = middle_of_tissue(condition.image[0, 0].numpy())
     image, gain = (
@@ -80,7 +80,7 @@ def settle(taken_out: Callable[[float], TakenOut], *, leans_low: bool) -> tuple[
         leans_low: Whether the level is the least that the noise can be, so that it may be raised.
 
     Returns:
-        The multiple, and what is taken out there; it has anatomy where nothing helped.
+        The multiple, and the statistics at it; these show anatomy where no multiple avoided it.
     """
     level, found = 1.0, taken_out(1.0)
     while leans_low and found.is_noise and level < HIGHEST:

@@ -1,4 +1,4 @@
-"""A folder with a DICOM series to volumes, by the plan of it."""
+"""A folder with a DICOM series to volumes, by the plan of the folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MODALITIES = {"MR": Modality.MR, "CT": Modality.CT}
 
 @dataclass(frozen=True)
 class _Planned:
-    """The series of a header, and how it is read."""
+    """The series of a header, and the policy that it is read by."""
 
     series: PlannedSeries
     request: ReadRequest
@@ -47,7 +47,7 @@ class _Slices:
 
 
 def holds_dicom(path: Path) -> bool:
-    """Whether a path is a folder, which is looked through for DICOM files, or such a file."""
+    """Whether a path is a folder, which is looked through for DICOM files, or a DICOM file."""
     return path.is_dir() or is_dicom(path)
 
 
@@ -62,7 +62,7 @@ def dicom_header(path: Path, request: ReadRequest) -> ScanHeader:
 
 
 def planned_header(path: Path, request: ReadRequest, chosen: PlannedSeries) -> ScanHeader:
-    """Return the header of a series that was planned and is no regular grid only where it is mended."""
+    """Return the header of a planned series, which is a regular grid or is resampled to one."""
     assert chosen.geometry is not None
     stated = chosen.head.modality or None
     own = _Planned(chosen, request)
@@ -97,7 +97,7 @@ def read_dicom(header: ScanHeader) -> tuple[Volume, ...]:
 
 
 def reading_findings(volume: Volume) -> tuple[Finding, ...]:
-    """Return what a reader of a result should know of how its scan was read; empty where all was plain."""
+    """Return findings about how the scan of a result was read; empty if nothing was unusual."""
     details = {} if volume.source is None else volume.source.details
     entries = details.get("findings", ())
     assert isinstance(entries, tuple)
@@ -175,7 +175,7 @@ def _remove_padding(read: _Slices, modality: Modality) -> float:
     least = least if np.isfinite(least) else 0.0
     air = AIR_HU if modality is Modality.CT else least
     if modality is not Modality.CT and read.padding and 0 <= min(read.padding) <= least:
-        # Darkness that is called padding stays what it is.
+        # Dark voxels that the header calls padding keep their values.
         air = min(read.padding)
     if read.padded:
         np.nan_to_num(read.stack, copy=False, nan=air)
@@ -183,7 +183,7 @@ def _remove_padding(read: _Slices, modality: Modality) -> float:
 
 
 def _details(chosen: PlannedSeries, volume: PlannedVolume, policy: ReadPolicy) -> dict[str, JSON]:
-    """Return what a writer needs; scanner coordinates are what DICOM positions are in."""
+    """Return the details that writers need; DICOM positions are in scanner coordinates."""
     heads = volume.stack.heads
     facts: dict[str, JSON] = {"slices": len(heads), "sform_code": 1, "qform_code": 1}
     linear = {head.scaling.chosen(policy.values) for head in heads}
@@ -216,7 +216,7 @@ def _details(chosen: PlannedSeries, volume: PlannedVolume, policy: ReadPolicy) -
 
 
 def _label(chosen: PlannedSeries, volume: PlannedVolume) -> dict[str, JSON]:
-    """Return what tells a volume from the others; of times of day the differences."""
+    """Return the label that tells a volume from the others; times of day as differences."""
     label: dict[str, JSON] = {name: value for name, value in volume.label if name != "file"}
     clock = label.pop(ACQUIRED_AT, None)
     if isinstance(clock, float):

@@ -138,8 +138,8 @@ def scan() -> medrestore.Volume:
 
 
 def run(model: Path, ensemble: int | None, **options: object) -> medrestore.Restoration:
-    wish = RestoreOptions(model=str(model), noise="5%", ensemble=ensemble, **options)  # type: ignore[arg-type]
-    return restore(scan(), wish)
+    requested = RestoreOptions(model=str(model), noise="5%", ensemble=ensemble, **options)  # type: ignore[arg-type]
+    return restore(scan(), requested)
 
 
 def test_a_model_says_how_many_and_the_user_has_the_last_word(tmp_path):
@@ -161,8 +161,8 @@ def test_slices_are_reproduced_by_the_mean(tmp_path):
     model = model_folder(tmp_path / "model", **SUPERRES)
     stack = phantom(32).reshape(32, 32, 8, 4).mean(axis=3)
     thick = medrestore.Volume.from_array(stack, np.diag([1, 1, 4, 1]), medrestore.Modality.MR)
-    wish = RestoreOptions(model=str(model), task=medrestore.Task.SUPERRES, noise=0.0, ensemble=4)
-    assert restore(thick, wish).record.slices["residual_rms_of_p99"] < 1e-4
+    requested = RestoreOptions(model=str(model), task=medrestore.Task.SUPERRES, noise=0.0, ensemble=4)
+    assert restore(thick, requested).record.slices["residual_rms_of_p99"] < 1e-4
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -178,9 +178,9 @@ def test_tiles_make_no_difference(tmp_path, axis):
     results, counts = [], []
     for size in (None, tile):
         seen: list[tuple[int, int]] = []
-        wish = RestoreOptions(model=str(model), noise="5%", noise_map="constant", ensemble=8, tile=size)
+        requested = RestoreOptions(model=str(model), noise="5%", noise_map="constant", ensemble=8, tile=size)
         observers = Observers(progress=lambda *now, seen=seen: seen.append(now))
-        results.append(restore(thin, wish, observers=observers).volume.array)
+        results.append(restore(thin, requested, observers=observers).volume.array)
         counts.append(len(seen))
     assert counts == [8, 8 * len(tiles)]
     assert np.abs(results[0] - thin.array).max() > 1
@@ -200,8 +200,8 @@ def test_a_stream_sees_the_same_views(tmp_path):
 
 def test_progress_counts_every_estimate(tmp_path):
     model, seen = model_folder(tmp_path / "model"), []
-    wish = RestoreOptions(model=str(model), noise="5%", ensemble=4, samples=1, steps=1)
-    restore(scan(), wish, observers=Observers(progress=lambda done, total: seen.append((done, total))))
+    requested = RestoreOptions(model=str(model), noise="5%", ensemble=4, samples=1, steps=1)
+    restore(scan(), requested, observers=Observers(progress=lambda done, total: seen.append((done, total))))
     assert seen[-1][0] == seen[-1][1]
     assert len(seen) == 5
 

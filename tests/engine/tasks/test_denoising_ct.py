@@ -43,8 +43,8 @@ def test_the_order_of_the_axes_does_not_matter(options, axis):
 
 
 def test_the_noise_is_read_within_the_slices(options):
-    wish = RestoreOptions(model=options.model)
-    plain, other = (restore(volume(ct(), where), wish).record.noise["sigma"] for where in (2, 0))
+    requested = RestoreOptions(model=options.model)
+    plain, other = (restore(volume(ct(), where), requested).record.noise["sigma"] for where in (2, 0))
     assert plain == pytest.approx(other)
 
 
@@ -81,10 +81,10 @@ def test_what_was_not_measured_stays_and_changes_nothing(options):
 
 def test_padding_of_thick_slices_is_taken_for_air(tmp_path):
     changes = {**SUPERRES, "modalities": ["CT"], "intensity": "attenuation"}
-    wish = RestoreOptions(model=str(model_folder(tmp_path / "superres", **changes)))
+    requested = RestoreOptions(model=str(model_folder(tmp_path / "superres", **changes)))
     air, padded = ct(), ct()
     air[:3], padded[:3] = -1000, -3024
-    plain, kept = (restore(volume(array), wish) for array in (air, padded))
+    plain, kept = (restore(volume(array), requested) for array in (air, padded))
     np.testing.assert_array_equal(kept.volume.array, plain.volume.array)
     assert kept.record.slices["residual_max"] == pytest.approx(plain.record.slices["residual_max"])
     assert any("were taken for air" in text for text in kept.record.sentences)
@@ -116,6 +116,6 @@ def test_the_residual_is_that_of_the_body_and_not_of_bone():
 def test_what_was_not_measured_has_no_deviation(options):
     padded = ct()
     padded[:3] = -3024
-    wish = RestoreOptions(model=options.model, noise=40, samples=2, steps=2)
-    std = restore(volume(padded), wish).std
+    requested = RestoreOptions(model=options.model, noise=40, samples=2, steps=2)
+    std = restore(volume(padded), requested).std
     assert (std.array[:3] == 0).all() and (std.array[3:] > 0).any()

@@ -1,1 +1,1 @@
-"""A derived series: what is written in place of the one that was read."""
+"""A derived series: the DICOM series that is written of a result."""

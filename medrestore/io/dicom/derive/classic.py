@@ -36,7 +36,7 @@ def classic_image(series: DerivedSeries, item: DerivedSlice) -> tuple[Dataset, i
     if series.nameless:
         data.AcquisitionNumber = item.volume + 1
     if tiles > 1:
-        data.pop("SliceLocation", None)  # is that of the picture
+        data.pop("SliceLocation", None)  # is the location of the mosaic
     pixels, clipped = series.stored(item)
     data.add_new("PixelData", "OW", pixels)
     return data, clipped
@@ -53,7 +53,7 @@ def _image_type(data: Dataset, quantity: Quantity) -> list[str]:
 
 
 def _set_diffusion(data: Dataset, source: SourceSlice) -> None:
-    """Say in the words of the standard what private elements said, as those do not travel."""
+    """Write diffusion from private elements into standard ones, as private elements are not copied."""
     traits = dict(source.head.traits)
     value, direction = traits["b-value"], traits["direction"]
     if "DiffusionBValue" not in data and isinstance(value, float):

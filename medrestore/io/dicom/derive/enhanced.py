@@ -27,11 +27,11 @@ _KINDS = (
     *("PixelPresentation", "VolumetricProperties", "VolumeBasedCalculationTechnique"),
     *("ComplexImageComponent", "AcquisitionContrast"),
 )
-"""What the image says for all its frames, or that it is mixed (PS3.3 C.8.16.2)."""
+"""Attributes that the image states for all its frames, or as MIXED (PS3.3 C.8.16.2)."""
 
-# Of the values of the source, and no longer true.
+# They describe the values of the source, and are no longer true.
 _STALE = ("RealWorldValueMappingSequence", "PixelValueTransformationSequence")
-# Enhanced images have these of what was acquired, and shall not have them of what is derived.
+# Enhanced images have these if acquired, and shall not have them if derived.
 _OF_ORIGINALS = (
     *("PulseSequenceName", "MRAcquisitionType", "EchoPulseSequence", "MultiPlanarExcitation"),
     *("PhaseContrast", "TimeOfFlightContrast", "SteadyStatePulseSequence", "EchoPlanarPulseSequence"),
@@ -49,11 +49,11 @@ _DIMENSIONS = {
     "time offset": ("TemporalPositionTimeOffset", "TemporalPositionSequence"),
     "flip angle": ("FlipAngle", "MRTimingAndRelatedParametersSequence"),
 }
-"""Attribute and functional group of what tells volumes apart."""
+"""Attribute and functional group of each quantity that tells volumes apart."""
 
 
 def objects(series: DerivedSeries) -> list[list[DerivedSlice]]:
-    """Return the slices of each file: a volume each, as dcm2niix mixes the volumes of one file up."""
+    """Return the slices of each file: one volume a file, as dcm2niix mixes up the volumes of one file."""
     volumes: dict[int, list[DerivedSlice]] = {}
     for item in series.slices:
         volumes.setdefault(item.volume, []).append(item)
@@ -118,14 +118,14 @@ def _shared_groups(series: DerivedSeries, item: DerivedSlice) -> Dataset:
 
 
 def _frame_groups(series: DerivedSeries, item: DerivedSlice) -> Dataset:
-    """Return the functional groups of one frame, less what is shared."""
+    """Return the functional groups of one frame, less the shared ones."""
     data, frame = item.source.data, item.source.head.frame
     source = data.PerFrameFunctionalGroupsSequence[frame]
     shared = (data.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     group = kept(source, _replaced(series, shared=False))
     content = source.get("FrameContentSequence") or [Dataset()]
     group.FrameContentSequence = [kept(content[0], ("DimensionIndexValues",))]
-    # dcm2niix makes one 4-D file of several only where each frame has its orientation.
+    # dcm2niix joins several images to a 4-D file only where each frame has its orientation.
     group.PlaneOrientationSequence = [
         item_of(ImageOrientationPatient=[ds(value) for value in item.place.axes.ravel()])
     ]
@@ -155,7 +155,7 @@ def _replaced(series: DerivedSeries, shared: bool) -> list[str]:
 
 
 def _set_frame_type(series: DerivedSeries, group: Dataset) -> None:
-    """Say that frames are derived, and how: enhanced images have terms for it, and are never SECONDARY."""
+    """Write that frames are derived, and how, in the terms of enhanced images, which are never SECONDARY."""
     how = "RESAMPLED" if series.what.resampled else "FILTERED"
     if series.what.quantity == "std":
         how = "STD_DEVIATION"
@@ -166,14 +166,14 @@ def _set_frame_type(series: DerivedSeries, group: Dataset) -> None:
 
 
 def _forget_tilt(series: DerivedSeries, group: Dataset) -> None:
-    """Say no more of a tilted gantry once the stack was resampled: readers would shift the slices again."""
+    """Remove the gantry tilt once the stack was resampled: readers would shift the slices again."""
     if series.what.resampled:
         for item in group.get("CTAcquisitionDetailsSequence") or ():
             item.pop("GantryDetectorTilt", None)
 
 
 def _set_kind(data: Dataset, groups: Sequence[Dataset]) -> None:
-    """Let the image say what its frames say; a value that differs among them is MIXED."""
+    """Let the image state the values of its frames; a value that differs among frames is MIXED."""
     items = [item for group in groups for name in _FRAME_TYPES for item in group.get(name) or ()]
     types = {tuple(item.FrameType) for item in items}
     if types:
@@ -187,9 +187,9 @@ def _set_kind(data: Dataset, groups: Sequence[Dataset]) -> None:
 
 
 def _set_dimensions(data: Dataset, slices: Sequence[DerivedSlice], groups: Sequence[Dataset]) -> None:
-    """Number the frames anew, in their order: by stack, what tells volumes apart, and place.
+    """Number the frames anew, in their order: by stack, volume label, and place.
 
-    The source's own numbers may be those of private elements, and its slices others.
+    The source may number by private elements, and may have other slices.
     """
     contents = [group.FrameContentSequence[0] for group in groups]
     per_volume = sum(item.volume == slices[0].volume for item in slices)
@@ -220,7 +220,7 @@ def _set_dimensions(data: Dataset, slices: Sequence[DerivedSlice], groups: Seque
 
 
 def _ranks(texts: Sequence[str]) -> list[int]:
-    """Return the number of each text among those that differ, from 1."""
+    """Return the number of each text among the distinct texts, from 1."""
     order = list(dict.fromkeys(texts))
     return [order.index(text) + 1 for text in texts]
 

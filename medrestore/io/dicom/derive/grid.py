@@ -12,7 +12,7 @@ from medrestore.geometry import Geometry, lps_to_ras
 from medrestore.io.dicom.derive.source import SourceSlice
 from medrestore.types import Float64Array, FloatArray
 
-# A slice is in the place of its source where no corner is further away than this.
+# A slice is in the place of its source if no corner is further away than this.
 _SAME_PLACE_MM = 0.03
 # Cosine of the largest angle between the slices' normal and the third axis: a tenth of a degree.
 _UPRIGHT = float(np.cos(np.deg2rad(0.1)))
@@ -20,15 +20,15 @@ _UPRIGHT = float(np.cos(np.deg2rad(0.1)))
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one slice of the result lies, LPS+ mm, and what it comes from.
+    """Where one slice of the result lies, LPS+ mm, and its source slices.
 
     Attributes:
         position: Centre of the first pixel, (3,).
         axes: Unit vectors along a row and along a column, (2, 3).
-        spacing: Along the first, second and third array axis.
+        spacing: Voxel sizes along the first, second and third array axis.
         size: Columns and rows.
         nearest: Number of the source slice that is nearest.
-        sources: Numbers of the source slices that lie within this one or beside it.
+        sources: Numbers of the source slices that lie within this slice or beside it.
         preserved: Whether every pixel lies where the nearest source has it.
     """
 
@@ -125,7 +125,7 @@ def padded_pixels(placement: Placement, source: SourceSlice, padding: FloatArray
         padding: (column, row) of the source: values of padding, NaN where pixels were measured.
 
     Returns:
-        The same for the slice of the result.
+        Values of padding, (column, row), of the slice of the result.
     """
     if padding is None or placement.preserved:
         return padding

@@ -1,4 +1,4 @@
-"""The header of a derived image: the source's, less what is no longer true, plus what was done."""
+"""The header of a derived image: the source's, less what is no longer true, plus the processing."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Quantity = Literal["restored", "std"]
 SCHEME = "99MEDRESTORE"
 """Designator of our own codes, where DICOM has none."""
 
-# uuid5 of the DNS namespace and "medrestore"; UIDs are made in it and so never meet anybody else's.
+# uuid5 of the DNS namespace and "medrestore"; UIDs are made in it and so never equal other UIDs.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "medrestore")
 _NUMBER = {"restored": 1000, "std": 2000}
 _TITLE = {"restored": "Restored", "std": "Std dev"}
 
-# What speaks of the stored pixels, the file or the moment that it was made, and so of the source alone.
+# Elements about the stored pixels, the file or the time of its making, true of the source alone.
 _STALE = (
     *("InstanceCreationDate", "InstanceCreationTime", "InstanceCreatorUID"),
     *("SeriesDate", "SeriesTime", "ReferencedPerformedProcedureStepSequence", "SourceImageSequence"),
@@ -57,7 +57,7 @@ _STALE = (
 )
 # In enhanced images these two must be there; no date of the restoration is written.
 _STALE_CLASSIC = ("ContentDate", "ContentTime")
-# What every image must have, if only empty (type 2); sources without it are mended on the way.
+# Elements that every image must have, if only empty (type 2); they are added where the source lacks them.
 _EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
     *("AccessionNumber", "ReferringPhysicianName", "Manufacturer", "PositionReferenceIndicator"),
@@ -71,14 +71,14 @@ _LONG, _SHORT_TEXT, _LONG_TEXT = 64, 1024, 10240
 
 @dataclass(frozen=True)
 class Derivation:
-    """What is said of a series in every one of its images.
+    """What every image of a derived series states of the series.
 
     Attributes:
         quantity: The restored scan, or the standard deviation of its samples.
-        record: How it was made.
+        record: Record of the restoration.
         series_uid: UID of the new series.
         resampled: Whether the result lies on another grid than the source.
-        settings: What the UIDs are made of, as text.
+        settings: Settings that the UIDs depend on, as text.
     """
 
     quantity: Quantity
@@ -97,7 +97,7 @@ def derivation(
 ) -> Derivation:
     """Work out the UIDs of a series: the same sources, weights and settings give the same UIDs.
 
-    The version of medrestore takes part, since another one may make other voxels of the same settings.
+    The version of medrestore is part of the UIDs, since another version may make other voxels.
     """
     facts: dict[str, JSON] = {
         "sources": sorted(_name(item) for item in sources),
@@ -147,7 +147,7 @@ def derived_header(source: SourceSlice, what: Derivation) -> Dataset:
 
 
 def kept(source: Dataset, stale: Iterable[str] = _STALE) -> Dataset:
-    """Return a copy without private elements, overlays, curves, pixels and what is no longer true."""
+    """Return a copy without private elements, overlays, curves, pixels and elements no longer true."""
     data: Dataset = Dataset()
     left = {tag_for_keyword(name) for name in stale}
     for element in source.elements():
@@ -156,14 +156,14 @@ def kept(source: Dataset, stale: Iterable[str] = _STALE) -> Dataset:
         if group % 2 or group & 0xFF00 in (0x5000, 0x6000) or group in (0x0002, 0x7FE0, 0xFFFC):
             continue
         if element.tag.element and element.tag not in left:
-            with contextlib.suppress(*READ_ERRORS):  # what cannot be read cannot be written either
+            with contextlib.suppress(*READ_ERRORS):  # unreadable elements cannot be written
                 data[element.tag] = copy.deepcopy(source[element.tag])
     data.remove_private_tags()
     return data
 
 
 def storage_class(source: SourceSlice) -> UID:
-    """Return the class of the images that are made from one: its own if it is enhanced, else a classic one.
+    """Return the class of images derived from a source: its own class if enhanced, else a classic class.
 
     Raises:
         OutputError: The source is neither MR nor CT.
@@ -185,7 +185,7 @@ def _series_description(data: Dataset, what: Derivation) -> str:
 
 
 def _comment(what: Derivation) -> str:
-    """Return in words that the image is processed, which viewers show."""
+    """Return a comment, which viewers show, that the image is processed."""
     record = what.record
     model = f"medrestore {record.medrestore}, model {record.model.name}"
     if what.quantity == "std":
@@ -199,7 +199,7 @@ def _comment(what: Derivation) -> str:
 
 
 def description(what: Derivation, before: str = "") -> str:
-    """Return how the image was made, before what the source says of itself."""
+    """Return how the image was made, followed by the description of the source."""
     record = what.record
     weights = f", weights sha256 {record.model.sha256}" if record.model.sha256 else ""
     text = (
@@ -216,7 +216,7 @@ def _settings(record: RunRecord) -> str:
 
 
 def derivation_codes(what: Derivation) -> list[Dataset]:
-    """Return what kind of derivation this is."""
+    """Return the codes of the kind of derivation."""
     if what.quantity == "std":
         return [code("posterior-std", SCHEME, "Standard deviation of posterior samples")]
     kind = ("113085", "DCM", "Spatial resampling") if what.resampled else ("113087", "DCM", "Smoothing")

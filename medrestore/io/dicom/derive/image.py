@@ -34,7 +34,7 @@ _OF_THE_GRID = (
 
 @dataclass(frozen=True)
 class Lossy:
-    """That an image was compressed with loss on its way here, by how much and how; empty if not known."""
+    """Lossy compression in the history of an image: ratios and methods; empty where they are not known."""
 
     ratios: tuple[float, ...] = ()
     methods: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Lossy:
 
 @dataclass(frozen=True)
 class Window:
-    """What to show as grey, in rescaled values."""
+    """Range of rescaled values to show as grey."""
 
     centre: float
     width: float
@@ -54,7 +54,7 @@ def lossy_history(sources: Sequence[SourceSlice]) -> Lossy | None:
     One image with losses makes a lossy series: a restored voxel depends on the slices around it.
     """
     found = [history for source in sources if (history := _lossy(source)) is not None]
-    # The one that says most, and of those the worst: an average of ratios would be nobody's.
+    # The image that states most, and among these the worst: an average of ratios would be true of none.
     return max(found, key=lambda item: (len(item.ratios), item.ratios), default=None)
 
 
@@ -67,7 +67,7 @@ def _lossy(source: SourceSlice) -> Lossy | None:
     if not stated and syntax not in _ALWAYS_LOSSY:
         return None
     if not ratios and syntax in _METHODS:
-        # Lossy, and the header does not say by how much: the file does, but for its header.
+        # The header does not state the ratio of a lossy image: estimate it from the size of the file.
         bits = int(data.get("BitsAllocated", BITS))
         pixels = source.head.frames * source.size[0] * source.size[1] * bits // 8
         ratios = (round(pixels / max(source.path.stat().st_size, 1), 2),)
@@ -87,12 +87,12 @@ def set_place(data: Dataset, place: Placement, source: SourceSlice, *, alone: bo
     """Write where the slice lies.
 
     Args:
-        data: Header of the image, that of the source's.
+        data: Header of the image, copied from the source.
         place: Where the slice lies.
         source: The slice of the source that is nearest.
-        alone: Whether it is a slice without others.
+        alone: Whether the volume is a single slice.
         way: Whether the source counts its slice locations along the normal, 1, or against it, -1; None where
-            they do neither.
+            it does neither.
     """
     data.Columns, data.Rows = place.size
     data.ImagePositionPatient = [ds(value) for value in place.position]
@@ -116,8 +116,8 @@ def set_place(data: Dataset, place: Placement, source: SourceSlice, *, alone: bo
 def way_of_locations(sources: Sequence[SourceSlice]) -> int | None:
     """Return 1 or -1: whether a volume counts its slice locations along its normal or against it.
 
-    They may start anywhere, so that one of them alone says nothing. None where one is missing, or where they
-    do not all go the same way.
+    Locations may start anywhere, so that a single location tells nothing. None where a location is missing,
+    or where they do not all go the same way.
     """
     stated = [source.data.get("SliceLocation") for source in sources]
     if not all(isinstance(value, float) for value in stated):
@@ -128,7 +128,7 @@ def way_of_locations(sources: Sequence[SourceSlice]) -> int | None:
 
 
 def set_values(data: Dataset, encoding: Encoding, window: Window | None, hounsfield: bool) -> None:
-    """Write what the stored values mean, and the window unless the source's is kept (None)."""
+    """Write the scale of the stored values, and the window; None keeps the window of the source."""
     set_pixels(data, encoding)
     if data.SOPClassUID == CTImageStorage or not encoding.is_plain:
         data.RescaleSlope, data.RescaleIntercept = exact(encoding.slope), exact(encoding.inter)
@@ -156,7 +156,7 @@ def set_window(data: Dataset, window: Window) -> None:
             delattr(data, name)
     data.WindowCenter, data.WindowWidth = exact(window.centre), exact(window.width)
     if window.width < 1:
-        data.VOILUTFunction = "LINEAR_EXACT"  # the usual one takes no narrower window
+        data.VOILUTFunction = "LINEAR_EXACT"  # the default function takes no narrower window
 
 
 def set_lossy(data: Dataset, lossy: Lossy | None) -> None:
@@ -171,7 +171,7 @@ def set_lossy(data: Dataset, lossy: Lossy | None) -> None:
 
 
 def ds(value: float) -> DSfloat:
-    """Return a length in mm or a cosine as `exact` would; noise of rounding is none."""
+    """Return a length in mm or a cosine as `exact` would, without the noise of rounding."""
     return exact(float(np.round(value, 12)))
 
 

@@ -1,4 +1,4 @@
-"""What a derived series is made of, and what its images share."""
+"""The slices of a derived series, and the attributes that its images share."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class DerivedSlice:
 
     Attributes:
         values: Voxels, (column, row), in the units of the scan.
-        place: Where it lies.
-        source: The image that is nearest.
-        sources: The images that lie within it or beside it.
+        place: Where the slice lies.
+        source: The source image that is nearest.
+        sources: The source images that lie within the slice or beside it.
         index: Number in the series, from 0.
-        number: Instance number, where it is an image of its own.
+        number: Instance number, where the slice is an image of its own.
         volume: Number of its volume in the series.
-        label: What tells that volume from the others.
+        label: Label that tells its volume from the others.
         way: How its source counts slice locations; see `way_of_locations`.
     """
 
@@ -60,11 +60,11 @@ class DerivedSeries:
     """A series to be written.
 
     Attributes:
-        slices: Of all volumes, one volume after the other.
-        what: What was done.
+        slices: Slices of all volumes, one volume after the other.
+        what: How the series was derived.
         encoding: How voxels are stored.
-        padding: What was padding in the source; it is stored as it came.
-        window: What to show as grey; None to keep what the source says.
+        padding: Padding of the source, which is stored unchanged.
+        window: Range to show as grey; None to keep the window of the source.
         lossy: Compression with loss in the source.
         hounsfield: Whether values are Hounsfield units.
         alone: Whether each volume is a single slice.
@@ -89,14 +89,14 @@ class DerivedSeries:
 
 
 def check_derivable(volumes: Volume | Sequence[Volume], header: ScanHeader | None = None) -> Sources:
-    """Check that a derived series can be made from what was read, before hours of work.
+    """Check that a derived series can be made from the volumes read, before hours of work.
 
     Args:
-        volumes: A volume, or those of a 4-D series.
-        header: By which they were read; None to plan their folder again.
+        volumes: A volume, or the volumes of a 4-D series.
+        header: Header by which the volumes were read; None to plan their folder again.
 
     Returns:
-        What `write_dicom` needs of the source, so that nothing of it is parsed again.
+        The source images for `write_dicom`, so that none is parsed again.
 
     Raises:
         OutputError: The volumes do not come from MR or CT images in DICOM, or their headers do not suffice.
@@ -124,13 +124,13 @@ def _check_sources(volume: Volume, sources: Sequence[SourceSlice]) -> None:
 def plan_series(
     volumes: Sequence[Volume], records: Sequence[RunRecord], quantity: Quantity, parts: Sources
 ) -> DerivedSeries:
-    """Plan what is written: places, scale, window and UIDs.
+    """Plan the series: places, scale, window and UIDs.
 
     Args:
-        volumes: What to write, all on one grid; one, or those of a 4-D series.
-        records: How they were made, one for each.
+        volumes: One volume, or the volumes of a 4-D series, all on one grid.
+        records: How the volumes were made, one record for each.
         quantity: The restored scan, or the standard deviation of its samples.
-        parts: What the volumes were read from.
+        parts: Source images that the volumes were read from.
 
     Raises:
         OutputError: See `check_derivable`.
@@ -143,7 +143,7 @@ def plan_series(
     restored = quantity == "restored"
     wanted = _wanted(volumes, records, sources, restored)
     hounsfield = restored and str(sources[0].data.Modality) == "CT"
-    # The window of a header is one of rescaled values.
+    # The window of a header is in rescaled values.
     keep = restored and all(
         source.values == "rescaled" and source.get("WindowCenter") is not None for source in sources
     )
@@ -228,14 +228,14 @@ def _wanted(
 
 
 def _padded(volume: Volume) -> tuple[float, ...]:
-    """Return the smallest and largest value that the reader took for padding; empty where it did not."""
+    """Return the smallest and largest value that the reader took for padding; empty if there was none."""
     padding = {} if volume.source is None else volume.source.details.get("padding")
     ends = padding.get("values") if isinstance(padding, dict) else None
     return tuple(float(end) for end in ends) if isinstance(ends, tuple) else ()
 
 
 def _window(volumes: Sequence[Volume], high: float) -> Window:
-    """Return a window over what most voxels are; the darkest and the brightest few do not count."""
+    """Return a window over most voxels, without the darkest and the brightest few."""
     ends = np.asarray([np.percentile(volume.array, _WINDOW) for volume in volumes])
     low, top = float(ends[:, 0].min()), float(ends[:, 1].max())
     top = top if top > low else max(high, low + 1)

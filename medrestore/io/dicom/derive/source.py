@@ -1,4 +1,4 @@
-"""The images that a derived series is made from: where each lies, what its header says, what was padding."""
+"""The images that a derived series is made from: their places, headers and padding."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUI
 
 @dataclass(frozen=True, eq=False)
 class SourceSlice:
-    """One image of the source, or one frame of one, LPS+ mm.
+    """One image of the source, or one frame of an enhanced image, LPS+ mm.
 
     Attributes:
-        head: What the plan knows of it.
+        head: The slice as it was planned.
         data: Header of its file, without pixels.
         get: Looks an attribute of the image up, in its functional groups too.
-        values: Which of its scales was applied when it was read.
+        values: Which of its scales was applied on reading.
     """
 
     head: SliceHeader
@@ -68,7 +68,7 @@ class SourceSlice:
 
     @property
     def spacing(self) -> tuple[float, float]:
-        """Between columns, between rows: along the first and the second array axis."""
+        """Distance between columns and between rows, mm: along the first and the second array axis."""
         return self.head.spacing[1], self.head.spacing[0]
 
     @property
@@ -78,7 +78,7 @@ class SourceSlice:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Slope and intercept of the values that were read; 1 and 0 where a table made them."""
+        """Slope and intercept of the values that were read; 1 and 0 where a lookup table made the values."""
         linear = self.head.scaling.chosen(self.values)
         return (1.0, 0.0) if linear is None or self._has_table else (linear.slope, linear.inter)
 
@@ -104,8 +104,8 @@ def source_slices(volumes: Sequence[Volume], series: PlannedSeries | None = None
     """Return the images that each volume of a series was read from, in the order along their normal.
 
     Args:
-        volumes: Of one series.
-        series: Its plan, by which they were read; None to plan the folder again.
+        volumes: Volumes of one series.
+        series: The plan by which they were read; None to plan the folder again.
 
     Raises:
         OutputError: A volume does not come from DICOM, or its files are gone, changed, or without UIDs.
@@ -145,7 +145,7 @@ def values_of(volume: Volume) -> Values:
 
 
 def _header(path: Path) -> tuple[Dataset, list[Get]]:
-    """Return the header of a file, and what looks attributes of its images up."""
+    """Return the header of a file, and the lookup of attributes of each of its images."""
     try:
         with opened(path) as stream:
             data = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
@@ -162,7 +162,7 @@ def _header(path: Path) -> tuple[Dataset, list[Get]]:
 
 
 class Padding:
-    """What the reader took for padding, and what it was: places and values of such pixels alone."""
+    """Places and original values of the pixels that the reader took for padding."""
 
     def __init__(self, sources: Sequence[SourceSlice] = ()) -> None:
         """Read the pixels of `sources` a second time; raises OutputError where that fails."""

@@ -46,11 +46,11 @@ class Encoding:
 
     @property
     def is_plain(self) -> bool:
-        """Whether stored values are the values."""
+        """Whether stored values equal the values: slope 1, intercept 0."""
         return (self.slope, self.inter) == (1.0, 0.0)
 
     def stored(self, value: T) -> T:
-        """Return what a value, or each of an array, is stored as, before rounding."""
+        """Return the stored form of a value, or of each value of an array, before rounding."""
         return (value - self.inter) / self.slope
 
     def holds(self, low: float, high: float) -> bool:
@@ -60,14 +60,14 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an encoding has to do.
+    """What an encoding has to represent.
 
     Attributes:
         low: Smallest value.
         high: Largest value.
         scale: Rescale slope and intercept of the source.
-        padding: Range of the (rescaled) values that the source declares to be padding; None for none.
-        unmeasured: Range of the values that are padding, declared or not; None where there are none.
+        padding: Range of the (rescaled) values that the source declares padding; None if it declares none.
+        unmeasured: Range of the values that are padding, declared or not; None if there is no padding.
         noise: Standard deviation of the noise of the source; None where it is not known.
     """
 
@@ -88,8 +88,8 @@ class Wanted:
 def hounsfield_encoding(wanted: Wanted) -> Encoding:
     """Choose slope 1 or finer and the source's intercept if they hold the values, else slope 1 and 0.
 
-    Whole Hounsfield units are then stored exactly; what does not fit into 16 bits is clipped, since one
-    value out of all range (metal, say) must not take the precision of all others.
+    Whole Hounsfield units are then stored exactly; values that do not fit into 16 bits are clipped, since one
+    extreme value (metal, say) must not take the precision of all others.
     """
     slope, inter = wanted.scale
     candidates = [Encoding(1.0, 0.0, signed=True)]
@@ -105,7 +105,7 @@ def hounsfield_encoding(wanted: Wanted) -> Encoding:
 def arbitrary_encoding(wanted: Wanted) -> Encoding:
     """Choose the source's scale, refined by powers of two until rounding is far below the noise.
 
-    The slope is the source's wherever that is fine enough, so that stored values stay comparable in viewers
+    The slope is the source's wherever it is fine enough, so that stored values stay comparable in viewers
     that know no rescaling of MR; it is coarser only where 16 bits do not hold the values.
     """
     slope, inter = abs(wanted.scale[0]), wanted.scale[1]
@@ -128,8 +128,8 @@ def encode(values: RealArray, padding: FloatArray | None, encoding: Encoding) ->
 
     Args:
         values: Voxels, in the units of the scan.
-        padding: Values of pixels that were never measured, which are stored as they came; NaN elsewhere.
-        encoding: How to store.
+        padding: Values of pixels that were never measured, which are stored unchanged; NaN elsewhere.
+        encoding: How to store values.
     """
     low, high = encoding.limits
     stored = np.rint((np.asarray(values, dtype=np.float64) - encoding.inter) / encoding.slope)

@@ -30,14 +30,14 @@ _IMPLEMENTATION_NAME = "MEDRESTORE"
 
 @dataclass(frozen=True)
 class SeriesReport:
-    """What was written.
+    """The derived series that was written.
 
     Attributes:
         path: The folder.
         series_uid: UID of the series.
-        files: How many images.
-        clipped_voxels: How many values 16 bits could not hold.
-        sha256: Of the sorted hashes of the files, joined as hexadecimal text.
+        files: Number of images.
+        clipped_voxels: Number of values that 16 bits could not hold.
+        sha256: SHA-256 of the sorted hashes of the files, joined as hexadecimal text.
         slope: Rescale slope.
         inter: Rescale intercept.
         dtype: Type of the stored values.
@@ -64,20 +64,20 @@ def write_dicom(
     overwrite: bool = False,
     sources: Sources | None = None,
 ) -> SeriesReport:
-    """Write a volume, or those of a 4-D series, as a derived series of MR or CT images.
+    """Write a volume, or the volumes of a 4-D series, as a derived series of MR or CT images.
 
-    Classic images make classic ones, a file for each slice; enhanced ones make an enhanced one. Patient,
-    study and frame of reference are the source's; UIDs of series and instances are new, and depend on the
-    source's UIDs, the weights and the settings alone, as do the bytes.
+    Classic sources make classic images, a file for each slice; enhanced sources make enhanced images.
+    Patient, study and frame of reference are the source's; UIDs of series and instances are new, and depend
+    on the source's UIDs, the weights and the settings alone, as do the bytes.
 
     Args:
-        volumes: What to write; read from one DICOM series, all on one rectangular grid in the source's frame
-            of reference.
+        volumes: Volumes to write; read from one DICOM series, all on one rectangular grid in the source's
+            frame of reference.
         path: The folder to make; its parent must exist. It appears with all files or not at all.
         records: How the voxels were made, one for each volume.
         quantity: The restored scan, or the standard deviation of its samples.
-        overwrite: Replace a series that is there already.
-        sources: What `check_derivable` returned for what was read; None to read the source again.
+        overwrite: Whether a series already in the folder is replaced.
+        sources: Source images as `check_derivable` returns them; None to read the source again.
 
     Raises:
         OutputError: The volumes do not come from MR or CT images in DICOM, or the folder exists or cannot

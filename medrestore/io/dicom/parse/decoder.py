@@ -1,4 +1,4 @@
-"""Decodes the pixels of DICOM files; run as a process of its own for what goes through a codec.
+"""Decodes the pixels of DICOM files; run as a process of its own for files that need a codec.
 
 As ``python -m medrestore.io.dicom.parse.decoder`` it answers requests, a line of JSON each, on standard
 input: ``{"path": ..., "frames": [0, 3], "memory": bytes}``. An answer is a line of JSON,
@@ -31,7 +31,7 @@ from pydicom.uid import (
 from medrestore.io.dicom.parse.files import READ_ERRORS, opened
 
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
-# Python, numpy and the codecs themselves, as address space.
+# Address space of Python, numpy and the codecs themselves.
 _OWN_MEMORY = 3 << 30
 
 
@@ -39,7 +39,7 @@ def decode(path: Path, frames: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
     """Yield the stored values of frames of a file, (row, column), as its codec gives them.
 
     Raises:
-        READ_ERRORS: The file is damaged, or compressed in a way that nothing installed can undo.
+        READ_ERRORS: The file is damaged, or compressed in a way that no installed codec can undo.
     """
     with opened(path) as stream:
         data = pydicom.dcmread(stream, force=True)

@@ -1,4 +1,4 @@
-"""What every slice must say of itself, checked: where it lies, and how its values are stored."""
+"""The elements that every slice must have, checked: its place, and how its values are stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Place:
     Attributes:
         position: Centre of the first pixel, LPS mm.
         orientation: Unit vectors along a row and along a column, 2x3.
-        spacing: Between rows, between columns, mm.
+        spacing: Distance between rows and between columns, mm.
     """
 
     position: tuple[float, ...]
@@ -30,7 +30,7 @@ def read_place(where: str, get: Get) -> Place:
     """Read where a slice lies.
 
     Raises:
-        GeometryError: An element is missing, or says nothing sensible.
+        GeometryError: An element is missing, or its value makes no sense.
     """
     orientation = np.reshape(_vector(where, get, "ImageOrientationPatient", 6), (2, 3))
     lengths = np.linalg.norm(orientation, axis=1)
@@ -47,7 +47,7 @@ def read_place(where: str, get: Get) -> Place:
 
 
 def stored_type(where: str, get: Get) -> tuple[np.dtype[Any], int]:
-    """Return the type of the stored values, and how many of their bits are in use."""
+    """Return the type of the stored values, and how many bits of each are in use."""
     bits = [get(name) for name in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")]
     if bits[0] not in {8, 16, 32} or None in bits or not 0 < bits[1] <= bits[0] or bits[2] != bits[1] - 1:
         raise InputError(

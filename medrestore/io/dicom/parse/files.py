@@ -1,4 +1,4 @@
-"""DICOM files in a tree: told by content, opened within bounds, and never looked for outside."""
+"""DICOM files in a tree: told by content, opened within bounds, and never searched for outside the tree."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _PREAMBLE = 128
 # How a file without the 128-byte preamble begins: a short element of group 0008.
 _BARE = tuple(b"\x08\x00" + bytes([element]) + b"\x00" for element in (0x00, 0x01, 0x05, 0x08, 0x12, 0x16))
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
-# File meta information is a few hundred bytes; what says "deflated" lies within these.
+# File meta information, which states "deflated", is a few hundred bytes.
 _META = 4096
-# No scan deflates to a thousandth; what does is a bomb.
+# No scan deflates to a thousandth; a file that does is a bomb.
 _INFLATED_SHARE, _INFLATED_FLOOR = 200, 1 << 24
 
 
@@ -56,7 +56,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def is_blank(path: Path) -> bool:
-    """Whether a file is empty or begins with zeros alone, as what a broken copy or a full disk leaves."""
+    """Whether a file is empty or begins with zeros alone, as after a broken copy or on a full disk."""
     with path.open("rb") as stream:
         return not any(stream.read(_PREAMBLE + 4))
 
@@ -87,11 +87,11 @@ def walk(folder: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def opened(path: Path) -> BinaryIO:
-    """Open a file for pydicom; a deflated one is inflated here, and only as far as a scan may go.
+    """Open a file for pydicom; a deflated file is inflated here, and only up to the size of a scan.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It inflates to more than any scan does.
+        ValueError: The file inflates to more than any scan does.
     """
     stream = path.open("rb")
     start = stream.read(_META)
@@ -110,7 +110,7 @@ def sha256_pixels(path: Path) -> str:
     """Return the SHA-256 of the pixel data of a file, as they are stored.
 
     Raises:
-        READ_ERRORS: They cannot be read.
+        READ_ERRORS: The pixel data cannot be read.
     """
     with opened(path) as stream:
         data = dcmread(stream, force=True, specific_tags=["PixelData"])
@@ -118,7 +118,7 @@ def sha256_pixels(path: Path) -> str:
 
 
 def _inflated(path: Path, stream: BinaryIO) -> BinaryIO:
-    """Return the file with its data set inflated, and a transfer syntax that says so."""
+    """Return the file with its data set inflated, and the transfer syntax changed to match."""
     content = stream.read()
     # Group 2 ends where its length says; the element of that length is the first after the prefix.
     (length,) = struct.unpack_from("<I", content, _PREAMBLE + 12)

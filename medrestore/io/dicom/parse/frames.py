@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from medrestore.io.dicom.parse.rescale import Get
 
-# Functional groups that say something about a slice as a part of a volume.
+# Functional groups about a slice as a part of a volume.
 _MACROS = (
     *("FrameContentSequence", "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
     *("PixelValueTransformationSequence", "MRImageFrameTypeSequence", "CTImageFrameTypeSequence"),
@@ -24,10 +24,10 @@ _PHILIPS_FRAME = 0x2005140F
 
 
 def frames(data: Dataset) -> Iterator[Get]:
-    """Yield, for every frame of an image, what looks its attributes up.
+    """Yield, for every frame of an image, a function that looks its attributes up.
 
     Raises:
-        ValueError: An enhanced image without functional groups, or with fewer of them than frames.
+        ValueError: An enhanced image without functional groups, or with fewer groups than frames.
     """
     groups = data.get("PerFrameFunctionalGroupsSequence")
     count = int(data.get("NumberOfFrames") or 1)
@@ -54,7 +54,7 @@ def _lookup(places: list[Dataset]) -> Get:
 
 
 def _value(data: Dataset, name: Any) -> Any:
-    """Return a value; that of a private element too, which pydicom hands out as an element."""
+    """Return a value; pydicom hands a private one out as an element, whose value is returned."""
     if isinstance(name, str):
         return data.get(name)
     return data[name].value if name in data else None

@@ -1,4 +1,4 @@
-"""What one DICOM file says about its slices: read once, checked, and kept without any patient data."""
+"""The slices that one DICOM file describes: read once, checked, and kept without any patient data."""
 
 from __future__ import annotations
 
@@ -77,25 +77,25 @@ class SliceHeader:
         number: Series number.
         description: Series description.
         modality: Such as ``"MR"``.
-        frame_of_reference: UID of the frame of reference; empty where none is stated.
+        frame_of_reference: UID of the frame of reference; empty if the file states none.
         image_type: Values of the image type, or of the frame type.
         size: Rows and columns.
-        spacing: Between rows, between columns.
+        spacing: Distance between rows and between columns.
         orientation: Unit vectors along a row and along a column, 2x3.
         position: Centre of the first pixel.
-        distance: Slice distance stated in the file; 1 where none is.
-        thickness: Slice thickness stated in the file; None where none is.
-        traits: What tells the volumes of a series apart: echo, b-value, time, stack.
-        hints: What may tell them apart where those do not.
+        distance: Slice distance stated in the file; 1 if none is stated.
+        thickness: Slice thickness stated in the file; None if none is stated.
+        traits: Values that tell the volumes of a series apart: echo, b-value, time, stack.
+        hints: Values that may tell the volumes apart where traits do not.
         dtype: Type of the stored values.
         bits: How many bits of a stored value are in use, the lowest ones.
-        scaling: What stored values mean.
+        scaling: How stored values become values.
         syntax: Transfer syntax.
         sampling: What the header states of how the slice was sampled.
-        concatenation: UID of the concatenation that the file is a part of, number of the part from 1, and how
-            many there are (0 where that is not stated); None where it is none.
-        tiles: Slices along each side of the picture, if it is a tile of a Siemens mosaic; then `frame` and
-            `frames` count those.
+        concatenation: UID of the concatenation that the file is a part of, number of the part from 1, and
+            the number of parts (0 if not stated); None if the file is part of none.
+        tiles: Slices along each side of the picture, if the slice is a tile of a Siemens mosaic; then `frame`
+            and `frames` count tiles.
     """
 
     path: Path
@@ -131,7 +131,7 @@ class SliceHeader:
 
     @property
     def unused_bits(self) -> int:
-        """Bits of a stored value above the ones in use; what they hold is undefined."""
+        """Bits of a stored value above the bits in use; their content is undefined."""
         return self.dtype.itemsize * 8 - self.bits
 
     @property
@@ -147,12 +147,12 @@ class SliceHeader:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file that gives no slice.
+    """A file without a usable slice.
 
     Attributes:
         path: The file.
         why: Kind of reason.
-        text: What was found, beginning with the path.
+        text: The reason in words, beginning with the path.
         series: Series UID; empty where it cannot be told.
         number: Series number.
         description: Series description.
@@ -167,7 +167,7 @@ class LeftOut:
 
 
 def read_heads(path: Path) -> tuple[SliceHeader, ...] | LeftOut:
-    """Read what the slices of a DICOM file say of themselves, or why it gives none; raises nothing."""
+    """Read the headers of the slices of a DICOM file, or why it has no usable slice; raises nothing."""
     series: _Series = "", None, ""
     try:
         with opened(path) as stream:
@@ -260,7 +260,7 @@ def _concatenation(data: pydicom.Dataset) -> tuple[str, int, int] | None:
 
 
 def _check_length(heads: tuple[SliceHeader, ...]) -> None:
-    """Refuse sizes that the file cannot hold, before anything of that size is asked for."""
+    """Refuse sizes that the file cannot hold, before memory of that size is asked for."""
     head = heads[0]
     rows, columns = head.size
     wanted, size = rows * columns * head.dtype.itemsize * head.frames, head.path.stat().st_size

@@ -15,7 +15,7 @@ from medrestore.types import Float64Array
 MOSAIC_TAGS = [0x00290000 + block for block in (0x10, 0x11, 0x12, 0x1010, 0x1110, 0x1210)]
 """Where Siemens' own header, called CSA, may be: creators, and the header of the image in their blocks."""
 
-# Cosine of the largest angle between the normal that Siemens states and that of rows and columns.
+# Cosine of the largest angle between the normal that Siemens states and the normal of rows and columns.
 _ALONG = 0.9999
 
 
@@ -26,7 +26,7 @@ class Mosaic:
     Attributes:
         count: Slices, in the order along the normal.
         side: Tiles along each side of the picture.
-        distance: From slice to slice, mm.
+        distance: Distance from slice to slice, mm.
     """
 
     count: int
@@ -41,9 +41,9 @@ class Mosaic:
         Siemens states where the picture would begin if it had the middle of the first slice in its middle.
 
         Args:
-            position: Stated for the picture.
+            position: Position stated for the picture, LPS mm.
             axes: Unit vectors along a row and along a column, (2, 3).
-            spacing: Between rows, between columns.
+            spacing: Distance between rows and between columns, mm.
             size: Rows and columns of the picture.
         """
         rows, columns = (pixels - pixels // self.side for pixels in size)
@@ -53,12 +53,12 @@ class Mosaic:
 
 
 def read_mosaic(data: Dataset) -> Mosaic | None:
-    """Return how the slices of a mosaic are tiled; None where its header does not say so for certain.
+    """Return how the slices of a mosaic are tiled; None where its header is not certain about that.
 
     Slices that run against the normal, as some protocols have them, are not guessed at.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that this part of nibabel is experimental; it is tested here
+        warnings.simplefilter("ignore")  # nibabel warns that csareader is experimental; it is tested here
         from nibabel.nicom import csareader  # noqa: PLC0415  # nibabel costs more than a plan
     try:
         header = csareader.get_csa_header(data)

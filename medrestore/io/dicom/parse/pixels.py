@@ -1,4 +1,4 @@
-"""Stored pixels of slices: plain ones are read here, what goes through a codec in a process of its own."""
+"""Stored pixels of slices: plain pixels are read here, compressed ones in a process of their own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pixels:
     """Reads the stored values of slices; a context, as it may start a process.
 
     Codecs are large programs in C that have crashed on damaged files: one process decodes all files of a
-    series, and when it dies or hangs, that is an error of the file and not the end of the run.
+    series, and if that process dies or hangs, the file is in error and the run goes on.
     """
 
     def __init__(self, timeout: float = TIMEOUT_SECONDS) -> None:
@@ -52,7 +52,7 @@ class Pixels:
         """Return the stored values, (row, column), of slices that are in one file.
 
         Raises:
-            InputError: They cannot be decoded, or are not what the header declares.
+            InputError: The values cannot be decoded, or are not what the header declares.
         """
         path = heads[0].path
         tiles = heads[0].tiles
@@ -118,7 +118,7 @@ class Pixels:
 def _start() -> subprocess.Popen[bytes]:
     # One thread each: a pool of them takes more address space than the memory that is allowed.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    # Where this very package is found, should it run from a source tree.
+    # The folder of this very package, should it run from a source tree.
     root = str(Path(__file__).resolve().parents[4])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     return subprocess.Popen(
@@ -164,11 +164,11 @@ def _undecodable(head: SliceHeader, error: object) -> InputError:
 
 
 def _checked(stored: npt.NDArray[Any], head: SliceHeader) -> npt.NDArray[Any]:
-    """Return the values that the bits in use have; scanners have kept overlays and garbage above them."""
+    """Return the values of the bits in use; scanners have kept overlays and garbage in the bits above."""
     if stored.shape != head.size:
         raise InputError(f"{head.path}: {stored.shape} pixels decoded, the header declares {head.size}")
     unused = head.unused_bits
     if not unused or stored.dtype.itemsize != head.dtype.itemsize:
         return stored
-    # Shifting there and back drops what is above, and carries the sign.
+    # Shifting up and down again drops the bits above, and carries the sign.
     return np.asarray((stored << unused) >> unused)

@@ -1,4 +1,4 @@
-"""What stored pixels mean: rescaling, lookup tables, padding, and the scales that are used on request."""
+"""Stored pixels to values: rescaling, lookup tables, padding, and the scales that are used on request."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from medrestore.errors import InputError
 from medrestore.types import UNMEASURED_HU, BoolArray, RealArray
 
 Get = Callable[[Any], Any]
-"""Looks an attribute of a slice up, by keyword or tag; None where there is none."""
+"""Looks an attribute of a slice up, by keyword or tag; None if the slice lacks it."""
 
 Values = Literal["rescaled", "philips", "real-world"]
-"""Which scale is applied: the modality's, Philips' floating-point one, or the real world value mapping."""
+"""Which scale is applied: the modality's, Philips' floating-point scale, or the real world value mapping."""
 
 PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE = 0x20050010, 0x2005100D, 0x2005100E
 HOUNSFIELD = ("", "HU", "US")
@@ -37,10 +37,10 @@ class Scaling:
 
     Attributes:
         rescale: The modality's rescaling; its units are the rescale type.
-        table: Modality lookup table and the stored value that its first entry is for; None where there is
-            none.
-        padding: Smallest and largest stored value that means "nothing here"; None where there is none.
-        least: Rescaled values below this mean the same.
+        table: Modality lookup table and the stored value that its first entry is for; None if there is
+            no table.
+        padding: Smallest and largest stored value that means "nothing here"; None if no value does.
+        least: Rescaled values below this mean "nothing here" too.
         philips: Philips' floating-point scale.
         real_world: Real world value mapping.
     """
@@ -81,12 +81,12 @@ def read_scaling(get: Get, where: str) -> Scaling:
 
 
 def apply_scaling(stored: RealArray, scaling: Scaling, values: Values) -> tuple[RealArray, BoolArray | None]:
-    """Return the values of a slice, and where it is padding (None where no value means that).
+    """Return the values of a slice, and where it is padding (None if no value means padding).
 
     Args:
         stored: Stored values, any shape.
-        scaling: How they become values.
-        values: Which of the scales; the slice must have it.
+        scaling: How stored values become values.
+        values: Which of the scales to apply; the slice must have it.
     """
     padded = None
     if scaling.padding is not None:
@@ -146,7 +146,7 @@ def _padding(get: Get) -> tuple[int, int] | None:
 
 
 def _as_stored(value: int, get: Get) -> int:
-    """Return a padding value as the pixels have it: some headers state a signed one without its sign."""
+    """Return a padding value as the pixels have it: some headers state a signed value without its sign."""
     bits = int(get("BitsAllocated") or 16)
     if get("PixelRepresentation") and value >= 1 << (bits - 1):
         return value - (1 << bits)

@@ -1,7 +1,7 @@
 """What the header of an MR image states of its sampling.
 
-A count of samples is one of k-space lines that the image was made of, those that parallel imaging or partial
-Fourier filled in included. So PercentSampling, which the acquisition matrix is made of, is not applied again.
+A count of samples counts the k-space lines that the image was made of, including lines that parallel imaging
+or partial Fourier filled in. So PercentSampling, which the acquisition matrix includes, is not applied again.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ FILTERED = frozenset({"FILTERED", "FIL"})
 """Words of scan options and image type for filters."""
 
 CORRECTED, NOT_CORRECTED = frozenset({"DIS2D", "DIS3D"}), "ND"
-"""Words of the image type for the distortion of the gradients, and for its being left."""
+"""Words of the image type for the distortion of the gradients, and for no correction of it."""
 
 FIELD_FITS = 0.03
-"""How far the field of view of the image may be, relatively, from the one that is stated."""
+"""How far the field of view of the image may be, relatively, from the stated one."""
 
-# Neither a number nor a word.
+# Values that are neither a number nor a word.
 _UNREADABLE = object()
 
 # Along which array axis (along a row, along a column) the phase is encoded.
@@ -45,10 +45,10 @@ def sampling_of(
     """Read what the header of a slice states; raises nothing.
 
     Args:
-        get: Looks its attributes up.
+        get: Looks the attributes of the slice up.
         image_type: Values of image or frame type.
         size: Rows and columns.
-        spacing: Between rows, between columns.
+        spacing: Distance between rows and between columns, mm.
     """
     if get("Modality") != "MR":
         return Sampling()
@@ -83,8 +83,8 @@ def _acquired(elements: Elements, lengths: tuple[float, float]) -> Counts:
     """Return the samples along a row and along a column.
 
     Args:
-        elements: Of the header.
-        lengths: Of the image along its array axes, in mm.
+        elements: Elements of the header.
+        lengths: Lengths of the image along its array axes, in mm.
     """
     phase = _phase_axis(elements)
     matrix = elements.counts(_MATRIX, 4)
@@ -116,9 +116,9 @@ def _of_matrix(
     """Return the samples along a row and along a column, and the phase axis.
 
     Args:
-        elements: Of the header.
-        matrix: Frequency along rows and columns, phase along rows and columns; two of them are 0.
-        phase: The phase axis, as it is stated elsewhere.
+        elements: Elements of the header.
+        matrix: Frequency along rows and columns, phase along rows and columns; two of the four are 0.
+        phase: The phase axis, as another element states it.
     """
     by_places: dict[tuple[int, ...], int] = {(0, 3): 1, (1, 2): 0}
     found = by_places.get(tuple(place for place, count in enumerate(matrix) if count))
@@ -133,8 +133,8 @@ def _field_fits(elements: Elements, ratio: float) -> bool:
     """Tell whether the image ends where the field of view does: some scanners pad it to a square.
 
     Args:
-        elements: Of the header.
-        ratio: Of the length of the image along the phase axis to that along the other.
+        elements: Elements of the header.
+        ratio: Length of the image along the phase axis over its length along the other axis.
     """
     percent = elements.numbers(_FIELD)
     if percent is None:

@@ -1,4 +1,4 @@
-"""Which DICOM objects are slices of a scan, and why the others are not."""
+"""Which DICOM objects are slices of a scan, and why other objects are not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 
 class SkipReason(StrEnum):
-    """Why a file gives no slice of a scan."""
+    """Why a file has no usable slice of a scan."""
 
     DIRECTORY = "directory (DICOMDIR)"
     LOCALIZER = "localizer"
@@ -82,7 +82,7 @@ _DEVIATIONS = ("STD_DEV", "STD_DEVIATION")
 
 
 def kind_of(data: pydicom.Dataset) -> tuple[SkipReason | None, str]:
-    """Return why an object is no slice of a scan, and the words for it; None and "" for one that is."""
+    """Return why an object is no slice of a scan, and the words for it; None and "" if it is a slice."""
     if data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return SkipReason.DIRECTORY, "an index of other files; the files themselves are looked at"
     uid = UID(str(data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or ""))

@@ -1,4 +1,4 @@
-"""What tells the volumes of one series apart: echo, b-value, time, stack, and hints beside them."""
+"""The values that tell the volumes of a series apart: echo, b-value, time, stack, and further hints."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def image_type_of(get: Get) -> tuple[str, ...]:
 
 
 def traits_of(get: Get) -> Traits:
-    """Return what DICOM has for telling volumes apart."""
+    """Return the standard attributes that tell volumes apart."""
     return tuple((name, _first(get, tags)) for name, tags in _FIRST_OF.items())
 
 
 def hints_of(get: Get) -> Traits:
-    """Return what scanners use beside that, in the order in which it is believed."""
+    """Return further attributes that scanners use to tell volumes apart, the most reliable first."""
     return tuple((name, _first(get, tags)) for name, tags in _HINTS.items())
 
 
@@ -79,7 +79,7 @@ def _first(get: Get, tags: tuple[Any, ...]) -> Trait:
                 continue
         trait = _plain(get(tag))
         if tag == _GE_B and trait is not None:
-            # The first of four numbers.
+            # The b-value is the first of four numbers.
             first = trait[0] if isinstance(trait, tuple) else trait
             return first % _GE_OFFSET if isinstance(first, float) else None
         if trait is not None:

@@ -11,20 +11,20 @@ from medrestore.io.dicom.plan.stack import GridDefect, Stack, axes_of
 from medrestore.provenance import Step
 from medrestore.types import Float64Array, FloatArray
 
-# The finest distance counts at uneven slices, unless that makes this many times more of them.
+# The finest distance counts at uneven slices, unless that makes this many times more slices.
 _MOST_SLICES = 4
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the slices of a stack come to lie.
+    """The grid that the slices of a stack are put on.
 
     Attributes:
         geometry: The grid, axes (column, row, slice).
-        heights: Of its slices along the normal, from the first slice of the stack, in mm.
-        offsets: Of the first pixel of each slice of the stack in the plane of the grid, in pixels along row
-            and column direction, (n, 2).
-        mended: What is mended by resampling; empty where slices are taken as they are.
+        heights: Heights of the grid's slices along the normal, from the first slice of the stack, in mm.
+        offsets: Offsets of the first pixel of each slice of the stack in the plane of the grid, in pixels
+            along row and column direction, (n, 2).
+        mended: Defects mended by resampling; empty where slices are taken as they are.
     """
 
     geometry: Geometry
@@ -34,7 +34,7 @@ class Layout:
 
 
 def lay_out(stack: Stack) -> Layout:
-    """Return the grid of a stack: its own slices if they are regular, else one that they are resampled to."""
+    """Return the grid of a stack: its own slices if they are regular, else a grid to resample them to."""
     mended = tuple(dict.fromkeys(finding.flaw for finding in stack.findings))
     moved = {GridDefect.TILT, GridDefect.NONUNIFORM} & set(mended)
     head = stack.places[0][0]
@@ -91,9 +91,9 @@ def resample(slices: FloatArray, stack: Stack, layout: Layout, outside: float) -
     """Bring the slices of a stack onto its grid, linearly within planes and between them.
 
     Args:
-        slices: (slice, row, column), one for each place of the stack.
-        stack: Where they lie.
-        layout: Where they are wanted.
+        slices: (slice, row, column), a slice for each place of the stack.
+        stack: Where the slices lie.
+        layout: The grid to resample the slices to.
         outside: Value where there is no slice.
 
     Returns:
@@ -101,7 +101,7 @@ def resample(slices: FloatArray, stack: Stack, layout: Layout, outside: float) -
     """
     columns, rows, count = layout.geometry.shape
     out: FloatArray = np.empty((count, rows, columns), dtype=np.float32)
-    # The slice below each slice of the grid, and how far towards the next one it lies.
+    # The slice below each slice of the grid, and how far the grid's slice lies towards the next.
     below = np.clip(np.searchsorted(stack.heights, layout.heights + 1e-6, "right") - 1, 0, len(slices) - 1)
     above = np.minimum(below + 1, len(slices) - 1)
     for k, height in enumerate(layout.heights):
@@ -126,7 +126,7 @@ def _placed(image: FloatArray, offset: Float64Array, size: tuple[int, int], outs
     plane[row : row + image.shape[0], column : column + image.shape[1]] = image
     for axis, share in ((1, float(offset[0] - column)), (0, float(offset[1] - row))):
         if share > 1e-6:
-            # What lies at x + share comes by that share from the pixel before.
+            # A value at x + share takes that share from the pixel before.
             before = np.roll(plane, 1, axis=axis)
             before[(slice(None),) * axis + (slice(0, 1),)] = outside
             plane += np.float32(share) * (before - plane)

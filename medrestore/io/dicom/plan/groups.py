@@ -20,7 +20,7 @@ _PIXEL_MM = 1e-4
 _SAME_GRID_MM = 0.02
 
 Label = tuple[tuple[str, Trait], ...]
-"""What tells a volume from the others of its series, such as ``(("echo time", 4.6),)``."""
+"""The values that tell a volume from the others of its series, such as ``(("echo time", 4.6),)``."""
 
 
 def group_slices(heads: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
@@ -41,8 +41,8 @@ def group_slices(heads: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
 def without_copies(heads: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[SliceHeader]]:
     """Return the slices without copies, and the copies.
 
-    A copy is a file with the same pixels as another one, byte for byte, whose slices have the same place and
-    say the same of themselves; instance UID and name may differ.
+    A copy is a file with the same pixels as another file, byte for byte, whose slices have the same place and
+    attributes; instance UID and name may differ.
     """
     files: dict[Path, list[SliceHeader]] = {}
     for head in heads:
@@ -63,7 +63,7 @@ def without_copies(heads: Sequence[SliceHeader]) -> tuple[list[SliceHeader], lis
 
 
 def _anonymous(head: SliceHeader) -> SliceHeader:
-    """Return what a slice says of itself, without what names its file."""
+    """Return the header of a slice without path and UID of its file."""
     hints = tuple((name, value) for name, value in head.hints if name != "file")
     return replace(head, path=Path(), instance="", hints=hints)
 
@@ -72,7 +72,7 @@ def _digest(path: Path) -> str:
     try:
         return sha256_pixels(path)
     except READ_ERRORS:
-        # Files that cannot be compared are not called equal; reading them says why.
+        # Files that cannot be compared are not called equal; reading them raises the error.
         return str(path)
 
 
@@ -84,11 +84,11 @@ def _alike(first: SliceHeader, second: SliceHeader) -> bool:
 
 
 def split_volumes(heads: Sequence[SliceHeader]) -> list[tuple[Label, list[SliceHeader]]]:
-    """Return the volumes of a group, in the order of what tells them apart.
+    """Return the volumes of a group, in the order of their labels.
 
     Echo, b-value, direction, time and stack always tell volumes apart, unless every slice has a value of
-    its own and a place of its own. Where images still share a place, what scanners use beside those is
-    tried: a hint counts if each of its values has exactly one image in every place.
+    its own and a place of its own. Where images still share a place, the hints of scanners are tried:
+    a hint counts if each of its values has exactly one image in every place.
     """
     places = _places(heads)
     varying = [name for name, _ in heads[0].traits if _varies(heads, name, places)]
@@ -115,7 +115,7 @@ def missing_places(heads: Sequence[SliceHeader], others: Sequence[SliceHeader]) 
 
 
 def missing_parts(heads: Sequence[SliceHeader]) -> dict[str, int]:
-    """Return how many parts are known to be absent, of each concatenation that slices come from."""
+    """Return how many parts are known to be absent, of each concatenation that the slices belong to."""
     parts: dict[str, set[int]] = {}
     totals: dict[str, int] = {}
     for head in heads:
@@ -152,7 +152,7 @@ def _split(heads: Sequence[SliceHeader], names: Sequence[str]) -> list[tuple[Lab
 
 
 def _rank(value: Trait) -> tuple[int, float, str]:
-    """Return a sort key for values of any kind: nothing, numbers, then words."""
+    """Return a sort key for values of any kind: missing values, numbers, then words."""
     if value is None:
         return 0, 0.0, ""
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Every series below a folder: what it is, what would be done with it, and why anything is left out."""
+"""Every series below a folder: its class, the action planned for it, and why anything is left out."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ __all__ = ["Plan", "PlannedSeries", "PlannedVolume", "plan_dicom", "planned_slic
 
 @dataclass(frozen=True)
 class Plan:
-    """What was found below a folder.
+    """The series and files below a folder.
 
     Attributes:
         path: The folder, or the file.
         series: In the order of series number and UID.
-        left_out: Files that give no slice.
-        others: How many files are no DICOM.
+        left_out: Files without a usable slice.
+        others: Number of files that are no DICOM.
     """
 
     path: Path
@@ -48,11 +48,11 @@ class Plan:
     others: int
 
     def choose(self, wanted: str | None = None) -> PlannedSeries:
-        """Return the one series that can be read, or the one that is asked for by number or UID.
+        """Return the one series that can be read, or the series that is asked for by number or UID.
 
         Raises:
-            InputError: There is none, there are several, files of it are unusable, or it is refused.
-            GeometryError: It is no regular grid, and the policy does not say what to do.
+            InputError: There is no series or several, files of it are unusable, or it is refused.
+            GeometryError: The series is no regular grid, and the policy does not say what to do.
         """
         if wanted is None:
             found = [item for item in self.series if item.action != "skip"] or list(self.series)
@@ -69,7 +69,7 @@ class Plan:
         return series
 
     def _check_complete(self, series: PlannedSeries) -> None:
-        """Refuse a series of which a file is unusable: without it, slices may be missing at the end."""
+        """Refuse a series with an unusable file: without that file, slices may be missing at the end."""
         for item in self.left_out:
             if item.why.blocking and item.series in {"", series.head.series}:
                 raise _error(item)
@@ -105,8 +105,8 @@ def _error(item: LeftOut, more: str = "") -> InputError:
 def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
     """Look at every file below a folder, or at one file, and plan its series.
 
-    Headers alone are read. Files are told by content; hidden ones and links out of the folder are not
-    followed.
+    Headers alone are read. Files are told by content; hidden files and links out of the folder are
+    passed over.
 
     Raises:
         InputError: The folder cannot be listed.
@@ -143,7 +143,7 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
 
 
 def _blank_images(others: Sequence[Path], heads: Sequence[SliceHeader]) -> list[LeftOut]:
-    """Return the files without content that lie among images and are named as they are."""
+    """Return the files without content that lie among images and are named as images are."""
     named = {(head.path.parent, _ending(head.path)) for head in heads}
     text = "empty, or nothing but zeros where a header should be; get the file again, or remove it"
     return [
@@ -154,7 +154,7 @@ def _blank_images(others: Sequence[Path], heads: Sequence[SliceHeader]) -> list[
 
 
 def _ending(file: Path) -> str:
-    """Return the suffix of a file; that of a number, or of a UID, is none."""
+    """Return the suffix of a file; empty for a name that is a number or a UID."""
     return "" if file.suffix[1:].isdigit() else file.suffix.lower()
 
 
@@ -183,7 +183,7 @@ def _copied(copies: Sequence[SliceHeader]) -> tuple[Remark, ...]:
 
 
 def _on_one_grid(group: Sequence[SliceHeader]) -> list[list[PlannedVolume]]:
-    """Return the volumes of a group; those in other places than the first, or incomplete, for themselves."""
+    """Return the volumes of a group; volumes in other places than the first, or incomplete, apart."""
     grids: list[list[tuple[Label, list[SliceHeader]]]] = []
     for label, heads in split_volumes(group):
         for grid in grids:
@@ -243,8 +243,8 @@ def planned_slices(
     Of several images in a place the first is returned.
 
     Args:
-        volumes: Of one series.
-        series: Its plan, by which they were read; None to look at the folder again, as it was read.
+        volumes: Volumes of one series.
+        series: The plan by which they were read; None to plan the folder again with the same policy.
 
     Raises:
         InputError: The folder changed in the meantime, or the volumes were not read from one DICOM series.

@@ -1,4 +1,4 @@
-"""A series as it is planned: its volumes, its class, what would be done with it."""
+"""A series as it is planned: its volumes, its class, the action planned for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLANES = ("sagittal", "coronal", "axial")
 
 @dataclass(frozen=True)
 class PlannedVolume:
-    """One volume of a series: its slices, and what tells it from the others (echo, time, b-value ...)."""
+    """One volume of a series: its slices, and its label (echo, time, b-value ...) among the others."""
 
     stack: Stack
     label: Label = ()
@@ -31,13 +31,13 @@ class PlannedSeries:
     """A series: volumes on one grid.
 
     Attributes:
-        number: In the plan, from 1.
+        number: Number in the plan, from 1.
         volumes: Its volumes, in the order of their labels.
-        findings: What keeps any of them from being a regular grid.
-        layout: Grid that it is read onto; None where it is refused.
+        findings: Defects that keep a volume from being a regular grid.
+        layout: Grid that the series is read onto; None if the series is refused.
         action: ``"fail"``, ``"skip"``, ``"resample"`` or ``"read"``.
-        reason: Why it is refused or skipped; empty otherwise.
-        notes: What is odd, and needs no decision.
+        reason: Why the series is refused or skipped; empty otherwise.
+        notes: Oddities that need no decision.
     """
 
     number: int
@@ -50,7 +50,7 @@ class PlannedSeries:
 
     @property
     def head(self) -> SliceHeader:
-        """Its first slice, which speaks for all."""
+        """The first slice, which stands for all."""
         return self.volumes[0].stack.places[0][0]
 
     @property
@@ -76,7 +76,7 @@ class PlannedSeries:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Between columns, rows and slices (the usual distance along the normal), mm."""
+        """Distance between columns, rows and slices (the usual distance along the normal), mm."""
         return self.head.spacing[1], self.head.spacing[0], self.volumes[0].stack.distance
 
     @property
@@ -93,12 +93,12 @@ class PlannedSeries:
 
     @property
     def geometry(self) -> Geometry | None:
-        """The grid that it is read onto; None where it is refused."""
+        """The grid that the series is read onto; None if the series is refused."""
         return None if self.layout is None else self.layout.geometry
 
 
 def differences(first: SliceHeader, second: SliceHeader) -> str:
-    """Return what keeps two slices of one series from being one volume."""
+    """Return the differences that keep two slices of one series from being one volume."""
     pairs = {
         "frame of reference": (first.frame_of_reference, second.frame_of_reference),
         "modality": (first.modality, second.modality),

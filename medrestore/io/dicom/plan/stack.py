@@ -1,4 +1,4 @@
-"""From slices to a stack: in order along their normal, and what is wrong with that order.
+"""From slices to a stack: in order along their normal, and the defects of that order.
 
 DICOM does not promise that a folder is one volume. Readers that guess turn a missing slice into a wrong
 voxel size and a tilted gantry into a sheared head; here every such case is a finding that names its files.
@@ -19,15 +19,15 @@ from medrestore.types import Float64Array
 SAME_PLACE_MM = 0.01
 # Positions are rounded decimal strings: gaps may differ by this much, or this share of the gap.
 _UNEVEN_MM, _UNEVEN_SHARE = 0.02, 0.02
-# A gap this near to a multiple of the usual one is taken for missing slices.
+# A gap this near to a multiple of the usual gap is taken for missing slices.
 _MISSING = 0.05
-# What lies across more missing slices than this is not in the scan any more.
+# Slices beyond more missing slices than this do not belong to the scan any more.
 _LONGEST_RUN = 3
 _TILT_DEGREES = 0.1
 
 
 class GridDefect(StrEnum):
-    """What keeps a stack of slices from being a regular grid."""
+    """Kinds of defects that keep a stack of slices from being a regular grid."""
 
     GAP = "gap"
     DUPLICATE = "duplicate"
@@ -40,9 +40,9 @@ class Finding:
     """A flaw of a stack.
 
     Attributes:
-        flaw: Which one.
-        amount: Slices missing, places with several images, or degrees; 0 where there is nothing to count.
-        text: What was observed and where, what is usual.
+        flaw: Kind of defect.
+        amount: Slices missing, places with several images, or degrees; 0 if the kind has no count.
+        text: The observation, its place, and the usual value.
         mendable: Whether resampling can mend it.
     """
 
@@ -63,11 +63,11 @@ class Stack:
 
     Attributes:
         places: The images at each place; one, unless there is a `GridDefect.DUPLICATE`.
-        heights: Of the places along the normal, from the first one, (n,).
-        shifts: Of the places along row and column direction, from the first one, (n, 2).
-        distance: The usual distance of neighbours; the stated one for a single slice.
-        lean: Shift along row and column direction for each mm of height: what a tilt comes to, (2,).
-        findings: What is wrong.
+        heights: Heights of the places along the normal, from the first place, (n,).
+        shifts: Shifts of the places along row and column direction, from the first place, (n, 2).
+        distance: The usual distance of neighbours; the stated distance for a single slice.
+        lean: Shift along row and column direction for each mm of height, as a tilt causes, (2,).
+        findings: Flaws of the stack.
     """
 
     places: tuple[tuple[SliceHeader, ...], ...]
@@ -96,7 +96,7 @@ def heights_of(heads: Sequence[SliceHeader]) -> Float64Array:
 
 
 def stack_slices(heads: Sequence[SliceHeader]) -> Stack:
-    """Order the slices of one volume, and find what keeps them from being a regular grid."""
+    """Order the slices of one volume, and find defects that keep them from being a regular grid."""
     along = heights_of(heads)
     order = np.argsort(along, kind="stable")
     starts = np.flatnonzero(np.diff(along[order], prepend=-np.inf) >= SAME_PLACE_MM)
@@ -135,7 +135,7 @@ def _tolerance(distance: float) -> float:
 
 
 def _usual(gaps: Float64Array) -> float:
-    """Return the usual distance: the mean of those that are alike, around the lower median."""
+    """Return the usual distance: the mean of similar gaps around the lower median."""
     middle = float(np.sort(gaps)[(len(gaps) - 1) // 2])
     return float(gaps[np.abs(gaps - middle) <= _tolerance(middle)].mean())
 
@@ -143,7 +143,7 @@ def _usual(gaps: Float64Array) -> float:
 def _uneven(
     places: Sequence[tuple[SliceHeader, ...]], heights: Float64Array, distance: float
 ) -> tuple[Finding, ...]:
-    """Look at the distances of neighbours along the normal, and at what they add up to."""
+    """Look at the distances of neighbours along the normal, and at their sums."""
     gaps = np.diff(heights)
     times = gaps / distance
     uneven = np.flatnonzero(np.abs(gaps - distance) > _tolerance(distance))
