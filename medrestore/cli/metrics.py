@@ -41,20 +41,11 @@ def metrics(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare a restored scan with a reference: PSNR, SSIM, MAE, RMSE and metrics of plugins."""
-    from medrestore.files import read_series
     from medrestore.metrics import evaluate, measured, reference_range
     from medrestore.plugin.extensions.metrics import declared_metrics
 
-    images, references = read_series(restored), read_series(reference)
-    if len(references) not in {1, len(images)}:
-        raise InputError(
-            f"{reference}: a series of {len(references)} volumes, {restored} has {len(images)}; expected as "
-            "many, or one"
-        )
-    if len(references) < len(images):
-        references *= len(images)
     further, found = declared_metrics(), []
-    for image, truth in zip(images, references, strict=True):
+    for image, truth in _pairs(restored, reference):
         _check_grid(restored, image, reference, truth)
         stated = truth.modality if image.modality is Modality.UNKNOWN else image.modality
         voxels = measured(truth.array, modality or stated)
@@ -67,6 +58,20 @@ def metrics(
         typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
     else:
         _print(found)
+
+
+def _pairs(restored: Path, reference: Path) -> list[tuple[Volume, Volume]]:
+    """Return every volume with its truth, which may be one for a whole series."""
+    from medrestore.files import read_series
+
+    images, references = read_series(restored), read_series(reference)
+    if len(references) not in {1, len(images)}:
+        raise InputError(
+            f"{reference}: a series of {len(references)} volumes, {restored} has {len(images)}; expected as "
+            "many, or one"
+        )
+    truths = references if len(references) == len(images) else references * len(images)
+    return list(zip(images, truths, strict=True))
 
 
 def _mask(mask: str, truth: Volume, voxels: RealArray, reference: Path) -> BoolArray | None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
+from typing import Any
 
 from torch import Tensor
 
@@ -39,8 +40,10 @@ from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDen
 from medrestore.engine.tasks.measurement import Measurement
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid
 from medrestore.engine.tasks.table import MEASURE
+from medrestore.findings import Finding
 from medrestore.geometry import Geometry
 from medrestore.options import RestoreOptions, names_a_plugin
+from medrestore.plugin import ModelSpec
 from medrestore.plugin.host import plugins
 from medrestore.provenance import JSON, RunRecord, Source, Step, software_versions
 from medrestore.volume import Volume, stated_modality
@@ -127,8 +130,7 @@ def restore(
         GeometryError: The reference is not on the grid of the result, or there are no slices to resolve.
     """
     start = time.perf_counter()
-    options = options or RestoreOptions()
-    observers = observers or Observers()
+    options, observers = options or RestoreOptions(), observers or Observers()
     volume = computable(volume)
     if model is not None:
         model.check_options(options)
@@ -140,30 +142,15 @@ def restore(
     model = model or load_model(options, volume.modality)
     check_outputs(model.ref, spec, options)
     known = known or Known(predict_budget(volume, grid, options, model, reference))
-    budget = known.budget
     measurement = MEASURE[spec.task](volume, spec, options, known.series)
     prepared = time.perf_counter()
-    if measurement.skip_reason is None:
-        findings += check_noise(measurement.noise, spec)
-        findings += check_zero(volume, measurement.noise, spec)
-        if spec.operator is None:  # what is undone beside the noise is no anatomy that went with it
-            measurement = measurement.settled(tiled_denoiser(model, options, budget))
-        findings += measurement.findings
-        restored, std = _run(measurement, model, options, (budget, observers))
-    else:
-        findings += (*measurement.findings, measurement.skip_reason)
-        restored, std = measurement.baseline, None
+    run = _Run(model, options, known.budget, observers)
+    measurement, more = run.settled(measurement)
+    restored, std = run.result(measurement)
     release_memory()
     finished = time.perf_counter()
-    modality = assumed_modality(volume, spec)
-    metrics = measure(measurement.baseline, restored, reference, modality)
-    noise = measurement.noise
-    residual = residual_evidence(
-        measurement.scan.array,
-        remeasured(measurement, restored, spec),
-        measurement.local_sigma(),
-        measurement.units.zero,
-    )
+    metrics = measure(measurement.baseline, restored, reference, assumed_modality(volume, spec))
+    evidence = _evidence(measurement, restored, spec)
     timings = {
         "load_model": model.load_seconds,
         "prepare": prepared - start,
@@ -172,16 +159,27 @@ def restore(
     }
     record = replace(
         _record(volume, model, options),
-        noise={**noise.as_json(), "operator": spec.operator, **residual},
-        slices=measurement.evidence(restored),
+        **evidence,
         timings=timings,
         peak_memory_mb=peak_bytes() / 1e6,
-        predicted={} if budget is None else budget.as_json(),
+        predicted={} if known.budget is None else known.budget.as_json(),
         metrics=as_json(metrics),
-        findings=findings,
+        findings=(*findings, *more),
     )
     plugins().tell("medrestore_volume_restored", record=record)
     return Restoration(restored, std, metrics, record)
+
+
+def _evidence(measurement: Measurement, restored: Volume, spec: ModelSpec) -> dict[str, Any]:
+    """Return what the record says of the noise and of the slices, as fields of it."""
+    residual = residual_evidence(
+        measurement.scan.array,
+        remeasured(measurement, restored, spec),
+        measurement.local_sigma(),
+        measurement.units.zero,
+    )
+    noise = {**measurement.noise.as_json(), "operator": spec.operator, **residual}
+    return {"noise": noise, "slices": measurement.evidence(restored)}
 
 
 def predict_budget(
@@ -223,40 +221,66 @@ def resolved_settings(model: LoadedModel, options: RestoreOptions) -> dict[str, 
     return {"device": model.device, "dtype": model.dtype, "ensemble": ensemble_size(options, model.spec)}
 
 
-def _run(
-    measurement: Measurement,
-    model: LoadedModel,
-    options: RestoreOptions,
-    plan: tuple[Budget | None, Observers],
-) -> tuple[Volume, Volume | None]:
-    """Run the model; return the result, and the deviation of the samples where there are two or more."""
-    what = {"model": model.ref.name, "sha256": model.ref.sha256, "sigma": measurement.noise.sigma}
-    size = ensemble_size(options, model.spec)
-    step = Step(
-        f"restore:{options.output}", {**what, **measurement.facts, "ensemble": size, "seed": options.seed}
-    )
-    condition, (budget, observers) = measurement.condition, plan
-    tiled = tiled_denoiser(model, options, budget, observers.progress, measurement.views[:size])
-    denoiser = measurement.guide(tiled)
-    mean = posterior_mean(denoiser, condition)
-    levels = sampling_levels(condition.sigma, options.steps, measurement.start)
+@dataclass(frozen=True)
+class _Run:
+    """A model as it is run over one scan."""
 
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        return denoiser(x, sigma, condition)
+    model: LoadedModel
+    options: RestoreOptions
+    budget: Budget | None
+    observers: Observers
 
-    def draw(index: int) -> Tensor:
-        def on_step(at: SamplerStep) -> None:
-            if observers.step is not None:
-                state, estimate = (measurement.state(seen, step) for seen in (at.state, at.estimate))
-                level = at.sigma * measurement.units.one
-                observers.step(TrajectoryPoint(index, at.index, level, state, estimate))
+    def settled(self, measurement: Measurement) -> tuple[Measurement, tuple[Finding, ...]]:
+        """Return the measurement as the model is given it, and what should be known of it."""
+        if measurement.skip_reason is not None:
+            return measurement, (*measurement.findings, measurement.skip_reason)
+        spec, noise = self.model.spec, measurement.noise
+        findings = check_noise(noise, spec) + check_zero(measurement.scan, noise, spec)
+        if spec.operator is None:  # what is undone beside the noise is no anatomy that went with it
+            measurement = measurement.settled(tiled_denoiser(self.model, self.options, self.budget))
+        return measurement, (*findings, *measurement.findings)
 
-        return posterior_sample(denoise, mean, levels, options.sampler, (options.seed, index), on_step)
+    def result(self, measurement: Measurement) -> tuple[Volume, Volume | None]:
+        """Return the result, and the deviation of the samples where there are two or more."""
+        if measurement.skip_reason is not None:
+            return measurement.baseline, None
+        options, size = self.options, ensemble_size(self.options, self.model.spec)
+        step = self._step(measurement, size)
+        tiled = tiled_denoiser(
+            self.model, options, self.budget, self.observers.progress, measurement.views[:size]
+        )
+        condition, denoiser = measurement.condition, measurement.guide(tiled)
+        mean = posterior_mean(denoiser, condition)
+        levels = sampling_levels(condition.sigma, options.steps, measurement.start)
 
-    sample, std = sample_statistics(draw, sample_count(options))
-    chosen = mean if options.output == "mean" or sample is None else sample
-    spread = None if std is None else measurement.std_volume(std, Step("restore:std", step.params))
-    return measurement.to_volume(chosen, step), spread
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            return denoiser(x, sigma, condition)
+
+        def draw(index: int) -> Tensor:
+            def on_step(at: SamplerStep) -> None:
+                self._tell(measurement, step, index, at)
+
+            return posterior_sample(denoise, mean, levels, options.sampler, (options.seed, index), on_step)
+
+        sample, std = sample_statistics(draw, sample_count(options))
+        chosen = mean if options.output == "mean" or sample is None else sample
+        spread = None if std is None else measurement.std_volume(std, Step("restore:std", step.params))
+        return measurement.to_volume(chosen, step), spread
+
+    def _step(self, measurement: Measurement, size: int) -> Step:
+        """Return what is added to the history of the scan."""
+        ref, options = self.model.ref, self.options
+        what = {"model": ref.name, "sha256": ref.sha256, "sigma": measurement.noise.sigma}
+        how = {**measurement.facts, "ensemble": size, "seed": options.seed}
+        return Step(f"restore:{options.output}", {**what, **how})
+
+    def _tell(self, measurement: Measurement, step: Step, index: int, at: SamplerStep) -> None:
+        """Tell who watches of a step of sample `index`."""
+        if self.observers.step is None:
+            return
+        state, estimate = (measurement.state(seen, step) for seen in (at.state, at.estimate))
+        level = at.sigma * measurement.units.one
+        self.observers.step(TrajectoryPoint(index, at.index, level, state, estimate))
 
 
 def tiled_denoiser(

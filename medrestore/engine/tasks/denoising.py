@@ -184,14 +184,7 @@ def _noisy_mr(
     voxels = grid.measured(voxels)
     # Noise weaker than the model was made for cannot be told from fine anatomy, nor its variation be seen.
     varying = noise_map(voxels, noise, options) if noise.fraction >= spec.noise[0] else None
-    if varying is not None:
-        # Divided by the map, the noise has one level: the level of the air, or the map is a map of anatomy.
-        level = level_under_map(voxels / varying.gain, noise, units.reference)
-        sure = measured.certainty is Certainty.SURE
-        if sure and not 1 / SAME < level.sigma / noise.sigma < SAME:
-            varying = None
-        else:
-            noise = replace(level, map=varying.range)
+    noise, varying = _level_over_map(voxels, noise, varying, units.reference)
     if not grid.is_whole and noise.sigma > 0:
         noise = replace(noise, beyond_band=grid.left_out / noise.sigma)
     skip_reason, share, findings = _what_to_take(noise, spec)
@@ -215,6 +208,20 @@ def _noisy_mr(
         share=share,
         start=START if varying is None else START * min(max(varying.range.p95, 1), STEEPEST),
     )
+
+
+def _level_over_map(
+    voxels: RealArray, noise: NoiseLevel, varying: NoiseMap | None, percentile: float
+) -> tuple[NoiseLevel, NoiseMap | None]:
+    """Return the level where the noise varies as a map says, and the map, or None where it is of anatomy."""
+    if varying is None:
+        return noise, None
+    # Divided by the map, the noise has one level: the level of the air, or the map is a map of anatomy.
+    level = level_under_map(voxels / varying.gain, noise, percentile)
+    sure = noise.measured is not None and noise.measured.certainty is Certainty.SURE
+    if sure and not 1 / SAME < level.sigma / noise.sigma < SAME:
+        return noise, None
+    return replace(level, map=varying.range), varying
 
 
 def _what_to_take(noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding | None, float, tuple[Finding, ...]]:
