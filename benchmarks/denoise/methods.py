@@ -94,7 +94,7 @@ def _ours_told() -> Filter:
     from medrestore.diffusion import Condition
     from medrestore.engine import RestoreOptions, load_model
     from medrestore.engine.cost.budget import predict
-    from medrestore.engine.restore import tiled_denoiser
+    from medrestore.engine.run import tiled_denoiser
     from medrestore.engine.sampling.posterior import posterior_mean
     from medrestore.physics.kspace import colour_details
     from medrestore.types import Modality

@@ -2,7 +2,8 @@
 
 from medrestore.engine.evidence.restoration import Restoration
 from medrestore.engine.models.load import LoadedModel, load_model
-from medrestore.engine.restore import Known, Observers, TrajectoryPoint, restore
+from medrestore.engine.restore import Known, restore
+from medrestore.engine.run import Observers, TrajectoryPoint
 from medrestore.noise.wavelet import estimate_noise
 from medrestore.options import RestoreOptions
 

@@ -216,7 +216,7 @@ class MetricSpec(Declaration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._require(bool(self.definition), "definition", "a sentence")
+        self._require(isinstance(self.definition, str) and bool(self.definition), "definition", "a sentence")
         self._require(callable(self.compute), "compute", "a function")
 
 

@@ -237,6 +237,7 @@ def _check_arguments(plugin: object) -> None:
         if hasattr(hook, _SPEC) and hasattr(function, _IMPL):
             given = set(inspect.signature(hook).parameters)
             for wanted, parameter in inspect.signature(function).parameters.items():
+                # One with a default is the plugin's own: it is not asked for.
                 if wanted not in given and parameter.default is parameter.empty:
                     takes = f"takes {', '.join(sorted(given))}" if given else "takes no argument"
                     raise PluginError(f"{name} asks for {wanted!r}; in API {API} it {takes}: leave it out")

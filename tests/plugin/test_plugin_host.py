@@ -77,6 +77,14 @@ def test_a_broken_plugin_is_listed_and_stops_nothing(site, name):
     assert third_party == ["aaa-first/smooth", "zzz-last/smooth"]
 
 
+def test_an_argument_with_a_default_is_the_plugins_own(site):
+    code = GOOD.format(models="[model(name)]")
+    site.add("mine", code.replace("medrestore_models()", "medrestore_models(name='own')"))
+    manager = site.manager()
+    assert status(manager)["mine"] == "ok", error_of(manager, "mine")
+    assert "mine/own" in Registry(manager).models()
+
+
 def test_an_info_says_where_the_plugin_comes_from(site):
     site.add("mine", GOOD.format(models="[]"), dist="my-dist", version="3.4")
     ours, mine = site.manager().plugins

@@ -102,6 +102,8 @@ def medrestore_metrics():
         ("return float('nan')", "metric 'bad/odd': compute returned nan; expected a finite number"),
         ("return None", "compute returned None; expected a finite number"),
         ("import sys; sys.exit(1)", "compute raised SystemExit: 1"),
+        ("raise MemoryError", "metric 'bad/odd': memory did not suffice for compute"),
+        ("return 10**400", "compute raised OverflowError"),
         ("image[:] = 0", "compute raised ValueError: assignment destination is read-only"),
     ],
 )

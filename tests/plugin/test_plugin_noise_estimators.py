@@ -73,6 +73,7 @@ def test_slices_take_it_too(site: Site, tmp_path):
         ("return 1 / 0", "noise estimator 'bad/odd': estimate raised ZeroDivisionError"),
         ("return float('nan')", "estimate returned nan; expected a standard deviation, a finite number"),
         ("return -1.0", "estimate returned -1.0; expected"),
+        ("return 10**400", "estimate raised OverflowError"),
         ("return array", r"estimate returned array"),
         ("array[:] = 0; return 1.0", "estimate raised ValueError: assignment destination is read-only"),
     ],

@@ -32,8 +32,15 @@ class _Compute:
     def __call__(
         self, image: RealArray, reference: RealArray, data_range: float, mask: BoolArray | None
     ) -> float:
-        with self.metric.running("compute", "a finite number"), stdout_on_stderr():
-            value = self.metric.spec.compute(image, reference, data_range, mask)
-        if not isinstance(value, Real) or not math.isfinite(value):
+        try:
+            with self.metric.running("compute", "a finite number"), stdout_on_stderr():
+                value = self.metric.spec.compute(image, reference, data_range, mask)
+                number = float(value) if isinstance(value, Real) else math.nan
+        except (
+            MemoryError,
+            RuntimeError,
+        ) as error:  # want of memory, as torch says it too: of a metric alone
+            raise self.metric.broken("memory did not suffice for compute; expected less use of it") from error
+        if not math.isfinite(number):
             raise self.metric.broken(f"compute returned {value!r:.80}; expected a finite number")
-        return float(value)
+        return number

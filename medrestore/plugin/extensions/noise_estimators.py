@@ -43,8 +43,9 @@ class DeclaredNoiseEstimator:
         view.flags.writeable = False
         with self.declared.running("estimate", "a noise level"):
             sigma = self.declared.spec.estimate(view, spacing)
-        if not isinstance(sigma, Real) or not 0 <= sigma < math.inf:
+            level = float(sigma) if isinstance(sigma, Real) else math.nan
+        if not 0 <= level < math.inf:
             raise self.declared.broken(
                 f"estimate returned {sigma!r:.80}; expected a standard deviation, a finite number from 0"
             )
-        return float(sigma)
+        return level

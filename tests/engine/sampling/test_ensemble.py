@@ -12,8 +12,7 @@ from tiny import SUPERRES, model_folder, noisy, phantom
 
 import medrestore
 from medrestore.diffusion import Condition, Denoiser
-from medrestore.engine import RestoreOptions, load_model, restore
-from medrestore.engine.restore import Observers
+from medrestore.engine import Observers, RestoreOptions, load_model, restore
 from medrestore.engine.sampling.ensemble import SLICE_VIEWS, VIEWS, View
 from medrestore.engine.sampling.tiled_denoiser import (
     StreamedDenoiser,

@@ -1,0 +1,164 @@
+"""One model run over one scan: the mean, samples, and whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from medrestore.diffusion import Denoiser, SamplerStep
+from medrestore.engine.cost.budget import Budget, least_tile
+from medrestore.engine.models.checks import check_noise, check_zero
+from medrestore.engine.models.load import LoadedModel
+from medrestore.engine.sampling.ensemble import VIEWS, View, ensemble_size
+from medrestore.engine.sampling.posterior import (
+    evaluations,
+    posterior_mean,
+    posterior_sample,
+    sample_count,
+    sample_statistics,
+    sampling_levels,
+)
+from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser
+from medrestore.engine.tasks.measurement import Measurement
+from medrestore.findings import Finding
+from medrestore.options import RestoreOptions
+from medrestore.provenance import Step
+from medrestore.volume import Volume
+
+OnProgress = Callable[[int, int], None]
+OnStep = Callable[["TrajectoryPoint"], None]
+
+
+@dataclass(frozen=True)
+class TrajectoryPoint:
+    """One step of the reverse process, in the units of the scan.
+
+    Attributes:
+        sample: Number of the sample, from 0.
+        index: Number of the step, from 0.
+        sigma: Level of the state before the step, in the units of the scan.
+        state: The state after the step.
+        estimate: The clean volume as estimated at the step.
+    """
+
+    sample: int
+    index: int
+    sigma: float
+    state: Volume
+    estimate: Volume
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Who is told while a restoration runs.
+
+    Attributes:
+        progress: Called with voxels done and voxels in all, over all evaluations of the network.
+        step: Called after every step of a sampler.
+    """
+
+    progress: OnProgress | None = None
+    step: OnStep | None = None
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """A model as it is run over one scan.
+
+    Attributes:
+        model: The model.
+        options: What is asked for.
+        budget: Says which tiles; None for the largest.
+        observers: Who is told while it runs.
+    """
+
+    model: LoadedModel
+    options: RestoreOptions
+    budget: Budget | None
+    observers: Observers
+
+    def settled(self, measurement: Measurement) -> tuple[Measurement, tuple[Finding, ...]]:
+        """Return the measurement as the model is given it, and what should be known of it."""
+        if measurement.skip_reason is not None:
+            return measurement, (*measurement.findings, measurement.skip_reason)
+        spec, noise = self.model.spec, measurement.noise
+        findings = check_noise(noise, spec) + check_zero(measurement.scan, noise, spec)
+        if spec.operator is None:  # what is undone beside the noise is no anatomy that went with it
+            measurement = measurement.settled(tiled_denoiser(self.model, self.options, self.budget))
+        return measurement, (*findings, *measurement.findings)
+
+    def result(self, measurement: Measurement) -> tuple[Volume, Volume | None]:
+        """Return the result, and the deviation of the samples where there are two or more."""
+        if measurement.skip_reason is not None:
+            return measurement.baseline, None
+        options, size = self.options, ensemble_size(self.options, self.model.spec)
+        step = self._step(measurement, size)
+        tiled = tiled_denoiser(
+            self.model, options, self.budget, self.observers.progress, measurement.views[:size]
+        )
+        condition, denoiser = measurement.condition, measurement.guide(tiled)
+        mean = posterior_mean(denoiser, condition)
+        levels = sampling_levels(condition.sigma, options.steps, measurement.start)
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            return denoiser(x, sigma, condition)
+
+        def draw(index: int) -> Tensor:
+            def on_step(at: SamplerStep) -> None:
+                self._tell(measurement, step, index, at)
+
+            return posterior_sample(denoise, mean, levels, options.sampler, (options.seed, index), on_step)
+
+        sample, std = sample_statistics(draw, sample_count(options))
+        chosen = mean if options.output == "mean" or sample is None else sample
+        spread = None if std is None else measurement.std_volume(std, Step("restore:std", step.params))
+        return measurement.to_volume(chosen, step), spread
+
+    def _step(self, measurement: Measurement, size: int) -> Step:
+        """Return what is added to the history of the scan."""
+        ref, options = self.model.ref, self.options
+        what = {"model": ref.name, "sha256": ref.sha256, "sigma": measurement.noise.sigma}
+        how = {**measurement.facts, "ensemble": size, "seed": options.seed}
+        return Step(f"restore:{options.output}", {**what, **how})
+
+    def _tell(self, measurement: Measurement, step: Step, index: int, at: SamplerStep) -> None:
+        """Tell who watches of a step of sample `index`."""
+        if self.observers.step is None:
+            return
+        state, estimate = (measurement.state(seen, step) for seen in (at.state, at.estimate))
+        level = at.sigma * measurement.units.one
+        self.observers.step(TrajectoryPoint(index, at.index, level, state, estimate))
+
+
+def tiled_denoiser(
+    model: LoadedModel,
+    options: RestoreOptions,
+    budget: Budget | None = None,
+    progress: OnProgress | None = None,
+    views: tuple[View, ...] = VIEWS[:1],
+) -> Denoiser:
+    """Return the model's denoiser for a whole volume.
+
+    Args:
+        model: The model.
+        options: `tile` and what is needed to count the evaluations.
+        budget: Says which tiles; None for the largest.
+        progress: Called after every tile, or slab of one.
+        views: Of the scan, that the mean is taken over.
+    """
+    spec = model.spec
+    tile = max(options.tile or 2**31, least_tile(spec)) if budget is None else budget.tile
+    finished = 0
+
+    def on_tile(done: int, total: int) -> None:
+        nonlocal finished
+        if progress is not None:
+            progress(finished + done, total * evaluations(options, spec))
+        finished += total if done == total else 0
+
+    kind = StreamedDenoiser if budget is not None and budget.streamed else TiledDenoiser
+    tiled = kind(model.denoiser, tile, spec.halo, spec.multiple, model.device, on_tile)
+    tiled.views = views
+    return tiled
