@@ -14,6 +14,8 @@ CT_VOLUMES ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMPS := $(VENV)/.stamps
+# A process for each core, and a core for each process; a file of tests, with what it makes once, stays together.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: help demo test lint quick benchmarks docs clean
 .DELETE_ON_ERROR:
@@ -31,10 +33,10 @@ demo: $(STAMPS)/demo
 	$(BIN)/python sample_data/demo.py
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 quick: $(STAMPS)/dev
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .

@@ -162,6 +162,11 @@ class ModelSpec(Declaration):
     operator: str | None = None
     colour: bool = False
 
+    @property
+    def is_ct(self) -> bool:
+        """Whether it is given attenuations, as CT measures them."""
+        return self.intensity is Intensity.ATTENUATION
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for field in ("title", "licence", "reference"):

@@ -25,7 +25,7 @@ from medrestore.engine.sampling.posterior import evaluations, plugin_sampler, sa
 from medrestore.engine.sampling.tiled_denoiser import plan_tiles, whole_shape
 from medrestore.errors import ConfigError
 from medrestore.options import RestoreOptions, parse_memory
-from medrestore.plugin import Intensity, ModelSpec
+from medrestore.plugin import ModelSpec
 from medrestore.provenance import JSON
 from medrestore.types import Modality, Task
 
@@ -189,7 +189,7 @@ def _volumes(job: _Job) -> tuple[float, float]:
     """Return how many volumes are held while the network runs, and the most at any other time."""
     if job.spec.task is Task.SUPERRES:
         beside, most = 5.0, 8.5
-    elif job.spec.intensity is Intensity.ATTENUATION:
+    elif job.spec.is_ct:
         beside, most = 3.0, 5.5  # the scan, the scan in model units, the result
     else:
         beside, most = 4.0, 9.0  # and a map of the noise

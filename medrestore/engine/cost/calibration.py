@@ -25,7 +25,7 @@ from medrestore.engine.models.load import LoadedModel, find_model, load_model
 from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser, cut_mirrored, streams
 from medrestore.engine.tasks.table import MEASURE
 from medrestore.options import RestoreOptions
-from medrestore.plugin import Intensity, ModelSpec
+from medrestore.plugin import ModelSpec
 from medrestore.provenance import Step, software_versions
 from medrestore.types import Modality, Task
 from medrestore.volume import Volume
@@ -208,7 +208,7 @@ def synthetic(spec: ModelSpec) -> Volume:
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
     tissue = (x / 0.8) ** 2 + (y / 0.9) ** 2 + z**2 < 1
     noise = np.random.default_rng(0).standard_normal(tissue.shape, dtype=np.float32)
-    ct = spec.intensity is Intensity.ATTENUATION
+    ct = spec.is_ct
     high, low, sigma = (40.0, -1000.0, 30.0) if ct else (800.0, 0.0, 40.0)
     array = np.where(tissue, np.float32(high), np.float32(low)) + np.float32(sigma) * noise
     modality = Modality.CT if ct else Modality.MR

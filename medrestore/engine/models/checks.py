@@ -146,7 +146,7 @@ def check_noise(noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding, ...]:
     low, high = spec.noise
     if 0.99 * low <= noise.fraction <= 1.01 * high:
         return ()
-    unit = "1000 HU" if spec.intensity is Intensity.ATTENUATION else "the 99th percentile"
+    unit = "1000 HU" if spec.is_ct else "the 99th percentile"
     text = (
         f"noise of {noise.fraction:.2%} of {unit} is outside the {low:.2%} to {high:.2%} that "
         f"{spec.name} was made for"

@@ -144,7 +144,7 @@ def noisy_voxels(
     if spec.intensity is Intensity.P99 and Modality.MR in spec.modalities:
         return _noisy_mr(scan, spec, options, series)
     units = model_units(spec.intensity, scan.array)
-    slice_axis = ct_slice_axis(scan.geometry) if spec.intensity is Intensity.ATTENUATION else 2
+    slice_axis = ct_slice_axis(scan.geometry) if spec.is_ct else 2
     voxels = np.moveaxis(scan.array, slice_axis, -1)
     noise = noise_level(voxels, requested_noise(scan, options), units.reference, spec.intensity)
     skip_reason, share, findings = _what_to_take(noise, spec)

@@ -11,7 +11,7 @@ from medrestore.errors import ConfigError, GeometryError
 from medrestore.geometry import Geometry
 from medrestore.options import RestoreOptions, parse_spacing
 from medrestore.physics.slices import SOFTNESS, SliceStack
-from medrestore.plugin import Intensity, ModelSpec
+from medrestore.plugin import ModelSpec
 from medrestore.provenance import JSON
 from medrestore.types import FloatArray, RealArray, Task
 from medrestore.volume import Volume
@@ -127,7 +127,7 @@ def network_shape(
     if spec.task is Task.SUPERRES:
         axis = _resolved_axis(scan, options)
     else:
-        axis = ct_slice_axis(grid) if spec.intensity is Intensity.ATTENUATION else 2
+        axis = ct_slice_axis(grid) if spec.is_ct else 2
     shape = [*grid.shape]
     shape.append(shape.pop(axis))
     return shape[0], shape[1], shape[2]
