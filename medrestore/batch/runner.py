@@ -101,7 +101,7 @@ class _Batch:
         self._ledger = ledger
         self._listener = listener
         self._lock = threading.Lock()
-        self._room = ExclusiveGate()
+        self._gate = ExclusiveGate()
         self._crowd = 1
         self._entries: dict[str, Entry] = {}
         self._stopped: Exception | None = None
@@ -209,7 +209,7 @@ class _Batch:
         tile, started = self._settings.restore.get("tile"), time.monotonic()
         attempt = Attempt(tile if isinstance(tile, int) else None)
         while True:
-            with self._room.enter(alone=attempt.alone):
+            with self._gate.enter(alone=attempt.alone):
                 if self._stopped is not None:  # while this case waited for its turn
                     raise _StopError("interrupted")
                 answer = restorer.run(self._job(case, path, attempt), self._watch(case))

@@ -85,7 +85,7 @@ class Workers:
             return list(local_workers(MODULE, count, self.time_limit, devices=devices, memory=memory))
         changes: dict[str, JSON] = {"device": devices[0]} if devices else {}
         alone = Worker((sys.executable, *MODULE), time_limit=self.time_limit, changes=changes)
-        return list(alone.lanes())
+        return list(alone.slots())
 
 
 def execute(

@@ -247,7 +247,7 @@ def test_workers_are_started_as_asked(monkeypatch, workers, maker, arguments, na
         def __init__(self, *given: object, **more: object) -> None:
             seen.append([more[name] for name in named] if named else [*given, *more.values()])
 
-        def lanes(self) -> list[object]:
+        def slots(self) -> list[object]:
             return []
 
     for home, name in (

@@ -104,26 +104,26 @@ class MemoryGate:
         self._inside: list[QueuedCase] = []
 
     @contextmanager
-    def enter(self, guest: QueuedCase, refused: Callable[[], None]) -> Iterator[None]:
+    def enter(self, queued: QueuedCase, refused: Callable[[], None]) -> Iterator[None]:
         """Be inside while the block runs.
 
         Args:
-            guest: The case to admit. Inside, its root is the current folder.
+            queued: The case to admit. Inside, its root is the current folder.
             refused: Called if the case has to wait.
         """
         with self._change:
-            if not self._may(guest):
+            if not self._may(queued):
                 refused()
-                self._change.wait_for(lambda: self._may(guest))
+                self._change.wait_for(lambda: self._may(queued))
             if not self._inside:
                 # Paths are relative to the root: folders above may be named after a project or a person.
-                os.chdir(guest.job["root"])
-            self._inside.append(guest)
+                os.chdir(queued.job["root"])
+            self._inside.append(queued)
         try:
             yield
         finally:
             with self._change:
-                self._inside.remove(guest)
+                self._inside.remove(queued)
                 self._change.notify_all()
 
     def changed(self) -> None:
@@ -131,18 +131,18 @@ class MemoryGate:
         with self._change:
             self._change.notify_all()
 
-    def _may(self, guest: QueuedCase) -> bool:
+    def _may(self, queued: QueuedCase) -> bool:
         if not self._inside:
             return True
         other = self._inside[0]
-        if len(self._inside) == _TOGETHER or guest.alone or other.alone:
+        if len(self._inside) == _TOGETHER or queued.alone or other.alone:
             return False
-        if guest.job["root"] != other.job["root"]:
+        if queued.job["root"] != other.job["root"]:
             return False
-        mine, theirs = guest.ask(), other.ask()
+        mine, theirs = queued.ask(), other.ask()
         if mine is None or theirs is None:
             return False
-        requested = guest.options.restore.max_memory
+        requested = queued.options.restore.max_memory
         limit = usable_bytes() if requested is None else parse_memory(requested)
         return max(mine.peak + theirs.held, theirs.peak + mine.held) <= limit
 

@@ -3,7 +3,7 @@
 Even a single worker is a process of its own: a crash (of a codec, a plugin, for want of memory) costs one
 case, and a process that hangs can be ended. It loads a model once and keeps it.
 
-Through two lanes it is given two cases at once, so that one is read or written while the other is restored.
+Through two slots it is given two cases at once, so that one is read or written while the other is restored.
 If the process dies then, nobody can tell which case was at fault. Each of the two is done again with no case
 beside it, and the failed run does not count as an attempt.
 """
@@ -47,7 +47,7 @@ class Success:
 
 
 class Worker:
-    """One worker; used from one thread only, or from as many threads as it has lanes.
+    """One worker; used from one thread only, or from as many threads as it has slots.
 
     Args:
         command: Starts the process, which takes cases as lines of JSON and answers with lines of JSON.
@@ -72,37 +72,37 @@ class Worker:
         self._lock = threading.Lock()
         self._suspects: set[str] = set()
 
-    def lanes(self) -> list[WorkerSlot]:
+    def slots(self) -> list[WorkerSlot]:
         """Return two ways into the process, each for a thread of its own; the last to close closes it."""
-        open_lanes = {0, 1}
-        return [WorkerSlot(self, number, open_lanes) for number in sorted(open_lanes)]
+        open_slots = {0, 1}
+        return [WorkerSlot(self, number, open_slots) for number in sorted(open_slots)]
 
     def run(self, job: Mapping[str, JSON], watch: Watch | None = None) -> Success | Failure:
         """Restore one case; whatever happens to the process, there is an answer, which names no person."""
         restore, case = job.get("restore"), str(job.get("case"))
         job = {**job, "restore": {**(restore if isinstance(restore, dict) else {}), **self._changes}}
         while True:
-            ticket = PendingCase({**job, "alone": True} if case in self._suspects else job)
-            answer = self._ask(ticket, watch)
+            pending = PendingCase({**job, "alone": True} if case in self._suspects else job)
+            answer = self._ask(pending, watch)
             if answer is not None:
                 return answer
             for left in temporary_files(Path(str(job["out"]))):
                 remove(left)
 
-    def _ask(self, ticket: PendingCase, watch: Watch | None) -> Success | Failure | None:
+    def _ask(self, pending: PendingCase, watch: Watch | None) -> Success | Failure | None:
         """Have one case done; None if the process ended and another case may be at fault."""
         kills = out_of_memory_kills()
-        running = self._enter(ticket)
+        running = self._enter(pending)
         stage, waited, since = "start", 0.0, time.monotonic()
         left: float | None = _START_LIMIT
         while True:
             until = None if left is None or stage == "wait" else since + left - time.monotonic()
             try:
-                event = ticket.events.get(timeout=None if until is None else max(until, 0))
+                event = pending.events.get(timeout=None if until is None else max(until, 0))
             except queue.Empty:
-                return self._expel(running, ticket, stage)
+                return self._expel(running, pending, stage)
             if event is None:
-                return self._over(running, ticket, stage, kills)
+                return self._over(running, pending, stage, kills)
             now = time.monotonic()
             if event["event"] == "stage":
                 if stage == "start":
@@ -116,18 +116,18 @@ class Worker:
                 if watch is not None and stage != "wait" and (stage == "restore" or not running.shared()):
                     watch(stage, event["share"])
                 continue
-            running.leave(ticket)
+            running.leave(pending)
             if event["event"] == "done":
                 return Success(event["facts"], tuple(event["endings"]), waited)
             peak = event.get("peak_bytes", 0)
             return Failure(Kind(event["kind"]), event["cause"], stage, event["log"], peak)
 
-    def _enter(self, ticket: PendingCase) -> Process:
+    def _enter(self, pending: PendingCase) -> Process:
         with self._lock:
             running = self._running
-            if running is None or not running.enter(ticket):
+            if running is None or not running.enter(pending):
                 running = self._running = Process(self._command, self._environment)
-                running.enter(ticket)
+                running.enter(pending)
             return running
 
     def stop(self) -> None:
@@ -151,24 +151,24 @@ class Worker:
             running.process.kill()
             running.process.wait()
 
-    def _expel(self, running: Process, ticket: PendingCase, stage: str) -> Failure:
+    def _expel(self, running: Process, pending: PendingCase, stage: str) -> Failure:
         """End a worker in which a case takes too long."""
-        running.expelled = ticket
+        running.expelled = pending
         running.process.kill()
         running.reap()
         limit = self._limit if stage != "start" else _START_LIMIT
         cause = f"not done within the time limit of {limit:g} s, and ended"
         return Failure(Kind.TIME, cause, stage, running.last_words())
 
-    def _over(self, running: Process, ticket: PendingCase, stage: str, kills: int) -> Failure | None:
+    def _over(self, running: Process, pending: PendingCase, stage: str, kills: int) -> Failure | None:
         """Describe how a worker ended, unless another case may be at fault."""
         peak = running.reap()
         if not running.stopped:
             if running.expelled is not None:
                 return None
-            if running.suspects not in ([], [ticket]):
-                if ticket in running.suspects:
-                    self._suspects.add(str(ticket.job.get("case")))
+            if running.suspects not in ([], [pending]):
+                if pending in running.suspects:
+                    self._suspects.add(str(pending.job.get("case")))
                 return None
         kind, cause = ended(running.process.returncode, peak, out_of_memory_kills() > kills)
         return Failure(kind, cause, stage, running.last_words(), peak)
@@ -177,8 +177,8 @@ class Worker:
 class WorkerSlot:
     """One of several ways into a worker."""
 
-    def __init__(self, worker: Worker, number: int, open_lanes: set[int]) -> None:
-        self._worker, self._number, self._open = worker, number, open_lanes
+    def __init__(self, worker: Worker, number: int, open_slots: set[int]) -> None:
+        self._worker, self._number, self._open = worker, number, open_slots
 
     def run(self, job: Mapping[str, JSON], watch: Watch | None = None) -> Success | Failure:
         """Restore one case."""
@@ -189,7 +189,7 @@ class WorkerSlot:
         self._worker.stop()
 
     def close(self) -> None:
-        """Let the process end with the last lane."""
+        """Let the process end with the last slot."""
         self._open.discard(self._number)
         if not self._open:
             self._worker.close()

@@ -79,31 +79,31 @@ class Process:
         for reader in self._readers:
             reader.start()
 
-    def enter(self, ticket: PendingCase) -> bool:
+    def enter(self, pending: PendingCase) -> bool:
         """Give the process a case; return False if the process has ended."""
-        line = json.dumps(ticket.job).encode() + b"\n"
+        line = json.dumps(pending.job).encode() + b"\n"
         with self._lock:
             if self.ended:
                 return False
             if not self._inside:
                 self.log.clear()
-            self._inside.append(ticket)
-            self._lately.append(ticket.job)
+            self._inside.append(pending)
+            self._lately.append(pending.job)
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):  # it has ended, as `_hear` will find
             self.process.stdin.write(line)
             self.process.stdin.flush()
         return True
 
-    def leave(self, ticket: PendingCase) -> None:
+    def leave(self, pending: PendingCase) -> None:
         """Take a case out that has its answer."""
         with self._lock:
-            self._inside.remove(ticket)
+            self._inside.remove(pending)
 
     def shared(self) -> bool:
         """Whether the process has more than one case that is begun."""
         with self._lock:
-            return sum(ticket.begun and not ticket.over for ticket in self._inside) > 1
+            return sum(pending.begun and not pending.over for pending in self._inside) > 1
 
     def last_words(self) -> str:
         """Return the last output of the process, without the names of any case that it had."""
@@ -136,25 +136,25 @@ class Process:
         for line in self.process.stdout:
             try:
                 event = json.loads(line)
-                ticket = self._whose(event)
+                pending = self._whose(event)
             except (ValueError, TypeError, AttributeError):
                 self.log.append(line.decode(errors="replace").rstrip())
             else:
-                if ticket is not None:
-                    ticket.put(event)
+                if pending is not None:
+                    pending.put(event)
         with self._lock:
             self.ended = True
-            left = [ticket for ticket in self._inside if not ticket.over]
-            self.suspects = [ticket for ticket in left if ticket.begun]
-            for ticket in left:
-                ticket.put(None)
+            left = [pending for pending in self._inside if not pending.over]
+            self.suspects = [pending for pending in left if pending.begun]
+            for pending in left:
+                pending.put(None)
 
     def _whose(self, event: dict[str, Any]) -> PendingCase | None:
         """Return the case that an event is about: the case that it names, or the only case."""
         with self._lock:
-            waiting = [ticket for ticket in self._inside if not ticket.over]
+            waiting = [pending for pending in self._inside if not pending.over]
         case = event.get("case")
-        return next((ticket for ticket in waiting if case in {None, ticket.job.get("case")}), None)
+        return next((pending for pending in waiting if case in {None, pending.job.get("case")}), None)
 
     def _note(self) -> None:
         assert self.process.stderr is not None

@@ -63,7 +63,7 @@ def test_a_worker_that_crashes_says_where_it_was(tmp_path):
     nib.save(nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4)), tmp_path / "a.nii")
     crash = (
         "import signal, medrestore.batch.workers.main as worker\n"
-        "def restore_and_crash(self, guest, voice): signal.raise_signal(signal.SIGSEGV)\n"
+        "def restore_and_crash(self, queued, reporter): signal.raise_signal(signal.SIGSEGV)\n"
         "worker.Desk._restore = restore_and_crash\n"
         "worker.main()"
     )

@@ -99,7 +99,7 @@ class Heard(Listener):
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a batch over files of these names through both lanes of one worker."""
+    """Run a batch over files of these names through both slots of one worker."""
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     scans, out = tmp_path / "in", tmp_path / "out"
@@ -110,7 +110,7 @@ def run(tmp_path):
             (scans / f"{name}.nii").write_bytes(name.encode() * 50)
         heard, worker = Heard(), Worker((sys.executable, script), time_limit=time_limit)
         cases = find_cases(scans).cases
-        entries = run_batch(cases, out, Settings(), worker.lanes(), BatchOptions(), heard)
+        entries = run_batch(cases, out, Settings(), worker.slots(), BatchOptions(), heard)
         names_of = {case.id: case.source.name.removesuffix(".nii") for case in cases}
         assert not [path for path in out.rglob(".*") if path.name != FOLDER], "a temporary file is left"
         return {names_of[case]: entry for case, entry in entries.items()}, heard
@@ -171,7 +171,7 @@ def test_what_a_process_said_last_names_no_case_that_was_in_it(run):
 # --- who is let in ---------------------------------------------------------------------------------------
 
 
-def guest(root, need, **job):
+def queued(root, need, **job):
     options = FileOptions(restore=RestoreOptions(max_memory=1000))
     made = QueuedCase({"root": str(root), **job}, options, lambda: None)
     made.need = need
@@ -188,27 +188,27 @@ def guest(root, need, **job):
     ],
 )
 def test_two_are_together_where_the_memory_suffices_whichever_is_restored(tmp_path, first, second, together):
-    check(guest(tmp_path, first), guest(tmp_path, second), together)
+    check(queued(tmp_path, first), queued(tmp_path, second), together)
 
 
 def test_one_that_is_to_be_alone_is_alone(tmp_path):
     small = Need(1, 1)
-    check(guest(tmp_path, small, alone=True), guest(tmp_path, small), False)
-    check(guest(tmp_path, small), guest(tmp_path, small, alone=True), False)
+    check(queued(tmp_path, small, alone=True), queued(tmp_path, small), False)
+    check(queued(tmp_path, small), queued(tmp_path, small, alone=True), False)
     (tmp_path / "sub").mkdir()
-    check(guest(tmp_path, small), guest(tmp_path / "sub", small), False)
+    check(queued(tmp_path, small), queued(tmp_path / "sub", small), False)
 
 
 def check(first: QueuedCase, second: QueuedCase, together: bool) -> None:
-    floor, inside, here = MemoryGate(), threading.Event(), Path.cwd()
+    gate, inside, here = MemoryGate(), threading.Event(), Path.cwd()
 
     def enter() -> None:
-        with floor.enter(second, refused=lambda: None):
+        with gate.enter(second, refused=lambda: None):
             inside.set()
 
     late = threading.Thread(target=enter)
     try:
-        with floor.enter(first, refused=lambda: None):
+        with gate.enter(first, refused=lambda: None):
             late.start()
             assert inside.wait(5 if together else 0.2) is together
         assert inside.wait(5)
@@ -219,13 +219,13 @@ def check(first: QueuedCase, second: QueuedCase, together: bool) -> None:
 
 
 def test_work_is_done_on_the_thread_that_serves_and_its_errors_come_back():
-    turns = SerialExecutor()
-    server = threading.Thread(target=turns.serve, daemon=True)
+    executor = SerialExecutor()
+    server = threading.Thread(target=executor.serve, daemon=True)
     server.start()
-    assert turns.take(threading.get_ident) == server.ident
+    assert executor.take(threading.get_ident) == server.ident
     with pytest.raises(SystemExit):
-        turns.take(sys.exit)
-    assert turns.take(lambda: 3) == 3
+        executor.take(sys.exit)
+    assert executor.take(lambda: 3) == 3
 
 
 # --- the real one ----------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ worker.main()
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
-    """Scans, settings, and what one lane makes of them."""
+    """Scans, settings, and what one slot makes of them."""
     place = tmp_path_factory.mktemp("overlap")
     (place / "in").mkdir()
     for index, name in enumerate("abc"):
@@ -291,7 +291,7 @@ def test_killed_with_two_cases_inside_nothing_is_lost_and_no_byte_differs(quiet,
     scans, settings, expected = quiet
     killed, out, heard = tmp_path / "killed", tmp_path / "out", Heard()
     worker = Worker((sys.executable, "-c", CHILD, where, killed))
-    entries = run_batch(find_cases(scans).cases, out, settings, worker.lanes(), BatchOptions(), heard)
+    entries = run_batch(find_cases(scans).cases, out, settings, worker.slots(), BatchOptions(), heard)
     assert killed.read_text() == "True", "the second case was not inside"
     assert {(entry.state, entry.attempts) for entry in entries.values()} == {(State.DONE, 1)}
     assert not heard.tries and images(out) == expected and len(expected) == 3
@@ -300,7 +300,7 @@ def test_killed_with_two_cases_inside_nothing_is_lost_and_no_byte_differs(quiet,
     fresh = []
     heard.finished = lambda case, entry, is_fresh: fresh.append(is_fresh)
     again = Worker((sys.executable, "-c", "raise SystemExit('nothing is left to do')"))
-    run_batch(find_cases(scans).cases, out, settings, again.lanes(), BatchOptions(), heard)
+    run_batch(find_cases(scans).cases, out, settings, again.slots(), BatchOptions(), heard)
     assert fresh == [False] * 3
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")} == before
 
@@ -313,7 +313,7 @@ from medrestore.batch.workers.client import Worker
 scans, out, model, *child = sys.argv[1:]
 worker = Worker((sys.executable, "-c", *child))
 settings = Settings(restore={"task": "denoise", "model": model})
-run_batch(find_cases(Path(scans)).cases, Path(out), settings, worker.lanes())
+run_batch(find_cases(Path(scans)).cases, Path(out), settings, worker.slots())
 """
 
 
@@ -334,7 +334,7 @@ def test_the_batch_killed_with_two_cases_inside_goes_on_where_it_was(quiet, tmp_
     done = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
     assert len(done) == 1
     worker = Worker((sys.executable, "-m", "medrestore.batch.workers.main"))
-    entries = run_batch(find_cases(scans).cases, out, settings, worker.lanes())
+    entries = run_batch(find_cases(scans).cases, out, settings, worker.slots())
     assert {(entry.state, entry.attempts) for entry in entries.values()} == {(State.DONE, 1)}
     assert images(out) == expected
     (name,) = done
