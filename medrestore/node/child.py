@@ -44,7 +44,7 @@ def _restore(job: dict[str, Any]) -> None:
     """Restore every volume of a series, and write them as one; the record goes beside it."""
     options = FileOptions(
         restore=RestoreOptions(**job["options"]),
-        reading=ReadRequest(ReadPolicy(**job["reading"])),
+        reading=ReadRequest(ReadPolicy(**job.get("reading", {}))),
         output=OutputRequest(form=DICOM.name, overwrite=True),
     )
     restore_file(job["source"], job["target"], options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,6 +47,14 @@ def test_the_plan_is_printed_and_nothing_is_done(cli, scans, tiny_model, tmp_pat
     status, text, _ = cli("batch", scans, "-o", tmp_path / "out", "--dry-run")
     assert status == 0 and not (tmp_path / "out").exists()
     assert "sub/c_T1w" in text and "mr-denoise" in text and "refused: several models" in text
+
+
+def test_a_log_names_the_scan_beside_its_hash_or_the_hash_alone(cli, scans, tiny_model, tmp_path):
+    command = ("batch", scans, "--model", tiny_model, "--include", "a_T1w*")
+    status, _, errors = cli(*command, "-o", tmp_path / "named")
+    assert status == 0 and re.search(r"1/1 [0-9a-f]{12} a_T1w\.nii\.gz done", errors)
+    status, _, errors = cli(*command, "-o", tmp_path / "hidden", "--hide-names")
+    assert status == 0 and re.search(r"1/1 [0-9a-f]{12} done", errors) and "a_T1w" not in errors
 
 
 def test_a_folder_without_scans_is_refused(cli, tmp_path):

@@ -64,12 +64,13 @@ def test_a_worker_that_crashes_says_where_it_was(tmp_path):
     crash = (
         "import signal, medrestore.batch.workers.main as worker\n"
         "def restore_and_crash(self, queued, reporter): signal.raise_signal(signal.SIGSEGV)\n"
-        "worker.Desk._restore = restore_and_crash\n"
+        "worker.WorkerServer._restore = restore_and_crash\n"
         "worker.main()"
     )
     worker = Worker((sys.executable, "-c", crash))
     job = {"case": "0", "root": str(tmp_path), "source": "a.nii", "out": str(tmp_path / "b"), "restore": {}}
-    job |= {"modality": "MR", "series": None, "reference": None}
+    job |= {"modality": "MR", "series": None, "reference": None, "header": None, "policy": {}, "form": None}
+    job |= {"dtype": "float32", "save_std": False, "sidecar": {}}
     try:
         answer = worker.run(job)
     finally:

@@ -326,7 +326,7 @@ def begun(scans: Path, out: Path, model: Path) -> Iterator[tuple[subprocess.Pope
     """Start a batch with two workers; give it when a process that restores has started, with its mark."""
     mark = f"medrestore-dask-{os.getpid()}-{time.monotonic_ns()}"
     process = subprocess.Popen(
-        batch_command(scans, "-o", out, "--model", model, "--workers", 2),
+        batch_command(scans, "-o", out, "--model", model, "--workers", 2, "--hide-names"),
         env={**os.environ, "MARK": mark},
         stderr=subprocess.PIPE,
         text=True,
@@ -374,7 +374,7 @@ def test_the_number_of_workers_changes_no_byte(scans, tiny_model, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     subprocess.run(batch_command(scans, "-o", one, "--model", tiny_model, "-q"), check=True)
     ran = subprocess.run(
-        batch_command(scans, "-o", two, "--model", tiny_model, "--workers", 2),
+        batch_command(scans, "-o", two, "--model", tiny_model, "--workers", 2, "--hide-names"),
         capture_output=True,
         text=True,
         check=True,
