@@ -23,9 +23,9 @@ class CaseSelection:
 
     Attributes:
         include: Globs of paths below the folder, any of which a case matches; None for all.
-        exclude: Globs that none matches.
+        exclude: Globs of paths that are left out.
         only: Scans of this modality alone; None for all.
-        bids_filter: ``ENTITY=VALUE`` of a BIDS data set.
+        bids_filter: An entity of a BIDS data set and its value, such as ``acq=mprage``.
     """
 
     include: list[str] | None = option(None, _cases("Paths below IN; repeatable.", "GLOB"))
@@ -44,10 +44,10 @@ class BatchRun:
         retry_failed: Try again what failed in an earlier run.
         overwrite: Replace results that are of no batch.
         hide_names: Call cases by their hashes alone in what is printed, as names may be those of people.
-        workers: Processes on this machine.
+        workers: Processes on this machine; each loads the model, and threads and memory are divided.
         devices: A device for each of them, separated by commas.
         scheduler: Address of a Dask scheduler, or ``"slurm"``.
-        time_limit: Seconds for each case.
+        time_limit: Seconds for each case; one that takes longer is ended and recorded.
     """
 
     dry_run: bool = option(False, OptionInfo("Print the plan, restore nothing."))

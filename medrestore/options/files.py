@@ -39,10 +39,12 @@ class OutputRequest:
     Attributes:
         form: ``"dicom"``, ``"both"``, or the name of a format that is written, such as ``"nifti"``; None for
             that of the name, else DICOM where the scan is DICOM, else NIfTI.
-        dtype: Type of the voxels in files that are no DICOM.
-        save_std: Whether the standard deviation of the samples is written.
+        dtype: Type of the voxels in files that are no DICOM: ``"float32"``, ``"float64"``, ``"input"`` (type
+            and scaling of the input), or ``"int8"`` to ``"uint64"``; clipped voxels are counted.
+        save_std: Whether the standard deviation of the samples is written beside the image; it needs two
+            samples or more.
         trajectory: Folder for the steps of the sampler; None for none.
-        overwrite: Replace what is there.
+        overwrite: Replace what is there; never the input or the reference.
     """
 
     save_std: bool = option(False, _info("Write OUT_std: spread of samples."))

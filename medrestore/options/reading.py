@@ -72,7 +72,7 @@ class ReadRequest:
 
     Attributes:
         policy: What is done with DICOM series that are no regular grid.
-        series: Which of several DICOM series, by number or UID; None where there is one.
+        series: Which of several DICOM series, by number or UID; None for the one that there is.
     """
 
     policy: ReadPolicy = field(default_factory=ReadPolicy)
