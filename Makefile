@@ -14,8 +14,8 @@ CT_VOLUMES ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMPS := $(VENV)/.stamps
-# A process for each core, and a core for each process.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+# A process for each core, and a core for each process; a file of tests stays together, with what it makes once.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 .PHONY: help demo test lint quick benchmarks docs clean
 .DELETE_ON_ERROR:

