@@ -36,8 +36,8 @@ _PACKAGES = ("medrestore", "numpy", "scipy", "torch", "monai", "nibabel", "pydic
 _BLOCK = 1 << 20
 
 
-IN_PARTS = frozenset({"tile", "max_memory"})
-"""Settings that say in what parts a result is computed, which changes nothing in it."""
+IN_PARTS = frozenset({"tile", "max_memory", "threads"})
+"""Settings that say in what parts, or by how many threads, a result is computed: nothing in it changes."""
 
 
 @dataclass(frozen=True)

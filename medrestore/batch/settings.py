@@ -17,7 +17,7 @@ from medrestore.provenance import IN_PARTS, JSON
 from medrestore.types import Modality, Task
 
 # Where and in what tiles a result is computed; the model is in the key by its hash.
-_INDIFFERENT = {*IN_PARTS, "device", "model", "threads"}
+_INDIFFERENT = {*IN_PARTS, "device", "model"}
 
 
 @dataclass(frozen=True)
