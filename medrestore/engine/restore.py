@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 from medrestore.engine.cost.budget import Beside, Budget, predict
-from medrestore.engine.cost.calibration import CALIBRATION_SIDE, is_known
+from medrestore.engine.cost.calibration import is_known, too_small_to_measure
 from medrestore.engine.evidence.remeasured import remeasured
 from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.evidence.restoration import Restoration, as_json, check_reference, measure
@@ -146,11 +146,8 @@ def predict_budget(
     volume: Volume, grid: Geometry, options: RestoreOptions, model: LoadedModel, reference: Volume | None
 ) -> Budget | None:
     """Predict what a scan will take; None where it is smaller than what would have to be measured first."""
-    if (
-        math.prod(grid.shape) < CALIBRATION_SIDE**3
-        and options.max_memory is None
-        and not is_known(options, volume.modality, model)
-    ):
+    small = too_small_to_measure(math.prod(grid.shape), options)
+    if small and not is_known(options, volume.modality, model):
         return None
     held = resident_bytes() - volume.array.nbytes
     shape = network_shape(volume.geometry, grid, model.spec, options)

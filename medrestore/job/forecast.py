@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from medrestore.engine import LoadedModel
 from medrestore.engine.cost.budget import Beside, Budget, other_volumes_bytes, predict
-from medrestore.engine.cost.calibration import CALIBRATION_SIDE, is_known
+from medrestore.engine.cost.calibration import is_known, too_small_to_measure
 from medrestore.engine.models.checks import check_outputs, check_scan
 from medrestore.engine.models.load import find_model
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid
 from medrestore.geometry import Geometry
 from medrestore.io import ScanHeader
-from medrestore.options import FileOptions, RestoreOptions
+from medrestore.options import FileOptions
 from medrestore.types import Modality
 
 _BYTES = 4  # bytes of a voxel of a result, before compression
@@ -90,12 +90,7 @@ def needs_measuring(header: ScanHeader, options: FileOptions, model: LoadedModel
     spec = model.spec if model is not None else find_model(options.restore, modality)[1]
     grid = target_grid(header.geometry, spec.task, options.restore)
     known = is_known(options.restore, modality, model)
-    return not known and not _is_small(header, math.prod(grid.shape), options.restore)
-
-
-def _is_small(header: ScanHeader, voxels: int, asked: RestoreOptions) -> bool:
-    """Whether a scan fits anywhere, and is not worth measuring for."""
-    return header.volumes * voxels < CALIBRATION_SIDE**3 and asked.max_memory is None
+    return not known and not too_small_to_measure(header.volumes * math.prod(grid.shape), options.restore)
 
 
 def _budget(
@@ -104,7 +99,7 @@ def _budget(
     """Predict memory and time for volumes that a network is given in a shape."""
     asked, modality = options.restore, options.modality or header.modality
     voxels = math.prod(shape)
-    if _is_small(header, voxels, asked) and not is_known(asked, modality, model):
+    if too_small_to_measure(header.volumes * voxels, asked) and not is_known(asked, modality, model):
         return None
     beside = Beside(
         reference=options.reference is not None, others=other_volumes_bytes(header.volumes, voxels, asked)

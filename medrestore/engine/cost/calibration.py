@@ -98,6 +98,11 @@ def known(path: Path) -> Calibration | None:
         return None
 
 
+def too_small_to_measure(voxels: int, options: RestoreOptions) -> bool:
+    """Whether a scan fits anywhere: smaller than what is measured, and no limit of memory to keep to."""
+    return voxels < CALIBRATION_SIDE**3 and options.max_memory is None
+
+
 def is_known(options: RestoreOptions, modality: Modality, model: LoadedModel | None = None) -> bool:
     """Whether `calibration` has nothing to measure; arguments as there."""
     return known(_path(options, modality, model)) is not None
