@@ -50,7 +50,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def problem_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with `dicom` and `nifti`: small scans that were misread once; skip where they are not."""
+    """Return a folder with `dicom` and `nifti`: small scans that were misread once; or skip."""
     archive = SHARED / "cases" / "cases.tar.xz"
     if not archive.is_file():
         pytest.skip("needs the problem cases in ../shared/cases")
