@@ -123,6 +123,24 @@ PLACE_NOT_STATED = _warning(
 COPIES_PASSED_OVER = _note(
     "copies-passed-over", "Images with the same place and pixels as another were read once."
 )
+ATTRIBUTES_VARY = _note(
+    "attributes-vary-in-volume",
+    "Slices of one volume state other frames of reference or echo times, say; their places make them one.",
+)
+VOLUMES_BY_ORDER = _note(
+    "volumes-by-order", "Nothing but the order of its images tells the volumes of a series apart."
+)
+SIGNED_VALUES = _warning(
+    "signed-values",
+    "Other images in the same places have values of another kind: these may be a phase or a field map.",
+)
+VOLUME_INTERRUPTED = _warning(
+    "volume-interrupted", "The last volume of a series lacks slices and was left out."
+)
+POSITIONS_ROUNDED = _note(
+    "positions-rounded",
+    "Positions of slices are rounded to a tenth of a millimetre; a line was fitted to them.",
+)
 RESAMPLED_WHEN_READ = _warning(
     "resampled-when-read", "The slices were no regular grid and were brought onto one, as was asked for."
 )

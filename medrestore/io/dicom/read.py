@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medrestore.errors import InputError
+from medrestore.errors import GeometryError, InputError
 from medrestore.findings import RESAMPLED_WHEN_READ, Finding
 from medrestore.io.dicom.parse.header import SliceHeader, is_dicom
 from medrestore.io.dicom.parse.pixels import Pixels
@@ -21,12 +21,16 @@ from medrestore.io.formats import ScanHeader
 from medrestore.io.sampling import Sampling
 from medrestore.options import ReadPolicy, ReadRequest
 from medrestore.provenance import JSON, History, Source, sha256_file
-from medrestore.types import AIR_HU, FloatArray, Modality
+from medrestore.types import AIR_HU, FloatArray, Modality, RealArray
 from medrestore.volume import Volume
 
 __all__ = ["dicom_header", "holds_dicom", "is_dicom", "planned_header", "read_dicom", "reading_findings"]
 
 _MODALITIES = {"MR": Modality.MR, "CT": Modality.CT}
+
+
+# Repeats of an image correlate by more than this, and their deviations differ by less than this factor.
+_SAME_SHAPE, _SAME_SPREAD = 0.5, 2.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ def _fill(chosen: PlannedSeries, slices: Sequence[_Slices], policy: ReadPolicy) 
             for head in heads:
                 files.setdefault(head.path, []).append((head, index, place))
     digests = []
+    shared: dict[tuple[int, int], tuple[SliceHeader, RealArray]] = {}
     with Pixels() as pixels:
         for path, wanted in files.items():
             digests.append(sha256_file(path))
@@ -138,11 +143,31 @@ def _fill(chosen: PlannedSeries, slices: Sequence[_Slices], policy: ReadPolicy) 
                 values, padded = apply_scaling(stored, head.scaling, policy.values)
                 # Images that share a place are averaged.
                 count = len(chosen.volumes[index].stack.places[place])
+                if count > 1:
+                    _check_repeats(*shared.setdefault((index, place), (head, values)), head, values)
                 slices[index].stack[place] += values if count == 1 else values / np.float64(count)
                 if padded is not None and padded.any():
                     slices[index].padding += float(values[padded].min()), float(values[padded].max())
                     slices[index].stack[place][padded] = np.nan
     return digests
+
+
+def _check_repeats(first: SliceHeader, one: RealArray, second: SliceHeader, other: RealArray) -> None:
+    """Refuse the mean of two images that do not show the same thing at the same scale.
+
+    Raises:
+        GeometryError: Their values are unlike, as those of two components, units or parts of the body.
+    """
+    spreads = float(one.std()), float(other.std())
+    low, high = min(spreads), max(spreads)
+    alike = low == high == 0.0
+    if low > 0.0 and high <= _SAME_SPREAD * low:
+        alike = float(np.corrcoef(one.ravel(), other.ravel())[0, 1]) >= _SAME_SHAPE
+    if not alike:
+        raise GeometryError(
+            f"{first.path.parent}: {first.name} and {second.name} lie in one place and do not show the same "
+            "thing, so their mean would show nothing; take one of them out"
+        )
 
 
 def _modality(chosen: PlannedSeries) -> Modality:

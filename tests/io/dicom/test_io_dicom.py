@@ -274,7 +274,6 @@ def shift(index, data):
             InputError,
             r"2 DICOM series.*1 = 1\.2\.3 .*6 files.*2 = 9\.9 .*1 files",
         ),
-        (edit(s3={"FrameOfReferenceUID": "9.9"}), InputError, "differ in frame of reference"),
         (edit(s3={"Modality": "PT"}), InputError, "differ in modality"),
         (edit(s3={"Rows": 4, "PixelData": bytes(48)}), InputError, "differ in rows and columns"),
         (edit(s3={"PhotometricInterpretation": "RGB"}), InputError, "RGB, expected greyscale"),

@@ -16,7 +16,7 @@ _MACROS = (
     *("FrameVOILUTSequence",),
     *("PETFrameTypeSequence", "MREchoSequence", "MRDiffusionSequence", "TemporalPositionSequence"),
     *("CardiacSynchronizationSequence", "MRTimingAndRelatedParametersSequence", "MRModifierSequence"),
-    *("MRFOVGeometrySequence",),
+    *("MRFOVGeometrySequence", "MRArterialSpinLabelingSequence"),
 )
 _NESTED = "DiffusionGradientDirectionSequence"
 # Philips keeps the scale of each frame in a sequence of its own.

@@ -45,7 +45,15 @@ __all__ = ["READ_ERRORS", "SliceHeader", "LeftOut", "SkipReason", "is_dicom", "r
 
 _TAGS: list[Any] = [
     *("Modality", "FrameOfReferenceUID", "SOPClassUID", "SOPInstanceUID", "ImageType", "SeriesInstanceUID"),
-    *("SeriesNumber", "SeriesDescription", "Rows", "Columns", "PixelSpacing", "SliceThickness"),
+    *(
+        "SeriesNumber",
+        "InstanceNumber",
+        "SeriesDescription",
+        "Rows",
+        "Columns",
+        "PixelSpacing",
+        "SliceThickness",
+    ),
     *("SpacingBetweenSlices", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames"),
     *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
     *("PixelRepresentation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType"),
@@ -75,6 +83,7 @@ class SliceHeader:
         series: Series UID.
         instance: SOP Instance UID.
         number: Series number.
+        order: Instance number; None if none is stated.
         description: Series description.
         modality: Such as ``"MR"``.
         frame_of_reference: UID of the frame of reference; empty if the file states none.
@@ -104,6 +113,7 @@ class SliceHeader:
     series: str
     instance: str
     number: int | None
+    order: int | None
     description: str
     modality: str
     frame_of_reference: str
@@ -213,6 +223,7 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         series=series[0],
         instance=str(data.get("SOPInstanceUID") or ""),
         number=series[1],
+        order=int(data.InstanceNumber) if data.get("InstanceNumber") is not None else None,
         description=series[2],
         modality=str(data.get("Modality") or ""),
         frame_of_reference=str(data.get("FrameOfReferenceUID") or ""),

@@ -33,6 +33,7 @@ class SkipReason(StrEnum):
     PRESENTATION = "presentation state"
     MOSAIC = "Siemens mosaic"
     DEVIATION = "standard deviation"
+    INTERRUPTED = "volume that was interrupted"
     OTHER = "no MR, CT or PET image"
     NO_PIXELS = "no pixels"
     NO_PLACE = "no place in a frame of reference"

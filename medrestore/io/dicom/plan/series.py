@@ -10,8 +10,8 @@ from medrestore.findings import Finding as Remark
 from medrestore.geometry import Geometry
 from medrestore.io.dicom.parse.header import SliceHeader
 from medrestore.io.dicom.plan.grid import Layout
-from medrestore.io.dicom.plan.groups import Label
 from medrestore.io.dicom.plan.stack import Finding, Stack
+from medrestore.io.dicom.plan.volumes import Label
 
 # Cosine of the angle up to which slices are called axial, say: five degrees.
 _NEARLY = 0.9962
