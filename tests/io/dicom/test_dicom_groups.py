@@ -150,6 +150,16 @@ def test_images_kept_from_a_series_are_part_of_a_cut_one(tmp_path):
     assert np.array_equal(read(tmp_path, series="1").array, stored.transpose(2, 1, 0))
 
 
+def test_slices_of_which_each_has_a_series_uid_are_no_series_of_their_own(tmp_path):
+    series(tmp_path / "scan", change=sets(SeriesInstanceUID=lambda n: f"1.2.{n + 1}"))
+    assert kinds(tmp_path / "scan") == [("gap", "fail")] * 7
+    with pytest.raises(GeometryError, match="part of a cut series"):
+        read(tmp_path / "scan", series="1")
+    apart = sets(SeriesInstanceUID=lambda n: f"1.2.{n + 1}", SeriesNumber=lambda n: n + 1)
+    series(tmp_path / "scouts", change=both(drop(3, 4, 5, 6), apart))
+    assert kinds(tmp_path / "scouts") == [("single", "read")] * 3
+
+
 def test_stacks_apart_from_each_other_are_told_apart_by_their_frames_of_reference(tmp_path):
     series(tmp_path, change=lambda n, data: None)
     for block in (0, 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from medrestore import findings
@@ -14,8 +14,10 @@ from medrestore.io.dicom.plan.groups import (
     group_slices,
     missing_parts,
     missing_places,
+    parts_by,
     same_places,
     skipped_places,
+    tells_apart,
     without_copies,
 )
 from medrestore.io.dicom.plan.series import PlannedSeries, PlannedVolume
@@ -44,12 +46,13 @@ def plan_series(
     """Return the series that slices make, by series number and UID, and the slices of interrupted volumes."""
     kept, copies = without_copies(heads)
     absent = missing_parts(kept)
-    planned: list[PlannedSeries] = []
     left_out: list[LeftOut] = []
+    grids: list[_Grid] = []
     for cluster in group_slices(kept):
-        grids, interrupted = _grids(cluster)
+        found, interrupted = _grids(cluster)
         left_out += interrupted
-        planned += [_planned(grid, policy, absent) for grid in grids]
+        grids += found
+    planned = [_planned(grid, policy, absent) for grid in _strewn(grids)]
     planned.sort(
         key=lambda item: (item.head.number or 0, item.head.series, str(item.head.path), item.head.frame)
     )
@@ -162,6 +165,24 @@ def _cut(grid: _Grid, others: Sequence[_Grid], between: bool) -> _Grid:
     what = f"{skipped} other images" if skipped else "images at another angle or with other pixels"
     text = f"part of a cut series: {what} of the series lie between its slices"
     return replace(grid, defects=(Finding(GridDefect.GAP, skipped, text, mendable=False),))
+
+
+def _strewn(grids: Sequence[_Grid]) -> list[_Grid]:
+    """Add the defect of single slices that neighbours in other series continue: each got a UID of its own."""
+    singles = [grid for grid in grids if len(grid.volumes) == len(grid.heads) == 1]
+    strewn: set[int] = set()
+    for alike in parts_by(singles, lambda grid: _looks(grid.heads[0])).values():
+        if len(alike) > 2 and not tells_apart([grid.heads for grid in alike]):
+            strewn |= {id(grid) for grid in alike}
+    text = f"part of a cut series: its neighbours among {len(strewn)} single slices have other series UIDs"
+    defect = Finding(GridDefect.GAP, 0, text, mendable=False)
+    return [replace(grid, defects=(*grid.defects, defect)) if id(grid) in strewn else grid for grid in grids]
+
+
+def _looks(head: SliceHeader) -> Hashable:
+    """Return what slices of one scan have in common, whatever their series."""
+    axes = tuple(round(value, 2) for vector in head.orientation for value in vector)
+    return head.number, head.description, head.modality, head.image_type, head.size, axes, head.thickness
 
 
 def _planned(grid: _Grid, policy: ReadPolicy, absent: Mapping[str, int]) -> PlannedSeries:

@@ -32,6 +32,7 @@ _SAME_GRID_MM = 0.02
 _NEIGHBOURS = 2.0
 
 Value = TypeVar("Value", bound=Hashable)
+Item = TypeVar("Item")
 Parts = list[list[SliceHeader]]
 
 
@@ -87,13 +88,11 @@ def _alike(first: SliceHeader, second: SliceHeader, bounds: tuple[float, float])
     return bool(turned <= bounds[0] and scaled <= bounds[1])
 
 
-def parts_by(
-    heads: Iterable[SliceHeader], value: Callable[[SliceHeader], Value]
-) -> dict[Value, list[SliceHeader]]:
-    """Return the slices by a value of theirs, in the order in which values come up."""
-    parts: dict[Value, list[SliceHeader]] = {}
-    for head in heads:
-        parts.setdefault(value(head), []).append(head)
+def parts_by(items: Iterable[Item], value: Callable[[Item], Value]) -> dict[Value, list[Item]]:
+    """Return items, such as slices, by a value of theirs, in the order in which values come up."""
+    parts: dict[Value, list[Item]] = {}
+    for item in items:
+        parts.setdefault(value(item), []).append(item)
     return parts
 
 
