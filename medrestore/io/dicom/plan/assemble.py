@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from medrestore import findings
 from medrestore.findings import Finding as Remark
 from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader
+from medrestore.io.dicom.plan.copies import without_copies
 from medrestore.io.dicom.plan.grid import lay_out
 from medrestore.io.dicom.plan.groups import (
     Cluster,
@@ -18,7 +19,6 @@ from medrestore.io.dicom.plan.groups import (
     same_places,
     skipped_places,
     tells_apart,
-    without_copies,
 )
 from medrestore.io.dicom.plan.series import PlannedSeries, PlannedVolume
 from medrestore.io.dicom.plan.stack import Finding, GridDefect, stack_slices

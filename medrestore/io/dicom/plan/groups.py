@@ -9,14 +9,12 @@ other. Parts that lie between each other's slices are one volume.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from medrestore.io.dicom.parse.files import READ_ERRORS, sha256_pixels
 from medrestore.io.dicom.parse.header import SliceHeader
 from medrestore.io.dicom.parse.rescale import HOUNSFIELD
 from medrestore.io.dicom.plan.stack import SAME_PLACE_MM, GridDefect, heights_of, stack_slices
@@ -161,44 +159,6 @@ def places_of(heads: Sequence[SliceHeader]) -> list[int]:
     numbers = np.empty(len(heads), dtype=int)
     numbers[order] = np.cumsum(np.diff(along[order], prepend=along[order[0]]) >= SAME_PLACE_MM)
     return [int(number) for number in numbers]
-
-
-def without_copies(heads: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[SliceHeader]]:
-    """Return the slices without copies, and the copies.
-
-    A copy is a file with the same pixels as another file, byte for byte, whose slices have the same place,
-    instance number and attributes; instance UID and name may differ.
-    """
-    files: dict[Path, list[SliceHeader]] = {}
-    for head in heads:
-        files.setdefault(head.path, []).append(head)
-    alike: dict[tuple[SliceHeader, ...], list[Path]] = {}
-    for path, slices in files.items():
-        alike.setdefault(tuple(_anonymous(head) for head in slices), []).append(path)
-    copies: set[Path] = set()
-    for paths in alike.values():
-        seen: set[str] = set()
-        for path in sorted(paths) if len(paths) > 1 else ():
-            digest = _digest(path)
-            if digest in seen:
-                copies.add(path)
-            seen.add(digest)
-    kept = [head for head in heads if head.path not in copies]
-    return kept, [head for head in heads if head.path in copies]
-
-
-def _anonymous(head: SliceHeader) -> SliceHeader:
-    """Return the header of a slice without path and UID of its file."""
-    hints = tuple((name, value) for name, value in head.hints if name != "file")
-    return replace(head, path=Path(), instance="", hints=hints)
-
-
-def _digest(path: Path) -> str:
-    try:
-        return sha256_pixels(path)
-    except READ_ERRORS:
-        # Files that cannot be compared are not called equal; reading them raises the error.
-        return str(path)
 
 
 def same_places(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> bool:
