@@ -13,8 +13,8 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from medrestore.errors import InputError, OutputError, reason_of
-from medrestore.io.dicom.parse.elements import Get
-from medrestore.io.dicom.parse.files import READ_ERRORS, opened
+from medrestore.io.dicom.parse.elements import Get, mend
+from medrestore.io.dicom.parse.files import READ_ERRORS, opened, quietly
 from medrestore.io.dicom.parse.frames import frames
 from medrestore.io.dicom.parse.header import SliceHeader
 from medrestore.io.dicom.parse.padding import Belief
@@ -161,8 +161,9 @@ def values_of(volume: Volume) -> Values:
 def _header(path: Path) -> tuple[Dataset, list[Get]]:
     """Return the header of a file, and the lookup of attributes of each of its images."""
     try:
-        with opened(path) as stream:
+        with quietly(), opened(path) as stream:
             data = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+            mend(data)
         images = list(frames(data, str(path)))
     except READ_ERRORS as error:
         raise OutputError(f"{path}: cannot be read a second time ({reason_of(error)})") from error

@@ -79,6 +79,27 @@ class Elements:
         return mended
 
 
+def mend(data: Dataset) -> None:
+    """Mend the malformed numbers of a header, in place and in sequences; leave out what cannot be mended."""
+    for tag in list(data.keys()):
+        keyword = keyword_for_tag(tag)
+        vr = dictionary_VR(tag) if keyword else ""
+        if vr not in {"SQ", *_NUMBERS}:
+            continue
+        get = Elements("", [data])
+        try:
+            value = get(keyword)
+        except DamagedElementError:
+            value, get.odd[keyword] = None, None
+        if not get.odd:
+            for item in value or () if vr == "SQ" else ():
+                mend(item)
+        elif value is None:
+            del data[tag]
+        else:
+            setattr(data, keyword, value)
+
+
 def named(name: Any) -> str:
     """Return keyword and tag of an element, such as ``Rows (0028,0010)``."""
     tag = Tag(tag_for_keyword(name) or 0) if isinstance(name, str) else Tag(name)

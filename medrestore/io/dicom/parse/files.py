@@ -6,8 +6,10 @@ import hashlib
 import io
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -36,6 +38,14 @@ _META = 4096
 _UNDEFINED = 0xFFFFFFFF
 # No scan deflates to a thousandth; a file that does is a bomb.
 _INFLATED_SHARE, _INFLATED_FLOOR = 200, 1 << 24
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep pydicom's warnings in: they quote values, and what matters of them is found here and said."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def is_dicom(path: Path) -> bool:

@@ -23,7 +23,7 @@ from medrestore.findings import CLASS_NOT_STATED, MALFORMED_ELEMENTS, TILES_NOT_
 from medrestore.io.dicom.parse.doubts import Doubt, Oddity
 from medrestore.io.dicom.parse.elements import DamagedElementError, Elements, tag_in
 from medrestore.io.dicom.parse.fields import bits_of, read_place, stored_type
-from medrestore.io.dicom.parse.files import READ_ERRORS, is_dicom, read_header
+from medrestore.io.dicom.parse.files import READ_ERRORS, is_dicom, quietly, read_header
 from medrestore.io.dicom.parse.frames import frame_count, frames
 from medrestore.io.dicom.parse.rescale import (
     PHILIPS_CREATOR,
@@ -198,6 +198,11 @@ class _Series(NamedTuple):
 
 def read_heads(path: Path) -> tuple[SliceHeader, ...] | LeftOut:
     """Read the headers of the slices of a DICOM file, or why it has no usable slice; raises nothing."""
+    with quietly():
+        return _read_heads(path)
+
+
+def _read_heads(path: Path) -> tuple[SliceHeader, ...] | LeftOut:
     series = _Series()
     try:
         data, pixels, is_cut = read_header(path, _TAGS)
@@ -295,7 +300,7 @@ def _judged(head: SliceHeader, kind: Kind, tiles: Tiles | None, get: Elements) -
         if head.modality == "CT" and head.scaling.rescale.units != "HU" and head.scaling.table is None:
             doubts = (*doubts, Doubt.CLASS)
     if tiles is None and head.frames == 1 and says_tiled(get):
-        odd.append(Oddity(TILES_NOT_BELIEVED.code, "the image type says mosaic, and the picture is one slice"))
+        odd.append(Oddity(TILES_NOT_BELIEVED.code, "image type of a mosaic, picture of one slice"))
     return replace(head, oddities=tuple(odd), doubts=doubts, captured=kind.captured)
 
 

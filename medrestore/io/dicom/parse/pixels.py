@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from medrestore.errors import InputError, reason_of
 from medrestore.io.dicom.parse.decoder import decode
-from medrestore.io.dicom.parse.files import READ_ERRORS
+from medrestore.io.dicom.parse.files import READ_ERRORS, quietly
 from medrestore.io.dicom.parse.header import SliceHeader
 
 TIMEOUT_SECONDS = 120.0
@@ -61,7 +61,8 @@ class Pixels:
             images = self._ask(heads[0], frames)
         else:
             try:
-                images = list(decode(path, frames))
+                with quietly():
+                    images = list(decode(path, frames))
             except READ_ERRORS as error:
                 raise _undecodable(heads[0], error) from error
         if tiled:

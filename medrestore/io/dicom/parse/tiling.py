@@ -190,7 +190,11 @@ def _of_uih(get: Get) -> Any:
 def place_of_tiles(data: Dataset, get: Elements, where: str) -> Elements:
     """Return a lookup that knows the place of the first tile, which some pictures state for tiles alone."""
     items = _of_uih(get)
-    return Elements(where, [items[0], data], get.odd) if items else get
+    if not items:
+        return get
+    place = Dataset()
+    place.ImagePositionPatient = items[0].get("ImagePositionPatient")
+    return Elements(where, [place, data], get.odd)
 
 
 def _tiles_of_uih(items: Sequence[Dataset], get: Get, where: str) -> Tiles:
