@@ -12,8 +12,8 @@ from medrestore.provenance import JSON
 Action = Literal["fail", "resample", "skip"]
 """Refuse the series; bring it onto a regular grid and record that; or leave it out."""
 
-Values = Literal["rescaled", "philips", "real-world"]
-"""Which scale is applied to stored values."""
+Values = Literal["rescaled", "philips", "real-world", "stored"]
+"""Which scale is applied to stored values: the modality's, Philips', the real world mapping's, or none."""
 
 
 def _info(text: str, metavar: str | None = None, flag: str | None = None) -> OptionInfo:
@@ -31,7 +31,8 @@ class ReadPolicy:
         on_tilt: A tilted gantry; ``"resample"`` shifts slices within their planes onto a rectangular grid.
         on_nonuniform: Slices at uneven distances, or out of line; ``"resample"`` interpolates.
         values: ``"rescaled"`` as every viewer shows them (HU for CT), ``"philips"`` for Philips'
-            floating-point values, ``"real-world"`` for the real world value mapping.
+            floating-point values, ``"real-world"`` for the real world value mapping, ``"stored"`` for the
+            numbers in the file, whatever its header says of them; those of CT are taken for HU.
 
     Raises:
         ConfigError: A value that is none of these.

@@ -336,7 +336,8 @@ def cli(monkeypatch, capsys):
 
 def test_scan_prints_what_is_there_and_what_is_not_read(cli, tmp_path):
     series(tmp_path / "a", modality="CT", change=tilt, SeriesNumber=3, SeriesDescription="Head")
-    image(voxels()[0], PixelSpacing=None).save_as(tmp_path / "scout", enforce_file_format=True)
+    scout = image(voxels()[0], PixelSpacing=None, SeriesInstanceUID="9.9")
+    scout.save_as(tmp_path / "scout", enforce_file_format=True)
     (tmp_path / "notes.txt").write_text("x")
     status, shown, _ = cli("scan", tmp_path)
     assert status == 0

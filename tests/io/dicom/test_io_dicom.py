@@ -280,7 +280,7 @@ def shift(index, data):
         (edit(s3={"PhotometricInterpretation": "MONOCHROME1"}), InputError, "MONOCHROME1"),
         (edit(s3={"NumberOfFrames": 2}), InputError, "with 2 frames"),
         (edit(s3={"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}), InputError, "mosaic"),
-        (edit(s3={"HighBit": 13}), InputError, "lowest bits"),
+        (edit(s3={"BitsStored": 17}), InputError, "lowest bits"),
         (edit(s3={"RescaleSlope": 0}), InputError, "slope other than 0"),
         (edit(s3={"Rows": 30000}), InputError, r"declares 1 x 30000 x 6 pixels .* truncated"),
         (edit(s3={"Rows": 0}), InputError, "without pixels"),

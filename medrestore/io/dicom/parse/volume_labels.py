@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from medrestore.io.dicom.parse.rescale import Get
+from medrestore.io.dicom.parse.elements import Get
 
 Trait: TypeAlias = "float | str | tuple[float, ...] | None"
 Traits: TypeAlias = tuple[tuple[str, Trait], ...]
@@ -110,6 +110,8 @@ _FIRST_OF: dict[str, tuple[_Way, ...]] = {
     "time": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
     "stack": ("StackID",),
 }
+# A word of an image type; makers use longer ones than the 16 characters that there are for it.
+_WORD = re.compile(r"[A-Z0-9_ .+*/:-]{0,64}")
 ACQUIRED_AT = "acquired at"
 _HINTS: dict[str, tuple[_Way, ...]] = {
     "acquisition": ("AcquisitionNumber", "FrameAcquisitionNumber"),
@@ -149,7 +151,9 @@ def image_type_of(get: Get) -> tuple[str, ...]:
     """Return the values of the frame type, or else of the image type, in capitals."""
     values = get("FrameType") or get("ImageType") or ()
     values = [values] if isinstance(values, str) else values
-    return tuple(str(value).strip().upper() for value in values)
+    words = (str(value).strip().upper() for value in values)
+    # What a damaged length drags into the type is no word of it.
+    return tuple(word if _WORD.fullmatch(word) else "" for word in words)
 
 
 def traits_of(get: Get) -> Traits:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from medrestore import findings
 from medrestore.findings import Finding as Remark
+from medrestore.io.dicom.parse.doubts import findings_of
 from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader
 from medrestore.io.dicom.plan.copies import without_copies
 from medrestore.io.dicom.plan.grid import lay_out
@@ -59,7 +60,8 @@ def plan_series(
     done = []
     for number, item in enumerate(planned, 1):
         copied = _copied([head for head in copies if head.series == item.head.series])
-        done.append(replace(item, number=number, notes=(*copied, *item.notes)))
+        notes = (*copied, *item.notes, *findings_of(item.heads))
+        done.append(replace(item, number=number, notes=notes))
     return tuple(done), left_out
 
 

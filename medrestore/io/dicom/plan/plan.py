@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medrestore.errors import GeometryError, InputError
-from medrestore.io.dicom.parse.files import is_blank, is_dicom, walk
+from medrestore.io.dicom.parse.files import is_dicom, walk
 from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader, read_heads
+from medrestore.io.dicom.parse.settle import settle
 from medrestore.io.dicom.plan.assemble import plan_series
+from medrestore.io.dicom.plan.damage import blocker_of, damaged_siblings, without_captures
 from medrestore.io.dicom.plan.series import PlannedSeries, PlannedVolume, describe, differences
 from medrestore.options import ReadPolicy
 from medrestore.provenance import Source
@@ -51,16 +53,11 @@ class Plan:
         if not found:
             raise self._none(wanted)
         (series,) = found
-        self._check_complete(series)
+        if series.blocker is not None:
+            raise _error(series.blocker)
         if series.action in {"fail", "skip"}:
             raise GeometryError(f"{self.path}: {series.reason}")
         return series
-
-    def _check_complete(self, series: PlannedSeries) -> None:
-        """Refuse a series with an unusable file: without that file, slices may be missing at the end."""
-        for item in self.left_out:
-            if item.why.blocking and item.series in {"", series.head.series}:
-                raise _error(item)
 
     def _several(self, found: Sequence[PlannedSeries]) -> str:
         listed = "; ".join(describe(item) for item in found[:4])
@@ -126,25 +123,21 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
             left_out.append(found)
         else:
             heads += found
-    damaged = _blank_images(others, heads)
+    damaged = damaged_siblings(others, heads)
+    heads, captures = without_captures(heads)
+    heads, undecided = settle(heads, policy.values)
     series, interrupted = plan_series(heads, policy)
-    return Plan(path, series, (*left_out, *interrupted, *damaged), len(others) - len(damaged))
+    left_out += [*damaged, *captures, *undecided, *interrupted]
+    planned = (_unless_blocked(item, left_out) for item in series)
+    return Plan(path, tuple(planned), tuple(left_out), len(others) - len(damaged))
 
 
-def _blank_images(others: Sequence[Path], heads: Sequence[SliceHeader]) -> list[LeftOut]:
-    """Return the files without content that lie among images and are named as images are."""
-    named = {(head.path.parent, _ending(head.path)) for head in heads}
-    text = "empty, or nothing but zeros where a header should be; get the file again, or remove it"
-    return [
-        LeftOut(file, SkipReason.DAMAGED, f"{file}: {text}")
-        for file in others
-        if (file.parent, _ending(file)) in named and is_blank(file)
-    ]
-
-
-def _ending(file: Path) -> str:
-    """Return the suffix of a file; empty for a name that is a number or a UID."""
-    return "" if file.suffix[1:].isdigit() else file.suffix.lower()
+def _unless_blocked(series: PlannedSeries, left_out: Sequence[LeftOut]) -> PlannedSeries:
+    """Return a series, refused where slices of it may be in a file that cannot be used."""
+    blocker = blocker_of(series.heads, left_out)
+    if blocker is None or series.action == "skip":
+        return series
+    return replace(series, action="fail", reason=blocker.text, layout=None, blocker=blocker)
 
 
 def planned_slices(
