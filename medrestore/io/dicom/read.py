@@ -11,13 +11,14 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from medrestore.errors import GeometryError, InputError
+from medrestore.errors import InputError
 from medrestore.findings import PADDING_NOT_BELIEVED, RESAMPLED_WHEN_READ, Finding
 from medrestore.io.dicom.parse.header import SliceHeader, is_dicom
 from medrestore.io.dicom.parse.padding import Belief, believed
 from medrestore.io.dicom.parse.pixels import Pixels
 from medrestore.io.dicom.parse.rescale import apply_scaling
 from medrestore.io.dicom.parse.volume_labels import ACQUIRED_AT, seconds_of_day
+from medrestore.io.dicom.plan.copies import check_repeats
 from medrestore.io.dicom.plan.grid import resample, step_of
 from medrestore.io.dicom.plan.plan import PlannedSeries, PlannedVolume, plan_dicom
 from medrestore.io.formats import ScanHeader
@@ -30,10 +31,6 @@ from medrestore.volume import Volume
 __all__ = ["dicom_header", "holds_dicom", "is_dicom", "planned_header", "read_dicom", "reading_findings"]
 
 _MODALITIES = {"MR": Modality.MR, "CT": Modality.CT}
-
-
-# Repeats of an image correlate by more than this, and their deviations differ by less than this factor.
-_SAME_SHAPE, _SAME_SPREAD = 0.5, 2.0
 
 
 @dataclass(frozen=True)
@@ -173,29 +170,11 @@ def _fill(chosen: PlannedSeries, slices: Sequence[_Slices], policy: ReadPolicy) 
                 # Images that share a place are averaged.
                 count = len(chosen.volumes[index].stack.places[place])
                 if count > 1:
-                    _check_repeats(*shared.setdefault((index, place), (head, values)), head, values)
+                    check_repeats(*shared.setdefault((index, place), (head, values)), head, values)
                 slices[index].stack[place] += values if count == 1 else values / np.float64(count)
                 if padded is not None and padded.any():
                     slices[index].call_padding(place, padded)
     return digests
-
-
-def _check_repeats(first: SliceHeader, one: RealArray, second: SliceHeader, other: RealArray) -> None:
-    """Refuse the mean of two images that do not show the same thing at the same scale.
-
-    Raises:
-        GeometryError: Their values are unlike, as those of two components, units or parts of the body.
-    """
-    spreads = float(one.std()), float(other.std())
-    low, high = min(spreads), max(spreads)
-    alike = low == high == 0.0
-    if low > 0.0 and high <= _SAME_SPREAD * low:
-        alike = float(np.corrcoef(one.ravel(), other.ravel())[0, 1]) >= _SAME_SHAPE
-    if not alike:
-        raise GeometryError(
-            f"{first.path.parent}: {first.name} and {second.name} lie in one place and do not show the same "
-            "thing, so their mean would show nothing; take one of them out"
-        )
 
 
 def _modality(chosen: PlannedSeries) -> Modality:

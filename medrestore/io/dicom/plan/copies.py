@@ -1,4 +1,4 @@
-"""Copies of images: read once."""
+"""Images in one place: copies, which are read once, and repeats, of which the mean may be taken."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from pydicom.uid import UID
 
-from medrestore.errors import InputError
+from medrestore.errors import GeometryError, InputError
 from medrestore.io.dicom.parse.files import READ_ERRORS, sha256_pixels
 from medrestore.io.dicom.parse.header import SliceHeader
 from medrestore.io.dicom.parse.pixels import Pixels
+from medrestore.types import RealArray
+
+# Repeats of an image correlate by more than this, and their deviations differ by less than this factor.
+_SAME_SHAPE, _SAME_SPREAD = 0.5, 2.0
 
 
 def without_copies(heads: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[SliceHeader]]:
@@ -63,3 +68,21 @@ def _digest_of_values(heads: Sequence[SliceHeader]) -> str:
     except InputError:
         return str(heads[0].path)
     return hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
+
+
+def check_repeats(first: SliceHeader, one: RealArray, second: SliceHeader, other: RealArray) -> None:
+    """Refuse the mean of two images that do not show the same thing at the same scale.
+
+    Raises:
+        GeometryError: Their values are unlike, as those of two components, units or parts of the body.
+    """
+    spreads = float(one.std()), float(other.std())
+    low, high = min(spreads), max(spreads)
+    alike = low == high == 0.0
+    if low > 0.0 and high <= _SAME_SPREAD * low:
+        alike = float(np.corrcoef(one.ravel(), other.ravel())[0, 1]) >= _SAME_SHAPE
+    if not alike:
+        raise GeometryError(
+            f"{first.path.parent}: {first.name} and {second.name} lie in one place and do not show the same "
+            "thing, so their mean would show nothing; take one of them out"
+        )
