@@ -13,7 +13,7 @@ from medrestore.io.dicom.plan.copies import without_copies
 from medrestore.io.dicom.plan.grid import lay_out
 from medrestore.io.dicom.plan.groups import (
     Cluster,
-    group_slices,
+    cluster_slices,
     missing_parts,
     missing_places,
     parts_by,
@@ -23,7 +23,7 @@ from medrestore.io.dicom.plan.groups import (
 )
 from medrestore.io.dicom.plan.series import PlannedSeries, PlannedVolume
 from medrestore.io.dicom.plan.stack import Finding, GridDefect, stack_slices
-from medrestore.io.dicom.plan.volumes import VolumeSlices, split_volumes
+from medrestore.io.dicom.plan.volumes import VolumeSlices, group_slices, split_volumes
 from medrestore.options import ReadPolicy
 
 
@@ -49,7 +49,7 @@ def plan_series(
     absent = missing_parts(kept)
     left_out: list[LeftOut] = []
     grids: list[_Grid] = []
-    for cluster in group_slices(kept):
+    for cluster in cluster_slices(kept):
         found, interrupted = _grids(cluster)
         left_out += interrupted
         grids += found
@@ -77,7 +77,7 @@ def _grids(cluster: Cluster) -> tuple[list[_Grid], list[LeftOut]]:
     """Return the grids of parallel slices, with the defects that show beside each other alone."""
     grids: list[_Grid] = []
     left_out: list[LeftOut] = []
-    for group in cluster.groups:
+    for group in group_slices(cluster.heads):
         found, interrupted = _without_interrupted(_on_one_grid(split_volumes(group)))
         left_out += interrupted
         grids += [_missing(grid, found) for grid in found]
@@ -165,7 +165,7 @@ def _cut(grid: _Grid, others: Sequence[_Grid], between: bool) -> _Grid:
     if grid.defects or not (skipped or between):
         return grid
     what = f"{skipped} other images" if skipped else "images at another angle or with other pixels"
-    text = f"part of a cut series: {what} of the series lie between its slices"
+    text = f"part of a cut series: {what} of the series lie between or beside its slices"
     return replace(grid, defects=(Finding(GridDefect.GAP, skipped, text, mendable=False),))
 
 

@@ -8,7 +8,8 @@ other. Parts that lie between each other's slices are one volume.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, TypeVar
@@ -39,27 +40,26 @@ class Cluster:
     """Slices of one series that lie in parallel.
 
     Attributes:
-        groups: The slices that may be one series of volumes, each.
+        heads: The slices.
         cut: Whether slices of the series that are turned or scaled a little lie in between: too much to be
             of this volume, and too little to be another.
     """
 
-    groups: Parts
+    heads: list[SliceHeader]
     cut: bool
 
 
-def group_slices(heads: Sequence[SliceHeader]) -> list[Cluster]:
+def cluster_slices(heads: Sequence[SliceHeader]) -> list[Cluster]:
     """Return the slices that may be one series.
 
-    Slices of a group share series UID, modality, size, units and, within narrow bounds, orientation and pixel
-    spacing. Geometry, frame of reference and image type divide them where `tells_apart` finds that they do.
+    They share series UID, modality, size, units and, within narrow bounds, orientation and pixel spacing.
     """
     clusters = []
     for kind in parts_by(heads, _kind).values():
         for near in _by_geometry(kind, _SUSPECT):
             parallel = _by_geometry(near, _JOINED)
             cut = not tells_apart(parallel)
-            clusters += [Cluster(_divided(part, _DIVIDERS), cut) for part in parallel]
+            clusters += [Cluster(part, cut) for part in parallel]
     return clusters
 
 
@@ -101,52 +101,64 @@ _DIVIDERS: dict[str, Callable[[Sequence[SliceHeader]], Parts]] = {
 }
 
 
-def _divided(heads: list[SliceHeader], names: Iterable[str]) -> Parts:
+def divided(heads: list[SliceHeader], names: Collection[str] = _DIVIDERS) -> Parts:
+    """Return slices by those of geometry, frame of reference and image type that tell series apart."""
+    if not names:
+        return [heads]
     name, *further = names
     parts = _DIVIDERS[name](heads)
     if not tells_apart(parts):
         parts = [heads]
-    return [group for part in parts for group in _divided(part, further)] if further else parts
+    return [group for part in parts for group in divided(part, further)]
 
 
-def divided_in_vain(heads: Sequence[SliceHeader]) -> list[str]:
-    """Return the names of the attributes that differ within one group."""
+def dividers_within(heads: Sequence[SliceHeader]) -> list[str]:
+    """Return those of geometry, frame of reference and image type that differ among slices."""
     return [name for name, divider in _DIVIDERS.items() if len(divider(heads)) > 1]
 
 
 def tells_apart(parts: Sequence[Sequence[SliceHeader]]) -> bool:
     """Whether parts of parallel slices are volumes or stacks of their own, by the places that they have.
 
-    Two parts are apart if one has all places of the other, or if neither lacks a place of the other between
-    its own slices; stacks that touch so that one even stack is made of both are not.
+    Parts that have every place, each the same number of times, are volumes, and beside these are incomplete
+    ones. Where no part has every place, parts are stacks if none lacks a place of another between its own
+    slices; stacks that touch so that one even stack is made of both are none.
     """
     if len(parts) < 2:
         return True
     numbers = iter(places_of([head for part in parts for head in part]))
-    stacks: dict[frozenset[int], dict[int, SliceHeader]] = {}
-    for part in parts:
-        slices = {next(numbers): head for head in part}
-        stacks.setdefault(frozenset(slices), slices)
-    return all(_apart(stacks[one], stacks[other]) for one, other in combinations(stacks, 2))
+    counts = [Counter(next(numbers) for _ in part) for part in parts]
+    every = set().union(*counts)
+    whole = [count for count in counts if len(count) == len(every)]
+    if whole:
+        # More incomplete parts than whole ones are the pieces of one.
+        return 2 * len(whole) >= len(parts) and all(map(_constant, whole))
+    stacks = {frozenset(count): list(part) for count, part in zip(counts, parts, strict=True)}
+    return all(map(_constant, counts)) and all(
+        _are_stacks(one, other, [*stacks[one], *stacks[other]]) for one, other in combinations(stacks, 2)
+    )
 
 
-def _apart(first: dict[int, SliceHeader], second: dict[int, SliceHeader]) -> bool:
-    one, other = set(first), set(second)
-    if one <= other or other <= one:
-        return True
+def _constant(counts: Counter[int]) -> bool:
+    """Whether all places have the same number of images."""
+    return len(set(counts.values())) == 1
+
+
+def _are_stacks(one: frozenset[int], other: frozenset[int], both: Sequence[SliceHeader]) -> bool:
+    """Whether two sets of places, and the slices of both, are stacks of their own."""
     if _between(one, other) or _between(other, one):
         return False
-    return bool(one & other) or not _even([*first.values(), *second.values()])
+    return bool(one & other) or not is_even(both)
 
 
-def _between(one: set[int], other: set[int]) -> bool:
+def _between(one: frozenset[int], other: frozenset[int]) -> bool:
     """Whether places of `other` that `one` lacks lie between its first and its last place."""
     return any(min(one) < place < max(one) for place in other - one)
 
 
-def _even(heads: Sequence[SliceHeader]) -> bool:
-    """Whether slices are neighbours at one distance; a tilt does not matter."""
-    stack = stack_slices(heads)
+def is_even(heads: Sequence[SliceHeader]) -> bool:
+    """Whether slices are neighbours at one distance; a tilt does not matter, nor do several in a place."""
+    stack = stack_slices([*dict(zip(places_of(heads), heads, strict=True)).values()])
     reach = max(*(head.thickness or 0.0 for head in heads), heads[0].distance)
     near = heads[0].thickness is None or stack.distance <= _NEIGHBOURS * reach
     return near and all(finding.flaw is GridDefect.TILT for finding in stack.findings)
@@ -176,10 +188,10 @@ def missing_places(heads: Sequence[SliceHeader], others: Sequence[SliceHeader]) 
 
 
 def skipped_places(heads: Sequence[SliceHeader], others: Sequence[SliceHeader]) -> int:
-    """Return how many places of another volume lie between slices here, where there is none."""
-    lacking, _ = _lacking(heads, others)
+    """Return how many places of others have no slice here, between slices here or, of a part, anywhere."""
+    lacking, within = _lacking(heads, others)
     along = heights_of(heads)
-    return int(((lacking > along.min()) & (lacking < along.max())).sum())
+    return len(lacking) if within else int(((lacking > along.min()) & (lacking < along.max())).sum())
 
 
 def _lacking(

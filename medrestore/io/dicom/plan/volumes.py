@@ -13,7 +13,15 @@ from medrestore.io.dicom.parse.header import SliceHeader
 from medrestore.io.dicom.parse.pixels import Pixels
 from medrestore.io.dicom.parse.rescale import apply_scaling
 from medrestore.io.dicom.parse.volume_labels import Trait
-from medrestore.io.dicom.plan.groups import divided_in_vain, parts_by, places_of, tells_apart
+from medrestore.io.dicom.plan.groups import (
+    Parts,
+    divided,
+    dividers_within,
+    is_even,
+    parts_by,
+    places_of,
+    tells_apart,
+)
 
 Label = tuple[tuple[str, Trait], ...]
 """The values that tell a volume from the others of its series, such as ``(("echo time", 4.6),)``."""
@@ -43,6 +51,20 @@ class VolumeSlices:
     signed: bool = False
 
 
+def group_slices(heads: list[SliceHeader]) -> Parts:
+    """Return parallel slices by the series that they are.
+
+    Where all of them are volumes of one even grid, geometry, frame of reference and image type divide only
+    where they go through no volume; else they divide where `tells_apart` finds that they do.
+    """
+    volumes = split_volumes(heads)
+    places = len(set(places_of(heads)))
+    if any(len(volume.heads) != places for volume in volumes) or not is_even(volumes[0].heads):
+        return divided(heads)
+    within = {name for volume in volumes for name in dividers_within(volume.heads)}
+    return divided(heads, [name for name in dividers_within(heads) if name not in within])
+
+
 def split_volumes(heads: Sequence[SliceHeader]) -> list[VolumeSlices]:
     """Return the volumes of a group, in the order in which scanner or archive numbered their images.
 
@@ -58,13 +80,14 @@ def split_volumes(heads: Sequence[SliceHeader]) -> list[VolumeSlices]:
     def values(head: SliceHeader, numbers: Sequence[int]) -> tuple[Trait, ...]:
         return tuple(traits[n][head.traits[n][1]] for n in numbers)
 
-    dividing = []
+    dividing: list[int] = []
+    found: dict[tuple[Trait, ...], list[SliceHeader]] = {(): list(heads)}
     for n in range(len(traits)):
-        parts = parts_by(heads, lambda head, n=n: values(head, [n]))  # type: ignore[misc]
-        if len(parts) > 1 and tells_apart([*parts.values()]):
-            dividing.append(n)
+        tried = [*dividing, n]
+        parts = parts_by(heads, lambda head, tried=tried: values(head, tried))  # type: ignore[misc]
+        if len(parts) > len(found) and tells_apart([*parts.values()]):
+            dividing, found = tried, parts
     names = [heads[0].traits[n][0] for n in dividing]
-    found = parts_by(heads, lambda head: values(head, dividing))
     volumes = []
     for labels, part in sorted(found.items(), key=lambda item: [_rank(value) for value in item[0]]):
         label = tuple(zip(names, labels, strict=True))
@@ -86,7 +109,7 @@ def _varying(heads: Sequence[SliceHeader]) -> tuple[str, ...]:
     names = [
         name for n, (name, _) in enumerate(heads[0].traits) if len({head.traits[n] for head in heads}) > 1
     ]
-    return (*divided_in_vain(heads), *names)
+    return (*dividers_within(heads), *names)
 
 
 def _joined(heads: Sequence[SliceHeader], number: int) -> dict[Trait, Trait]:
@@ -158,15 +181,23 @@ def _by_order(heads: Sequence[SliceHeader], places: int) -> list[list[VolumeSlic
     if len(stated) < len(heads) or places < 2:
         return []
     ordered = sorted(heads, key=_number)
-    found = [[ordered[n : n + places] for n in range(0, len(heads), places)]]
     count, rest = divmod(len(heads), places)
     numbers = places_of(ordered)
+    found = []
+    # Where the first slice of a series is missing, runs of images turn back in place.
+    if not rest or _runs(numbers[:places]):
+        found.append([ordered[n : n + places] for n in range(0, len(heads), places)])
     if not rest and all(len(set(numbers[n : n + count])) == 1 for n in range(0, len(heads), count)):
         found.append([ordered[n::count] for n in range(count)])
     return [
         [VolumeSlices((("order", float(n)),), part, by_order=True) for n, part in enumerate(parts, 1)]
         for parts in found
     ]
+
+
+def _runs(numbers: Sequence[int]) -> bool:
+    """Whether places follow one another in one direction."""
+    return {second - first for first, second in pairwise(numbers)} in ({1}, {-1})
 
 
 def _kinds(volumes: Sequence[VolumeSlices]) -> list[VolumeSlices]:
