@@ -215,11 +215,11 @@ def read_heads(path: Path) -> tuple[SliceHeader, ...] | LeftOut:
 def _read_heads(path: Path) -> tuple[SliceHeader, ...] | LeftOut:
     series = _Series()
     try:
-        data, pixels, is_cut = read_header(path, _TAGS)
+        data, pixels, cut = read_header(path, _TAGS)
         plain = Elements(str(path), [data])
         series = _series(plain)
-        if is_cut:
-            raise DamagedElementError(f"{path}: the file ends within its header; get it again or remove it")
+        if cut:
+            raise DamagedElementError(f"{path}: the file ends within its {cut}; get it again or remove it")
         kind = kind_of(data, next(frames(data, str(path), plain.odd)))
         if kind.why is not None:
             return LeftOut(path, kind.why, f"{path}: {kind.text}", *series)
