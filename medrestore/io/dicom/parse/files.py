@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
@@ -144,7 +144,7 @@ class HeaderRead(NamedTuple):
     cut: str
 
 
-def read_header(path: Path, tags: Sequence[BaseTag | int | str]) -> HeaderRead:
+def read_header(path: Path, tags: Sequence[Any]) -> HeaderRead:
     """Read the elements of a file that are named, without its pixels.
 
     Raises:
