@@ -11,7 +11,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context
 
-from medrestore.errors import InputError
+from medrestore.errors import InputError, reason_of
 from medrestore.io.dicom.parse.header import READ_ERRORS
 from medrestore.node.config import Destination
 from medrestore.node.spool import checked_uid
@@ -65,7 +65,7 @@ def _c_store(
                 # Not its comment, which goes to logs, and may name a patient.
                 return f"{destination.ae_title}: {stated}"
     except (ValueError, RuntimeError, OSError) as error:
-        return f"{destination.ae_title}: {error}"
+        return f"{destination.ae_title}: {reason_of(error)}"
     finally:
         if association.is_established:
             association.release()
@@ -93,7 +93,7 @@ def _stow(destination: Destination, files: Sequence[str]) -> str:
             if stored != len(batch):
                 return f"{destination.url}: {stored} of {len(batch)} images taken"
     except READ_ERRORS as error:
-        return f"{destination.url}: {error}"
+        return f"{destination.url}: {reason_of(error)}"
     return ""
 
 
@@ -110,4 +110,4 @@ def fetch(url: str, study: str, series: str | None) -> Iterator[tuple[str, str, 
         for data in found:
             yield checked_uid(str(data.SeriesInstanceUID)), checked_uid(str(data.SOPInstanceUID)), data
     except READ_ERRORS as error:
-        raise InputError(f"{url}: study {study} cannot be fetched ({error})") from error
+        raise InputError(f"{url}: study {study} cannot be fetched ({reason_of(error)})") from error

@@ -127,11 +127,14 @@ _WITHOUT_PIXELS = "without pixels, where its header describes some; the file is 
 
 
 def _series(get: Elements) -> _Series:
-    uid, number = str(get("SeriesInstanceUID") or ""), get("SeriesNumber")
-    if uid and not _UID.fullmatch(uid):
-        # What no UID looks like is not repeated, and tells series apart all the same.
-        uid = f"damaged-{hashlib.sha256(uid.encode()).hexdigest()[:16]}"
-    return _Series(uid, _whole(number), str(get("SeriesDescription") or "").strip())
+    description = str(get("SeriesDescription") or "").strip()
+    return _Series(_plain(get("SeriesInstanceUID")), _whole(get("SeriesNumber")), description)
+
+
+def _key(get: Elements) -> str:
+    """Return what tells the series of a slice apart where it has no UID, or none that looks like one."""
+    stated = str(get("SeriesInstanceUID") or "")
+    return f"damaged-{hashlib.sha256(stated.encode()).hexdigest()[:16]}" if stated else ""
 
 
 def _plain(value: object) -> str:
@@ -155,7 +158,7 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Elements, series:
         path=path,
         frame=number,
         frames=count,
-        series=series.uid,
+        series=series.uid or _key(get),
         instance=str(data.get("SOPInstanceUID") or ""),
         number=series.number,
         order=_whole(get("InstanceNumber")),
@@ -196,7 +199,7 @@ def _judged(head: SliceHeader, kind: Kind, tiles: Tiles | None, get: Elements) -
             doubts = (*doubts, Doubt.CLASS)
     if tiles is None and head.frames == 1 and says_tiled(get):
         odd.append(noted(TILES_NOT_BELIEVED.found("image type of a mosaic, picture of one slice")))
-    return replace(head, oddities=tuple(odd), doubts=doubts, captured=kind.captured)
+    return replace(head, oddities=tuple(odd), doubts=doubts, otherwise=kind.otherwise)
 
 
 def _unfold(head: SliceHeader, tiles: Tiles) -> tuple[SliceHeader, ...]:

@@ -69,7 +69,8 @@ class SliceHeader:
         shift: How many bits lie below those in use.
         doubts: What the header leaves open of the values.
         oddities: What was odd about the file.
-        captured: Whether its class is that of pictures of any kind.
+        otherwise: Why it is left out where other slices say what they are, as its class is not that of a
+            scan; None if it is not.
     """
 
     path: Path
@@ -102,7 +103,7 @@ class SliceHeader:
     shift: int = 0
     doubts: tuple[Doubt, ...] = ()
     oddities: tuple[Oddity, ...] = ()
-    captured: bool = False
+    otherwise: SkipReason | None = None
 
     @property
     def scale(self) -> tuple[float, float]:

@@ -102,12 +102,10 @@ _UNCERTAIN_OF_UIH = (
 def _check_plain(get: Get, where: str) -> None:
     """Refuse pictures that must be tiled, though nothing states the number of tiles."""
     rows, columns = int(get("Rows")), int(get("Columns"))
-    if says_tiled(get):
-        acquired = max(_numbers(get("AcquisitionMatrix")), default=0.0)
-        # Two tiles along each side are the fewest, and each of them has the acquired matrix at least.
-        if acquired <= max(rows, columns) / 2:
-            uih = "VFRAME" in image_type_of(get)
-            raise TiledError(f"{where}: {_UNCERTAIN_OF_UIH if uih else _UNCERTAIN}")
+    # Two tiles along each side are the fewest, and each of them has the acquired matrix at least.
+    if says_tiled(get) and _least_acquired(get) <= max(rows, columns) / 2:
+        uih = "VFRAME" in image_type_of(get)
+        raise TiledError(f"{where}: {_UNCERTAIN_OF_UIH if uih else _UNCERTAIN}")
     spacing = _numbers(get("PixelSpacing"))
     if get("Modality") != "MR" or len(spacing) != 2:
         return
@@ -121,8 +119,14 @@ def _check_plain(get: Get, where: str) -> None:
 
 def _is_one_tile(get: Get, side: int) -> bool:
     """Whether a picture is a tile that was cut out already: as large as the matrix that was acquired."""
-    acquired = max(_numbers(get("AcquisitionMatrix")), default=0.0)
-    return not says_tiled(get) and max(int(get("Rows")), int(get("Columns"))) / side < acquired / 2
+    return (
+        not says_tiled(get) and max(int(get("Rows")), int(get("Columns"))) / side < _least_acquired(get) / 2
+    )
+
+
+def _least_acquired(get: Get) -> float:
+    """Return the smaller of the numbers of samples that were acquired along the sides of a slice, or 0."""
+    return min((number for number in _numbers(get("AcquisitionMatrix")) if number > 0), default=0.0)
 
 
 def _csa_header(data: Dataset) -> dict[str, Any] | None:
