@@ -156,23 +156,6 @@ def test_a_malformed_element_that_is_needed_is_named(tmp_path, keyword, text, ta
     assert "Doe" not in str(caught.value)
 
 
-@pytest.mark.needs_shared
-@pytest.mark.parametrize(
-    "name",
-    [
-        "PixelSpacing_1,0x1,0",
-        "RescaleSlope_1,0",
-        "SeriesNumber_A",
-        "SliceThickness_2,0",
-        "SpacingBetweenSlices_?",
-    ],
-)
-def test_real_malformed_elements(problem_cases, name):
-    volume = read(problem_cases / "dicom" / f"badvr_{name}")
-    assert (volume.shape, volume.spacing) == ((48, 48, 6), (1, 1, 2))
-    assert codes(volume) == ["malformed-elements"]
-
-
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -92,15 +92,6 @@ def test_tiles_follow_the_normal_that_siemens_states(tmp_path, axes, number):
     assert differing([volume], image).size == 0
 
 
-@pytest.mark.needs_shared
-@pytest.mark.parametrize("name", ["mosaic_reversed", "mosaic_sagittal", "enhanced_says_mosaic"])
-def test_real_tiles_are_unfolded_as_dcm2niix_does(problem_cases, tmp_path, name):
-    volumes = read_series(problem_cases / "dicom" / name)
-    (image,) = converted(problem_cases / "dicom" / name, tmp_path / "nii").values()
-    assert len(volumes) == image.shape[3]
-    assert differing(volumes, image).size == 0
-
-
 def plain_type(data):
     data.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
 
@@ -185,13 +176,6 @@ def test_tiled_frames_of_uih_that_do_not_say_how_are_refused_by_name(tmp_path, c
     tiled_frames(tmp_path / "in" / "a.dcm", change=change)
     with pytest.raises(InputError, match="as United Imaging does"):
         read(tmp_path / "in")
-
-
-@pytest.mark.needs_shared
-def test_real_tiled_frames_of_uih(problem_cases):
-    volumes = read_series(problem_cases / "dicom" / "uih_vframe")
-    assert (len(volumes), volumes[0].shape) == (17, (64, 64, 20))
-    assert volumes[0].spacing == pytest.approx((3.5, 3.5, 4.2), abs=1e-5)
 
 
 def test_mosaics_of_several_times_are_volumes_of_a_series(tmp_path):

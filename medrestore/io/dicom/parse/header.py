@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydicom.uid import UID
 from medrestore.errors import GeometryError, InputError
 from medrestore.findings import CLASS_NOT_STATED, MALFORMED_ELEMENTS, TILES_NOT_BELIEVED
 from medrestore.io.dicom.parse.doubts import Doubt, noted
-from medrestore.io.dicom.parse.elements import DamagedElementError, Elements, tag_in
+from medrestore.io.dicom.parse.elements import DamagedElementError, Elements, named, tag_in
 from medrestore.io.dicom.parse.fields import bits_of, read_place, stored_type
 from medrestore.io.dicom.parse.files import READ_ERRORS, is_dicom, quietly, read_header
 from medrestore.io.dicom.parse.frames import frame_count, frames
@@ -96,6 +95,9 @@ def _read_heads(path: Path) -> tuple[SliceHeader, ...] | LeftOut:
         series = _series(plain)
         if cut:
             raise DamagedElementError(f"{path}: the file ends within its {cut}; get it again or remove it")
+        if not series.uid and plain("SeriesInstanceUID"):
+            what = f"{named('SeriesInstanceUID')} is no UID; the file is damaged, get it again or remove it"
+            raise DamagedElementError(f"{path}: {what}")
         kind = kind_of(data, next(frames(data, str(path), plain.odd)))
         if kind.why is not None:
             return LeftOut(path, kind.why, f"{path}: {kind.text}", *series)
@@ -131,12 +133,6 @@ def _series(get: Elements) -> _Series:
     return _Series(_plain(get("SeriesInstanceUID")), _whole(get("SeriesNumber")), description)
 
 
-def _key(get: Elements) -> str:
-    """Return what tells the series of a slice apart where it has no UID, or none that looks like one."""
-    stated = str(get("SeriesInstanceUID") or "")
-    return f"damaged-{hashlib.sha256(stated.encode()).hexdigest()[:16]}" if stated else ""
-
-
 def _plain(value: object) -> str:
     """Return a word or a UID; nothing where damage has made it anything else, which is not repeated."""
     text = str(value or "").strip()
@@ -158,7 +154,7 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Elements, series:
         path=path,
         frame=number,
         frames=count,
-        series=series.uid or _key(get),
+        series=series.uid,
         instance=str(data.get("SOPInstanceUID") or ""),
         number=series.number,
         order=_whole(get("InstanceNumber")),
