@@ -101,15 +101,30 @@ def test_a_mosaic_that_lost_its_word_is_unfolded_by_what_siemens_states(tmp_path
     np.testing.assert_array_equal(read(tmp_path / "in").array, stored.transpose(2, 1, 0))
 
 
-def test_a_picture_wider_than_any_scanner_is_not_read_flat(tmp_path):
+@pytest.mark.parametrize(
+    ("spacing", "acquired", "field"),
+    [((21, 18), None, "630 x 648"), ((15, 15), [10, 0, 0, 12], "450 x 540")],
+    ids=["wider than a bore", "a multiple of the acquired matrix"],
+)
+def test_a_picture_wider_than_any_scanner_is_not_read_flat(tmp_path, spacing, acquired, field):
     def anonymous(data):
         plain_type(data)
         data.remove_private_tags()
-        data.PixelSpacing = [21, 18]
+        data.PixelSpacing = list(spacing)
+        if acquired:
+            data.AcquisitionMatrix = acquired
 
     mosaic(tmp_path / "in" / "a.dcm", change=anonymous)
-    with pytest.raises(InputError, match="630 x 648 mm, wider than any scanner's field of view: a mosaic"):
+    with pytest.raises(InputError, match=f"{field} mm, wider than any scanner's field of view: a mosaic"):
         read(tmp_path / "in")
+
+
+def test_an_interpolated_picture_is_one_slice(tmp_path):
+    def change(_, data):
+        data.AcquisitionMatrix, data.PixelSpacing = [5, 0, 0, 6], [40, 35]
+
+    assert write_series(tmp_path / "in", change=change).shape == (6, 10, 12)
+    assert read(tmp_path / "in").shape == (12, 10, 6)
 
 
 def test_the_word_alone_makes_no_mosaic_of_a_picture_as_large_as_was_acquired(tmp_path):
