@@ -67,7 +67,7 @@ class _Arrivals:
                 return _CANNOT_STORE
             (self._folder / uid).mkdir(exist_ok=True)
             (self._folder / uid / f"{sop}.dcm").write_bytes(content)
-        except (OSError, *READ_ERRORS):
+        except READ_ERRORS:
             return _CANNOT_STORE
         self._images.setdefault(uid, set()).add(sop)
         self.came += 1

@@ -6,13 +6,12 @@ import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import ParseError
 
 import pydicom
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context
 
-from medrestore.errors import ConfigError, InputError
+from medrestore.errors import InputError, reason_of
 from medrestore.io.dicom.parse.header import READ_ERRORS
 from medrestore.node.config import Destination
 from medrestore.node.spool import checked_uid
@@ -66,7 +65,7 @@ def _c_store(
                 # Not its comment, which goes to logs, and may name a patient.
                 return f"{destination.ae_title}: {stated}"
     except (ValueError, RuntimeError, OSError) as error:
-        return f"{destination.ae_title}: {error}"
+        return f"{destination.ae_title}: {reason_of(error)}"
     finally:
         if association.is_established:
             association.release()
@@ -80,7 +79,6 @@ def _context(file: str) -> tuple[str, str]:
 
 
 def _stow(destination: Destination, files: Sequence[str]) -> str:
-    from requests import RequestException  # noqa: PLC0415  # not for C-STORE
 
     try:
         client = web_client(destination.url)
@@ -94,8 +92,8 @@ def _stow(destination: Destination, files: Sequence[str]) -> str:
             stored = len(answer.get("ReferencedSOPSequence") or [])
             if stored != len(batch):
                 return f"{destination.url}: {stored} of {len(batch)} images taken"
-    except (RequestException, ConfigError, ParseError, *READ_ERRORS) as error:
-        return f"{destination.url}: {error}"
+    except READ_ERRORS as error:
+        return f"{destination.url}: {reason_of(error)}"
     return ""
 
 
@@ -106,12 +104,10 @@ def fetch(url: str, study: str, series: str | None) -> Iterator[tuple[str, str, 
         ConfigError: The url is wrong.
         InputError: The service cannot be reached, has no such study, or sends what is no image.
     """
-    from requests import RequestException  # noqa: PLC0415
-
     client = web_client(url)
     try:
         found = client.iter_series(study, series) if series else client.iter_study(study)
         for data in found:
             yield checked_uid(str(data.SeriesInstanceUID)), checked_uid(str(data.SOPInstanceUID)), data
-    except (RequestException, *READ_ERRORS) as error:
-        raise InputError(f"{url}: study {study} cannot be fetched ({error})") from error
+    except READ_ERRORS as error:
+        raise InputError(f"{url}: study {study} cannot be fetched ({reason_of(error)})") from error

@@ -92,15 +92,6 @@ def test_tiles_follow_the_normal_that_siemens_states(tmp_path, axes, number):
     assert differing([volume], image).size == 0
 
 
-@pytest.mark.needs_shared
-@pytest.mark.parametrize("name", ["mosaic_reversed", "mosaic_sagittal", "enhanced_says_mosaic"])
-def test_real_tiles_are_unfolded_as_dcm2niix_does(problem_cases, tmp_path, name):
-    volumes = read_series(problem_cases / "dicom" / name)
-    (image,) = converted(problem_cases / "dicom" / name, tmp_path / "nii").values()
-    assert len(volumes) == image.shape[3]
-    assert differing(volumes, image).size == 0
-
-
 def plain_type(data):
     data.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
 
@@ -110,15 +101,30 @@ def test_a_mosaic_that_lost_its_word_is_unfolded_by_what_siemens_states(tmp_path
     np.testing.assert_array_equal(read(tmp_path / "in").array, stored.transpose(2, 1, 0))
 
 
-def test_a_picture_wider_than_any_scanner_is_not_read_flat(tmp_path):
+@pytest.mark.parametrize(
+    ("spacing", "acquired", "field"),
+    [((21, 18), None, "630 x 648"), ((15, 15), [10, 0, 0, 12], "450 x 540")],
+    ids=["wider than a bore", "a multiple of the acquired matrix"],
+)
+def test_a_picture_wider_than_any_scanner_is_not_read_flat(tmp_path, spacing, acquired, field):
     def anonymous(data):
         plain_type(data)
         data.remove_private_tags()
-        data.PixelSpacing = [21, 18]
+        data.PixelSpacing = list(spacing)
+        if acquired:
+            data.AcquisitionMatrix = acquired
 
     mosaic(tmp_path / "in" / "a.dcm", change=anonymous)
-    with pytest.raises(InputError, match="630 x 648 mm, wider than any scanner's field of view: a mosaic"):
+    with pytest.raises(InputError, match=f"{field} mm, wider than any scanner's field of view: a mosaic"):
         read(tmp_path / "in")
+
+
+def test_an_interpolated_picture_is_one_slice(tmp_path):
+    def change(_, data):
+        data.AcquisitionMatrix, data.PixelSpacing = [5, 0, 0, 6], [40, 35]
+
+    assert write_series(tmp_path / "in", change=change).shape == (6, 10, 12)
+    assert read(tmp_path / "in").shape == (12, 10, 6)
 
 
 def test_the_word_alone_makes_no_mosaic_of_a_picture_as_large_as_was_acquired(tmp_path):
@@ -185,13 +191,6 @@ def test_tiled_frames_of_uih_that_do_not_say_how_are_refused_by_name(tmp_path, c
     tiled_frames(tmp_path / "in" / "a.dcm", change=change)
     with pytest.raises(InputError, match="as United Imaging does"):
         read(tmp_path / "in")
-
-
-@pytest.mark.needs_shared
-def test_real_tiled_frames_of_uih(problem_cases):
-    volumes = read_series(problem_cases / "dicom" / "uih_vframe")
-    assert (len(volumes), volumes[0].shape) == (17, (64, 64, 20))
-    assert volumes[0].spacing == pytest.approx((3.5, 3.5, 4.2), abs=1e-5)
 
 
 def test_mosaics_of_several_times_are_volumes_of_a_series(tmp_path):

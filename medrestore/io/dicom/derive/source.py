@@ -19,8 +19,9 @@ from medrestore.io.dicom.parse.frames import frames
 from medrestore.io.dicom.parse.header import SliceHeader
 from medrestore.io.dicom.parse.padding import Belief
 from medrestore.io.dicom.parse.pixels import Pixels
-from medrestore.io.dicom.parse.rescale import Values, apply_scaling
+from medrestore.io.dicom.parse.rescale import apply_scaling
 from medrestore.io.dicom.plan.plan import PlannedSeries, planned_slices
+from medrestore.options import Values
 from medrestore.types import Float64Array, FloatArray
 from medrestore.volume import Volume
 
@@ -158,7 +159,7 @@ def values_of(volume: Volume) -> Values:
     return chosen or "rescaled"
 
 
-def _header(path: Path) -> tuple[Dataset, list[Get]]:
+def _header(path: Path) -> tuple[Dataset, Sequence[Get]]:
     """Return the header of a file, and the lookup of attributes of each of its images."""
     try:
         with quietly(), opened(path) as stream:

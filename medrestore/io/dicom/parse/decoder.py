@@ -47,6 +47,9 @@ def decode(path: Path, frames: Sequence[int]) -> Iterator[npt.NDArray[Any]]:
     if "TransferSyntaxUID" not in data.file_meta:
         implicit = data.original_encoding[0]
         data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    if not data.file_meta.TransferSyntaxUID.is_encapsulated:
+        # Every bit is wanted: which of them are used was found out before.
+        data.BitsStored, data.HighBit = data.BitsAllocated, data.BitsAllocated - 1
     if data.file_meta.TransferSyntaxUID in _JPEG:
         yield from _jpeg(data, frames)
     elif int(data.get("NumberOfFrames") or 1) == 1:

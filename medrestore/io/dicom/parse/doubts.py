@@ -29,6 +29,11 @@ class Oddity(NamedTuple):
     what: str
 
 
+def noted(finding: Finding) -> Oddity:
+    """Return a finding of one file as what a slice keeps of it, which can be compared."""
+    return Oddity(finding.code, finding.text)
+
+
 class _Odd(Protocol):
     @property
     def name(self) -> str: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
@@ -63,13 +64,13 @@ class Elements:
         try:
             # pydicom hands a private element out whole.
             value = data.get(name) if isinstance(name, str) else data[name].value if name in data else None
-            vr = dictionary_VR(name) if isinstance(name, str) else ""
-            if vr not in _NUMBERS or value is None or _is_number(value):
+            vr = _vr(name)
+            if value is None or vr not in _NUMBERS or _is_number(value):
                 return value
             if value in ("", b"") or (not isinstance(value, str) and len(value) == 0):
                 return None
         except Exception:  # noqa: BLE001  # pydicom raises whatever a damaged value leads it to
-            value, vr = _raw(data, name), dictionary_VR(name) if isinstance(name, str) else ""
+            value, vr = _raw(data, name), _vr(name)
         mended = _mended(value, vr)
         if mended is None and name in NEEDED:
             raise DamagedElementError(
@@ -106,6 +107,12 @@ def named(name: Any) -> str:
     numbers = f"({tag.group:04X},{tag.element:04X})"
     keyword = keyword_for_tag(tag)
     return f"{keyword} {numbers}" if keyword else f"private {numbers}" if tag.is_private else numbers
+
+
+@cache
+def _vr(name: Any) -> str:
+    """Return the kind of value that an element of the standard has; empty for private ones."""
+    return dictionary_VR(name) if isinstance(name, str) else ""
 
 
 def tag_in(error: BaseException) -> str:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
@@ -137,14 +137,14 @@ def opened(path: Path) -> BinaryIO:
 
 
 class HeaderRead(NamedTuple):
-    """A header, how many bytes of pixels follow it, and whether the file ends before its header does."""
+    """A header, how many bytes of pixels follow it, and what the file ends within; empty if it is whole."""
 
     data: FileDataset
     pixels: int
-    is_cut: bool
+    cut: str
 
 
-def read_header(path: Path, tags: Sequence[BaseTag | int | str]) -> HeaderRead:
+def read_header(path: Path, tags: Sequence[Any]) -> HeaderRead:
     """Read the elements of a file that are named, without its pixels.
 
     Raises:
@@ -152,14 +152,28 @@ def read_header(path: Path, tags: Sequence[BaseTag | int | str]) -> HeaderRead:
     """
     with opened(path) as stream:
         data = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(tags))
-        here, end = stream.tell(), stream.seek(0, os.SEEK_END)
-    # The pixels follow the header of their element: with a type, it is 12 bytes long.
-    pixels = max(end - here - (8 if data.original_encoding[0] else 12), 0)
+        # The pixels follow the header of their element: with a type, it is 12 bytes long.
+        here = stream.tell()
+        start, end = here + (8 if data.original_encoding[0] else 12), stream.seek(0, os.SEEK_END)
+        in_pixels = start < end and not _has_whole_fragments(stream, start, end)
     short = [tag for tag in list(data.keys()) if _is_short(data, tag)]
     for tag in short:
         # Half a UID is the UID of something else.
         del data[tag]
-    return HeaderRead(data, pixels, here > end or bool(short))
+    cut = "header" if short or here > end else "pixels" if in_pixels else ""
+    return HeaderRead(data, max(end - start, 0), cut)
+
+
+def _has_whole_fragments(stream: BinaryIO, start: int, end: int) -> bool:
+    """Whether compressed pixels are all there; pixels that come without fragments are measured elsewhere."""
+    stream.seek(start - 4)
+    if stream.read(4) != b"\xff\xff\xff\xff":
+        return True
+    while header := stream.read(8):
+        group, element, length = struct.unpack("<HHI", header.ljust(8, b"\0"))
+        if (group, element) != (0xFFFE, 0xE000) or stream.seek(length, os.SEEK_CUR) > end:
+            return (group, element) == (0xFFFE, 0xE0DD)
+    return True
 
 
 def _is_short(data: Dataset, tag: BaseTag) -> bool:

@@ -14,8 +14,8 @@ from medrestore.types import AIR_HU, BoolArray, Modality, RealArray
 
 # CT within the noise of air, or less, is air whatever it is called.
 _AIR_NOISE = 24.0
-# A part of a picture that is its outside holds a corner, and at least this share of it.
-_LEAST_OUTSIDE = 0.005
+# A part of a picture that is its outside holds a corner, and at least this share of it, and as many pixels.
+_LEAST_OUTSIDE, _LEAST_PIXELS = 0.005, 4
 # Beyond any value that a scan may have.
 _NEVER = 1e9
 
@@ -66,5 +66,6 @@ def _outside(padded: BoolArray) -> BoolArray:
     labels, _ = ndimage.label(padded)
     sizes = np.bincount(labels.ravel())
     corners = {int(labels[row, column]) for row in (0, -1) for column in (0, -1)} - {0}
-    large = [label for label in corners if sizes[label] >= _LEAST_OUTSIDE * padded.size]
+    least = max(_LEAST_OUTSIDE * padded.size, _LEAST_PIXELS)
+    large = [label for label in corners if sizes[label] >= least]
     return np.isin(labels, large)

@@ -10,7 +10,7 @@ import numpy as np
 
 from medrestore.errors import InputError
 from medrestore.findings import BITS_JUDGED, GREY_INVERTED, HOUNSFIELD_JUDGED, SCALE_NOT_BELIEVED
-from medrestore.io.dicom.parse.doubts import Doubt, Oddity
+from medrestore.io.dicom.parse.doubts import Doubt, noted
 from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader
 from medrestore.io.dicom.parse.pixels import Pixels
 from medrestore.io.dicom.parse.rescale import Linear
@@ -112,10 +112,10 @@ def _with_lowest_bits(heads: Sequence[SliceHeader], _series: Sequence[SliceHeade
     signed = heads[0].dtype.kind == "i"
     low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     if stored[0] >= low and stored[-1] <= high:
-        said = Oddity(BITS_JUDGED.code, f"pixels fill the lowest {bits} bits, another high bit is stated")
+        said = noted(BITS_JUDGED.found(f"pixels fill the lowest {bits} bits, another high bit is stated"))
         return [replace(head, oddities=(*head.oddities, said)) for head in heads]
     if shift and not np.any(stored.astype(np.int64) & ((1 << shift) - 1)):
-        said = Oddity(BITS_JUDGED.code, f"pixels fill the highest {bits} bits")
+        said = noted(BITS_JUDGED.found(f"pixels fill the highest {bits} bits"))
         return [replace(head, shift=shift, oddities=(*head.oddities, said)) for head in heads]
     raise _UndecidedError(
         f"an image {Doubt.HIGH_BIT}, and its pixels need other bits; expected whole bytes that hold the "
@@ -126,7 +126,7 @@ def _with_lowest_bits(heads: Sequence[SliceHeader], _series: Sequence[SliceHeade
 def _with_grey_as_shown(heads: Sequence[SliceHeader], series: Sequence[SliceHeader]) -> list[SliceHeader]:
     """Exchange black and white, where grey is no quantity."""
     if heads[0].modality in {"CT", "PT"}:
-        said = Oddity(GREY_INVERTED.code, "black and white are exchanged when shown; the values are kept")
+        said = noted(GREY_INVERTED.found("black and white are exchanged when shown; the values are kept"))
         return [replace(head, oddities=(*head.oddities, said)) for head in heads]
     if len(heads) < len(series):
         raise _UndecidedError(
@@ -134,7 +134,7 @@ def _with_grey_as_shown(heads: Sequence[SliceHeader], series: Sequence[SliceHead
             "as they are"
         )
     top = int(_histogram(heads, lambda head: Linear()).values[-1])
-    said = Oddity(GREY_INVERTED.code, "values were inverted, as black and white are exchanged when shown")
+    said = noted(GREY_INVERTED.found("values were inverted, as black and white are exchanged when shown"))
     return [
         replace(head, scaling=replace(head.scaling, top=top), oddities=(*head.oddities, said))
         for head in heads
@@ -162,7 +162,7 @@ def _in_hounsfield(heads: Sequence[SliceHeader]) -> list[SliceHeader]:
                 "expected); --values stored takes the stored numbers for HU"
             )
     what = f"CT {why}: air and range say HU" + (f" + {-shift:g}" if shift else "")
-    said = Oddity(HOUNSFIELD_JUDGED.code, what)
+    said = noted(HOUNSFIELD_JUDGED.found(what))
 
     def certain(head: SliceHeader) -> SliceHeader:
         rescale = head.scaling.rescale
@@ -206,7 +206,7 @@ def _unscaled(heads: Sequence[SliceHeader], series: Sequence[SliceHeader]) -> li
             f"an image {Doubt.ZERO_SLOPE}, where values are quantities or other slices have a slope other "
             "than 0; --values stored takes the stored numbers"
         )
-    said = Oddity(SCALE_NOT_BELIEVED.code, "the rescale slope is 0, stored numbers were taken")
+    said = noted(SCALE_NOT_BELIEVED.found("the rescale slope is 0, stored numbers were taken"))
     return [replace(head, oddities=(*head.oddities, said)) for head in heads]
 
 

@@ -82,8 +82,8 @@ _NAMED = (
 )
 
 
-# Classes that some programs give to slices of a scan; the first is that of pictures of any kind.
-_CAPTURE, _CONE_BEAM = "Secondary Capture", "X-Ray 3D"
+# Classes whose objects have modality and place of a scan and are none; and one that is of slices.
+_NO_PICTURES, _CONE_BEAM = ("Parametric Map", "Spectroscopy", "Raw Data"), "X-Ray 3D"
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _OF_SCANS = frozenset({"MR", "CT", "PT"})
 
@@ -104,12 +104,12 @@ class Kind:
     Attributes:
         why: Why it is no slice of a scan; None if it is one.
         text: The same in words, or what is odd about a slice; empty where nothing is.
-        captured: Whether its class is that of pictures of any kind.
+        otherwise: Why it is left out where other slices say what they are; None if it is not.
     """
 
     why: SkipReason | None
     text: str = ""
-    captured: bool = False
+    otherwise: SkipReason | None = None
 
 
 def kind_of(data: pydicom.Dataset, get: Get) -> Kind:
@@ -141,16 +141,23 @@ def kind_of(data: pydicom.Dataset, get: Get) -> Kind:
 
 def _kind_of_others(name: str, get: Get) -> Kind:
     """Tell what an object is whose class is not that of a scan."""
-    is_open = "SOP class" in name or _CAPTURE in name or _CONE_BEAM in name
+    why = next((why for part, why in _NAMED if part in f"{name} "), SkipReason.OTHER)
+    is_unknown = "SOP class" in name
     is_slice = get("Modality") in _OF_SCANS and all(get(part) for part in (*_PLACE, "Rows", "Columns"))
+    is_open = why in {SkipReason.SECONDARY, SkipReason.OTHER} and not any(
+        part in name for part in _NO_PICTURES
+    )
     if is_open and is_slice and str(get("BurnedInAnnotation") or "").upper() != "YES":
-        said = f"{name}, but modality, place and pixels of a slice"
-        return _kind_of_pixels(get) or Kind(None, said, captured=_CAPTURE in name)
+        unfit = _kind_of_pixels(get)
+        if unfit is None:
+            said = f"{name}, but modality, place and pixels of a slice"
+            return Kind(None, said, None if is_unknown or _CONE_BEAM in name else why)
+        if is_unknown:
+            return unfit
     text = f"{name}, expected MR, CT or PET images"
-    if "SOP class" in name and not get("SeriesInstanceUID"):
+    if is_unknown and not get("SeriesInstanceUID"):
         # Every object that is whole has a class, and those with a class of a maker's own have a series.
         return Kind(SkipReason.DAMAGED, f"{text}; damaged, get the file again or remove it")
-    why = next((why for part, why in _NAMED if part in f"{name} "), SkipReason.OTHER)
     return Kind(SkipReason.DAMAGED if name == "no SOP class" else why, text)
 
 

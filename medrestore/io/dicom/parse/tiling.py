@@ -33,8 +33,9 @@ TILED_WORDS = frozenset({"MOSAIC", "VFRAME"})
 
 # Cosine of the largest angle between the normal that Siemens states and the normal of rows and columns.
 _ALONG = 0.9999
-# No scanner of MR has a field of view as wide as this in both directions, mm.
-_WIDEST_FIELD = 600.0
+# No scanner of MR has a field of view as wide as this in both directions, mm; hardly one has the other, and
+# then no picture that is the same whole multiple of the acquired matrix along both sides.
+_WIDEST_FIELD, _WIDE_FIELD = 600.0, 440.0
 
 
 class TiledError(InputError):
@@ -102,27 +103,43 @@ _UNCERTAIN_OF_UIH = (
 def _check_plain(get: Get, where: str) -> None:
     """Refuse pictures that must be tiled, though nothing states the number of tiles."""
     rows, columns = int(get("Rows")), int(get("Columns"))
-    if says_tiled(get):
-        acquired = max(_numbers(get("AcquisitionMatrix")), default=0.0)
-        # Two tiles along each side are the fewest, and each of them has the acquired matrix at least.
-        if acquired <= max(rows, columns) / 2:
-            uih = "VFRAME" in image_type_of(get)
-            raise TiledError(f"{where}: {_UNCERTAIN_OF_UIH if uih else _UNCERTAIN}")
+    # Two tiles along each side are the fewest, and each of them has the acquired matrix at least.
+    if says_tiled(get) and _least_acquired(get) <= max(rows, columns) / 2:
+        uih = "VFRAME" in image_type_of(get)
+        raise TiledError(f"{where}: {_UNCERTAIN_OF_UIH if uih else _UNCERTAIN}")
     spacing = _numbers(get("PixelSpacing"))
     if get("Modality") != "MR" or len(spacing) != 2:
         return
     field = rows * spacing[0], columns * spacing[1]
-    if min(field) > _WIDEST_FIELD:
+    if min(field) > (_WIDE_FIELD if _is_multiple(get) else _WIDEST_FIELD):
         raise TiledError(
             f"{where}: a picture of {field[0]:.0f} x {field[1]:.0f} mm, wider than any scanner's field of "
             f"view: {_UNCERTAIN}"
         )
 
 
+def _is_multiple(get: Get) -> bool:
+    """Whether a picture is as many times as large as the acquired matrix along both sides, twice at least."""
+    acquired = _numbers(get("AcquisitionMatrix"))
+    if len(acquired) != 4 or not (acquired[0] or acquired[2]) or not (acquired[1] or acquired[3]):
+        return False
+    times = (
+        int(get("Rows")) / (acquired[0] or acquired[2]),
+        int(get("Columns")) / (acquired[1] or acquired[3]),
+    )
+    return times[0] == times[1] and times[0].is_integer() and times[0] >= 2
+
+
 def _is_one_tile(get: Get, side: int) -> bool:
     """Whether a picture is a tile that was cut out already: as large as the matrix that was acquired."""
-    acquired = max(_numbers(get("AcquisitionMatrix")), default=0.0)
-    return not says_tiled(get) and max(int(get("Rows")), int(get("Columns"))) / side < acquired / 2
+    return (
+        not says_tiled(get) and max(int(get("Rows")), int(get("Columns"))) / side < _least_acquired(get) / 2
+    )
+
+
+def _least_acquired(get: Get) -> float:
+    """Return the smaller of the numbers of samples that were acquired along the sides of a slice, or 0."""
+    return min((number for number in _numbers(get("AcquisitionMatrix")) if number > 0), default=0.0)
 
 
 def _csa_header(data: Dataset) -> dict[str, Any] | None:

@@ -33,33 +33,35 @@ def blocker_of(heads: Sequence[SliceHeader], left_out: Sequence[LeftOut]) -> Lef
 
     def may_be_of_it(item: LeftOut) -> bool:
         if item.series:
-            return item.series in uids
+            # Where a length is damaged, a UID is cut.
+            return any(uid.startswith(item.series) for uid in uids)
         return item.path.parent in folders if len(folders) == 1 else item.path.is_relative_to(home)
 
     return next((item for item in left_out if item.why.blocking and may_be_of_it(item)), None)
 
 
-def without_captures(heads: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[LeftOut]]:
-    """Return the slices without secondary captures, and those, where there are slices that say what they are.
+def without_pictures(heads: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[LeftOut]]:
+    """Return the slices without pictures of another class, and those pictures.
 
-    Beside a scan they are pictures of it, alone they are the scan in the class of pictures.
+    Beside a scan, a secondary capture is a picture of it, though it may have its place; alone it is a scan in
+    a wrong class, and so it is in a series of a scan, as a slice of its size.
     """
-    captured = [head for head in heads if head.captured]
-    if len(captured) == len(heads):
-        return list(heads), []
-    text = "Secondary Capture Image Storage, beside images that say that they are MR, CT or PET"
+    stated = [head for head in heads if head.otherwise is None]
+    sizes = {(head.series, head.modality, head.size) for head in stated}
+    pictures = [
+        head
+        for head in heads
+        if stated and head.otherwise and (head.series, head.modality, head.size) not in sizes
+    ]
+    text = "its class is not MR, CT or PET, and other files beside it say that they are"
     left_out = {
         head.path: LeftOut(
-            head.path,
-            SkipReason.SECONDARY,
-            f"{head.path}: {text}",
-            head.series,
-            head.number,
-            head.description,
+            *(head.path, head.otherwise or SkipReason.OTHER, f"{head.path}: {text}"),
+            *(head.series, head.number, head.description),
         )
-        for head in captured
+        for head in pictures
     }
-    return [head for head in heads if not head.captured], list(left_out.values())
+    return [head for head in heads if head.path not in left_out], list(left_out.values())
 
 
 def damaged_siblings(others: Sequence[Path], heads: Sequence[SliceHeader]) -> list[LeftOut]:

@@ -12,7 +12,7 @@ from medrestore.io.dicom.parse.files import is_dicom, walk
 from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader, read_heads
 from medrestore.io.dicom.parse.settle import settle
 from medrestore.io.dicom.plan.assemble import plan_series
-from medrestore.io.dicom.plan.damage import blocker_of, damaged_siblings, without_captures
+from medrestore.io.dicom.plan.damage import blocker_of, damaged_siblings, without_pictures
 from medrestore.io.dicom.plan.series import PlannedSeries, PlannedVolume, describe, differences
 from medrestore.options import ReadPolicy
 from medrestore.provenance import Source
@@ -124,10 +124,10 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
         else:
             heads += found
     damaged = damaged_siblings(others, heads)
-    heads, captures = without_captures(heads)
+    heads, pictures = without_pictures(heads)
     heads, undecided = settle(heads, policy.values)
     series, interrupted = plan_series(heads, policy)
-    left_out += [*damaged, *captures, *undecided, *interrupted]
+    left_out += [*damaged, *pictures, *undecided, *interrupted]
     planned = (_unless_blocked(item, left_out) for item in series)
     return Plan(path, tuple(planned), tuple(left_out), len(others) - len(damaged))
 
