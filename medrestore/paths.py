@@ -20,7 +20,7 @@ MOST_JSON = 1 << 20
 
 
 class Obstacle(StrEnum):
-    """Why a path is neither a regular file nor a folder, links followed."""
+    """Why a path cannot be read as a file or a folder, links followed, in words that follow "is"."""
 
     MISSING = "nothing is there"
     DANGLING = "a link that leads nowhere"
@@ -28,7 +28,9 @@ class Obstacle(StrEnum):
     PIPE = "a named pipe"
     SOCKET = "a socket"
     DEVICE = "a device"
-    UNREACHABLE = "cannot be looked at"
+    UNREACHABLE = "out of reach"
+    OUTSIDE = "a link that leads out of the folder"
+    UNLISTED = "a folder that cannot be listed"
 
 
 def obstacle(path: Path) -> Obstacle | None:

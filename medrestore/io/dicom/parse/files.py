@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -59,31 +57,6 @@ def is_blank(path: Path) -> bool:
     """Whether a file is empty or begins with zeros alone, as after a broken copy or on a full disk."""
     with path.open("rb") as stream:
         return not any(stream.read(_PREAMBLE + 4))
-
-
-def walk(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Yield every file of a tree, in the order of names, and whether it is a link that leads out of it.
-
-    Hidden files and folders, pipes and devices are passed over, and no link to a folder is followed.
-
-    Raises:
-        InputError: A folder cannot be listed.
-    """
-    root = folder.resolve()
-
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename}: cannot be listed ({error.strerror or error})") from error
-
-    for here, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(here) / name
-            if name.startswith("."):
-                continue
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                yield path, True
-            elif path.is_file():
-                yield path, False
 
 
 def opened(path: Path) -> BinaryIO:

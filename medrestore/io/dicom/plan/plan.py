@@ -10,7 +10,7 @@ from pathlib import Path
 from medrestore.errors import GeometryError, InputError
 from medrestore.findings import COPIES_PASSED_OVER
 from medrestore.findings import Finding as Remark
-from medrestore.io.dicom.parse.files import is_blank, is_dicom, walk
+from medrestore.io.dicom.parse.files import is_blank, is_dicom
 from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader, read_heads
 from medrestore.io.dicom.plan.grid import lay_out
 from medrestore.io.dicom.plan.groups import (
@@ -22,9 +22,12 @@ from medrestore.io.dicom.plan.groups import (
     split_volumes,
     without_copies,
 )
+from medrestore.io.dicom.plan.obstacles import hindered_files
 from medrestore.io.dicom.plan.series import PlannedSeries, PlannedVolume, describe, differences
 from medrestore.io.dicom.plan.stack import Finding, GridDefect, stack_slices
+from medrestore.io.tree import Entry, walk
 from medrestore.options import ReadPolicy
+from medrestore.paths import Obstacle, obstacle
 from medrestore.provenance import Source
 from medrestore.volume import Volume
 
@@ -105,8 +108,8 @@ def _error(item: LeftOut, more: str = "") -> InputError:
 def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
     """Look at every file below a folder, or at one file, and plan its series.
 
-    Headers alone are read. Files are told by content; hidden files and links out of the folder are
-    passed over.
+    Headers alone are read. Files are told by content; hidden files are passed over. Links out of the folder,
+    and what is no file, are left out by name.
 
     Raises:
         InputError: The folder cannot be listed.
@@ -115,15 +118,12 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
     heads: list[SliceHeader] = []
     left_out: list[LeftOut] = []
     others: list[Path] = []
-    for file, outside in walk(path) if path.is_dir() else [(path, False)]:
-        if outside:
-            left_out.append(
-                LeftOut(
-                    file,
-                    SkipReason.LINK,
-                    f"{file}: a link that leads out of {path}, and is not followed; copy the file into it",
-                )
-            )
+    hindered: list[Entry] = []
+    for entry in walk(path) if path.is_dir() else [Entry(path, obstacle(path))]:
+        file = entry.path
+        if entry.obstacle is not None and not (entry.is_folder and entry.obstacle is Obstacle.OUTSIDE):
+            hindered.append(entry)
+        if entry.obstacle is not None or entry.is_folder:
             continue
         try:
             is_image = is_dicom(file)
@@ -138,6 +138,7 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
             left_out.append(found)
         else:
             heads += found
+    left_out += hindered_files(hindered, heads)
     damaged = _blank_images(others, heads)
     return Plan(path, _plan_series(heads, policy), (*left_out, *damaged), len(others) - len(damaged))
 
