@@ -119,7 +119,7 @@ def test_a_name_that_no_file_has_is_an_error_of_ours(tmp_path, name):
 
 
 def test_a_list_that_names_them_has_a_case_for_each(odd):
-    names = [*TEXTS, "none.nii", "nul\0.nii"]
+    names = [*TEXTS, "gone.nii", "nul\0.nii"]
     (odd / "list.jsonl").write_text("\n".join(json.dumps({"input": name}) for name in names))
     refused = [case.refused for case in read_list(odd / "list.jsonl").cases]
     assert refused[:3] == list(TEXTS.values())[:3]
