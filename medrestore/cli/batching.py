@@ -156,12 +156,20 @@ def _cells(plan: CasePlan) -> tuple[str, ...]:
         str(case.source),
         case.kind,
         str(case.modality if seen is None else seen.modality),
-        "" if plan.shape is None else " x ".join(map(str, plan.shape)),
+        _size(plan),
         "" if seen is None else seen.model,
         "" if seen is None or seen.seconds is None else duration(seen.seconds),
         "" if seen is None or seen.peak_bytes is None else f"{seen.peak_bytes / 1e9:.2f} GB",
         str(case.output) if not plan.refused else f"refused: {plan.refused}",
     )
+
+
+def _size(plan: CasePlan) -> str:
+    """Return the voxels of a volume, and how many volumes there are of several."""
+    if plan.shape is None:
+        return ""
+    volumes = 1 if plan.forecast is None else plan.forecast.volumes
+    return " x ".join(map(str, plan.shape)) + (f", {volumes} volumes" if volumes > 1 else "")
 
 
 def _model_hash(settings: Settings) -> Callable[[Case], str]:
