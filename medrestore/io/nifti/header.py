@@ -125,8 +125,9 @@ def read_header(path: Path) -> NiftiHeader:
     version, raw = _parse(path, block)
     mended = raw.copy()
     try:
-        mended.check_fix(logger=_LOG, error_level=40)
-        header = _interpret(path, compressed, raw, mended)
+        with np.errstate(all="ignore"):  # numbers at their ends are judged by what comes of them
+            mended.check_fix(logger=_LOG, error_level=40)
+            header = _interpret(path, compressed, raw, mended)
     except (HeaderDataError, ValueError, OverflowError, KeyError) as error:
         raise InputError(f"{path}: damaged NIfTI-{version} header ({str(error)[:_SHOWN]})") from error
     _check_size(header)

@@ -28,6 +28,9 @@ _EDGES = 1e-6, 1e6
 # Quaternions in float32 are good for some hundredths of a millimetre at the corner of a head.
 TOLERANCE_MM = 0.05
 
+_LONGEST = 200
+"""Characters of a message that tell what is in a header."""
+
 _ORTHONORMAL = 1e-4
 """By how much ITK lets products of the directions of a sform differ from 0 and 1."""
 
@@ -75,9 +78,8 @@ class Forms:
             GeometryError: No scan lies so.
         """
         matrix = np.array(affine, dtype=np.float64)
-        with np.errstate(all="ignore"):
-            matrix[:3] *= self.to_mm
-            grid = Geometry(self.shape, matrix)
+        matrix[:3] *= self.to_mm
+        grid = Geometry(self.shape, matrix)
         if not _EDGES[0] <= min(grid.spacing) <= max(grid.spacing) <= _EDGES[1]:
             raise GeometryError(f"voxels of {' x '.join(f'{size:g}' for size in grid.spacing)} mm")
         return grid
@@ -114,18 +116,17 @@ class Forms:
         else those of the qform, and the voxel sizes of `pixdim` in either case.
         """
         header = self.header
-        with np.errstate(all="ignore"):
-            sizes = np.array(header["pixdim"][1:4], dtype=np.float64)
-            sizes[(sizes == 0) | ~np.isfinite(sizes)] = 1.0
-            sform, qform = (max(int(header[f"{name}_code"]), 0) for name in ("sform", "qform"))
-            affine, found = np.eye(4), self.form("sform") if not qform or sform == _SCANNER else ""
-            if isinstance(found, Geometry) and _orthonormal(found.direction):
-                affine[:3, :3], affine[:3, 3] = found.direction * sizes, header.get_sform()[:3, 3]
-            elif qform:
-                affine[:3, :3] = _rotation(header) * sizes
-                affine[:3, 3] = [header[f"qoffset_{axis}"] for axis in "xyz"]
-            else:
-                return None
+        sizes = np.array(header["pixdim"][1:4], dtype=np.float64)
+        sizes[(sizes == 0) | ~np.isfinite(sizes)] = 1.0
+        sform, qform = (max(int(header[f"{name}_code"]), 0) for name in ("sform", "qform"))
+        affine, found = np.eye(4), self.form("sform") if not qform or sform == _SCANNER else ""
+        if isinstance(found, Geometry) and _orthonormal(found.direction):
+            affine[:3, :3], affine[:3, 3] = found.direction * sizes, header.get_sform()[:3, 3]
+        elif qform:
+            affine[:3, :3] = _rotation(header) * sizes
+            affine[:3, 3] = [header[f"qoffset_{axis}"] for axis in "xyz"]
+        else:
+            return None
         try:
             return self.grid(affine)
         except GeometryError:
@@ -204,12 +205,17 @@ def _rotation(header: Any) -> Float64Array:
 
 
 def _mended(senseless: dict[str, str], by: str) -> tuple[Finding, ...]:
-    text = f"fields of the header make no sense ({', '.join(senseless.values())}); {by}"
+    text = f"fields of the header make no sense ({_shown(senseless)}); {by}"
     return (PLACE_MENDED.found(text, fields=list(senseless)),) if senseless else ()
+
+
+def _shown(senseless: dict[str, str]) -> str:
+    text = ", ".join(senseless.values())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _refused(path: object, senseless: dict[str, str]) -> GeometryError:
     return GeometryError(
-        f"{path}: {', '.join(senseless.values())}, so that the header does not say for certain where the "
+        f"{path}: {_shown(senseless)}, so that the header does not say for certain where the "
         "scan lies; set it right (nibabel, fslorient or fslchpixdim can)"
     )
