@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,13 +56,17 @@ def tried(read: Callable[[], T], folder: Path) -> T | str:
     """Return what is read, else the message of the refusal; anything else is raised. Within `bounded`."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    try:
-        found: T | str = read()
-    except MedrestoreError as error:
-        found = str(error)
-        check_words(found, folder)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            found: T | str = read()
+        except MedrestoreError as error:
+            found = str(error)
+            check_words(found, folder)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    for warning in warned:  # they reach the terminal too
+        check_words(warning.message, folder)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown <= GROWTH, f"{grown} bytes more"
     return found

@@ -150,11 +150,11 @@ class _Reading:
         with np.errstate(over="ignore", invalid="ignore"):
             values = raw if scale in (None, (1.0, 0.0)) else raw.astype(np.float64) * scale[0] + scale[1]
             target[...] = values
-        if self.nan_fill is not None and raw.dtype.kind == "f" and not (known := np.isfinite(raw)).all():
-            target[~known] = self.nan_fill
-            self.filled += int(known.size - known.sum())
-            values = values[known]
-        return not target.any() and bool(values.any())
+            if self.nan_fill is not None and raw.dtype.kind == "f" and not (known := np.isfinite(raw)).all():
+                target[~known] = self.nan_fill
+                self.filled += int(known.size - known.sum())
+                values = values[known]
+            return not target.any() and bool(values.any())
 
 
 def _are_extensions(block: bytes, header: NiftiHeader) -> bool:
