@@ -10,8 +10,9 @@ import json
 import os
 import stat
 from enum import StrEnum
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from medrestore.errors import InputError
 
@@ -47,7 +48,7 @@ def obstacle(path: Path) -> Obstacle | None:
         return Obstacle.UNREACHABLE
 
 
-def open_file(path: Path) -> BinaryIO:
+def open_file(path: Path) -> BufferedReader:
     """Open a regular file to read its bytes.
 
     Raises:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medrestore.engine import (
@@ -139,6 +139,9 @@ def _read(job: Job) -> _Scan:
         volumes = tuple(taken_as(volume, options.modality, "--modality")[0] for volume in volumes)
     sources = None if job.paths.series is None else check_derivable(volumes, header)
     references = _read_references(job, len(volumes), foreseen)
+    if references[0] is not None:
+        told = reading_findings(references[0])
+        found += tuple(replace(one, text=f"of the reference: {one.text}") for one in told)
     return _Scan(volumes, references, foreseen, Reading(time.perf_counter() - start, found, sources))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,7 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 from medrestore.errors import MedrestoreError
+
+resource = pytest.importorskip("resource", reason="needs a system that bounds processes")
 
 PERSON = "ZWORYKIN^VLADIMIR"
 """A name in every text of every header; no message repeats any part of it."""
@@ -42,8 +45,10 @@ def bounded() -> Iterator[None]:
         raise Hang(f"more than {SECONDS} s")
 
     before, limits = signal.signal(signal.SIGALRM, stop), resource.getrlimit(resource.RLIMIT_AS)
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + 2 * GROWTH, limits[1]))
+    told = Path("/proc/self/statm")  # of Linux
+    if told.exists():
+        mapped = int(told.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + 2 * GROWTH, limits[1]))
     try:
         yield
     finally:

@@ -113,8 +113,9 @@ def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = 
             left_out["filtered out"] += 1
         else:
             cases.append(_case(root, source, name, naming))
-    left_out[str(Obstacle.UNLISTED)] += len(unlisted)
-    examples = {str(Obstacle.UNLISTED): str(one.relative_to(root)) for one in unlisted[:1]}
+    why = str(Obstacle.UNLISTED).removeprefix("a ")
+    left_out[why] += len(unlisted)
+    examples = {why: str(unlisted[0].relative_to(root))} if unlisted else {}
     return Found(tuple(distinct(sorted(cases, key=lambda case: case.source))), +left_out, examples)
 
 

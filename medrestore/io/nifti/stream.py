@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,7 +107,11 @@ def opened(path: Path) -> Iterator[Stream]:
     except zlib.error as error:
         raise InputError(f"{path}: damaged gzip stream ({error}); get the file again") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read ({error.strerror or error})")
 
 
 def skip(stream: Stream, count: int) -> int:
@@ -121,10 +126,16 @@ def may_hold(path: Path, count: int) -> bool:
     """Whether a gzip file says that it unpacks to `count` bytes; else they must be counted.
 
     Its last four bytes are the length, modulo 4 GiB, if it is one stream with nothing behind.
+
+    Raises:
+        InputError: The file cannot be read.
     """
-    with open_file(path) as file:
-        file.seek(-4, 2)
-        return int.from_bytes(file.read(4), "little") == count % (1 << 32)
+    try:
+        with open_file(path) as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - 4, 0))
+            return int.from_bytes(file.read(4), "little") == count % (1 << 32)
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def drain(path: Path, stream: Stream) -> int:

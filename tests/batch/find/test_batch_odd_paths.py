@@ -208,7 +208,7 @@ def test_a_data_set_of_bids_has_such_paths_too(tmp_path, monkeypatch, locked):
         "sub-1_T2w.nii.gz": "is a link that leads in a circle, expected a file",
         "sub-2_T1w.nii.gz": "is a named pipe, expected a file",
     }
-    assert found.left_out == {"folder that is named as an image": 1, "a folder that cannot be listed": 1}
+    assert found.left_out == {"folder that is named as an image": 1, "folder that cannot be listed": 1}
 
 
 @pytest.mark.parametrize(
