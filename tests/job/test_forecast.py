@@ -188,3 +188,24 @@ def test_the_plan_of_a_batch_tells_how_many_volumes_there_are(models, tmp_path):
     (case,) = find_cases(tmp_path / "in").cases
     settings = Settings.of(FileOptions(restore=RestoreOptions(model=models[Task.DENOISE], noise="5%")))
     assert _size(plan_case(case, settings)) == "24 x 24 x 24, 3 volumes"
+
+
+def test_a_reference_on_another_grid_is_refused_by_its_header(models, tmp_path, monkeypatch):
+    job, read = sys.modules["medrestore.job.run"], []
+    given = job.read_volumes
+    monkeypatch.setattr(job, "read_volumes", lambda header: read.append(header.path) or given(header))
+    scan = make(tmp_path / "in", "small", (24, 24, 24))
+    other = make(tmp_path / "truth", "small", (24, 24, 12))
+    options = FileOptions(restore=RestoreOptions(model=models[Task.DENOISE], noise="5%"), reference=other)
+    with pytest.raises(MedrestoreError, match="another grid"):
+        medrestore.restore_file(scan, tmp_path / "out.nii.gz", options)
+    assert read == [scan]
+
+
+def test_what_is_found_in_a_reference_is_told(models, tmp_path):
+    scan, truth = (make(tmp_path / name, "small", (24, 24, 24)) for name in ("in", "truth"))
+    truth.write_bytes(truth.read_bytes() + b"behind")
+    options = FileOptions(restore=RestoreOptions(model=models[Task.DENOISE], noise="5%"), reference=truth)
+    (record,) = medrestore.restore_file(scan, tmp_path / "out.nii.gz", options)
+    told = [one.text for one in record.findings if one.code == "bytes-behind-voxels"]
+    assert told == ["of the reference: 6 bytes follow the voxels that the header declares, and were not read"]

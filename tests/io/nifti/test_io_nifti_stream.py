@@ -143,3 +143,16 @@ def test_sizes_are_counted_before_volumes_are_made(tmp_path):
         (tmp_path / "in.nii.gz").write_bytes(gzip.compress((tmp_path / "in.nii").read_bytes() + bytes(90000)))
         with pytest.raises(InputError, match=words):
             read_series(tmp_path / "in.nii.gz")
+
+
+def test_nothing_is_written_of_a_stream_whose_checksum_is_another(tmp_path, tiny_model):
+    import medrestore
+
+    save(tmp_path / "in_T1w.nii.gz", DATA, np.eye(4))
+    content = bytearray((tmp_path / "in_T1w.nii.gz").read_bytes())
+    content[-8] ^= 1
+    (tmp_path / "in_T1w.nii.gz").write_bytes(content)
+    options = medrestore.RestoreOptions(model=str(tiny_model), noise="5%")
+    with pytest.raises(InputError, match="damaged gzip stream"):
+        medrestore.restore_file(tmp_path / "in_T1w.nii.gz", tmp_path / "out.nii", options)
+    assert [path.name for path in tmp_path.iterdir()] == ["in_T1w.nii.gz"]
