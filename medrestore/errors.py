@@ -5,8 +5,14 @@ A message says what happened, in which file or plugin, what was observed, what w
 
 from __future__ import annotations
 
+import re
 import traceback
 
+SEEN_CHARACTERS = 200
+"""How much of what was observed a message tells at most."""
+
+# What libraries quote is what they were given: a value of a header, which may be the name of a person.
+_QUOTED = re.compile(r"""(?<!\w)b?['"](?:.*['"]|.*)""")
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
 
 
@@ -36,6 +42,17 @@ class PluginError(MedrestoreError):
 
 class ConfigError(MedrestoreError):
     """An option or a configuration value that is unknown or out of range."""
+
+
+def reason_of(error: BaseException | str) -> str:
+    """Return what another library's error says, for a message: its first line, without what it quotes.
+
+    Libraries quote the values that they stumbled over, and a damaged header brings the name of a person
+    into them.
+    """
+    line = next(iter(str(error).splitlines()), "")
+    told = " ".join("".join(c if c.isprintable() else " " for c in _QUOTED.sub("...", line)).split())
+    return told[:SEEN_CHARACTERS] or (type(error).__name__ if isinstance(error, BaseException) else "")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -137,6 +137,55 @@ VOXELS_FILLED = _note(
 COPIES_PASSED_OVER = _note(
     "copies-passed-over", "Images with the same place and pixels as another were read once."
 )
+ATTRIBUTES_VARY = _note(
+    "attributes-vary-in-volume",
+    "Slices of one volume state other frames of reference or echo times, say; their places make them one.",
+)
+VOLUMES_BY_ORDER = _note(
+    "volumes-by-order", "Nothing but the order of its images tells the volumes of a series apart."
+)
+SIGNED_VALUES = _warning(
+    "signed-values",
+    "Other images in the same places have values of another kind: these may be a phase or a field map.",
+)
+VOLUME_INTERRUPTED = _warning(
+    "volume-interrupted", "The last volume of a series lacks slices and was left out."
+)
+POSITIONS_ROUNDED = _note(
+    "positions-rounded",
+    "Positions of slices are rounded to a tenth of a millimetre; a line was fitted to them.",
+)
+MALFORMED_ELEMENTS = _note(
+    "malformed-elements",
+    "Elements of a DICOM header hold no such value as they should: they were passed over, or a decimal comma "
+    "was read as a point.",
+)
+CLASS_NOT_STATED = _note(
+    "class-not-stated",
+    "The SOP class is missing or not of MR, CT or PET; modality, place and pixels are those of a slice.",
+)
+HOUNSFIELD_JUDGED = _warning(
+    "hounsfield-judged",
+    "The header does not say that the values of the CT are HU; air and the range of the values do.",
+)
+SCALE_NOT_BELIEVED = _warning(
+    "scale-not-believed", "The rescale slope is 0; the numbers in the file were taken as they are."
+)
+BITS_JUDGED = _note(
+    "bits-judged", "The header contradicts itself about which bits of a pixel are used; the pixels tell it."
+)
+GREY_INVERTED = _warning(
+    "grey-inverted",
+    "The scan is to be shown with black and white exchanged: the values of MR were inverted, those of CT and "
+    "PET are quantities and were not.",
+)
+PADDING_NOT_BELIEVED = _warning(
+    "padding-not-believed",
+    "The value that the header calls padding lies among those of tissue; such voxels keep their values.",
+)
+TILES_NOT_BELIEVED = _note(
+    "tiles-not-believed", "The image type says mosaic, and the rest of the header says that it is none."
+)
 RESAMPLED_WHEN_READ = _warning(
     "resampled-when-read", "The slices were no regular grid and were brought onto one, as was asked for."
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,18 @@ def sidecars_are_as_their_schema_says(monkeypatch: pytest.MonkeyPatch) -> None:
 def shared() -> Path:
     """Return the folder of real scans; for tests marked `needs_shared`."""
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def problem_cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with `dicom` and `nifti`: small scans that were misread once; or skip."""
+    archive = SHARED / "cases" / "cases.tar.xz"
+    if not archive.is_file():
+        pytest.skip("needs the problem cases in ../shared/cases")
+    folder = tmp_path_factory.mktemp("cases")
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
+    return folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,6 +27,8 @@ def node(
     """
     require_extra()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    # pydicom quotes the values that it warns of.
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
     logging.getLogger("medrestore").setLevel(logging.DEBUG if verbose else logging.INFO)
     from medrestore.node import Node, load_routes
 

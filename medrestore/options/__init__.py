@@ -5,7 +5,7 @@ from medrestore.options.declare import OptionInfo, declared_options
 from medrestore.options.files import BOTH, DTYPES, FileOptions, OutputRequest
 from medrestore.options.node import NodeOptions
 from medrestore.options.parse import names_a_plugin, parse_memory, parse_noise, parse_spacing
-from medrestore.options.reading import ReadPolicy, ReadRequest
+from medrestore.options.reading import ReadPolicy, ReadRequest, Values
 from medrestore.options.restore import RestoreOptions, Sampler
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "ReadRequest",
     "RestoreOptions",
     "Sampler",
+    "Values",
     "declared_options",
     "names_a_plugin",
     "parse_memory",

@@ -17,8 +17,8 @@ Action = Literal["fail", "resample", "skip"]
 _LARGEST = 3.4e38
 """Of float32, in which voxels are held."""
 
-Values = Literal["rescaled", "philips", "real-world"]
-"""Which scale is applied to stored values."""
+Values = Literal["rescaled", "philips", "real-world", "stored"]
+"""Which scale is applied to stored values: the modality's, Philips', the real world mapping's, or none."""
 
 
 def _info(text: str, metavar: str | None = None, flag: str | None = None) -> OptionInfo:
@@ -36,7 +36,8 @@ class ReadPolicy:
         on_tilt: A tilted gantry; ``"resample"`` shifts slices within their planes onto a rectangular grid.
         on_nonuniform: Slices at uneven distances, or out of line; ``"resample"`` interpolates.
         values: ``"rescaled"`` as every viewer shows them (HU for CT), ``"philips"`` for Philips'
-            floating-point values, ``"real-world"`` for the real world value mapping.
+            floating-point values, ``"real-world"`` for the real world value mapping, ``"stored"`` for the
+            numbers in the file, whatever its header says of them; those of CT are taken for HU.
         nan_fill: Value for voxels that are NaN or infinite, as outside of a mask; the result has numbers
             there too, and NaN does not come back. None for no value, and such a scan is refused.
 

@@ -248,11 +248,18 @@ def _dicom_cases(
                 series=uid if uids[uid] == 1 else _number(item, home, policy),
                 files=tuple(sorted({head.path for head in item.heads})),
                 # The reason names files and, with them, perhaps a patient: the plan tells it in full.
-                refused=f"no regular grid: {item.kind}" if item.action == "fail" else "",
+                refused=_refusal(item),
                 header=_header(item, home),
             )
         )
     return cases, left_out
+
+
+def _refusal(item: PlannedSeries) -> str:
+    """Return why a series is refused, without names of files; empty if it is not."""
+    if item.blocker is not None:
+        return f"a file that may be of it is {item.blocker.why}: see medrestore scan"
+    return f"no regular grid: {item.kind}" if item.action == "fail" else ""
 
 
 def _within(path: Path, folder: Path | None) -> bool:

@@ -6,22 +6,26 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from medrestore.errors import InputError
-from medrestore.findings import RESAMPLED_WHEN_READ, Finding
+from medrestore.findings import PADDING_NOT_BELIEVED, RESAMPLED_WHEN_READ, Finding
 from medrestore.io.dicom.parse.header import SliceHeader, is_dicom
+from medrestore.io.dicom.parse.padding import Belief, believed
 from medrestore.io.dicom.parse.pixels import Pixels
 from medrestore.io.dicom.parse.rescale import apply_scaling
 from medrestore.io.dicom.parse.volume_labels import ACQUIRED_AT, seconds_of_day
+from medrestore.io.dicom.plan.copies import check_repeats
 from medrestore.io.dicom.plan.grid import resample, step_of
 from medrestore.io.dicom.plan.plan import PlannedSeries, PlannedVolume, plan_dicom
 from medrestore.io.formats import ScanHeader
 from medrestore.io.sampling import Sampling
 from medrestore.options import ReadPolicy, ReadRequest
 from medrestore.provenance import JSON, History, Source, sha256_file
-from medrestore.types import AIR_HU, FloatArray, Modality
+from medrestore.types import AIR_HU, BoolArray, FloatArray, Modality, RealArray
 from medrestore.volume import Volume
 
 __all__ = ["dicom_header", "holds_dicom", "is_dicom", "planned_header", "read_dicom", "reading_findings"]
@@ -39,11 +43,33 @@ class _Planned:
 
 @dataclass
 class _Slices:
-    """The voxels of one volume while they are read, (place, row, column); NaN where there is padding."""
+    """The voxels of one volume while they are read, (place, row, column), and what the header calls padding.
+
+    Attributes:
+        stack: The voxels.
+        called: For each place with such voxels, which of its pixels are called padding, a bit for each.
+        padded: How many voxels are believed to be padding.
+        padding: Smallest and largest value of those, slice by slice.
+        kept: How many voxels are not believed to be padding.
+    """
 
     stack: FloatArray
+    called: dict[int, npt.NDArray[np.uint8]] = field(default_factory=dict)
     padded: int = 0
     padding: list[float] = field(default_factory=list)
+    kept: int = 0
+
+    def call_padding(self, place: int, padded: BoolArray) -> None:
+        """Note which pixels of a place are called padding."""
+        bits = np.packbits(padded)
+        self.called[place] = self.called[place] | bits if place in self.called else bits
+
+    def mask(self, place: int) -> BoolArray:
+        """Return which pixels of a place are called padding, (row, column)."""
+        image = self.stack[place]
+        if place not in self.called:
+            return np.zeros(image.shape, dtype=bool)
+        return np.unpackbits(self.called[place], count=image.size).astype(bool).reshape(image.shape)
 
 
 def holds_dicom(path: Path) -> bool:
@@ -85,12 +111,16 @@ def read_dicom(header: ScanHeader) -> tuple[Volume, ...]:
     digest = hashlib.sha256("".join(sorted(digests)).encode()).hexdigest() if path.is_dir() else digests[0]
     facts: dict[str, JSON] = {"series": series, "policy": policy.to_json(), "volumes": len(chosen.volumes)}
     volumes = []
+    least, most = _ends(slices)
+    belief = believed(_modality(chosen), least, most)
     for index, (volume, read) in enumerate(zip(chosen.volumes, slices, strict=True)):
-        air = _remove_padding(read, _modality(chosen))
+        air = _remove_padding(read, _modality(chosen), belief, least)
         details = {**_details(chosen, volume, policy), **facts, "volume": index}
-        if read.padded:
-            ends = [min(read.padding), max(read.padding)]
-            details["padding"] = {"voxels": read.padded, "values": ends, "became": air}
+        details |= _of_padding(read, air, belief)
+        if read.kept:
+            text = f"{read.kept} voxels of the value that is called padding keep it: it lies among tissue's"
+            found = PADDING_NOT_BELIEVED.found(text, voxels=read.kept).as_json()
+            details["findings"] = [*cast("list[JSON]", details.get("findings", [])), found]
         source = Source(str(path), "dicom", digest, details)
         volumes.append(_on_grid(chosen, volume, read, source, air))
     return tuple(volumes)
@@ -130,6 +160,7 @@ def _fill(chosen: PlannedSeries, slices: Sequence[_Slices], policy: ReadPolicy) 
             for head in heads:
                 files.setdefault(head.path, []).append((head, index, place))
     digests = []
+    shared: dict[tuple[int, int], tuple[SliceHeader, RealArray]] = {}
     with Pixels() as pixels:
         for path, wanted in files.items():
             digests.append(sha256_file(path))
@@ -138,10 +169,11 @@ def _fill(chosen: PlannedSeries, slices: Sequence[_Slices], policy: ReadPolicy) 
                 values, padded = apply_scaling(stored, head.scaling, policy.values)
                 # Images that share a place are averaged.
                 count = len(chosen.volumes[index].stack.places[place])
+                if count > 1:
+                    check_repeats(*shared.setdefault((index, place), (head, values)), head, values)
                 slices[index].stack[place] += values if count == 1 else values / np.float64(count)
                 if padded is not None and padded.any():
-                    slices[index].padding += float(values[padded].min()), float(values[padded].max())
-                    slices[index].stack[place][padded] = np.nan
+                    slices[index].call_padding(place, padded)
     return digests
 
 
@@ -164,22 +196,53 @@ def _on_grid(
     return Volume(array.transpose(2, 1, 0), layout.geometry, _modality(chosen), units, source, history)
 
 
-def _remove_padding(read: _Slices, modality: Modality) -> float:
-    """Give padding the value of air, in place; return that value."""
-    least = np.inf
-    for image in read.stack:
-        padded = np.isnan(image)
-        read.padded += int(padded.sum())
-        if not padded.all():
-            least = min(least, float(image[~padded].min()))
+def _ends(slices: Sequence[_Slices]) -> tuple[float, float]:
+    """Return the smallest and largest value that is not called padding."""
+    least, most = np.inf, -np.inf
+    for read in slices:
+        for place, image in enumerate(read.stack):
+            measured = image[~read.mask(place)] if place in read.called else image
+            if measured.size:
+                least, most = min(least, float(measured.min())), max(most, float(measured.max()))
+    return least, most
+
+
+def _remove_padding(read: _Slices, modality: Modality, belief: Belief, least: float) -> float:
+    """Give padding the value of air, in place; return that value.
+
+    Args:
+        read: Voxels as they were read.
+        modality: Of the scan.
+        belief: Which values can be padding.
+        least: Smallest value that was measured.
+    """
+    masks: dict[int, BoolArray] = {}
+    for place in read.called:
+        image, called = read.stack[place], read.mask(place)
+        masks[place] = belief.of(image, called)
+        inside = image[masks[place]]
+        read.padded, read.kept = read.padded + inside.size, read.kept + int(called.sum()) - inside.size
+        if inside.size:
+            read.padding += float(inside.min()), float(inside.max())
     least = least if np.isfinite(least) else 0.0
     air = AIR_HU if modality is Modality.CT else least
     if modality is not Modality.CT and read.padding and 0 <= min(read.padding) <= least:
         # Dark voxels that the header calls padding keep their values.
         air = min(read.padding)
-    if read.padded:
-        np.nan_to_num(read.stack, copy=False, nan=air)
+    for place, mask in masks.items():
+        read.stack[place][mask] = air
     return air
+
+
+def _of_padding(read: _Slices, air: float, belief: Belief) -> dict[str, JSON]:
+    """Return the details that tell what was taken for padding, and what can be."""
+    facts: dict[str, JSON] = {}
+    if read.called:
+        facts["padding_beyond"] = [belief.low, belief.high]
+    if read.padded:
+        ends = [min(read.padding), max(read.padding)]
+        facts["padding"] = {"voxels": read.padded, "values": ends, "became": air}
+    return facts
 
 
 def _details(chosen: PlannedSeries, volume: PlannedVolume, policy: ReadPolicy) -> dict[str, JSON]:

@@ -97,6 +97,18 @@ def test_patient_study_and_frame_are_kept_and_uids_are_new(derived, tmp_path):
         assert data.DerivationCodeSequence[0].CodeMeaning == "Smoothing"
 
 
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_images_have_one_frame_of_reference_where_each_of_the_source_had_its_own(derived, modality):
+    def change(index, data):
+        data.FrameOfReferenceUID = f"1.2.{index + 1}"
+        return data
+
+    volume, folder, _ = derived(modality, change=change)
+    assert {data.FrameOfReferenceUID for data in images(folder)} == {"1.2.1"}
+    assert read(folder).geometry.allclose(volume.geometry, 1e-6)
+    assert not dicom_errors(sorted(folder.iterdir())[3])
+
+
 def test_a_rerun_gives_the_same_bytes_and_other_settings_other_uids(derived, tmp_path):
     volume, folder, report = derived()
     again = write_dicom(volume, tmp_path / "again", record_of(volume))

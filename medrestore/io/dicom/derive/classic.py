@@ -15,6 +15,7 @@ from medrestore.io.dicom.derive.header import (
 from medrestore.io.dicom.derive.image import set_lossy, set_place, set_values
 from medrestore.io.dicom.derive.series import DerivedSeries, DerivedSlice
 from medrestore.io.dicom.derive.source import SourceSlice
+from medrestore.io.dicom.parse.tiling import TILED_WORDS
 
 
 def classic_image(series: DerivedSeries, item: DerivedSlice) -> tuple[Dataset, int]:
@@ -45,7 +46,8 @@ def classic_image(series: DerivedSeries, item: DerivedSlice) -> tuple[Dataset, i
 def _image_type(data: Dataset, quantity: Quantity) -> list[str]:
     """Return DERIVED, SECONDARY and the further values; the third one is needed in MR and in CT."""
     kind = data.get("ImageType") or []
-    further = [str(value) for value in ([kind] if isinstance(kind, str) else kind)[2:] if value != "MOSAIC"]
+    values = [str(value) for value in ([kind] if isinstance(kind, str) else kind)[2:]]
+    further = [value for value in values if value not in TILED_WORDS]
     usual = "AXIAL" if data.SOPClassUID == CTImageStorage else "OTHER"
     if quantity == "std":
         return ["DERIVED", "SECONDARY", usual, "STD_DEV"]

@@ -79,6 +79,7 @@ class Derivation:
         series_uid: UID of the new series.
         resampled: Whether the result lies on another grid than the source.
         settings: Settings that the UIDs depend on, as text.
+        frame_of_reference: Of all images of the series; slices of the source may each state another.
     """
 
     quantity: Quantity
@@ -86,6 +87,7 @@ class Derivation:
     series_uid: str
     resampled: bool
     settings: str
+    frame_of_reference: str
 
     def instance_uid(self, number: int) -> str:
         """Return the UID of image `number` of the series."""
@@ -110,7 +112,8 @@ def derivation(
         "settings": {name: value for name, value in record.settings.items() if name not in IN_PARTS},
     }
     settings = json.dumps(facts, sort_keys=True)
-    return Derivation(quantity, record, make_uid("series", settings), resampled, settings)
+    uid, frame = make_uid("series", settings), sources[0].head.frame_of_reference
+    return Derivation(quantity, record, uid, resampled, settings, frame)
 
 
 def make_uid(*parts: str) -> str:
@@ -135,6 +138,8 @@ def derived_header(source: SourceSlice, what: Derivation) -> Dataset:
         if name not in data:
             setattr(data, name, "")
     data.SeriesInstanceUID = what.series_uid
+    if what.frame_of_reference:
+        data.FrameOfReferenceUID = what.frame_of_reference
     data.SeriesNumber = _NUMBER[what.quantity] + int(source.data.get("SeriesNumber") or 0)
     data.SeriesDescription = _series_description(data, what)
     comment, before = _comment(what), str(data.get("ImageComments") or "")

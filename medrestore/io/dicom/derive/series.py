@@ -145,7 +145,8 @@ def plan_series(
     hounsfield = restored and str(sources[0].data.Modality) == "CT"
     # The window of a header is in rescaled values.
     keep = restored and all(
-        source.values == "rescaled" and source.get("WindowCenter") is not None for source in sources
+        source.values == "rescaled" and not source.head.doubts and source.get("WindowCenter") is not None
+        for source in sources
     )
     padded = [
         source for volume, part in zip(volumes, parts, strict=True) if _padded(volume) for source in part

@@ -12,12 +12,14 @@ import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
 
-from medrestore.errors import InputError, OutputError
-from medrestore.io.dicom.parse.files import READ_ERRORS, opened
+from medrestore.errors import InputError, OutputError, reason_of
+from medrestore.io.dicom.parse.elements import Get, mend
+from medrestore.io.dicom.parse.files import READ_ERRORS, opened, quietly
 from medrestore.io.dicom.parse.frames import frames
 from medrestore.io.dicom.parse.header import SliceHeader
+from medrestore.io.dicom.parse.padding import Belief
 from medrestore.io.dicom.parse.pixels import Pixels
-from medrestore.io.dicom.parse.rescale import Get, Values, apply_scaling
+from medrestore.io.dicom.parse.rescale import Values, apply_scaling
 from medrestore.io.dicom.plan.plan import PlannedSeries, planned_slices
 from medrestore.types import Float64Array, FloatArray
 from medrestore.volume import Volume
@@ -34,12 +36,14 @@ class SourceSlice:
         data: Header of its file, without pixels.
         get: Looks an attribute of the image up, in its functional groups too.
         values: Which of its scales was applied on reading.
+        belief: Which values can be padding; None where the reader met none that was called so.
     """
 
     head: SliceHeader
     data: Dataset
     get: Get
     values: Values
+    belief: Belief | None = None
 
     @property
     def path(self) -> Path:
@@ -84,12 +88,14 @@ class SourceSlice:
 
     @property
     def padding(self) -> tuple[float, float] | None:
-        """Range of the values that the header declares to be padding; None where it declares none."""
-        limits = self.head.scaling.padding
+        """Range of the values that the header declares padding, and can be; None where there are none."""
+        limits, top = self.head.scaling.padding, self.head.scaling.top
         if limits is None or self._has_table:
             return None
+        if top is not None and self.values != "stored":
+            limits = top - limits[1], top - limits[0]
         low, high = sorted(limit * self.scale[0] + self.scale[1] for limit in limits)
-        return low, high
+        return (low, high) if self.belief is None or self.belief.holds(low, high) else None
 
     @property
     def _has_table(self) -> bool:
@@ -127,14 +133,22 @@ def source_slices(volumes: Sequence[Volume], series: PlannedSeries | None = None
             raise OutputError(
                 f"{source.path}: {len(heads)} images, where {wanted} were read; the folder changed meanwhile"
             )
-    values = values_of(volumes[0])
+    values, beliefs = values_of(volumes[0]), [_belief_of(volume) for volume in volumes]
     files = {path: _header(path) for path in {head.path for heads in planned for head in heads}}
 
-    def slice_of(head: SliceHeader) -> SourceSlice:
+    def slice_of(head: SliceHeader, belief: Belief | None) -> SourceSlice:
         data, images = files[head.path]
-        return SourceSlice(head, data, images[0 if head.tiles > 1 else head.frame], values)
+        return SourceSlice(head, data, images[0 if head.tiles > 1 else head.frame], values, belief)
 
-    return tuple(tuple(slice_of(head) for head in heads) for heads in planned)
+    return tuple(
+        tuple(slice_of(head, belief) for head in heads)
+        for heads, belief in zip(planned, beliefs, strict=True)
+    )
+
+
+def _belief_of(volume: Volume) -> Belief | None:
+    beyond = None if volume.source is None else volume.source.details.get("padding_beyond")
+    return Belief(*map(float, beyond)) if isinstance(beyond, tuple) else None
 
 
 def values_of(volume: Volume) -> Values:
@@ -147,11 +161,12 @@ def values_of(volume: Volume) -> Values:
 def _header(path: Path) -> tuple[Dataset, list[Get]]:
     """Return the header of a file, and the lookup of attributes of each of its images."""
     try:
-        with opened(path) as stream:
+        with quietly(), opened(path) as stream:
             data = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-        images = list(frames(data))
+            mend(data)
+        images = list(frames(data, str(path)))
     except READ_ERRORS as error:
-        raise OutputError(f"{path}: cannot be read a second time ({error})") from error
+        raise OutputError(f"{path}: cannot be read a second time ({reason_of(error)})") from error
     missing = [name for name in NEEDED if not data.get(name)]
     if missing:
         raise OutputError(
@@ -178,6 +193,8 @@ class Padding:
                     raise OutputError(f"{path}: cannot be decoded a second time ({error})") from error
                 for stored, source in zip(images, wanted, strict=True):
                     values, padded = apply_scaling(stored, source.head.scaling, source.values)
+                    if padded is not None and source.belief is not None:
+                        padded = source.belief.of(values, padded)
                     if padded is not None and padded.any():
                         index = np.flatnonzero(padded)
                         self._found[path, source.head.frame] = index, values.ravel()[index].astype(np.float32)

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from medrestore.errors import OutputError
+from medrestore.errors import OutputError, reason_of
 from medrestore.findings import LOSSY_COMPRESSION_UNKNOWN, Finding
 from medrestore.io.atomic import atomic_folder
 from medrestore.io.dicom.derive.classic import classic_image
@@ -128,7 +128,9 @@ def _save(data: Dataset, file: Path) -> None:
     try:
         dcmwrite(file, data, enforce_file_format=True)
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
-        raise OutputError(f"{file.name}: the source's header cannot be written again ({error})") from error
+        raise OutputError(
+            f"{file.name}: the source's header cannot be written again ({reason_of(error)})"
+        ) from error
 
 
 def _findings(series: DerivedSeries) -> tuple[Finding, ...]:

@@ -28,6 +28,7 @@ from pydicom.uid import (
     JPEGLosslessSV1,
 )
 
+from medrestore.errors import reason_of
 from medrestore.io.dicom.parse.files import READ_ERRORS, opened
 
 _JPEG = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
@@ -82,8 +83,7 @@ def _answer(request: dict[str, Any], out: BinaryIO) -> None:
         _limit_memory(int(request["memory"]))
         frames = list(decode(Path(request["path"]), request["frames"]))
     except READ_ERRORS as error:
-        text = next(iter(str(error).splitlines()), "") or type(error).__name__
-        out.write(json.dumps({"error": text}).encode() + b"\n")
+        out.write(json.dumps({"error": reason_of(error)}).encode() + b"\n")
     else:
         kinds = [[frame.dtype.newbyteorder("<").str, *frame.shape] for frame in frames]
         out.write(json.dumps({"frames": kinds}).encode() + b"\n")

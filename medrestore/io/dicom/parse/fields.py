@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from medrestore.errors import GeometryError, InputError
-from medrestore.io.dicom.parse.rescale import Get
+from medrestore.io.dicom.parse.doubts import Doubt
+from medrestore.io.dicom.parse.elements import Get
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,34 @@ def read_place(where: str, get: Get) -> Place:
     return Place(position, (tuple(row), tuple(column)), (spacing[0], spacing[1]))
 
 
-def stored_type(where: str, get: Get) -> tuple[np.dtype[Any], int]:
-    """Return the type of the stored values, and how many bits of each are in use."""
+@dataclass(frozen=True)
+class Bits:
+    """How many bits of a stored value are in use, and what the header leaves open about that."""
+
+    stored: int
+    doubts: tuple[Doubt, ...]
+
+
+def stored_type(where: str, get: Get) -> np.dtype[Any]:
+    """Return the type of the stored values.
+
+    Raises:
+        InputError: The header does not state one that there is.
+    """
     bits = [get(name) for name in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")]
-    if bits[0] not in {8, 16, 32} or None in bits or not 0 < bits[1] <= bits[0] or bits[2] != bits[1] - 1:
+    allocated, stored, _, sign = bits
+    if allocated not in {8, 16, 32} or None in {stored, sign} or not 0 < stored <= allocated:
         raise InputError(
             f"{where}: pixels with bits allocated, stored, high bit and sign {bits}; expected whole bytes "
             "that hold the value in their lowest bits"
         )
-    return np.dtype(f"{'i' if bits[3] else 'u'}{int(bits[0]) // 8}"), int(bits[1])
+    return np.dtype(f"{'i' if sign else 'u'}{int(allocated) // 8}")
+
+
+def bits_of(get: Get) -> Bits:
+    """Return which bits of the stored values are in use."""
+    stored, high = int(get("BitsStored")), get("HighBit")
+    return Bits(stored, () if high in {None, stored - 1} else (Doubt.HIGH_BIT,))
 
 
 def _vector(where: str, get: Get, name: str, size: int) -> list[float]:
@@ -63,7 +83,8 @@ def _vector(where: str, get: Get, name: str, size: int) -> list[float]:
         [] if value is None or isinstance(value, str) else [float(item) for item in np.atleast_1d(value)]
     )
     if len(numbers) != size or not np.isfinite(numbers).all():
+        what = "None" if value is None else f"{len(numbers)} numbers"
         raise GeometryError(
-            f"{where}: {name} is {value!r}, expected {size} finite numbers; the slice has no place"
+            f"{where}: {name} is {what}, expected {size} finite numbers; the slice has no place"
         )
     return numbers

@@ -4,59 +4,92 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
-from pydicom.errors import InvalidDicomError
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import dcmread, read_file_meta_info
+from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from medrestore.errors import InputError
+from medrestore.paths import open_file
 
-READ_ERRORS = (
-    InvalidDicomError,
-    AttributeError,
-    EOFError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""What pydicom and its decoders raise on damaged or unsupported files; nesting bombs are a RuntimeError."""
+READ_ERRORS: tuple[type[Exception], ...] = (Exception,)
+"""What pydicom and its decoders raise on damaged or unsupported files: whatever the damage leads them to.
+
+Where files are read, this is the border at which it becomes an error of medrestore's, or a file left out.
+"""
 
 _PREAMBLE = 128
-# How a file without the 128-byte preamble begins: a short element of group 0008.
-_BARE = tuple(b"\x08\x00" + bytes([element]) + b"\x00" for element in (0x00, 0x01, 0x05, 0x08, 0x12, 0x16))
+# A data set without preamble begins with group 0002 or 0008, and its first values are short.
+_FIRST_GROUPS, _LONGEST_FIRST = (0x0002, 0x0008), 1024
+_START = _PREAMBLE + 4 + _LONGEST_FIRST
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 # File meta information, which states "deflated", is a few hundred bytes.
 _META = 4096
+_UNDEFINED = 0xFFFFFFFF
 # No scan deflates to a thousandth; a file that does is a bomb.
 _INFLATED_SHARE, _INFLATED_FLOOR = 200, 1 << 24
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep pydicom's warnings in: they quote values, and what matters of them is found here and said."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def is_dicom(path: Path) -> bool:
-    """Whether a file's first bytes are those of a DICOM file; its name does not matter."""
+    """Whether a file's first bytes are those of a DICOM file; its name does not matter.
+
+    These are the prefix after a preamble, or the first elements of a data set without one.
+    """
+    start = _start(path)
+    return start[_PREAMBLE : _PREAMBLE + 4] == b"DICM" or _is_bare(start, "<") or _is_bare(start, ">")
+
+
+def _start(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
-            start = stream.read(_PREAMBLE + 4)
+        with open_file(path) as stream:
+            return stream.read(_START)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-    return start[_PREAMBLE:] == b"DICM" or start.startswith(_BARE)
+
+
+def _is_bare(start: bytes, order: str) -> bool:
+    """Whether bytes begin with an element of a first group, and go on with the tag of another behind it."""
+    if len(start) < 8:
+        return False
+    group, element, length = struct.unpack_from(f"{order}HHI", start)
+    if group not in _FIRST_GROUPS or (order == ">" and not start[4:6].isalpha()):
+        return False
+    vr, value = start[4:6].decode("latin-1"), 8
+    if vr in VR.__members__:
+        (length,) = struct.unpack_from(f"{order}H", start, 6)
+        if vr in EXPLICIT_VR_LENGTH_32:
+            value, length = 12, struct.unpack_from(f"{order}I", start + bytes(12), 8)[0]
+    if length > _LONGEST_FIRST:
+        return False
+    following = start[value + length : value + length + 4]
+    if len(following) < 4:
+        return len(start) < _START  # a file that ends here
+    then = struct.unpack(f"{order}HH", following)
+    return then > (group, element) and then[0] < 0x0100
 
 
 def is_blank(path: Path) -> bool:
     """Whether a file is empty or begins with zeros alone, as after a broken copy or on a full disk."""
-    with path.open("rb") as stream:
-        return not any(stream.read(_PREAMBLE + 4))
+    return not any(_start(path)[: _PREAMBLE + 4])
 
 
 def opened(path: Path) -> BinaryIO:
@@ -64,9 +97,9 @@ def opened(path: Path) -> BinaryIO:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: The file inflates to more than any scan does.
+        InputError: The file inflates to more than any scan does.
     """
-    stream = path.open("rb")
+    stream = open_file(path)
     start = stream.read(_META)
     stream.seek(0)
     if _DEFLATED not in start:
@@ -77,6 +110,40 @@ def opened(path: Path) -> BinaryIO:
             stream.seek(0)
             return io.BytesIO(stream.read())
         return _inflated(path, stream)
+
+
+class HeaderRead(NamedTuple):
+    """A header, how many bytes of pixels follow it, and whether the file ends before its header does."""
+
+    data: FileDataset
+    pixels: int
+    is_cut: bool
+
+
+def read_header(path: Path, tags: Sequence[BaseTag | int | str]) -> HeaderRead:
+    """Read the elements of a file that are named, without its pixels.
+
+    Raises:
+        READ_ERRORS: The file is damaged.
+    """
+    with opened(path) as stream:
+        data = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(tags))
+        here, end = stream.tell(), stream.seek(0, os.SEEK_END)
+    # The pixels follow the header of their element: with a type, it is 12 bytes long.
+    pixels = max(end - here - (8 if data.original_encoding[0] else 12), 0)
+    short = [tag for tag in list(data.keys()) if _is_short(data, tag)]
+    for tag in short:
+        # Half a UID is the UID of something else.
+        del data[tag]
+    return HeaderRead(data, pixels, here > end or bool(short))
+
+
+def _is_short(data: Dataset, tag: BaseTag) -> bool:
+    """Whether the file ended within the value of an element: pydicom takes what there is."""
+    element = data.get_item(tag)
+    if not isinstance(element, RawDataElement) or not isinstance(element.value, bytes):
+        return False
+    return element.length != _UNDEFINED and len(element.value) < element.length
 
 
 def sha256_pixels(path: Path) -> str:
@@ -100,6 +167,6 @@ def _inflated(path: Path, stream: BinaryIO) -> BinaryIO:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     data = inflater.decompress(content[end:], limit)
     if inflater.unconsumed_tail:
-        raise ValueError(f"{len(content)} bytes inflate to more than {limit}, which no scan does")
+        raise InputError(f"{path}: {len(content)} bytes inflate to more than {limit}, which no scan does")
     meta = content[:end].replace(_DEFLATED, b"1.2.840.10008.1.2.1\0\0\0")
     return io.BytesIO(meta + data)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from pydicom.dataset import Dataset
 
-from medrestore.io.dicom.parse.rescale import Get
+from medrestore.io.dicom.parse.elements import DamagedElementError, Elements, Get
 
 # Functional groups about a slice as a part of a volume.
 _MACROS = (
@@ -16,48 +15,41 @@ _MACROS = (
     *("FrameVOILUTSequence",),
     *("PETFrameTypeSequence", "MREchoSequence", "MRDiffusionSequence", "TemporalPositionSequence"),
     *("CardiacSynchronizationSequence", "MRTimingAndRelatedParametersSequence", "MRModifierSequence"),
-    *("MRFOVGeometrySequence",),
+    *("MRFOVGeometrySequence", "MRArterialSpinLabelingSequence"),
 )
 _NESTED = "DiffusionGradientDirectionSequence"
 # Philips keeps the scale of each frame in a sequence of its own.
 _PHILIPS_FRAME = 0x2005140F
 
 
-def frames(data: Dataset) -> Iterator[Get]:
+def frames(data: Dataset, where: str = "", odd: dict[str, None] | None = None) -> Iterator[Elements]:
     """Yield, for every frame of an image, a function that looks its attributes up.
 
+    Args:
+        data: The header.
+        where: What messages call the file.
+        odd: Takes the names of malformed elements.
+
     Raises:
-        ValueError: An enhanced image without functional groups, or with fewer groups than frames.
+        DamagedElementError: A count of frames that is no number, or not that of the functional groups.
     """
-    groups = data.get("PerFrameFunctionalGroupsSequence")
-    count = int(data.get("NumberOfFrames") or 1)
+    plain = Elements(where, [data], odd)
+    groups, count = plain("PerFrameFunctionalGroupsSequence"), frame_count(plain)
     if not groups:
-        yield lambda name: _value(data, name)
+        yield plain
         return
     if len(groups) != count:
-        raise ValueError(f"{count} frames declared, and {len(groups)} described")
-    shared = data.get("SharedFunctionalGroupsSequence")
+        raise DamagedElementError(f"{where}: {count} frames declared, and {len(groups)} described")
+    shared = plain("SharedFunctionalGroupsSequence")
     common = [*_macros(shared[0])] if shared else []
-    for item in groups:
-        yield _lookup([item, *_macros(item), *common, *(shared or [])[:1], data])
+    for number, item in enumerate(groups, 1):
+        places = [item, *_macros(item), *common, *(shared or [])[:1], data]
+        yield Elements(where if count == 1 else f"{where}: frame {number}", places, plain.odd)
 
 
-def _lookup(places: list[Dataset]) -> Get:
-    def get(name: Any) -> Any:
-        for place in places:
-            value = _value(place, name)
-            if value is not None:
-                return value
-        return None
-
-    return get
-
-
-def _value(data: Dataset, name: Any) -> Any:
-    """Return a value; pydicom hands a private one out as an element, whose value is returned."""
-    if isinstance(name, str):
-        return data.get(name)
-    return data[name].value if name in data else None
+def frame_count(get: Get) -> int:
+    """Return how many frames an image says that it has; 1 where it does not say it."""
+    return int(get("NumberOfFrames") or 1)
 
 
 def _macros(group: Dataset) -> Iterator[Dataset]:
@@ -67,6 +59,6 @@ def _macros(group: Dataset) -> Iterator[Dataset]:
             yield sequence[0]
             if sequence[0].get(_NESTED):
                 yield sequence[0][_NESTED].value[0]
-    private = _value(group, _PHILIPS_FRAME)
+    private = group[_PHILIPS_FRAME].value if _PHILIPS_FRAME in group else None
     if private and not isinstance(private, bytes):
         yield private[0]

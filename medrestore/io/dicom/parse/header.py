@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -17,20 +19,30 @@ from pydicom.uid import (
 )
 
 from medrestore.errors import GeometryError, InputError
-from medrestore.io.dicom.parse.fields import read_place, stored_type
-from medrestore.io.dicom.parse.files import READ_ERRORS, is_dicom, opened
-from medrestore.io.dicom.parse.frames import frames
-from medrestore.io.dicom.parse.mosaic import MOSAIC_TAGS, Mosaic, read_mosaic
+from medrestore.findings import CLASS_NOT_STATED, MALFORMED_ELEMENTS, TILES_NOT_BELIEVED
+from medrestore.io.dicom.parse.doubts import Doubt, Oddity
+from medrestore.io.dicom.parse.elements import DamagedElementError, Elements, tag_in
+from medrestore.io.dicom.parse.fields import bits_of, read_place, stored_type
+from medrestore.io.dicom.parse.files import READ_ERRORS, is_dicom, quietly, read_header
+from medrestore.io.dicom.parse.frames import frame_count, frames
 from medrestore.io.dicom.parse.rescale import (
     PHILIPS_CREATOR,
     PHILIPS_INTER,
     PHILIPS_SLOPE,
-    Get,
     Scaling,
+    doubts_about_scale,
     read_scaling,
 )
 from medrestore.io.dicom.parse.sampling import SAMPLING_TAGS, sampling_of
-from medrestore.io.dicom.parse.sop_classes import SkipReason, kind_of
+from medrestore.io.dicom.parse.sop_classes import Kind, SkipReason, kind_of
+from medrestore.io.dicom.parse.tiling import (
+    TILING_TAGS,
+    TiledError,
+    Tiles,
+    place_of_tiles,
+    read_tiles,
+    says_tiled,
+)
 from medrestore.io.dicom.parse.volume_labels import (
     HINT_TAGS,
     TRAIT_TAGS,
@@ -45,23 +57,31 @@ __all__ = ["READ_ERRORS", "SliceHeader", "LeftOut", "SkipReason", "is_dicom", "r
 
 _TAGS: list[Any] = [
     *("Modality", "FrameOfReferenceUID", "SOPClassUID", "SOPInstanceUID", "ImageType", "SeriesInstanceUID"),
-    *("SeriesNumber", "SeriesDescription", "Rows", "Columns", "PixelSpacing", "SliceThickness"),
+    *(
+        "SeriesNumber",
+        "InstanceNumber",
+        "SeriesDescription",
+        "Rows",
+        "Columns",
+        "PixelSpacing",
+        "SliceThickness",
+    ),
     *("SpacingBetweenSlices", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames"),
     *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
     *("PixelRepresentation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "RealWorldValueMappingSequence"),
     *("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"),
-    *("ConcatenationUID", "InConcatenationNumber", "InConcatenationTotalNumber"),
+    *("ConcatenationUID", "InConcatenationNumber", "InConcatenationTotalNumber", "BurnedInAnnotation"),
     *(PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE),
     *TRAIT_TAGS,
     *HINT_TAGS,
     *SAMPLING_TAGS,
-    *MOSAIC_TAGS,
+    *TILING_TAGS,
 ]
 _UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
-_Series = tuple[str, int | None, str]
 # Pixels may be this many times as large as the file that holds them compressed; empty images are small.
 _COMPRESSED_SHARE, _COMPRESSED_FLOOR = 1000, 1 << 26
+_UID = re.compile(r"[\w.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +95,7 @@ class SliceHeader:
         series: Series UID.
         instance: SOP Instance UID.
         number: Series number.
+        order: Instance number; None if none is stated.
         description: Series description.
         modality: Such as ``"MR"``.
         frame_of_reference: UID of the frame of reference; empty if the file states none.
@@ -94,8 +115,13 @@ class SliceHeader:
         sampling: What the header states of how the slice was sampled.
         concatenation: UID of the concatenation that the file is a part of, number of the part from 1, and
             the number of parts (0 if not stated); None if the file is part of none.
-        tiles: Slices along each side of the picture, if the slice is a tile of a Siemens mosaic; then `frame`
-            and `frames` count tiles.
+        tiles: Slices along a row of the picture, if the slice is a tile of one; then `frame` and `frames`
+            count tiles.
+        tiles_down: Slices along a column of the picture.
+        shift: How many bits lie below those in use.
+        doubts: What the header leaves open of the values.
+        oddities: What was odd about the file.
+        captured: Whether its class is that of pictures of any kind.
     """
 
     path: Path
@@ -104,6 +130,7 @@ class SliceHeader:
     series: str
     instance: str
     number: int | None
+    order: int | None
     description: str
     modality: str
     frame_of_reference: str
@@ -123,6 +150,11 @@ class SliceHeader:
     sampling: Sampling
     concatenation: tuple[str, int, int] | None = None
     tiles: int = 1
+    tiles_down: int = 1
+    shift: int = 0
+    doubts: tuple[Doubt, ...] = ()
+    oddities: tuple[Oddity, ...] = ()
+    captured: bool = False
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -137,7 +169,7 @@ class SliceHeader:
     @property
     def compressed(self) -> bool:
         """Whether the pixels go through a codec."""
-        return self.syntax not in (*_UNCOMPRESSED, DeflatedExplicitVRLittleEndian, "")
+        return _is_compressed(self.syntax)
 
     @property
     def name(self) -> str:
@@ -166,54 +198,86 @@ class LeftOut:
     description: str = ""
 
 
+class _Series(NamedTuple):
+    """UID, number and description of a series."""
+
+    uid: str = ""
+    number: int | None = None
+    description: str = ""
+
+
 def read_heads(path: Path) -> tuple[SliceHeader, ...] | LeftOut:
     """Read the headers of the slices of a DICOM file, or why it has no usable slice; raises nothing."""
-    series: _Series = "", None, ""
+    with quietly():
+        return _read_heads(path)
+
+
+def _read_heads(path: Path) -> tuple[SliceHeader, ...] | LeftOut:
+    series = _Series()
     try:
-        with opened(path) as stream:
-            data = pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
-        number = data.get("SeriesNumber")
-        series = (
-            str(data.get("SeriesInstanceUID") or ""),
-            None if number is None else int(number),
-            str(data.get("SeriesDescription") or "").strip(),
+        data, pixels, is_cut = read_header(path, _TAGS)
+        plain = Elements(str(path), [data])
+        series = _series(plain)
+        if is_cut:
+            raise DamagedElementError(f"{path}: the file ends within its header; get it again or remove it")
+        kind = kind_of(data, next(frames(data, str(path), plain.odd)))
+        if kind.why is not None:
+            return LeftOut(path, kind.why, f"{path}: {kind.text}", *series)
+        if not pixels:
+            return LeftOut(path, SkipReason.NO_PIXELS, f"{path}: {_WITHOUT_PIXELS}", *series)
+        _check_length(path, plain, UID(str(data.file_meta.get("TransferSyntaxUID", ""))), pixels)
+        tiles = read_tiles(data, plain, str(path))
+        images = (
+            frames(data, str(path), plain.odd) if tiles is None else [place_of_tiles(data, plain, str(path))]
         )
-        why, text = kind_of(data)
-        mosaic = read_mosaic(data) if why is SkipReason.MOSAIC else None
-        if why is not None and mosaic is None:
-            return LeftOut(path, why, f"{path}: {text}", *series)
-        heads = tuple(_head(path, data, n, get, series) for n, get in enumerate(frames(data)))
-        if mosaic is not None:
-            heads = _unfold(heads[0], mosaic)
-        _check_length(heads)
+        heads = tuple(_head(path, data, n, get, series) for n, get in enumerate(images))
+        if tiles is not None:
+            heads = _unfold(heads[0], tiles)
+        return tuple(_judged(head, kind, tiles, plain) for head in heads)
+    except (DamagedElementError, TiledError) as error:
+        why = SkipReason.MOSAIC if isinstance(error, TiledError) else SkipReason.DAMAGED
+        return LeftOut(path, why, str(error), *series)
     except GeometryError as error:
         return LeftOut(path, SkipReason.NO_PLACE, str(error), *series)
     except InputError as error:
         return LeftOut(path, SkipReason.UNUSABLE, str(error), *series)
     except READ_ERRORS as error:
-        return LeftOut(path, SkipReason.DAMAGED, f"{path}: damaged DICOM header ({_reason(error)})", *series)
-    return heads
+        what = f"damaged DICOM header ({type(error).__name__}{tag_in(error)})"
+        text = f"{path}: {what}; get the file again or remove it"
+        return LeftOut(path, SkipReason.DAMAGED, text, *series)
 
 
-def _reason(error: BaseException) -> str:
-    return (next(iter(str(error).splitlines()), "") or type(error).__name__)[:200]
+_WITHOUT_PIXELS = "without pixels, where its header describes some; the file is cut short, get it again"
 
 
-def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Series) -> SliceHeader:
-    count = int(data.get("NumberOfFrames") or 1)
+def _series(get: Elements) -> _Series:
+    uid, number = str(get("SeriesInstanceUID") or ""), get("SeriesNumber")
+    if uid and not _UID.fullmatch(uid):
+        # What no UID looks like is not repeated, and tells series apart all the same.
+        uid = f"damaged-{hashlib.sha256(uid.encode()).hexdigest()[:16]}"
+    return _Series(uid, _whole(number), str(get("SeriesDescription") or "").strip())
+
+
+def _whole(value: object) -> int | None:
+    return int(value) if isinstance(value, int) else None
+
+
+def _head(path: Path, data: pydicom.Dataset, number: int, get: Elements, series: _Series) -> SliceHeader:
+    count = frame_count(get)
     where = str(path) if count == 1 else f"{path}: frame {number + 1}"
     place = read_place(where, get)
     thickness, between = (get(name) for name in ("SliceThickness", "SpacingBetweenSlices"))
-    dtype, bits = stored_type(where, get)
-    image_type, size = image_type_of(get), (int(data.Rows), int(data.Columns))
+    dtype = stored_type(where, get)
+    image_type, size = image_type_of(get), (int(get("Rows")), int(get("Columns")))
     return SliceHeader(
         path=path,
         frame=number,
         frames=count,
-        series=series[0],
+        series=series.uid,
         instance=str(data.get("SOPInstanceUID") or ""),
-        number=series[1],
-        description=series[2],
+        number=series.number,
+        order=_whole(get("InstanceNumber")),
+        description=series.description,
         modality=str(data.get("Modality") or ""),
         frame_of_reference=str(data.get("FrameOfReferenceUID") or ""),
         image_type=image_type,
@@ -226,28 +290,46 @@ def _head(path: Path, data: pydicom.Dataset, number: int, get: Get, series: _Ser
         traits=traits_of(get),
         hints=(*hints_of(get), *((("file", str(path)),) if count > 1 else ())),
         dtype=dtype,
-        bits=bits,
+        bits=bits_of(get).stored,
         scaling=read_scaling(get, where),
         syntax=UID(str(data.file_meta.get("TransferSyntaxUID", ""))),
         concatenation=_concatenation(data),
         sampling=sampling_of(get, image_type, size, place.spacing),
+        doubts=(*bits_of(get).doubts, *_doubts(get)),
     )
 
 
-def _unfold(head: SliceHeader, mosaic: Mosaic) -> tuple[SliceHeader, ...]:
-    """Return the slices of a mosaic."""
-    rows, columns = (pixels // mosaic.side for pixels in head.size)
-    places = mosaic.positions(
-        np.asarray(head.position), np.asarray(head.orientation), head.spacing, head.size
-    )
+def _doubts(get: Elements) -> tuple[Doubt, ...]:
+    inverted = str(get("PhotometricInterpretation")).strip() == "MONOCHROME1"
+    return ((Doubt.INVERTED,) if inverted else ()) + doubts_about_scale(get)
+
+
+def _judged(head: SliceHeader, kind: Kind, tiles: Tiles | None, get: Elements) -> SliceHeader:
+    """Return a slice with what is odd about its file, and the doubts that follow from it."""
+    odd = [Oddity(MALFORMED_ELEMENTS.code, f"malformed {name}") for name in get.odd]
+    doubts = head.doubts
+    if kind.text:
+        odd.append(Oddity(CLASS_NOT_STATED.code, kind.text))
+        if head.modality == "CT" and head.scaling.rescale.units != "HU" and head.scaling.table is None:
+            doubts = (*doubts, Doubt.CLASS)
+    if tiles is None and head.frames == 1 and says_tiled(get):
+        odd.append(Oddity(TILES_NOT_BELIEVED.code, "image type of a mosaic, picture of one slice"))
+    return replace(head, oddities=tuple(odd), doubts=doubts, captured=kind.captured)
+
+
+def _unfold(head: SliceHeader, tiles: Tiles) -> tuple[SliceHeader, ...]:
+    """Return the slices that are tiled into a picture."""
     tile = replace(
         head,
-        frames=mosaic.count,
-        size=(rows, columns),
-        tiles=mosaic.side,
+        frames=len(tiles.positions),
+        size=(head.size[0] // tiles.down, head.size[1] // tiles.across),
+        tiles=tiles.across,
+        tiles_down=tiles.down,
         hints=(*head.hints, ("file", str(head.path))),
     )
-    return tuple(replace(tile, frame=k, position=tuple(place)) for k, place in enumerate(places.tolist()))
+    return tuple(
+        replace(tile, frame=k, position=tuple(place)) for k, place in enumerate(tiles.positions.tolist())
+    )
 
 
 def _concatenation(data: pydicom.Dataset) -> tuple[str, int, int] | None:
@@ -259,15 +341,25 @@ def _concatenation(data: pydicom.Dataset) -> tuple[str, int, int] | None:
     return str(data.ConcatenationUID), part, total
 
 
-def _check_length(heads: tuple[SliceHeader, ...]) -> None:
-    """Refuse sizes that the file cannot hold, before memory of that size is asked for."""
-    head = heads[0]
-    rows, columns = head.size
-    wanted, size = rows * columns * head.dtype.itemsize * head.frames, head.path.stat().st_size
-    plain = head.syntax in _UNCOMPRESSED
-    room = size if plain else max(size * _COMPRESSED_SHARE, _COMPRESSED_FLOOR)
+def _is_compressed(syntax: UID) -> bool:
+    return syntax not in (*_UNCOMPRESSED, DeflatedExplicitVRLittleEndian, "")
+
+
+def _check_length(path: Path, get: Elements, syntax: UID, size: int) -> None:
+    """Refuse sizes that the file cannot hold, before memory of that size is asked for.
+
+    Args:
+        path: The file.
+        get: Looks its attributes up.
+        syntax: Transfer syntax.
+        size: Bytes of pixels in the file.
+    """
+    rows, columns, count = int(get("Rows")), int(get("Columns")), frame_count(get)
+    wanted = rows * columns * stored_type(str(path), get).itemsize * count
+    room = max(size * _COMPRESSED_SHARE, _COMPRESSED_FLOOR) if _is_compressed(syntax) else size
     if wanted > room:
-        raise InputError(
-            f"{head.path}: header declares {head.frames} x {rows} x {columns} pixels ({wanted} bytes) in a "
-            f"file of {size} bytes; the file is truncated or its header is damaged, get it again"
+        raise DamagedElementError(
+            f"{path}: pixels cannot be decoded: the header declares {count} x {rows} x {columns} pixels "
+            f"({wanted} bytes) in a file of {path.stat().st_size} bytes; the file is truncated or its header "
+            "is damaged, get it again"
         )

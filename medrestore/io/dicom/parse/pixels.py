@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from medrestore.errors import InputError
+from medrestore.errors import InputError, reason_of
 from medrestore.io.dicom.parse.decoder import decode
-from medrestore.io.dicom.parse.files import READ_ERRORS
+from medrestore.io.dicom.parse.files import READ_ERRORS, quietly
 from medrestore.io.dicom.parse.header import SliceHeader
 
 TIMEOUT_SECONDS = 120.0
@@ -55,16 +55,17 @@ class Pixels:
             InputError: The values cannot be decoded, or are not what the header declares.
         """
         path = heads[0].path
-        tiles = heads[0].tiles
-        frames = [head.frame for head in heads] if tiles == 1 else [0]
+        tiled = heads[0].tiles * heads[0].tiles_down > 1
+        frames = [0] if tiled else [head.frame for head in heads]
         if heads[0].compressed:
             images = self._ask(heads[0], frames)
         else:
             try:
-                images = list(decode(path, frames))
+                with quietly():
+                    images = list(decode(path, frames))
             except READ_ERRORS as error:
                 raise _undecodable(heads[0], error) from error
-        if tiles > 1:
+        if tiled:
             images = [_tile(images[0], head) for head in heads]
         return [_checked(image, head) for image, head in zip(images, heads, strict=True)]
 
@@ -73,7 +74,7 @@ class Pixels:
         if self._process is None:
             self._process = _start()
         process = self._process
-        pixels = head.size[0] * head.size[1] * head.dtype.itemsize * head.tiles**2
+        pixels = head.size[0] * head.size[1] * head.dtype.itemsize * head.tiles * head.tiles_down
         memory = pixels * (_MEMORY_SHARE + len(frames)) + 3 * head.path.stat().st_size
         request = {"path": str(head.path.resolve()), "frames": frames, "memory": memory}
         expired = threading.Event()
@@ -149,17 +150,19 @@ def _fate(code: int | None) -> str:
 
 
 def _tile(picture: npt.NDArray[Any], head: SliceHeader) -> npt.NDArray[Any]:
-    """Return a tile of a mosaic; tiles are counted along the rows."""
+    """Return a tile of a picture; tiles are counted along the rows."""
+    whole = head.size[0] * head.tiles_down, head.size[1] * head.tiles
+    if picture.shape != whole:
+        raise InputError(f"{head.path}: {picture.shape} pixels decoded, the header declares {whole}")
     (rows, columns), (down, across) = head.size, divmod(head.frame, head.tiles)
     return picture[down * rows :, across * columns :][:rows, :columns]
 
 
-def _undecodable(head: SliceHeader, error: object) -> InputError:
-    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-    syntax = head.syntax.name or "no transfer syntax"
+def _undecodable(head: SliceHeader, error: BaseException | str) -> InputError:
+    syntax = head.syntax.name if head.syntax.is_transfer_syntax else "no known transfer syntax"
     return InputError(
-        f"{head.path}: pixels cannot be decoded ({syntax}): {reason}; the file is damaged, or compressed in "
-        "a way that is not known here"
+        f"{head.path}: pixels cannot be decoded ({syntax}): {reason_of(error)}; the file is "
+        "damaged, or compressed in a way that is not known here"
     )
 
 
@@ -167,6 +170,8 @@ def _checked(stored: npt.NDArray[Any], head: SliceHeader) -> npt.NDArray[Any]:
     """Return the values of the bits in use; scanners have kept overlays and garbage in the bits above."""
     if stored.shape != head.size:
         raise InputError(f"{head.path}: {stored.shape} pixels decoded, the header declares {head.size}")
+    if head.shift:
+        return np.asarray(stored >> head.shift)
     unused = head.unused_bits
     if not unused or stored.dtype.itemsize != head.dtype.itemsize:
         return stored

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from medrestore.errors import InputError
+from medrestore.io.dicom.parse.doubts import Doubt
+from medrestore.io.dicom.parse.elements import Get
+from medrestore.options import Values
 from medrestore.types import UNMEASURED_HU, BoolArray, RealArray
-
-Get = Callable[[Any], Any]
-"""Looks an attribute of a slice up, by keyword or tag; None if the slice lacks it."""
-
-Values = Literal["rescaled", "philips", "real-world"]
-"""Which scale is applied: the modality's, Philips' floating-point scale, or the real world value mapping."""
 
 PHILIPS_CREATOR, PHILIPS_INTER, PHILIPS_SLOPE = 0x20050010, 0x2005100D, 0x2005100E
 HOUNSFIELD = ("", "HU", "US")
 """Rescale types of CT in HU; "US" is DICOM's word for unspecified."""
+
+_OTHER_UNITS = frozenset({"OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"})
+"""Rescale types of the standard (PS3.3 C.11.1.1.2) that are not HU."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class Scaling:
         least: Rescaled values below this mean "nothing here" too.
         philips: Philips' floating-point scale.
         real_world: Real world value mapping.
+        top: The stored value that is the darkest, where white and black are exchanged; None where they are
+            not.
     """
 
     rescale: Linear = Linear()
@@ -51,33 +52,58 @@ class Scaling:
     least: float | None = None
     philips: Linear | None = None
     real_world: Linear | None = None
+    top: int | None = None
 
     def chosen(self, values: Values) -> Linear | None:
         """Return the linear scale that is asked for; None where the slice has none."""
-        return {"rescaled": self.rescale, "philips": self.philips, "real-world": self.real_world}[values]
+        scales = {"rescaled": self.rescale, "philips": self.philips, "real-world": self.real_world}
+        return Linear() if values == "stored" else scales[values]
 
 
 def read_scaling(get: Get, where: str) -> Scaling:
-    """Read the scales of a slice.
+    """Read the scales of a slice; a slope of 0 counts for none.
 
     Raises:
-        InputError: A scale of zero or without a finite number, or CT that is not in HU.
+        InputError: A scale without a finite number, or CT in other units than HU.
     """
     table = _table(get, where)
     slope, inter = get("RescaleSlope"), get("RescaleIntercept")
-    kind = str(get("RescaleType") or "").strip().upper()
-    if get("Modality") == "CT":
-        if table is None and (slope is None or inter is None):
-            raise InputError(
-                f"{where}: a CT image without rescale slope and intercept; its values are not in HU"
-            )
-        if kind not in HOUNSFIELD:
-            raise InputError(f"{where}: a CT image with rescale type {kind}; its values are not in HU")
-    rescale = _linear(1.0 if slope is None else slope, 0.0 if inter is None else inter, kind, where)
-    least = UNMEASURED_HU if get("Modality") == "CT" else None
+    kind = _rescale_type(get)
+    is_ct = get("Modality") == "CT"
+    if is_ct and kind in _OTHER_UNITS:
+        raise InputError(f"{where}: a CT image with rescale type {kind}; its values are not in HU")
+    if slope == 0:
+        slope = inter = None
+    # A word that the standard does not know says nothing, and is not repeated.
+    units = kind if not is_ct or kind in HOUNSFIELD else ""
+    rescale = _linear(1.0 if slope is None else slope, 0.0 if inter is None else inter, units, where)
     return Scaling(
-        rescale, table, _padding(get), least, _philips(get, rescale, where), _real_world(get, where)
+        rescale,
+        table,
+        _padding(get),
+        UNMEASURED_HU if is_ct else None,
+        _philips(get, rescale, where),
+        _real_world(get, where),
     )
+
+
+def doubts_about_scale(get: Get) -> tuple[Doubt, ...]:
+    """Return what the header of a slice leaves open of its scale."""
+    if get("ModalityLUTSequence"):
+        return ()
+    slope, inter, kind = get("RescaleSlope"), get("RescaleIntercept"), _rescale_type(get)
+    if get("Modality") != "CT":
+        return (Doubt.ZERO_SLOPE,) if slope == 0 else ()
+    doubts = {
+        Doubt.NO_SCALE: slope is None or inter is None,
+        Doubt.ZERO_SLOPE: slope == 0,
+        Doubt.RESCALE_TYPE: kind not in HOUNSFIELD,
+    }
+    return tuple(doubt for doubt, found in doubts.items() if found)
+
+
+def _rescale_type(get: Get) -> str:
+    return str(get("RescaleType") or "").strip().upper()
 
 
 def apply_scaling(stored: RealArray, scaling: Scaling, values: Values) -> tuple[RealArray, BoolArray | None]:
@@ -93,7 +119,7 @@ def apply_scaling(stored: RealArray, scaling: Scaling, values: Values) -> tuple[
         low, high = scaling.padding
         padded = (stored >= low) & (stored <= high)
     scaled = _scaled(stored, scaling, values)
-    if values == "rescaled" and scaling.least is not None:
+    if values in {"rescaled", "stored"} and scaling.least is not None:
         outside = scaled < scaling.least
         padded = outside if padded is None else padded | outside
     return scaled, padded
@@ -106,6 +132,8 @@ def _scaled(stored: RealArray, scaling: Scaling, values: Values) -> RealArray:
         return np.asarray(table[np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)])
     linear = scaling.chosen(values)
     assert linear is not None
+    if scaling.top is not None and values != "stored":
+        stored = scaling.top - stored.astype(np.int64)
     if (linear.slope, linear.inter) == (1.0, 0.0):
         return stored
     return np.asarray(stored.astype(np.float64) * linear.slope + linear.inter)
@@ -115,7 +143,8 @@ def _linear(slope: Any, inter: Any, units: str, where: str) -> Linear:
     pair = float(slope), float(inter)
     if not np.isfinite(pair).all() or pair[0] == 0:
         raise InputError(
-            f"{where}: rescale slope and intercept {pair}, expected finite numbers and a slope other than 0"
+            f"{where}: a scale with slope and intercept {pair}, expected finite numbers and a slope other "
+            "than 0"
         )
     return Linear(*pair, units)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pydicom.datadict import tag_for_keyword
 from pydicom.tag import Tag
 
+from medrestore.io.dicom.parse.elements import Get
 from medrestore.io.dicom.parse.files import READ_ERRORS
-from medrestore.io.dicom.parse.rescale import Get
 from medrestore.io.sampling import NOWHERE, Counts, Elements, Sampling
 
 _MATRIX, _FIELD = "AcquisitionMatrix", "PercentPhaseFieldOfView"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 import pydicom
@@ -19,6 +20,9 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
 )
 
+from medrestore.io.dicom.parse.elements import Get
+from medrestore.io.dicom.parse.frames import frame_count
+
 
 class SkipReason(StrEnum):
     """Why a file has no usable slice of a scan."""
@@ -31,8 +35,9 @@ class SkipReason(StrEnum):
     SEGMENTATION = "segmentation"
     RADIOTHERAPY = "radiotherapy object"
     PRESENTATION = "presentation state"
-    MOSAIC = "Siemens mosaic"
+    MOSAIC = "mosaic"
     DEVIATION = "standard deviation"
+    INTERRUPTED = "volume that was interrupted"
     OTHER = "no MR, CT or PET image"
     NO_PIXELS = "no pixels"
     NO_PLACE = "no place in a frame of reference"
@@ -80,43 +85,89 @@ _NAMED = (
 )
 
 
+# Classes that some programs give to slices of a scan; the first is that of pictures of any kind.
+_CAPTURE, _CONE_BEAM = "Secondary Capture", "X-Ray 3D"
+_PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_OF_SCANS = frozenset({"MR", "CT", "PT"})
+
 # What medrestore writes, and the term of the standard for enhanced images (PS3.3 C.8.16.1).
 _DEVIATIONS = ("STD_DEV", "STD_DEVIATION")
+# Photometric interpretations of PS3.3 C.7.6.3.1.2: what else a header has there is not repeated.
+_COLOURS = (
+    *("PALETTE COLOR", "RGB", "HSV", "ARGB", "CMYK", "XYB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422"),
+    *("YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT"),
+)
+_GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
-def kind_of(data: pydicom.Dataset) -> tuple[SkipReason | None, str]:
-    """Return why an object is no slice of a scan, and the words for it; None and "" if it is a slice."""
+@dataclass(frozen=True)
+class Kind:
+    """What an object is.
+
+    Attributes:
+        why: Why it is no slice of a scan; None if it is one.
+        text: The same in words, or what is odd about a slice; empty where nothing is.
+        captured: Whether its class is that of pictures of any kind.
+    """
+
+    why: SkipReason | None
+    text: str = ""
+    captured: bool = False
+
+
+def kind_of(data: pydicom.Dataset, get: Get) -> Kind:
+    """Tell whether an object is a slice of a scan: by its class, else by its modality, place and pixels.
+
+    Args:
+        data: The header.
+        get: Looks attributes of its first frame up.
+
+    Raises:
+        InputError: An element that is needed is malformed.
+    """
     if data.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-        return SkipReason.DIRECTORY, "an index of other files; the files themselves are looked at"
-    uid = UID(str(data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or ""))
-    name = uid.name or "no SOP class"
+        return Kind(SkipReason.DIRECTORY, "an index of other files; the files themselves are looked at")
+    uid = UID(str(get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or ""))
+    # What DICOM does not list has no name but the UID, or whatever damage has put there.
+    name = "" if uid.name == str(uid) else uid.name
     if uid not in _ENHANCED | _CLASSIC:
-        why = next((why for part, why in _NAMED if part in f"{name} "), SkipReason.OTHER)
-        return why if uid else SkipReason.DAMAGED, f"{name}, expected MR, CT or PET images"
-    if not data.get("Rows") or not data.get("Columns"):
-        return SkipReason.NO_PIXELS, f"{name} without pixels"
-    count = int(data.get("NumberOfFrames") or 1)
+        return _kind_of_others(name or ("an unlisted SOP class" if uid else "no SOP class"), get)
+    count = frame_count(get)
+    if not get("Rows") or not get("Columns"):
+        return Kind(SkipReason.NO_PIXELS, f"{name} without pixels")
     if uid in _CLASSIC and count > 1:
-        return SkipReason.UNUSABLE, f"{name} with {count} frames, expected one"
+        return Kind(SkipReason.UNUSABLE, f"{name} with {count} frames, expected one")
     if uid in _ENHANCED and not data.get("PerFrameFunctionalGroupsSequence"):
-        return SkipReason.NO_PLACE, f"{name} that does not describe its frames"
-    return _kind_of_pixels(data)
+        return Kind(SkipReason.NO_PLACE, f"{name} that does not describe its frames")
+    return _kind_of_pixels(get) or Kind(None)
 
 
-def _kind_of_pixels(data: pydicom.Dataset) -> tuple[SkipReason | None, str]:
-    kinds = {str(value).strip().upper() for value in data.get("ImageType") or ()}
+def _kind_of_others(name: str, get: Get) -> Kind:
+    """Tell what an object is whose class is not that of a scan."""
+    is_open = "SOP class" in name or _CAPTURE in name or _CONE_BEAM in name
+    is_slice = get("Modality") in _OF_SCANS and all(get(part) for part in (*_PLACE, "Rows", "Columns"))
+    if is_open and is_slice and str(get("BurnedInAnnotation") or "").upper() != "YES":
+        said = f"{name}, but modality, place and pixels of a slice"
+        return _kind_of_pixels(get) or Kind(None, said, captured=_CAPTURE in name)
+    text = f"{name}, expected MR, CT or PET images"
+    if "SOP class" in name and not get("SeriesInstanceUID"):
+        # Every object that is whole has a class, and those with a class of a maker's own have a series.
+        return Kind(SkipReason.DAMAGED, f"{text}; damaged, get the file again or remove it")
+    why = next((why for part, why in _NAMED if part in f"{name} "), SkipReason.OTHER)
+    return Kind(SkipReason.DAMAGED if name == "no SOP class" else why, text)
+
+
+def _kind_of_pixels(get: Get) -> Kind | None:
+    """Return why the pixels of an image are those of no slice; None if they may be."""
+    stated = get("ImageType") or ()
+    kinds = {str(value).strip().upper() for value in ([stated] if isinstance(stated, str) else stated)}
     if "LOCALIZER" in kinds:
-        return SkipReason.LOCALIZER, "a localizer, which is no slice of a volume"
+        return Kind(SkipReason.LOCALIZER, "a localizer, which is no slice of a volume")
     if not kinds.isdisjoint(_DEVIATIONS):
-        return SkipReason.DEVIATION, "a standard deviation, which is no scan"
-    colour = data.get("PhotometricInterpretation", "missing")
-    if data.get("SamplesPerPixel", 1) != 1 or colour not in {"MONOCHROME1", "MONOCHROME2"}:
-        return SkipReason.COLOUR, f"photometric interpretation {colour}, expected greyscale (MONOCHROME2)"
-    if colour == "MONOCHROME1":
-        return SkipReason.UNUSABLE, "photometric interpretation MONOCHROME1 (inverted), expected MONOCHROME2"
-    if "MOSAIC" in kinds:
-        return SkipReason.MOSAIC, (
-            "a mosaic, many slices tiled into one picture, and its header does not say for certain how; "
-            "convert it with dcm2niix first"
-        )
-    return None, ""
+        return Kind(SkipReason.DEVIATION, "a standard deviation, which is no scan")
+    colour = str(get("PhotometricInterpretation") or "").strip()
+    if (get("SamplesPerPixel") or 1) != 1 or colour not in _GREY:
+        named = colour if colour in _COLOURS or colour in _GREY else "that is missing or unknown"
+        text = f"photometric interpretation {named}, expected greyscale (MONOCHROME2)"
+        return Kind(SkipReason.COLOUR, text)
+    return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrestore.geometry import Geometry, lps_to_ras
-from medrestore.io.dicom.plan.stack import GridDefect, Stack, axes_of
+from medrestore.io.dicom.plan.stack import GridDefect, Stack, axes_of, steps_of
 from medrestore.provenance import Step
 from medrestore.types import Float64Array, FloatArray
 
@@ -43,6 +43,8 @@ def lay_out(stack: Stack) -> Layout:
     count = len(stack.places)
     offsets: Float64Array = np.zeros((count, 2))
     origin = np.asarray(head.position)
+    if stack.rounding:
+        origin = origin + axes_of(head).T @ [0.0, 0.0, _on_line(stack)]
     if moved:
         offsets = stack.shifts / (between_columns, between_rows)
         low = np.floor(offsets.min(axis=0) + 1e-6)
@@ -83,8 +85,15 @@ def _step(stack: Stack, heights: Float64Array, upright: bool) -> Float64Array:
         return np.asarray(axes[2] * stack.distance)
     if upright:
         return np.asarray(axes[2] * (heights[-1] - heights[0]) / (len(heights) - 1))
+    if stack.rounding:
+        return np.asarray(stack.distance * (axes[2] + stack.lean @ axes[:2]))
     first, last = (np.asarray(stack.places[n][0].position) for n in (0, -1))
     return np.asarray((last - first) / (len(heights) - 1))
+
+
+def _on_line(stack: Stack) -> float:
+    """Return how far the first slice of rounded positions lies below the line through all, in mm."""
+    return float(np.mean(stack.heights - stack.distance * steps_of(stack.heights, stack.distance)))
 
 
 def resample(slices: FloatArray, stack: Stack, layout: Layout, outside: float) -> FloatArray:

@@ -1,101 +1,164 @@
-"""Which slices belong together: series, then volumes of a series."""
+"""Which slices belong together: of one series, one geometry and one kind of image.
+
+Headers tell more apart than scanners do: an anonymiser gives every slice a frame of reference of its own, a
+workstation rounds cosines, a console changes the image type half-way. So an attribute divides a series only
+where the places of the slices agree: its parts must each be whole, in the same places or apart from each
+other. Parts that lie between each other's slices are one volume.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, TypeVar
 
 import numpy as np
 
-from medrestore.io.dicom.parse.files import READ_ERRORS, sha256_pixels
 from medrestore.io.dicom.parse.header import SliceHeader
-from medrestore.io.dicom.parse.volume_labels import Trait
-from medrestore.io.dicom.plan.stack import SAME_PLACE_MM, heights_of
+from medrestore.io.dicom.parse.rescale import HOUNSFIELD
+from medrestore.io.dicom.plan.stack import SAME_PLACE_MM, GridDefect, heights_of, stack_slices
 
-_DIRECTION = 2e-4
-_PIXEL_MM = 1e-4
+# Largest difference of a cosine, and of a pixel as a share of it: up to the first two it is rounding; up to
+# the second two, slices between each other are one volume; up to the third two, no volumes of their own.
+_SAME = (2e-4, 1e-4)
+_JOINED = (2e-3, 1e-3)
+_SUSPECT = (3e-2, 3e-2)
 # Volumes of one series lie in the same places, up to the rounding of positions.
 _SAME_GRID_MM = 0.02
+# Slices further apart than this many of their thicknesses are not called neighbours.
+_NEIGHBOURS = 2.0
 
-Label = tuple[tuple[str, Trait], ...]
-"""The values that tell a volume from the others of its series, such as ``(("echo time", 4.6),)``."""
+Value = TypeVar("Value", bound=Hashable)
+Item = TypeVar("Item")
+Parts = list[list[SliceHeader]]
 
 
-def group_slices(heads: Sequence[SliceHeader]) -> list[list[SliceHeader]]:
-    """Return the slices that may be one series: of one UID, frame of reference, kind, size, orientation."""
-    kinds: dict[Any, list[list[SliceHeader]]] = {}
+@dataclass(frozen=True)
+class Cluster:
+    """Slices of one series that lie in parallel.
+
+    Attributes:
+        groups: The slices that may be one series of volumes, each.
+        cut: Whether slices of the series that are turned or scaled a little lie in between: too much to be
+            of this volume, and too little to be another.
+    """
+
+    groups: Parts
+    cut: bool
+
+
+def group_slices(heads: Sequence[SliceHeader]) -> list[Cluster]:
+    """Return the slices that may be one series.
+
+    Slices of a group share series UID, modality, size, units and, within narrow bounds, orientation and pixel
+    spacing. Geometry, frame of reference and image type divide them where `tells_apart` finds that they do.
+    """
+    clusters = []
+    for kind in parts_by(heads, _kind).values():
+        for near in _by_geometry(kind, _SUSPECT):
+            parallel = _by_geometry(near, _JOINED)
+            cut = not tells_apart(parallel)
+            clusters += [Cluster(_divided(part, _DIVIDERS), cut) for part in parallel]
+    return clusters
+
+
+def _kind(head: SliceHeader) -> Hashable:
+    units = head.scaling.rescale.units
+    return head.series, head.modality, head.size, "" if units in HOUNSFIELD else units
+
+
+def _by_geometry(heads: Sequence[SliceHeader], bounds: tuple[float, float]) -> Parts:
+    parts: Parts = []
     for head in heads:
-        key = (head.series, head.frame_of_reference, head.modality, head.image_type, head.size)
-        groups = kinds.setdefault((*key, head.scaling.rescale.units), [])
-        for group in groups:
-            if _alike(group[0], head):
-                group.append(head)
+        for part in parts:
+            if _alike(part[0], head, bounds):
+                part.append(head)
                 break
         else:
-            groups.append([head])
-    return [group for groups in kinds.values() for group in groups]
+            parts.append([head])
+    return parts
 
 
-def without_copies(heads: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[SliceHeader]]:
-    """Return the slices without copies, and the copies.
+def _alike(first: SliceHeader, second: SliceHeader, bounds: tuple[float, float]) -> bool:
+    turned = np.abs(np.subtract(first.orientation, second.orientation)).max()
+    scaled = np.abs(np.subtract(first.spacing, second.spacing)).max() / min(first.spacing)
+    return bool(turned <= bounds[0] and scaled <= bounds[1])
 
-    A copy is a file with the same pixels as another file, byte for byte, whose slices have the same place and
-    attributes; instance UID and name may differ.
+
+def parts_by(items: Iterable[Item], value: Callable[[Item], Value]) -> dict[Value, list[Item]]:
+    """Return items, such as slices, by a value of theirs, in the order in which values come up."""
+    parts: dict[Value, list[Item]] = {}
+    for item in items:
+        parts.setdefault(value(item), []).append(item)
+    return parts
+
+
+_DIVIDERS: dict[str, Callable[[Sequence[SliceHeader]], Parts]] = {
+    "orientation or pixel spacing": lambda heads: _by_geometry(heads, _SAME),
+    "frame of reference": lambda heads: [*parts_by(heads, lambda head: head.frame_of_reference).values()],
+    "image type": lambda heads: [*parts_by(heads, lambda head: head.image_type).values()],
+}
+
+
+def _divided(heads: list[SliceHeader], names: Iterable[str]) -> Parts:
+    name, *further = names
+    parts = _DIVIDERS[name](heads)
+    if not tells_apart(parts):
+        parts = [heads]
+    return [group for part in parts for group in _divided(part, further)] if further else parts
+
+
+def divided_in_vain(heads: Sequence[SliceHeader]) -> list[str]:
+    """Return the names of the attributes that differ within one group."""
+    return [name for name, divider in _DIVIDERS.items() if len(divider(heads)) > 1]
+
+
+def tells_apart(parts: Sequence[Sequence[SliceHeader]]) -> bool:
+    """Whether parts of parallel slices are volumes or stacks of their own, by the places that they have.
+
+    Two parts are apart if one has all places of the other, or if neither lacks a place of the other between
+    its own slices; stacks that touch so that one even stack is made of both are not.
     """
-    files: dict[Path, list[SliceHeader]] = {}
-    for head in heads:
-        files.setdefault(head.path, []).append(head)
-    alike: dict[tuple[SliceHeader, ...], list[Path]] = {}
-    for path, slices in files.items():
-        alike.setdefault(tuple(_anonymous(head) for head in slices), []).append(path)
-    copies: set[Path] = set()
-    for paths in alike.values():
-        seen: set[str] = set()
-        for path in sorted(paths) if len(paths) > 1 else ():
-            digest = _digest(path)
-            if digest in seen:
-                copies.add(path)
-            seen.add(digest)
-    kept = [head for head in heads if head.path not in copies]
-    return kept, [head for head in heads if head.path in copies]
+    if len(parts) < 2:
+        return True
+    numbers = iter(places_of([head for part in parts for head in part]))
+    stacks: dict[frozenset[int], dict[int, SliceHeader]] = {}
+    for part in parts:
+        slices = {next(numbers): head for head in part}
+        stacks.setdefault(frozenset(slices), slices)
+    return all(_apart(stacks[one], stacks[other]) for one, other in combinations(stacks, 2))
 
 
-def _anonymous(head: SliceHeader) -> SliceHeader:
-    """Return the header of a slice without path and UID of its file."""
-    hints = tuple((name, value) for name, value in head.hints if name != "file")
-    return replace(head, path=Path(), instance="", hints=hints)
+def _apart(first: dict[int, SliceHeader], second: dict[int, SliceHeader]) -> bool:
+    one, other = set(first), set(second)
+    if one <= other or other <= one:
+        return True
+    if _between(one, other) or _between(other, one):
+        return False
+    return bool(one & other) or not _even([*first.values(), *second.values()])
 
 
-def _digest(path: Path) -> str:
-    try:
-        return sha256_pixels(path)
-    except READ_ERRORS:
-        # Files that cannot be compared are not called equal; reading them raises the error.
-        return str(path)
+def _between(one: set[int], other: set[int]) -> bool:
+    """Whether places of `other` that `one` lacks lie between its first and its last place."""
+    return any(min(one) < place < max(one) for place in other - one)
 
 
-def _alike(first: SliceHeader, second: SliceHeader) -> bool:
-    return bool(
-        np.allclose(first.orientation, second.orientation, rtol=0, atol=_DIRECTION)
-        and np.allclose(first.spacing, second.spacing, rtol=0, atol=_PIXEL_MM)
-    )
+def _even(heads: Sequence[SliceHeader]) -> bool:
+    """Whether slices are neighbours at one distance; a tilt does not matter."""
+    stack = stack_slices(heads)
+    reach = max(*(head.thickness or 0.0 for head in heads), heads[0].distance)
+    near = heads[0].thickness is None or stack.distance <= _NEIGHBOURS * reach
+    return near and all(finding.flaw is GridDefect.TILT for finding in stack.findings)
 
 
-def split_volumes(heads: Sequence[SliceHeader]) -> list[tuple[Label, list[SliceHeader]]]:
-    """Return the volumes of a group, in the order of their labels.
-
-    Echo, b-value, direction, time and stack always tell volumes apart, unless every slice has a value of
-    its own and a place of its own. Where images still share a place, the hints of scanners are tried:
-    a hint counts if each of its values has exactly one image in every place.
-    """
-    places = _places(heads)
-    varying = [name for name, _ in heads[0].traits if _varies(heads, name, places)]
-    volumes = []
-    for label, part in _split(heads, varying):
-        volumes += [((*label, *more), slices) for more, slices in _by_hints(part)]
-    return volumes
+def places_of(heads: Sequence[SliceHeader]) -> list[int]:
+    """Return the number of the place of each slice along the normal of the first."""
+    along = heights_of(heads)
+    order = np.argsort(along, kind="stable")
+    numbers = np.empty(len(heads), dtype=int)
+    numbers[order] = np.cumsum(np.diff(along[order], prepend=along[order[0]]) >= SAME_PLACE_MM)
+    return [int(number) for number in numbers]
 
 
 def same_places(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> bool:
@@ -108,10 +171,25 @@ def same_places(first: Sequence[SliceHeader], second: Sequence[SliceHeader]) -> 
 
 def missing_places(heads: Sequence[SliceHeader], others: Sequence[SliceHeader]) -> int:
     """Return how many places of another volume have no slice here; 0 unless all of these are in it."""
+    lacking, within = _lacking(heads, others)
+    return len(lacking) if within else 0
+
+
+def skipped_places(heads: Sequence[SliceHeader], others: Sequence[SliceHeader]) -> int:
+    """Return how many places of another volume lie between slices here, where there is none."""
+    lacking, _ = _lacking(heads, others)
+    along = heights_of(heads)
+    return int(((lacking > along.min()) & (lacking < along.max())).sum())
+
+
+def _lacking(
+    heads: Sequence[SliceHeader], others: Sequence[SliceHeader]
+) -> tuple[np.ndarray[Any, Any], bool]:
+    """Return the heights of others without a slice here, and whether all slices here are among the others."""
     normal = np.cross(*np.asarray(heads[0].orientation))
     here, there = (np.asarray([np.dot(h.position, normal) for h in part]) for part in (heads, others))
     near = np.abs(here[:, np.newaxis] - there[np.newaxis, :]) <= _SAME_GRID_MM
-    return int((~near.any(axis=0)).sum()) if near.any(axis=1).all() else 0
+    return there[~near.any(axis=0)], bool(near.any(axis=1).all())
 
 
 def missing_parts(heads: Sequence[SliceHeader]) -> dict[str, int]:
@@ -128,43 +206,3 @@ def missing_parts(heads: Sequence[SliceHeader]) -> dict[str, int]:
 
 def _ordered(heads: Sequence[SliceHeader]) -> list[SliceHeader]:
     return [heads[n] for n in np.argsort(heights_of(heads), kind="stable")]
-
-
-def _places(heads: Sequence[SliceHeader]) -> int:
-    along = np.sort(heights_of(heads))
-    return int((np.diff(along) >= SAME_PLACE_MM).sum()) + 1
-
-
-def _varies(heads: Sequence[SliceHeader], name: str, places: int) -> bool:
-    values = {dict(head.traits)[name] for head in heads}
-    if len(values) == len(heads) == places > 2:
-        # A quantity of the slice, not of the volume.
-        return False
-    return len(values) > 1
-
-
-def _split(heads: Sequence[SliceHeader], names: Sequence[str]) -> list[tuple[Label, list[SliceHeader]]]:
-    parts: dict[Label, list[SliceHeader]] = {}
-    for head in heads:
-        values = dict((*head.traits, *head.hints))
-        parts.setdefault(tuple((name, values.get(name)) for name in names), []).append(head)
-    return sorted(parts.items(), key=lambda item: [_rank(value) for _, value in item[0]])
-
-
-def _rank(value: Trait) -> tuple[int, float, str]:
-    """Return a sort key for values of any kind: missing values, numbers, then words."""
-    if value is None:
-        return 0, 0.0, ""
-    if isinstance(value, float):
-        return 1, value, ""
-    return 2, 0.0, str(value)
-
-
-def _by_hints(heads: Sequence[SliceHeader]) -> list[tuple[Label, list[SliceHeader]]]:
-    places = _places(heads)
-    if places < len(heads):
-        for name, _ in heads[0].hints:
-            parts = _split(heads, [name])
-            if len(parts) > 1 and all(len(part) == places == _places(part) for _, part in parts):
-                return parts
-    return [((), list(heads))]

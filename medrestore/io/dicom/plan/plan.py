@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medrestore.errors import GeometryError, InputError
-from medrestore.findings import COPIES_PASSED_OVER
-from medrestore.findings import Finding as Remark
-from medrestore.io.dicom.parse.files import is_blank, is_dicom
+from medrestore.io.dicom.parse.files import is_dicom
 from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader, read_heads
-from medrestore.io.dicom.plan.grid import lay_out
-from medrestore.io.dicom.plan.groups import (
-    Label,
-    group_slices,
-    missing_parts,
-    missing_places,
-    same_places,
-    split_volumes,
-    without_copies,
-)
-from medrestore.io.dicom.plan.obstacles import hindered_files
+from medrestore.io.dicom.parse.settle import settle
+from medrestore.io.dicom.plan.assemble import plan_series
+from medrestore.io.dicom.plan.damage import blocker_of, damaged_siblings, hindered_paths, without_captures
 from medrestore.io.dicom.plan.series import PlannedSeries, PlannedVolume, describe, differences
-from medrestore.io.dicom.plan.stack import Finding, GridDefect, stack_slices
 from medrestore.io.tree import Entry, walk
 from medrestore.options import ReadPolicy
 from medrestore.paths import Obstacle, obstacle
@@ -66,16 +55,11 @@ class Plan:
         if not found:
             raise self._none(wanted)
         (series,) = found
-        self._check_complete(series)
+        if series.blocker is not None:
+            raise _error(series.blocker)
         if series.action in {"fail", "skip"}:
             raise GeometryError(f"{self.path}: {series.reason}")
         return series
-
-    def _check_complete(self, series: PlannedSeries) -> None:
-        """Refuse a series with an unusable file: without that file, slices may be missing at the end."""
-        for item in self.left_out:
-            if item.why.blocking and item.series in {"", series.head.series}:
-                raise _error(item)
 
     def _several(self, found: Sequence[PlannedSeries]) -> str:
         listed = "; ".join(describe(item) for item in found[:4])
@@ -138,102 +122,22 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
             left_out.append(found)
         else:
             heads += found
-    left_out += hindered_files(hindered, heads)
-    damaged = _blank_images(others, heads)
-    return Plan(path, _plan_series(heads, policy), (*left_out, *damaged), len(others) - len(damaged))
+    left_out += hindered_paths(hindered, heads)
+    damaged = damaged_siblings(others, heads)
+    heads, captures = without_captures(heads)
+    heads, undecided = settle(heads, policy.values)
+    series, interrupted = plan_series(heads, policy)
+    left_out += [*damaged, *captures, *undecided, *interrupted]
+    planned = (_unless_blocked(item, left_out) for item in series)
+    return Plan(path, tuple(planned), tuple(left_out), len(others) - len(damaged))
 
 
-def _blank_images(others: Sequence[Path], heads: Sequence[SliceHeader]) -> list[LeftOut]:
-    """Return the files without content that lie among images and are named as images are."""
-    named = {(head.path.parent, _ending(head.path)) for head in heads}
-    text = "empty, or nothing but zeros where a header should be; get the file again, or remove it"
-    return [
-        LeftOut(file, SkipReason.DAMAGED, f"{file}: {text}")
-        for file in others
-        if (file.parent, _ending(file)) in named and is_blank(file)
-    ]
-
-
-def _ending(file: Path) -> str:
-    """Return the suffix of a file; empty for a name that is a number or a UID."""
-    return "" if file.suffix[1:].isdigit() else file.suffix.lower()
-
-
-def _plan_series(heads: Sequence[SliceHeader], policy: ReadPolicy) -> tuple[PlannedSeries, ...]:
-    kept, copies = without_copies(heads)
-    absent = missing_parts(kept)
-    planned = []
-    for group in group_slices(kept):
-        planned += [_planned(volumes, policy, absent) for volumes in _on_one_grid(group)]
-    planned.sort(
-        key=lambda item: (item.head.number or 0, item.head.series, str(item.head.path), item.head.frame)
-    )
-    done = []
-    for number, item in enumerate(planned, 1):
-        notes = _copied([head for head in copies if head.series == item.head.series])
-        done.append(replace(item, number=number, notes=notes))
-    return tuple(done)
-
-
-def _copied(copies: Sequence[SliceHeader]) -> tuple[Remark, ...]:
-    if not copies:
-        return ()
-    such = copies[0].name
-    text = f"{len(copies)} copies of images were passed over, such as {such}: same place, same pixels"
-    return (COPIES_PASSED_OVER.found(text, images=len(copies)),)
-
-
-def _on_one_grid(group: Sequence[SliceHeader]) -> list[list[PlannedVolume]]:
-    """Return the volumes of a group; volumes in other places than the first, or incomplete, apart."""
-    grids: list[list[tuple[Label, list[SliceHeader]]]] = []
-    for label, heads in split_volumes(group):
-        for grid in grids:
-            if same_places(grid[0][1], heads):
-                grid.append((label, heads))
-                break
-        else:
-            grids.append([(label, heads)])
-    volumes = [[PlannedVolume(stack_slices(heads), label) for label, heads in grid] for grid in grids]
-    for one in volumes:
-        first = one[0].stack
-        missing = max(missing_places(first.heads, other[0].stack.heads) for other in volumes)
-        if missing and len(first.places) > 1:
-            text = f"{missing} slice(s) missing, which other volumes of the series have"
-            finding = Finding(GridDefect.GAP, missing, text, mendable=False)
-            one[0] = replace(one[0], stack=replace(first, findings=(*first.findings, finding)))
-    return volumes
-
-
-def _planned(volumes: list[PlannedVolume], policy: ReadPolicy, absent: Mapping[str, int]) -> PlannedSeries:
-    findings: dict[str, Finding] = {}
-    for volume in volumes:
-        for finding in volume.stack.findings:
-            findings.setdefault(finding.text, finding)
-    for uid in {head.concatenation[0] for head in volumes[0].stack.heads if head.concatenation}:
-        if absent[uid]:
-            text = f"{absent[uid]} part(s) of a concatenation of multi-frame files missing"
-            findings[text] = Finding(GridDefect.GAP, 0, text, mendable=False)
-    plain = PlannedSeries(0, tuple(volumes), tuple(findings.values()), None, "read")
-    if policy.values != "rescaled" and any(
-        head.scaling.chosen(policy.values) is None for head in plain.heads
-    ):
-        return replace(plain, action="fail", reason=f"has no {policy.values} values; read the rescaled ones")
-    for action in ("skip", "fail"):
-        for finding in plain.findings:
-            chosen = policy.action(finding.flaw)
-            stuck = chosen == "resample" and not finding.mendable
-            if chosen == action or (action == "fail" and stuck):
-                return replace(plain, action=action, reason=_reason(finding, action, stuck))
-    # A flaw of one volume of several is a flaw of the place that all share.
-    return replace(plain, layout=lay_out(volumes[0].stack), action="resample" if plain.findings else "read")
-
-
-def _reason(finding: Finding, action: str, stuck: bool) -> str:
-    if action == "skip":
-        return f"skipped as asked: {finding.text}"
-    if stuck or not finding.mendable:
-        return f"{finding.text}; no resampling can mend that"
-    return f"{finding.text}; --on-{finding.flaw} resample mends it, and says so in the record"
+def _unless_blocked(series: PlannedSeries, left_out: Sequence[LeftOut]) -> PlannedSeries:
+    """Return a series, refused where slices of it may be in a file that cannot be used."""
+    blocker = blocker_of(series.heads, left_out)
+    if blocker is None or series.action == "skip":
+        return series
+    return replace(series, action="fail", reason=blocker.text, layout=None, blocker=blocker)
 
 
 def planned_slices(

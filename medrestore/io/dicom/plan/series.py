@@ -8,10 +8,10 @@ import numpy as np
 
 from medrestore.findings import Finding as Remark
 from medrestore.geometry import Geometry
-from medrestore.io.dicom.parse.header import SliceHeader
+from medrestore.io.dicom.parse.header import LeftOut, SliceHeader
 from medrestore.io.dicom.plan.grid import Layout
-from medrestore.io.dicom.plan.groups import Label
 from medrestore.io.dicom.plan.stack import Finding, Stack
+from medrestore.io.dicom.plan.volumes import Label
 
 # Cosine of the angle up to which slices are called axial, say: five degrees.
 _NEARLY = 0.9962
@@ -38,6 +38,7 @@ class PlannedSeries:
         action: ``"fail"``, ``"skip"``, ``"resample"`` or ``"read"``.
         reason: Why the series is refused or skipped; empty otherwise.
         notes: Oddities that need no decision.
+        blocker: A file that cannot be used and may have slices of the series; None where there is none.
     """
 
     number: int
@@ -47,6 +48,7 @@ class PlannedSeries:
     action: str
     reason: str = ""
     notes: tuple[Remark, ...] = ()
+    blocker: LeftOut | None = None
 
     @property
     def head(self) -> SliceHeader:

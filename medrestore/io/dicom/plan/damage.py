@@ -1,0 +1,116 @@
+"""Files that are no slices, or cannot be read and may be some: which ones, and which series they block.
+
+This is the one place that decides it, for the plan that is shown and for the series that is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from medrestore.io.dicom.parse.files import is_blank
+from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader
+from medrestore.io.tree import Entry
+from medrestore.paths import Obstacle
+
+_WHY = {Obstacle.OUTSIDE: SkipReason.LINK, Obstacle.UNLISTED: SkipReason.UNLISTED}
+_NUMBERS = re.compile(r"[0-9A-Fa-f]{6,}|\d+")
+
+
+def blocker_of(heads: Sequence[SliceHeader], left_out: Sequence[LeftOut]) -> LeftOut | None:
+    """Return a file that cannot be used and may have slices of a series; None where there is none.
+
+    Nothing in a classic header says how many slices a series has: one that lacks its last slices looks whole.
+    So a file of the series' own UID counts, and one whose UID cannot be read if it lies where the files of
+    the series lie: in their folder, or below the folder that all of theirs have in common.
+
+    Args:
+        heads: Slices of the series.
+        left_out: Files without a usable slice.
+    """
+    uids = {head.series for head in heads}
+    folders = {head.path.parent for head in heads}
+    home = Path(os.path.commonpath(folders))
+
+    def may_be_of_it(item: LeftOut) -> bool:
+        if item.series:
+            return item.series in uids
+        return item.path.parent in folders if len(folders) == 1 else item.path.is_relative_to(home)
+
+    return next((item for item in left_out if item.why.blocking and may_be_of_it(item)), None)
+
+
+def without_captures(heads: Sequence[SliceHeader]) -> tuple[list[SliceHeader], list[LeftOut]]:
+    """Return the slices without secondary captures, and those, where there are slices that say what they are.
+
+    Beside a scan they are pictures of it, alone they are the scan in the class of pictures.
+    """
+    captured = [head for head in heads if head.captured]
+    if len(captured) == len(heads):
+        return list(heads), []
+    text = "Secondary Capture Image Storage, beside images that say that they are MR, CT or PET"
+    left_out = {
+        head.path: LeftOut(
+            head.path,
+            SkipReason.SECONDARY,
+            f"{head.path}: {text}",
+            head.series,
+            head.number,
+            head.description,
+        )
+        for head in captured
+    }
+    return [head for head in heads if not head.captured], list(left_out.values())
+
+
+def damaged_siblings(others: Sequence[Path], heads: Sequence[SliceHeader]) -> list[LeftOut]:
+    """Return the files that are no DICOM by content, lie among images, and are named as images are.
+
+    Args:
+        others: Files whose content is not that of DICOM.
+        heads: Slices that were read.
+    """
+    endings = {(head.path.parent, _ending(head.path)) for head in heads}
+    forms = {(head.path.parent, _form(head.path)) for head in heads}
+    damaged = []
+    for file in others:
+        ending = _ending(file)
+        if (file.parent, ending) not in endings:
+            continue
+        blank = is_blank(file)
+        if blank or ending or (file.parent, _form(file)) in forms:
+            what = "empty, or nothing but zeros where a header should be" if blank else "no DICOM by content"
+            text = f"{file}: {what}, and named as the images beside it; get the file again, or remove it"
+            damaged.append(LeftOut(file, SkipReason.DAMAGED, text))
+    return damaged
+
+
+def hindered_paths(entries: Sequence[Entry], heads: Sequence[SliceHeader]) -> list[LeftOut]:
+    """Return what cannot be opened; as damaged files where it is named as the images beside it are.
+
+    Args:
+        entries: Files and folders, with what hinders.
+        heads: Slices that were read.
+    """
+    endings = {(head.path.parent, _ending(head.path)) for head in heads}
+    forms = {(head.path.parent, _form(head.path)) for head in heads}
+    found = []
+    for entry in entries:
+        path, ending = entry.path, _ending(entry.path)
+        alike = (path.parent, ending) in endings and (ending or (path.parent, _form(path)) in forms)
+        otherwise = SkipReason.DAMAGED if alike else SkipReason.NO_FILE
+        text = f"{path}: is {entry.obstacle}, and is not read; put the file itself there, or remove it"
+        found.append(LeftOut(path, _WHY.get(entry.obstacle or Obstacle.MISSING, otherwise), text))
+    return found
+
+
+def _ending(file: Path) -> str:
+    """Return the suffix of a file; empty for a name that is a number or a UID."""
+    return "" if file.suffix[1:].isdigit() else file.suffix.lower()
+
+
+def _form(file: Path) -> str:
+    """Return a name with ``#`` for its numbers, which are the same for all slices but their numbers."""
+    return re.sub(r"#(\.#)+", "#", _NUMBERS.sub("#", file.name.lower()))

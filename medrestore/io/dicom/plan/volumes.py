@@ -1,0 +1,188 @@
+"""The volumes of a group of slices: told apart by their labels, by hints of scanners, or by their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from medrestore.errors import InputError
+from medrestore.io.dicom.parse.header import SliceHeader
+from medrestore.io.dicom.parse.pixels import Pixels
+from medrestore.io.dicom.parse.rescale import apply_scaling
+from medrestore.io.dicom.parse.volume_labels import Trait
+from medrestore.io.dicom.plan.groups import divided_in_vain, parts_by, places_of, tells_apart
+
+Label = tuple[tuple[str, Trait], ...]
+"""The values that tell a volume from the others of its series, such as ``(("echo time", 4.6),)``."""
+
+# Numbers of two slices that differ by less than this share may be one number of a volume.
+_NEAR = 0.01
+# Values below zero by more than this share of the range are signed: a phase, a field map, a real part.
+_SIGNED = 0.05
+
+
+@dataclass(frozen=True)
+class VolumeSlices:
+    """The slices of one volume.
+
+    Attributes:
+        label: Values that tell it from the others.
+        heads: Its slices, one for each place unless nothing tells several apart.
+        varying: Names of attributes that differ between its slices, and do not tell volumes apart.
+        by_order: Whether the order of the images alone told it from the others.
+        signed: Whether its values are signed; known only where the order alone tells volumes apart.
+    """
+
+    label: Label
+    heads: list[SliceHeader]
+    varying: tuple[str, ...] = ()
+    by_order: bool = False
+    signed: bool = False
+
+
+def split_volumes(heads: Sequence[SliceHeader]) -> list[VolumeSlices]:
+    """Return the volumes of a group, in the order in which scanner or archive numbered their images.
+
+    Where images have no numbers of their own, in the order of the labels.
+
+    Echo, b-value, gradient, time and stack tell volumes apart where their parts are whole (`tells_apart`).
+    Where images still share a place, the hints of scanners are tried: a hint counts if each of its values has
+    exactly one image in every place. Last the order of the images: as many in every place, volume after
+    volume or place after place.
+    """
+    traits = [_joined(heads, n) for n in range(len(heads[0].traits))]
+
+    def values(head: SliceHeader, numbers: Sequence[int]) -> tuple[Trait, ...]:
+        return tuple(traits[n][head.traits[n][1]] for n in numbers)
+
+    dividing = []
+    for n in range(len(traits)):
+        parts = parts_by(heads, lambda head, n=n: values(head, [n]))  # type: ignore[misc]
+        if len(parts) > 1 and tells_apart([*parts.values()]):
+            dividing.append(n)
+    names = [heads[0].traits[n][0] for n in dividing]
+    found = parts_by(heads, lambda head: values(head, dividing))
+    volumes = []
+    for labels, part in sorted(found.items(), key=lambda item: [_rank(value) for value in item[0]]):
+        label = tuple(zip(names, labels, strict=True))
+        volumes += [
+            replace(volume, label=(*label, *volume.label), varying=_varying(volume.heads))
+            for volume in _without_doubles(part)
+        ]
+    starts = [min(_number(head) for head in volume.heads) for volume in volumes]
+    if all(head.order is not None for head in heads) and len(set(starts)) == len(starts):
+        volumes.sort(key=lambda volume: min(_number(head) for head in volume.heads))
+    return volumes
+
+
+def _number(head: SliceHeader) -> tuple[int, int]:
+    return head.order or 0, head.frame
+
+
+def _varying(heads: Sequence[SliceHeader]) -> tuple[str, ...]:
+    names = [
+        name for n, (name, _) in enumerate(heads[0].traits) if len({head.traits[n] for head in heads}) > 1
+    ]
+    return (*divided_in_vain(heads), *names)
+
+
+def _joined(heads: Sequence[SliceHeader], number: int) -> dict[Trait, Trait]:
+    """Return what counts for each value of a trait: nearly equal values in places of their own are one."""
+    places: dict[Trait, set[int]] = {}
+    for head, place in zip(heads, places_of(heads), strict=True):
+        places.setdefault(head.traits[number][1], set()).add(place)
+    same = {value: value for value in places}
+    for before, value in pairwise(sorted(places, key=_rank)):
+        first = same[before]
+        if _near(before, value) and places[first].isdisjoint(places[value]):
+            same[value] = first
+            places[first] |= places[value]
+    return same
+
+
+def _near(first: Trait, second: Trait) -> bool:
+    if first is None or second is None or isinstance(first, str) or isinstance(second, str):
+        return False
+    one, other = np.atleast_1d(first), np.atleast_1d(second)
+    return one.shape == other.shape and bool(
+        np.linalg.norm(one - other) <= _NEAR * max(np.linalg.norm(one), np.linalg.norm(other))
+    )
+
+
+def _rank(value: Trait) -> tuple[int, tuple[float, ...], str]:
+    """Return a sort key for values of any kind: missing values, numbers, several numbers, then words."""
+    if value is None:
+        return 0, (), ""
+    if isinstance(value, float):
+        return 1, (value,), ""
+    return (3, (), value) if isinstance(value, str) else (2, value, "")
+
+
+def _without_doubles(heads: list[SliceHeader]) -> list[VolumeSlices]:
+    """Return volumes with one image in each place, if hints or the order of the images tell them."""
+    places = len(set(places_of(heads)))
+    whole = [VolumeSlices((), heads)]
+    if places == len(heads):
+        return whole
+    candidates = [*_by_hints(heads), *_by_order(heads, places)]
+    for last_may_be_cut in (False, True):
+        for volumes in candidates:
+            if _divides(volumes, places, last_may_be_cut):
+                return _kinds(volumes) if volumes[0].by_order else volumes
+    return whole
+
+
+def _divides(volumes: Sequence[VolumeSlices], places: int, last_may_be_cut: bool) -> bool:
+    """Whether every volume has one image in every place; the last of three or more may stop early."""
+    counts = [(len(volume.heads), len(set(places_of(volume.heads)))) for volume in volumes]
+    if last_may_be_cut and len(counts) > 2 and counts[-1][0] == counts[-1][1]:
+        counts.pop()
+    return len(counts) > 1 and all(count == (places, places) for count in counts)
+
+
+def _by_hints(heads: Sequence[SliceHeader]) -> list[list[VolumeSlices]]:
+    found = []
+    for number, (name, _) in enumerate(heads[0].hints):
+        parts = parts_by(heads, lambda head, number=number: head.hints[number][1])  # type: ignore[misc]
+        ordered = sorted(parts.items(), key=lambda item: _rank(item[0]))
+        found.append([VolumeSlices(((name, value),), part) for value, part in ordered])
+    return found
+
+
+def _by_order(heads: Sequence[SliceHeader], places: int) -> list[list[VolumeSlices]]:
+    """Return the volumes that consecutive images make, in the two orders in which scanners number them."""
+    stated = {_number(head) for head in heads if head.order is not None}
+    if len(stated) < len(heads) or places < 2:
+        return []
+    ordered = sorted(heads, key=_number)
+    found = [[ordered[n : n + places] for n in range(0, len(heads), places)]]
+    count, rest = divmod(len(heads), places)
+    numbers = places_of(ordered)
+    if not rest and all(len(set(numbers[n : n + count])) == 1 for n in range(0, len(heads), count)):
+        found.append([ordered[n::count] for n in range(count)])
+    return [
+        [VolumeSlices((("order", float(n)),), part, by_order=True) for n, part in enumerate(parts, 1)]
+        for parts in found
+    ]
+
+
+def _kinds(volumes: Sequence[VolumeSlices]) -> list[VolumeSlices]:
+    """Return the volumes with the sign of their values, which is read from the middle slice of each."""
+    found = []
+    with Pixels() as pixels:
+        for volume in volumes:
+            head = volume.heads[len(volume.heads) // 2]
+            try:
+                (stored,) = pixels.read([head])
+            except InputError:
+                # Reading the series names the damage.
+                return list(volumes)
+            values, padded = apply_scaling(stored, head.scaling, "rescaled")
+            kept = values if padded is None else values[~padded]
+            low, high = (float(kept.min()), float(kept.max())) if kept.size else (0.0, 0.0)
+            signed = low < -_SIGNED * max(high - low, 0.0) and head.modality != "CT"
+            found.append(replace(volume, signed=signed))
+    return found
