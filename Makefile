@@ -10,6 +10,8 @@ TORCH_ARGS ?=
 PYTEST_ARGS ?=
 # Scans in HU for `make benchmarks`, beside computed ones: no CT comes with this repository.
 CT_VOLUMES ?=
+# Damaged inputs of each format that `make fuzz` tries: some hours, most of them for DICOM.
+FUZZ_INPUTS ?= 1000000
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -17,13 +19,14 @@ STAMPS := $(VENV)/.stamps
 # A process for each core, and a core for each process; a file of tests stays together, with what it makes once.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
-.PHONY: help demo test lint quick benchmarks docs clean
+.PHONY: help demo test lint quick fuzz benchmarks docs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo        restore the sample scans, print the scores, write a picture"
 	@echo "make test        ruff, mypy and every test (PYTEST_ARGS='-k name' narrows)"
 	@echo "make quick       the tests that are not marked slow"
+	@echo "make fuzz        a million damaged files of each format (FUZZ_INPUTS=1000 for fewer)"
 	@echo "make lint        ruff and mypy"
 	@echo "make benchmarks  measure against other methods and rewrite docs/benchmarks/"
 	@echo "make docs        build the documentation into site/"
@@ -37,6 +40,9 @@ test: lint
 
 quick: $(STAMPS)/dev
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+fuzz: $(STAMPS)/dev
+	FUZZ_INPUTS=$(FUZZ_INPUTS) $(PYTEST) --dist load tests/fuzz $(PYTEST_ARGS)
 
 lint: $(STAMPS)/dev
 	$(BIN)/ruff check .

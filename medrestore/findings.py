@@ -120,6 +120,20 @@ MODALITY_CONTRADICTED = _warning(
 PLACE_NOT_STATED = _warning(
     "place-not-stated", "The header does not say how the scan lies in space: which side is left is not known."
 )
+PLACE_MENDED = _warning(
+    "place-mended",
+    "Fields of the header that say how the scan lies in space make no sense; the other fields placed it.",
+)
+FIELDS_IGNORED = _note(
+    "fields-ignored", "Fields of the header make no sense, and what they should say is known without them."
+)
+BYTES_BEHIND_VOXELS = _warning(
+    "bytes-behind-voxels",
+    "Bytes follow the voxels that the header declares: it may declare too few, or the file is damaged.",
+)
+VOXELS_FILLED = _note(
+    "voxels-filled", "Voxels that are no number were replaced by a value, as was asked for."
+)
 COPIES_PASSED_OVER = _note(
     "copies-passed-over", "Images with the same place and pixels as another were read once."
 )

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from medrestore.errors import InputError
 from medrestore.findings import UNCLASSIFIED, Finding
+from medrestore.paths import open_file
 from medrestore.plain import JSON, plain, plain_mapping
 
 __all__ = [
@@ -196,7 +197,7 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     """
     digest = hashlib.sha256()
     try:
-        with Path(path).open("rb") as stream:
+        with open_file(Path(path)) as stream:
             while block := stream.read(_BLOCK):
                 digest.update(block)
     except OSError as error:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medrestore.errors import InputError
+from medrestore.findings import VOXELS_FILLED, Finding
 from medrestore.types import FloatArray, RealArray
 
 # Voxels looked at together: the check must not cost another copy of the volume.
@@ -50,6 +51,26 @@ def check_voxels(array: npt.NDArray[Any], name: str) -> None:
         raise _not_finite(array, name)
 
 
+def fill(array: npt.NDArray[Any], value: float | None) -> tuple[npt.NDArray[Any], int]:
+    """Return voxels with a value in place of NaN and of infinities, and how many of them there were.
+
+    Args:
+        array: Voxels; they are not changed.
+        value: What replaces them; None to leave them.
+    """
+    if value is None or array.dtype.kind != "f" or (known := np.isfinite(array)).all():
+        return array, 0
+    return np.where(known, array, array.dtype.type(value)), int(known.size - known.sum())
+
+
+def filled(count: int, value: float | None) -> tuple[Finding, ...]:
+    """Return the finding that so many voxels of a scan got a value; none where none did."""
+    if not count:
+        return ()
+    text = f"{count} voxels are no finite number and were taken for {value:g}, as asked for"
+    return (VOXELS_FILLED.found(text, voxels=count, value=value),)
+
+
 def as_float32(array: npt.NDArray[Any], name: str) -> FloatArray:
     """Return finite voxels as float32, in the order of memory that they have; a copy unless they are.
 
@@ -86,5 +107,6 @@ def _not_finite(array: npt.NDArray[Any], name: str) -> InputError:
     return InputError(
         f"{name}: {nan + infinite} of {array.size} voxels are not finite ({nan} NaN, {infinite} infinite), "
         f"the first at index {tuple(int(i) for i in first)}; "
-        "replace them before restoring, by the background for example"
+        "replace them before restoring, by the background for example: where a file is read, --nan-fill 0 "
+        "does, or ReadPolicy(nan_fill=0)"
     )

@@ -14,7 +14,7 @@ PACKAGE = Path(medrestore.__file__).parent
 
 ROWS = (
     {"errors", "plain", "types"},
-    {"findings"},
+    {"findings", "paths"},
     {"provenance", "voxels"},
     {"options"},
     {"geometry"},

@@ -32,6 +32,7 @@ from medrestore.batch.workers.failures import (
     shortened,
 )
 from medrestore.errors import MedrestoreError, OutputError
+from medrestore.paths import resolved
 from medrestore.plugin.host import plugins
 from medrestore.provenance import JSON
 from medrestore.types import SERIES_FILES
@@ -78,7 +79,7 @@ def run_batch(
     mine = [case for case in cases if options.shard.has(case.id)]
     with hold(out, options.shard.name), closing(Ledger(out, options.shard.name)) as ledger:
         refuse_if_held(out, options.shard.overlaps)
-        batch = _Batch(out.resolve(), settings, options, ledger, listener or Listener())
+        batch = _Batch(resolved(out), settings, options, ledger, listener or Listener())
         return batch.run(mine, restorers)
 
 

@@ -10,6 +10,7 @@ import typer
 from medrestore.cli.options import Quiet, takes, takes_file_options
 from medrestore.errors import ConfigError
 from medrestore.options import BatchRun, CaseSelection, FileOptions, ReadPolicy
+from medrestore.paths import resolved
 
 if TYPE_CHECKING:
     from medrestore.batch import Found
@@ -67,7 +68,7 @@ def find(scans: Path, policy: ReadPolicy, out: Path, naming: Naming, wanted: Wan
     from medrestore.batch.find.lists import LISTS, read_list
     from medrestore.job.outputs import result_suffix
 
-    if out.resolve() == scans.resolve():
+    if resolved(out) == resolved(scans):
         raise ConfigError(f"{out}: is the folder of the scans; results need a folder of their own")
     if is_dataset(scans):
         return find_bids(scans, wanted, naming)

@@ -97,9 +97,11 @@ def execute(
         MedrestoreError: Nothing can start, or the batch cannot go on.
     """
     if not found.cases:
-        why = "; ".join(f"{count} {reason}" for reason, count in found.left_out.items())
+        why = "; ".join(found.described(hide_names=options.hide_names))
         raise InputError(f"no scan to restore{': ' if why else ''}{why}")
     mine = [case for case in found.cases if options.shard.has(case.id)]
+    if not quiet:
+        _say_left_out(found, options)
     options = replace(options, model_hash=_model_hash(settings))
     # A scheduler sends a signal before it ends a job; then the batch ends its workers and frees the folder.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -116,6 +118,11 @@ def execute(
         done = len(entries) - failed
         _say(f"{done} done ({progress.before} before), {failed} failed, of {len(mine)}; results in {out}")
     return SOME_FAILED if failed else 0
+
+
+def _say_left_out(found: Found, options: BatchOptions) -> None:
+    for line in found.described(hide_names=options.hide_names):
+        _say(f"left out: {line}")
 
 
 def _say(text: str) -> None:
@@ -139,8 +146,7 @@ def print_plan(found: Found, out: Path, settings: Settings, options: BatchOption
         f"{len(tried)} to restore, {len(plans) - len(tried)} refused; predicted for {len(known)}, one by "
         f"one: {duration(seconds)}, {memory / 1e9:.2f} GB of memory, at most {disk / 1e9:.1f} GB of disk"
     )
-    for reason, count in found.left_out.items():
-        typer.echo(f"left out: {count} {reason}")
+    _say_left_out(found, options)
 
 
 def _cells(plan: CasePlan) -> tuple[str, ...]:
@@ -150,12 +156,20 @@ def _cells(plan: CasePlan) -> tuple[str, ...]:
         str(case.source),
         case.kind,
         str(case.modality if seen is None else seen.modality),
-        "" if plan.shape is None else " x ".join(map(str, plan.shape)),
+        _size(plan),
         "" if seen is None else seen.model,
         "" if seen is None or seen.seconds is None else duration(seen.seconds),
         "" if seen is None or seen.peak_bytes is None else f"{seen.peak_bytes / 1e9:.2f} GB",
         str(case.output) if not plan.refused else f"refused: {plan.refused}",
     )
+
+
+def _size(plan: CasePlan) -> str:
+    """Return the voxels of a volume, and how many volumes there are of several."""
+    if plan.shape is None:
+        return ""
+    volumes = 1 if plan.forecast is None else plan.forecast.volumes
+    return " x ".join(map(str, plan.shape)) + (f", {volumes} volumes" if volumes > 1 else "")
 
 
 def _model_hash(settings: Settings) -> Callable[[Case], str]:

@@ -62,9 +62,12 @@ def metrics(
 
 def _pairs(restored: Path, reference: Path) -> list[tuple[Volume, Volume]]:
     """Return every volume with its truth, which may be one for a whole series."""
+    from medrestore.cli.summary import print_findings
     from medrestore.files import read_series
+    from medrestore.io import reading_findings
 
     images, references = read_series(restored), read_series(reference)
+    print_findings((*reading_findings(images[0]), *reading_findings(references[0])))
     if len(references) not in {1, len(images)}:
         raise InputError(
             f"{reference}: a series of {len(references)} volumes, {restored} has {len(images)}; expected as "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrestore.errors import ConfigError, OutputError
+from medrestore.paths import resolved
 
 if TYPE_CHECKING:
     from medrestore.noise import AxisNoise, NoiseModel
@@ -33,7 +34,7 @@ def check_picture(path: Path, scan: Path, overwrite: bool) -> None:
     """
     if path.suffix.lower() != ".png":
         raise ConfigError(f"{path}: the name of the picture ends in .png")
-    if path.resolve() == scan.resolve():
+    if resolved(path) == resolved(scan):
         raise OutputError(f"{path}: is the scan, which no picture replaces; choose another name")
     if path.exists() and not overwrite:
         raise OutputError(f"{path}: exists already and is left as it is; choose another name or --overwrite")

@@ -13,10 +13,11 @@ import typer
 from medrestore.cli.options import takes
 from medrestore.errors import InputError
 from medrestore.options import ReadPolicy
+from medrestore.paths import Obstacle, obstacle, resolved
 
 if TYPE_CHECKING:
     from medrestore.io import Plan, PlannedSeries
-    from medrestore.io.folder import ScanFile
+    from medrestore.io.folder import PassedOver, ScanFile
 
 
 @takes("policy", ReadPolicy)
@@ -29,19 +30,21 @@ def scan(
 
     Headers alone are read. Files of other formats are counted, by their names.
     """
-    if not folder.exists():
-        raise InputError(f"{folder}: no such file or folder; expected a folder of DICOM files")
+    hindrance = obstacle(folder)
+    if hindrance is not None:
+        what = "no such file or folder" if hindrance is Obstacle.MISSING else f"is {hindrance}"
+        raise InputError(f"{folder}: {what}; expected a folder of DICOM files")
     from medrestore.io import plan_dicom
     from medrestore.io.folder import scan_files
     from medrestore.plugin import installed_formats
 
     plan = plan_dicom(folder, policy)
-    others, _ = scan_files(folder.resolve(), installed_formats())
+    others, passed = scan_files(resolved(folder), installed_formats())
     if as_json:
-        typer.echo(json.dumps(_record(plan, others), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_record(plan, others, passed), indent=2, ensure_ascii=False))
     else:
         _print(plan)
-        _print_others(others)
+        _print_others(others, passed)
 
 
 def _print(plan: Plan) -> None:
@@ -69,11 +72,14 @@ def _print(plan: Plan) -> None:
         typer.echo(f"\n{plan.others} files are no DICOM.")
 
 
-def _print_others(others: Sequence[ScanFile]) -> None:
-    """Say which files a batch would take beside the series."""
-    for name, count in Counter(scan.format for scan in others).items():
-        sample = next(scan.path for scan in others if scan.format == name)
-        typer.echo(f"  {count} read as {name}, such as {sample}")
+def _print_others(others: Sequence[ScanFile], passed: Sequence[PassedOver]) -> None:
+    """Say which files a batch would take beside the series, and which it would not."""
+    said = [(f"read as {scan.format}", scan.path) for scan in others if not scan.refused]
+    said += [(f"that {scan.refused}", scan.path) for scan in others if scan.refused]
+    said += [(one.why, one.path) for one in passed]
+    for why, count in Counter(why for why, _ in said).items():
+        sample = next(path for reason, path in said if reason == why)
+        typer.echo(f"  {count} {why}, such as {sample}")
 
 
 def _name(number: int | None, description: str) -> str:
@@ -95,7 +101,7 @@ def _cells(item: PlannedSeries) -> tuple[str, ...]:
     )
 
 
-def _record(plan: Plan, others: Sequence[ScanFile]) -> dict[str, object]:
+def _record(plan: Plan, others: Sequence[ScanFile], passed: Sequence[PassedOver]) -> dict[str, object]:
     return {
         "path": str(plan.path),
         "series": [_series(item) for item in plan.series],
@@ -111,7 +117,13 @@ def _record(plan: Plan, others: Sequence[ScanFile]) -> dict[str, object]:
             for item in plan.left_out
         ],
         "not_dicom": plan.others,
-        "other_formats": [{"file": str(scan.path), "format": scan.format} for scan in others],
+        "other_formats": [
+            {"file": str(scan.path), "format": scan.format} for scan in others if not scan.refused
+        ],
+        "not_read": [
+            *({"file": str(scan.path), "why": scan.refused} for scan in others if scan.refused),
+            *({"file": str(one.path), "why": one.why} for one in passed),
+        ],
     }
 
 

@@ -126,7 +126,7 @@ def _checked(
     grid = target_grid(volume.geometry, spec.task, options)
     findings = check_scan(volume.geometry, stated_modality(volume), spec, grid, options.force)
     if reference is not None:
-        check_reference(grid, reference)
+        check_reference(grid, reference.geometry)
     return grid, findings
 
 

@@ -14,10 +14,11 @@ from typing import Any
 from medrestore.errors import ConfigError, InputError, PluginError
 from medrestore.geometry import Geometry
 from medrestore.options import ReadRequest
+from medrestore.paths import Obstacle, obstacle
 from medrestore.provenance import JSON, Source, sha256_of
 from medrestore.types import Modality, RealArray
 from medrestore.volume import UNITS, Volume
-from medrestore.voxels import as_float32
+from medrestore.voxels import as_float32, fill, filled
 
 NAMES = {
     **dict.fromkeys(
@@ -52,6 +53,7 @@ class ScanHeader:
         stated: The same in the terms of DICOM, which has more of them; None where nothing says it.
         own: What the reader of its format goes on from, so that nothing is parsed twice.
         format: Name of the format that it was read in; empty before the registry has set it.
+        nan_fill: What voxels get that are no number; None where they are refused. The registry sets it too.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class ScanHeader:
     stated: str | None = None
     own: Any = None
     format: str = ""
+    nan_fill: float | None = None
 
 
 def header_by_name(path: Path, geometry: Geometry, volumes: int = 1, own: Any = None) -> ScanHeader:
@@ -91,16 +94,22 @@ def volumes_of(
     Raises:
         InputError: Voxels are not real or not finite, or float32 does not hold them.
     """
-    path, made = header.path, []
+    path, made, total = header.path, [], 0
     source = Source(str(path), name, sha256_of(files), details or {})
     for index, array in enumerate(arrays):
         where = f"{path} (volume {index} of {header.volumes})" if header.volumes > 1 else str(path)
+        voxels, count = fill(array, header.nan_fill)
+        total += count
         checked = Volume(
-            array, header.geometry, header.modality, UNITS[header.modality], replace(source, path=where)
+            voxels, header.geometry, header.modality, UNITS[header.modality], replace(source, path=where)
         )
-        single = as_float32(checked.array, where)
-        made.append(replace(checked, array=single, source=source))
-    return tuple(made)
+        made.append(replace(checked, array=as_float32(checked.array, where)))
+    stated, found = source.details.get("findings", ()), filled(total, header.nan_fill)
+    if found:
+        assert isinstance(stated, tuple)
+        facts = {**source.details, "findings": (*stated, *(finding.as_json() for finding in found))}
+        source = replace(source, details=facts)
+    return tuple(replace(volume, source=source) for volume in made)
 
 
 @dataclass(frozen=True)
@@ -198,9 +207,12 @@ class Formats:
                 asked for, and the scan is no DICOM.
         """
         found = self.of(path)
+        for part in self.files(path)[1:]:
+            if (why := obstacle(part)) is not None:
+                raise InputError(f"{part}: is {why}, expected a file with voxels of {path.name}")
         if request.series is not None and found.name != "dicom":
             raise InputError(f"{path}: no DICOM, and so without a series {request.series!r}")
-        return replace(found.header(path, request), format=found.name)
+        return replace(found.header(path, request), format=found.name, nan_fill=request.policy.nan_fill)
 
     def volumes(self, header: ScanHeader) -> tuple[Volume, ...]:
         """Read every volume of a scan whose header is known; its format is not looked for again.
@@ -218,10 +230,13 @@ class Formats:
             InputError: Nothing is there, or nothing reads it.
             PluginError: Nothing reads it, and a format that might cannot be had.
         """
-        if not path.exists():
+        hindrance = obstacle(path)
+        if hindrance is Obstacle.MISSING:
             raise InputError(
                 f"{path}: no such file or folder; expected a NIfTI file or a folder with a DICOM series"
             )
+        if hindrance is not None:
+            raise InputError(f"{path}: is {hindrance}, expected a file, or a folder with a DICOM series")
         by_content = (one for one in self._formats if one.recognises is not None and one.recognises(path))
         found = next(by_content, None) or self.of_name(path)
         if found is None:

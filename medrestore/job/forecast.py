@@ -20,6 +20,7 @@ from medrestore.options import FileOptions
 from medrestore.types import Modality
 
 _BYTES = 4  # bytes of a voxel of a result, before compression
+_RECORD = 8_000  # bytes of the record of a volume
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Forecast:
         grid: Grid of each volume of the result.
         volumes: Number of volumes.
         budget: Memory, time and tile of a volume; None for a scan so small that nothing was measured for it.
-        disk_bytes: Most bytes that the images take on the disk.
+        disk_bytes: Most bytes that images and sidecar take on the disk.
     """
 
     model: str
@@ -80,7 +81,7 @@ def forecast(header: ScanHeader, options: FileOptions, model: LoadedModel | None
         grid,
         header.volumes,
         _budget(header, options, network_shape(header.geometry, grid, spec, options.restore), model),
-        math.prod(grid.shape) * header.volumes * _BYTES * (2 if options.output.save_std else 1),
+        header.volumes * (math.prod(grid.shape) * _BYTES * (2 if options.output.save_std else 1) + _RECORD),
     )
 
 
@@ -90,7 +91,7 @@ def needs_measuring(header: ScanHeader, options: FileOptions, model: LoadedModel
     spec = model.spec if model is not None else find_model(options.restore, modality)[1]
     grid = target_grid(header.geometry, spec.task, options.restore)
     known = is_known(options.restore, modality, model)
-    return not known and not too_small_to_measure(header.volumes * math.prod(grid.shape), options.restore)
+    return not known and not too_small_to_measure(math.prod(grid.shape), options.restore, header.volumes)
 
 
 def _budget(
@@ -99,7 +100,7 @@ def _budget(
     """Predict memory and time for volumes that a network is given in a shape."""
     asked, modality = options.restore, options.modality or header.modality
     voxels = math.prod(shape)
-    if too_small_to_measure(header.volumes * voxels, asked) and not is_known(asked, modality, model):
+    if too_small_to_measure(voxels, asked, header.volumes) and not is_known(asked, modality, model):
         return None
     beside = Beside(
         reference=options.reference is not None, others=other_volumes_bytes(header.volumes, voxels, asked)

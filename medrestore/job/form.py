@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medrestore.errors import ConfigError, OutputError
 from medrestore.io import DICOM, NIFTI, Format, is_dicom
-from medrestore.options import BOTH, ReadPolicy, ReadRequest
+from medrestore.options import BOTH, ReadRequest
 from medrestore.plugin import installed_formats
 
 
@@ -103,7 +103,7 @@ def check_reading(scan: Path, request: ReadRequest) -> None:
     Raises:
         ConfigError: Such options are given.
     """
-    if request.policy != ReadPolicy() and not is_dicom_scan(scan):
+    if request.policy.is_for_dicom and not is_dicom_scan(scan):
         raise ConfigError(f"{scan} is no DICOM, which --values and --on-... are for; leave them out")
 
 

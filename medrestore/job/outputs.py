@@ -12,6 +12,7 @@ from pathlib import Path
 from medrestore.errors import ConfigError, OutputError
 from medrestore.job.form import choose_form, endings
 from medrestore.options import OutputRequest
+from medrestore.paths import resolved
 from medrestore.plugin import installed_formats
 from medrestore.types import SERIES_FILES, Task
 
@@ -78,7 +79,7 @@ def name_outputs(
         ConfigError: DICOM is asked for of a scan that is no DICOM, or with a voxel type; or no such format.
     """
     paths = _named(scan, out, request, suffix)
-    reads = {scan.resolve(), *(read.resolve() for read in protected)}
+    reads = {resolved(scan), *(resolved(read) for read in protected)}
     for path in paths.files():
         _check_file(path, request.overwrite, reads)
     for path in paths.folders():
@@ -99,7 +100,7 @@ def _named(scan: Path, out: Path, request: OutputRequest, suffix: str) -> Output
     if form.image is None and request.dtype != "float32":
         raise ConfigError(f"--out-dtype is {request.dtype}, and DICOM stores 16 bits; leave it out")
     if out.is_dir() and (not form.series or not _is_earlier_series(out)):
-        out = out / f"{formats.stem(scan.resolve())}_{suffix}"
+        out = out / f"{formats.stem(resolved(scan))}_{suffix}"
         image = out.with_name(f"{out.name}{form.suffix}")
     elif formats.written_as(out) is not None:
         image, out = out, out.with_name(formats.stem(out))
@@ -113,7 +114,7 @@ def _named(scan: Path, out: Path, request: OutputRequest, suffix: str) -> Output
         image=None if form.image is None else image,
         sidecar=out.with_name(f"{out.name}.json"),
         std=out.with_name(f"{out.name}_std{form.suffix}") if form.image is not None and std else None,
-        trajectory=None if request.trajectory is None else request.trajectory.resolve(),
+        trajectory=None if request.trajectory is None else resolved(request.trajectory),
         overwrite=request.overwrite,
         series=out if form.series else None,
         series_std=out.with_name(f"{out.name}_std") if form.series and std else None,
@@ -139,12 +140,12 @@ def outdated(paths: OutputPaths, protected: Iterable[Path]) -> list[Path]:
         return []
     found = [paths.sidecar.with_name(name) for name in names if name and Path(str(name)).name == name]
     kept = {*paths.files(), *paths.folders()}
-    read = [path.resolve() for path in protected]
+    read = [resolved(path) for path in protected]
     return [
         path
         for path in dict.fromkeys(found)
         if path not in kept
-        and not any(one.is_relative_to(path.resolve()) for one in read)
+        and not any(one.is_relative_to(resolved(path)) for one in read)
         and (path.is_file() or _holds_series(path))
     ]
 
@@ -169,7 +170,7 @@ def own_files(folder: Path) -> set[Path]:
 
 def _check_file(path: Path, overwrite: bool, protected: set[Path]) -> None:
     _check_parent(path)
-    if path.resolve() in protected:
+    if resolved(path) in protected:
         raise OutputError(f"{path}: is read in this run, and would be replaced; choose another name")
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, and a file of that name would be written")
@@ -179,7 +180,7 @@ def _check_file(path: Path, overwrite: bool, protected: set[Path]) -> None:
 
 def _check_series(path: Path, overwrite: bool, reads: set[Path]) -> None:
     _check_parent(path)
-    place = path.resolve()
+    place = resolved(path)
     for read in reads:
         if read == place or (read.is_dir() and read in place.parents) or place in read.parents:
             raise OutputError(

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medrestore.engine import (
@@ -21,7 +21,7 @@ from medrestore.engine import (
 from medrestore.engine.evidence.restoration import check_reference
 from medrestore.engine.machine.device import thread_count
 from medrestore.errors import InputError
-from medrestore.files import read_header, read_series, read_volumes
+from medrestore.files import read_header, read_volumes
 from medrestore.io import check_derivable, reading_findings
 from medrestore.job.forecast import Forecast, forecast
 from medrestore.job.outputs import outdated
@@ -29,7 +29,7 @@ from medrestore.job.progress import Progress, Silence
 from medrestore.job.spec import Job, LoadModel, OnWritten, Reading, plan_job
 from medrestore.job.trajectory import TrajectoryFolder
 from medrestore.job.write import remove, write_results
-from medrestore.options import FileOptions
+from medrestore.options import FileOptions, ReadRequest
 from medrestore.plugin.host import plugins
 from medrestore.provenance import RunRecord
 from medrestore.volume import Volume, taken_as
@@ -139,6 +139,9 @@ def _read(job: Job) -> _Scan:
         volumes = tuple(taken_as(volume, options.modality, "--modality")[0] for volume in volumes)
     sources = None if job.paths.series is None else check_derivable(volumes, header)
     references = _read_references(job, len(volumes), foreseen)
+    if references[0] is not None:
+        told = reading_findings(references[0])
+        found += tuple(replace(one, text=f"of the reference: {one.text}") for one in told)
     return _Scan(volumes, references, foreseen, Reading(time.perf_counter() - start, found, sources))
 
 
@@ -147,13 +150,13 @@ def _read_references(job: Job, count: int, foreseen: Forecast) -> Sequence[Volum
     path = job.options.reference
     if path is None:
         return (None,) * count
-    found = read_series(path, policy=job.options.reading.policy)
-    if len(found) not in {1, count}:
+    header = read_header(path, ReadRequest(job.options.reading.policy))
+    if header.volumes not in {1, count}:
         raise InputError(
-            f"{path}: a series of {len(found)} volumes, the scan has {count}; expected as many, or one"
+            f"{path}: a series of {header.volumes} volumes, the scan has {count}; expected as many, or one"
         )
-    for reference in found:
-        check_reference(foreseen.grid, reference)
+    check_reference(foreseen.grid, header.geometry)
+    found = read_volumes(header)
     return found if len(found) == count else found * count
 
 

@@ -161,3 +161,51 @@ def test_the_plan_has_the_modality_that_is_given(models, tmp_path):
     (case,) = find_cases(tmp_path).cases
     assert case.modality is Modality.UNKNOWN
     assert plan_case(case, Settings.of(options)).forecast.modality is Modality.MR
+
+
+def test_many_tiny_volumes_are_foreseen_before_any_is_read(models, tmp_path, monkeypatch):
+    """Some hundred bytes may hold 32,767 volumes; each costs memory, time and a record beside its voxels."""
+    import nibabel as nib
+
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2, 32767), np.uint8), np.eye(4)), tmp_path / "in_T1w.nii.gz")
+    assert (tmp_path / "in_T1w.nii.gz").stat().st_size < 2000
+    options = FileOptions(restore=RestoreOptions(model=models[Task.DENOISE]))
+    seen = forecast(read_header(tmp_path / "in_T1w.nii.gz"), options)
+    assert seen.volumes == 32767
+    assert seen.peak_bytes > 32766 * budget.RECORD_BYTES
+    assert seen.seconds > 32767 * budget.LEAST * COSTS.network_seconds
+    assert seen.disk_bytes > 32767 * 1000
+    monkeypatch.setattr(budget, "usable_bytes", lambda: 1_000_000_000)
+    with pytest.raises(MedrestoreError, match=budget.REFUSED):
+        medrestore.restore_file(tmp_path / "in_T1w.nii.gz", tmp_path / "out.nii.gz", options)
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_the_plan_of_a_batch_tells_how_many_volumes_there_are(models, tmp_path):
+    from medrestore.cli.batching import _size
+
+    make(tmp_path / "in", "a series", (24, 24, 24, 3))
+    (case,) = find_cases(tmp_path / "in").cases
+    settings = Settings.of(FileOptions(restore=RestoreOptions(model=models[Task.DENOISE], noise="5%")))
+    assert _size(plan_case(case, settings)) == "24 x 24 x 24, 3 volumes"
+
+
+def test_a_reference_on_another_grid_is_refused_by_its_header(models, tmp_path, monkeypatch):
+    job, read = sys.modules["medrestore.job.run"], []
+    given = job.read_volumes
+    monkeypatch.setattr(job, "read_volumes", lambda header: read.append(header.path) or given(header))
+    scan = make(tmp_path / "in", "small", (24, 24, 24))
+    other = make(tmp_path / "truth", "small", (24, 24, 12))
+    options = FileOptions(restore=RestoreOptions(model=models[Task.DENOISE], noise="5%"), reference=other)
+    with pytest.raises(MedrestoreError, match="another grid"):
+        medrestore.restore_file(scan, tmp_path / "out.nii.gz", options)
+    assert read == [scan]
+
+
+def test_what_is_found_in_a_reference_is_told(models, tmp_path):
+    scan, truth = (make(tmp_path / name, "small", (24, 24, 24)) for name in ("in", "truth"))
+    truth.write_bytes(truth.read_bytes() + b"behind")
+    options = FileOptions(restore=RestoreOptions(model=models[Task.DENOISE], noise="5%"), reference=truth)
+    (record,) = medrestore.restore_file(scan, tmp_path / "out.nii.gz", options)
+    told = [one.text for one in record.findings if one.code == "bytes-behind-voxels"]
+    assert told == ["of the reference: 6 bytes follow the voxels that the header declares, and were not read"]

@@ -15,10 +15,11 @@ from tiny import CommandLine, save
 
 from medrestore.geometry import Geometry
 from medrestore.io import read
-from medrestore.io.nifti.bids_sampling import MOST_BYTES, sampling_stated
+from medrestore.io.nifti.bids_sampling import sampling_stated
 from medrestore.noise import SamplingHints, Verdict, measure_noise, sampling_hints
 from medrestore.noise.band import CLIFF, STATED_CLIFF, axis_spectra, band_edge
 from medrestore.noise.hints import NEAR, NEAR_VOXELS, verdict_on
+from medrestore.paths import MOST_JSON
 from medrestore.physics.kspace import apply_window, band_limit
 from medrestore.provenance import Source
 from medrestore.volume import Volume
@@ -234,7 +235,7 @@ def test_damaged_keys_are_named(key, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[1, 2]", '"words"', "[" * 100_000, "\xff", "{}" + " " * MOST_BYTES]
+    "text", ["", "{", "[1, 2]", '"words"', "[" * 100_000, "\xff", "{}" + " " * MOST_JSON]
 )
 def test_a_sidecar_that_is_none_is_no_error(tmp_path, text):
     path = save(tmp_path / "a_T1w.nii", head((16, 16, 16)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,8 @@ from medrestore.batch.find.cases import Case, Found, distinct
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import ConfigError, InputError
 from medrestore.io import NIFTI
+from medrestore.paths import Obstacle, obstacle, resolved
+from medrestore.paths import read_json as read_object
 
 DESCRIPTION = "dataset_description.json"
 _PHASES = frozenset({"phase", "real", "imag"})
@@ -92,14 +93,17 @@ def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = 
     """
     check_dataset(path)
     _sidecars.cache_clear()  # folders may have changed since the last call
-    root, wanted, naming = path.resolve(), wanted or Wanted(), naming or Naming()
-    subjects = [folder for folder in _folders(root) if folder.name.startswith("sub-")]
+    root, wanted, naming = resolved(path), wanted or Wanted(), naming or Naming()
+    unlisted: list[Path] = []
+    subjects = [folder for folder in _folders(root, unlisted) if folder.name.startswith("sub-")]
+    if unlisted:
+        raise InputError(f"{path}: is {Obstacle.UNLISTED}")
     here = {folder.name.removeprefix("sub-") for folder in subjects}
     if missing := sorted(wanted.values.get("sub", frozenset()) - here):
         raise InputError(f"{path}: no participant {', '.join(missing)}; it has {len(here)} others")
     left_out = _set_aside(root)
     cases = []
-    for image, kind in (found for subject in subjects for found in _images(subject)):
+    for image, kind in (found for subject in subjects for found in _images(subject, unlisted)):
         source = PurePosixPath(image.relative_to(root).as_posix())
         name = parse_name(_stem(image))
         why = _why_not(root, image, kind, name)
@@ -109,7 +113,10 @@ def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = 
             left_out["filtered out"] += 1
         else:
             cases.append(_case(root, source, name, naming))
-    return Found(tuple(distinct(sorted(cases, key=lambda case: case.source))), +left_out)
+    why = str(Obstacle.UNLISTED).removeprefix("a ")
+    left_out[why] += len(unlisted)
+    examples = {why: str(unlisted[0].relative_to(root))} if unlisted else {}
+    return Found(tuple(distinct(sorted(cases, key=lambda case: case.source))), +left_out, examples)
 
 
 def _case(root: Path, source: PurePosixPath, name: BidsName, naming: Naming) -> Case:
@@ -125,10 +132,18 @@ def _case(root: Path, source: PurePosixPath, name: BidsName, naming: Naming) -> 
         modality=SUFFIXES[name.suffix],
         series=None,
         files=(image,),
-        refused="" if image.exists() else "its content is not here (get it with git-annex or DataLad first)",
+        refused=_refusal(image),
         entities={**name.entities, "suffix": name.suffix},
         sidecar=naming.sidecar(source, skull_stripped=stated.get("SkullStripped") is True),
     )
+
+
+def _refusal(image: Path) -> str:
+    """Return why an image cannot be opened; empty if it can be tried."""
+    found = obstacle(image)
+    if found in {Obstacle.DANGLING, Obstacle.MISSING}:
+        return "its content is not here (get it with git-annex or DataLad first)"
+    return "" if found is None else f"is {found}, expected a file"
 
 
 def sidecar_of(root: Path, image: Path, name: BidsName) -> dict[str, Any]:
@@ -162,26 +177,39 @@ def _set_aside(root: Path) -> Counter[str]:
     return found
 
 
-def _images(subject: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the NIfTI files of a subject, and their kind of data: the name of their folder."""
-    for home in [subject, *(folder for folder in _folders(subject) if folder.name.startswith("ses-"))]:
-        for folder in _folders(home):
-            if folder.name.startswith("ses-"):
-                continue
-            for path in sorted(folder.iterdir()):
-                if path.name.lower().endswith(NIFTI.suffixes) and not path.is_dir():
-                    yield path, folder.name
+def _images(subject: Path, unlisted: list[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield what is named as a NIfTI file of a subject, and its kind of data: the name of its folder."""
+    inside = _folders(subject, unlisted)
+    sessions = [folder for folder in inside if folder.name.startswith("ses-")]
+    kinds = [folder for folder in inside if folder not in sessions]
+    for home in sessions:
+        kinds += [one for one in _folders(home, unlisted) if not one.name.startswith("ses-")]
+    for folder in kinds:
+        for path in _entries(folder, unlisted):
+            if path.name.lower().endswith(NIFTI.suffixes):
+                yield path, folder.name
 
 
-def _folders(path: Path) -> list[Path]:
+def _folders(path: Path, unlisted: list[Path]) -> list[Path]:
     """Folders in the order of their names, without hidden ones."""
-    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return [one for one in _entries(path, unlisted) if one.is_dir() and not one.name.startswith(".")]
+
+
+def _entries(folder: Path, unlisted: list[Path]) -> list[Path]:
+    """Return what a folder holds, in the order of names; a folder that cannot be listed is noted."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        unlisted.append(folder)
+        return []
 
 
 def _why_not(root: Path, image: Path, kind: str, name: BidsName | None) -> str:
     """Return why an image is no case; empty if it is a case."""
     if image.name.startswith("."):
         return "hidden file"
+    if image.is_dir():
+        return "folder that is named as an image"
     if kind not in _KINDS:
         return f"image of {kind}"
     folders = list(image.relative_to(root).parts[:-2])
@@ -206,9 +234,8 @@ def _stem(image: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty object if the file is missing."""
+    """Read a JSON object; an empty object if the file is missing, or no such."""
     try:
-        stated = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+        return read_object(path)
+    except (OSError, ValueError, InputError):
         return {}
-    return stated if isinstance(stated, dict) else {}

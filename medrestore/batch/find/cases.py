@@ -13,12 +13,17 @@ from pathlib import Path, PurePosixPath
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import InputError
 from medrestore.io import DICOM, NIFTI, PlannedSeries, ReadPolicy, ReadRequest, ScanHeader, plan_dicom
+from medrestore.io.dicom.parse.sop_classes import SkipReason
 from medrestore.io.dicom.read import planned_header
-from medrestore.io.folder import ScanFile, scan_file, scan_files
+from medrestore.io.folder import PassedOver, ScanFile, scan_file, scan_files
 from medrestore.io.formats import modality_of_name
+from medrestore.paths import Obstacle, obstacle, open_file, resolved
 from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
 from medrestore.types import Modality
+
+_OF_ANY_FORMAT = {SkipReason.LINK, SkipReason.UNLISTED, SkipReason.NO_FILE}
+"""What is said of files whatever they might hold."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +85,20 @@ class Found:
     Attributes:
         cases: The cases.
         left_out: Number of files or series that were left out, by reason.
+        examples: The first of them, relative to the folder, by reason.
     """
 
     cases: tuple[Case, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, str] = field(default_factory=dict)
+
+    def described(self, *, hide_names: bool = False) -> list[str]:
+        """Return what was left out, a line for each reason, with an example unless names are hidden."""
+        shown = {} if hide_names else self.examples
+        return [
+            f"{count} {why}{f', such as {shown[why]}' if why in shown else ''}"
+            for why, count in self.left_out.items()
+        ]
 
     def only(
         self,
@@ -104,7 +119,7 @@ class Found:
         kept = tuple(case for case in self.cases if wanted(case))
         left_out = Counter(self.left_out)
         left_out["filtered out"] += len(self.cases) - len(kept)
-        return Found(kept, +left_out)
+        return Found(kept, +left_out, self.examples)
 
 
 def find_cases(
@@ -122,30 +137,37 @@ def find_cases(
         InputError: There is no such folder.
         PluginError: A plugin with a format cannot be loaded, and no other format reads one of the images.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file or folder; expected a folder of scans")
-    root = (path if path.is_dir() else path.parent).resolve()
-    aside = None if leave_out is None else leave_out.resolve()
-    formats, left_out = installed_formats(), Counter[str]()
+    hindrance = obstacle(path)
+    if hindrance is not None:
+        what = "no such file or folder" if hindrance is Obstacle.MISSING else f"is {hindrance}"
+        raise InputError(f"{path}: {what}; expected a folder of scans")
+    root = resolved(path if path.is_dir() else path.parent)
+    aside = None if leave_out is None else resolved(leave_out)
+    formats = installed_formats()
     if path.is_file():
-        cases = [file_case(root, scan_file(path.resolve(), formats), suffix)]
-    else:
-        scans, left_out = scan_files(root, formats, aside)
-        if left_out:
-            formats.refuse_broken()
-        cases = [file_case(root, scan, suffix) for scan in scans]
-        shared = {parent for case in cases for parent in case.output.parents}
-        series, others = _dicom_cases(root, policy or ReadPolicy(), aside, shared)
-        cases += series
-        left_out.update(others)
-    return Found(tuple(distinct(sorted(cases, key=lambda case: (case.source, case.series or "")))), left_out)
+        return Found((file_case(root, scan_file(resolved(path), formats), suffix),))
+    scans, passed = scan_files(root, formats, aside)
+    if passed:
+        formats.refuse_broken()
+    cases = [file_case(root, scan, suffix) for scan in scans]
+    shared = {parent for case in cases for parent in case.output.parents}
+    series, others = _dicom_cases(root, policy or ReadPolicy(), aside, shared)
+    named = {file for case in cases for file in case.files}
+    passed += [one for one in others if one.path not in named]
+    homes = {part for case in series for part in (root / case.source, *(root / case.source).parents)}
+    cases = [case for case in cases if case.format or root / case.source not in homes] + series
+    examples: dict[str, str] = {}
+    for one in passed:
+        examples.setdefault(one.why, os.path.relpath(one.path, root))
+    found = sorted(cases, key=lambda case: (case.source, case.series or ""))
+    return Found(tuple(distinct(found)), Counter(one.why for one in passed), examples)
 
 
 def file_case(root: Path, scan: ScanFile, suffix: str) -> Case:
     """Describe the case of a scan in files below `root`."""
     source = PurePosixPath(scan.path.relative_to(root).as_posix())
     name = installed_formats().stem(scan.path)
-    outside = any(not part.resolve().is_relative_to(root) for part in scan.files[1:])
+    outside = any(not resolved(part).is_relative_to(root) for part in scan.files[1:])
     return Case(
         id=case_id(source),
         root=root,
@@ -154,7 +176,7 @@ def file_case(root: Path, scan: ScanFile, suffix: str) -> Case:
         modality=modality_of_name(scan.path),
         series=None,
         files=scan.files,
-        refused="a file of its voxels lies outside of the folder" if outside else "",
+        refused="a file of its voxels lies outside of the folder" if outside else scan.refused,
         format=scan.format,
     )
 
@@ -185,8 +207,8 @@ def distinct(cases: Sequence[Case]) -> Iterator[Case]:
 
 def _dicom_cases(
     root: Path, policy: ReadPolicy, aside: Path | None, shared: set[PurePosixPath]
-) -> tuple[list[Case], Counter[str]]:
-    """Return a case for every series of the plan, and the counts of what the plan leaves out.
+) -> tuple[list[Case], list[PassedOver]]:
+    """Return a case for every series of the plan, and what the plan leaves out.
 
     Args:
         root: The folder.
@@ -195,7 +217,11 @@ def _dicom_cases(
         shared: Folders of results that belong to other cases.
     """
     plan = plan_dicom(root, policy)
-    left_out = Counter(f"DICOM: {item.why}" for item in plan.left_out if not _within(item.path, aside))
+    left_out = [
+        PassedOver(item.path, str(item.why) if item.why in _OF_ANY_FORMAT else f"DICOM: {item.why}")
+        for item in plan.left_out
+        if not _within(item.path, aside)
+    ]
     series = [item for item in plan.series if not any(_within(head.path, aside) for head in item.heads)]
     homes = Counter(_home(item) for item in series)
     uids = Counter(item.head.series for item in series)
@@ -203,10 +229,10 @@ def _dicom_cases(
     cases = []
     for item in series:
         if item.action == "skip":
-            left_out["DICOM: skipped by policy"] += 1
+            left_out.append(PassedOver(item.head.path, "DICOM: skipped by policy"))
             continue
         home, uid = _home(item), item.head.series
-        source = PurePosixPath(home.resolve().relative_to(root).as_posix())
+        source = PurePosixPath(resolved(home).relative_to(root).as_posix())
         # Where other scans lie beside or below, the series needs a folder of its own among their results.
         among = source in shared or any(home in other.parents for other in homes)
         alone = homes[home] == 1 and str(source) != "." and not among
@@ -237,7 +263,7 @@ def _refusal(item: PlannedSeries) -> str:
 
 
 def _within(path: Path, folder: Path | None) -> bool:
-    return folder is not None and path.resolve().is_relative_to(folder)
+    return folder is not None and resolved(path).is_relative_to(folder)
 
 
 def _home(item: PlannedSeries) -> Path:
@@ -265,5 +291,5 @@ def _modality(item: PlannedSeries) -> Modality:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

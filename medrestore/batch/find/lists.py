@@ -13,8 +13,9 @@ from typing import Any
 from medrestore.batch.find.cases import Case, Found, distinct, file_case, find_cases
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import InputError
-from medrestore.io import DICOM, ReadPolicy
-from medrestore.io.folder import scan_file
+from medrestore.io import DICOM, NIFTI, ReadPolicy
+from medrestore.io.folder import ScanFile, scan_file
+from medrestore.paths import Obstacle, obstacle, resolved
 from medrestore.plugin import installed_formats
 from medrestore.types import Modality
 
@@ -45,7 +46,7 @@ def read_list(
             raise InputError(f"{where}: unknown {', '.join(unknown)}; expected {', '.join(COLUMNS)}")
         if not row.get("input"):
             raise InputError(f"{where}: no input")
-        cases += _cases(path.parent.resolve(), row, where, policy=policy, suffix=suffix, leave_out=leave_out)
+        cases += _cases(resolved(path.parent), row, where, policy=policy, suffix=suffix, leave_out=leave_out)
     return Found(tuple(distinct(cases)))
 
 
@@ -62,13 +63,13 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 if line.strip():
                     stated = json.loads(line).items()
                     yield number, {str(key): str(value) for key, value in stated if value is not None}
-    except (OSError, UnicodeError, ValueError, AttributeError, csv.Error) as error:
+    except (OSError, UnicodeError, ValueError, AttributeError, RecursionError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a list ({error})") from error
 
 
 def _cases(base: Path, row: dict[str, str], where: str, **how: Any) -> list[Case]:
     """Return the cases of one line: a scan, or every series of a DICOM folder; `how` goes to `find_cases`."""
-    scan, formats = (base / row["input"]).resolve(), installed_formats()
+    scan, formats = resolved(base / row["input"]), installed_formats()
     known = formats.of_name(scan)
     try:
         modality = Modality(row["modality"]) if row.get("modality") else None
@@ -76,10 +77,11 @@ def _cases(base: Path, row: dict[str, str], where: str, **how: Any) -> list[Case
         raise InputError(f"{where}: modality is {row['modality']!r}; expected MR or CT") from None
     found: tuple[Case, ...]
     if scan.is_dir():
-        found = find_cases(scan, **how).cases
+        empty = ScanFile(scan, NIFTI.name, (scan,), "is a folder without a scan")
+        found = find_cases(scan, **how).cases or (file_case(scan.parent, empty, how["suffix"]),)
     elif not scan.is_file() or (known is not None and known.name != DICOM.name):
         one = file_case(scan.parent, scan_file(scan, formats), how["suffix"])
-        missing = "" if scan.is_file() else "no such file"
+        missing = "no such file" if obstacle(scan) is Obstacle.MISSING else ""
         found = (replace(one, refused=missing or one.refused),)
     else:
         formats.refuse_broken()
@@ -87,7 +89,7 @@ def _cases(base: Path, row: dict[str, str], where: str, **how: Any) -> list[Case
             f"{where}: the input is no NIfTI file and no folder, nor of another installed format"
         )
     changes: dict[str, object] = {
-        "reference": (base / row["reference"]).resolve() if row.get("reference") else None,
+        "reference": resolved(base / row["reference"]) if row.get("reference") else None,
         "model": _model(base, row["model"]) if row.get("model") else None,
     }
     if modality is not None:
@@ -108,5 +110,5 @@ def _id(base: Path, case: Case) -> str:
 
 def _model(base: Path, name: str) -> str:
     """Return the path of a model folder beside the list, or the name of a model."""
-    folder = (base / name).resolve()
+    folder = resolved(base / name)
     return str(folder) if folder.is_dir() else name

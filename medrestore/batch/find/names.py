@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from medrestore.errors import OutputError
 from medrestore.io.atomic import TEMPORARY, temporary_end
+from medrestore.paths import open_file, resolved
 from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
 
@@ -82,7 +83,7 @@ def place(folder: Path, output: PurePosixPath) -> Path:
     """
     path = folder / output
     for parent in [folder, *(folder / part for part in list(output.parents)[-2::-1])]:
-        if parent.resolve() != folder.resolve() / parent.relative_to(folder):
+        if resolved(parent) != resolved(folder) / parent.relative_to(folder):
             raise OutputError(f"{parent.relative_to(folder)} is a link in the folder of results; remove it")
         parent.mkdir(exist_ok=True)
     if path.is_symlink():
@@ -110,7 +111,7 @@ def temporary_files(path: Path) -> list[Path]:
 def fingerprint(path: Path) -> str:
     """Return the SHA-256 of a file, or of the names and contents of the files of a folder."""
     if path.is_file():
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     parts = [f"{item.name} {fingerprint(item)}" for item in sorted(path.iterdir())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

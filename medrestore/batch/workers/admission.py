@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from medrestore.batch.workers.case_json import header_of
+from medrestore.engine.cost.budget import RECORD_BYTES
 from medrestore.engine.machine.memory import usable_bytes
 from medrestore.engine.models.load import LoadedModel
 from medrestore.job.forecast import forecast, needs_measuring
@@ -152,5 +153,5 @@ def _need(job: dict[str, Any], options: FileOptions, model: LoadedModel) -> Need
     if needs_measuring(header, options, model):
         return None
     seen = forecast(header, options, model)
-    held = _HELD * math.prod(seen.grid.shape) * seen.volumes
+    held = (_HELD * math.prod(seen.grid.shape) + RECORD_BYTES) * seen.volumes
     return Need(held, seen.peak_bytes or 0)  # a scan too small to be measured for fits anywhere

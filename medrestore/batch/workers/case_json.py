@@ -32,7 +32,7 @@ def case_json(case: Case, settings: Settings) -> dict[str, JSON]:
         "modality": case.modality if settings.modality is None else settings.modality,
         "restore": {**settings.restore, **({} if case.model is None else {"model": case.model})},
         # A batch may hold other scans as well, and options of reading are for DICOM.
-        "policy": {} if case.series is None else dict(settings.policy),
+        "policy": dict(settings.policy) if case.series is not None else _for_files(settings),
         "form": settings.form,
         "dtype": settings.dtype,
         "save_std": settings.save_std,
@@ -90,6 +90,10 @@ def job_of(case: dict[str, Any], options: FileOptions) -> Job:
     else:
         output = replace(options.output, form=BOTH)
     return plan_job(scan, out, replace(options, output=output))
+
+
+def _for_files(settings: Settings) -> dict[str, JSON]:
+    return ReadPolicy.from_json(settings.policy).for_files().to_json()
 
 
 def _header_json(header: ScanHeader) -> dict[str, JSON]:

@@ -1,7 +1,7 @@
 """What a restoration will take, told before it begins: memory, time, and the tile that keeps to the memory.
 
     peak = base + max(E volumes + network, O volumes)
-    seconds = voxels x (other + evaluations x waste x network)
+    seconds = max(voxels, LEAST) x (other + evaluations x waste x network)
 
 A volume is four bytes for each voxel of the result; E volumes are held while the network runs, O at most
 before or after. The network takes memory for each voxel of a tile, or of a plane where it goes through the
@@ -40,6 +40,13 @@ _SAMPLING = {"heun": 27.0, "euler": 20.0, "stochastic": 20.0}
 
 _METRICS = 22.5
 """Volumes that the metrics against a reference take."""
+
+
+LEAST = 16**3
+"""Voxels of a volume below which none takes less time: the rest does not depend on their number."""
+
+RECORD_BYTES = 100_000
+"""Memory of all that is held of a volume beside its voxels: its grid, origin, history and record."""
 
 
 REFUSED = "GB may be taken"
@@ -144,9 +151,9 @@ def predict(
 def other_volumes_bytes(volumes: int, voxels: int, options: RestoreOptions) -> int:
     """Return the memory of a series of `volumes` but for the one being restored, of `voxels` each.
 
-    Every volume, result and deviation is held to the end, in float32.
+    Every volume, result and deviation is held to the end, in float32, and its record with it.
     """
-    return (volumes - 1) * voxels * 4 * (3 if options.samples > 1 else 2)
+    return (volumes - 1) * (voxels * 4 * (3 if options.samples > 1 else 2) + RECORD_BYTES)
 
 
 def _candidates(job: _Job) -> Iterator[tuple[int, bool]]:
@@ -181,7 +188,7 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
     own = work if job.device == "cpu" else 0.0
     peak = costs.base_bytes + max(beside * volume + own, most * volume)
     network = evaluations(job.options, job.spec) * waste * costs.network_seconds
-    seconds = math.prod(job.shape) * (costs.other_seconds + network)
+    seconds = max(math.prod(job.shape), LEAST) * (costs.other_seconds + network)
     return Budget(int(peak), seconds, tile, streamed), 0 if job.device == "cpu" else int(work)
 
 

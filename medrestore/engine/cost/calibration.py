@@ -98,9 +98,15 @@ def known(path: Path) -> Calibration | None:
         return None
 
 
-def too_small_to_measure(voxels: int, options: RestoreOptions) -> bool:
-    """Whether a scan fits anywhere: smaller than what is measured, and no limit of memory to keep to."""
-    return voxels < CALIBRATION_SIDE**3 and options.max_memory is None
+def too_small_to_measure(voxels: int, options: RestoreOptions, volumes: int = 1) -> bool:
+    """Whether a scan fits anywhere: smaller than what is measured, and no limit of memory to keep to.
+
+    Args:
+        voxels: Of a volume of the result; a volume costs no less than one of `SMALL` voxels along each axis.
+        options: What is asked for.
+        volumes: How many there are.
+    """
+    return volumes * max(voxels, SMALL**3) < CALIBRATION_SIDE**3 and options.max_memory is None
 
 
 def is_known(options: RestoreOptions, modality: Modality, model: LoadedModel | None = None) -> bool:

@@ -53,13 +53,13 @@ def measure(baseline: Volume, result: Volume, reference: Volume | None, modality
     }
 
 
-def check_reference(grid: Geometry, reference: Volume) -> None:
-    """Refuse a reference that is not on the grid of the result.
+def check_reference(grid: Geometry, reference: Geometry) -> None:
+    """Refuse a reference that is not on the grid of the result; its header tells.
 
     Raises:
         GeometryError: Shape or place differ.
     """
-    if not grid.allclose(reference.geometry, tol_mm=1e-2):
+    if not grid.allclose(reference, tol_mm=1e-2):
         raise GeometryError(
             f"the reference is on another grid: shape {reference.shape}, voxels of {reference.spacing} mm; "
             f"the result has {grid.shape} and {grid.spacing} mm, or another place; resample one to the other"

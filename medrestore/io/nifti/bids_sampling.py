@@ -6,12 +6,12 @@ ReconMatrixPE count lines along the phase axis, BaseResolution samples along the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from medrestore.errors import InputError
 from medrestore.geometry import Geometry
 from medrestore.io.dicom.parse.sampling import (
     CORRECTED,
@@ -21,9 +21,7 @@ from medrestore.io.dicom.parse.sampling import (
     partial_fourier,
 )
 from medrestore.io.sampling import NOWHERE, Counts, Elements, Sampling
-
-MOST_BYTES = 1 << 20
-"""Of a JSON file that is read: those of scanners have some thousand."""
+from medrestore.paths import Obstacle, obstacle, read_json
 
 ALONG = 0.9
 """Cosine of the angle up to which an array axis lies along a direction of the DICOM image."""
@@ -37,14 +35,12 @@ def sampling_beside(path: Path, geometry: Geometry) -> Sampling:
         geometry: Its grid.
     """
     sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    if sidecar == path or obstacle(sidecar) is Obstacle.MISSING:
+        return Sampling()
     try:
-        if sidecar == path or not sidecar.is_file():
-            return Sampling()
-        with sidecar.open("rb") as stream:
-            said = json.loads(stream.read(MOST_BYTES))
-    except (OSError, ValueError, RecursionError):
+        return sampling_stated(read_json(sidecar), geometry)
+    except (OSError, ValueError, InputError):
         return Sampling(ignored=(sidecar.name,))
-    return sampling_stated(said, geometry) if isinstance(said, Mapping) else Sampling()
 
 
 def sampling_stated(said: Mapping[str, object], geometry: Geometry) -> Sampling:

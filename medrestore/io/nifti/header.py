@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import logging
 import math
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
+from nibabel.nifti1 import unit_codes
 from nibabel.spatialimages import HeaderDataError
 
-from medrestore.errors import GeometryError, InputError
-from medrestore.findings import PLACE_NOT_STATED
+from medrestore.errors import InputError
+from medrestore.findings import FIELDS_IGNORED, Finding
 from medrestore.geometry import Geometry
+from medrestore.io.nifti.place import Forms, other_qform, place_of
+from medrestore.io.nifti.stream import GZIP_RATIO, Unpacked, opened
 from medrestore.provenance import JSON
-
-GZIP_MAGIC = b"\x1f\x8b"
 
 _LOG = logging.getLogger("medrestore.io")
 _LOG.addHandler(logging.NullHandler())
 
-_VERSIONS = {348: (1, nib.Nifti1Header), 540: (2, nib.Nifti2Header)}
+_KINDS: dict[int, Any] = {1: nib.Nifti1Header, 2: nib.Nifti2Header}
+HEADER_SIZES = {1: 348, 2: 540}
+"""Bytes of the header of each version."""
+
 _SINGLE = {1: (344, b"n+1\x00"), 2: (4, b"n+2\x00")}
+_PAIR = {1: b"ni1\x00", 2: b"ni2\x00"}
 _HEADER_BYTES = 540
-# One deflate code of two bits at best stands for 258 bytes (RFC 1951): no stream expands further.
-_GZIP_RATIO = 1032
 _NOT_REAL = {
     0: "of unknown type",
     1: "of one bit",
@@ -40,10 +39,7 @@ _NOT_REAL = {
     2048: "complex",
     2304: "RGBA colour",
 }
-UNPLACED = PLACE_NOT_STATED.found(
-    "the header does not say how the scan lies in space (sform and qform codes 0): "
-    "which side is left is not known"
-)
+_SHOWN = 200  # characters of what nibabel says
 _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
@@ -63,6 +59,8 @@ class NiftiHeader:
         codes: sform and qform code, 0 where not set.
         qform: The qform affine in mm where it is not the one in `geometry`, else None.
         time: Time step and its unit (``"sec"``, ``"msec"``, ...).
+        order: Byte order, ``"<"`` or ``">"``.
+        findings: What is to be known of the header.
     """
 
     path: Path
@@ -76,6 +74,13 @@ class NiftiHeader:
     codes: tuple[int, int]
     qform: tuple[tuple[float, ...], ...] | None
     time: tuple[float, str]
+    order: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def voxel_bytes(self) -> int:
+        """Bytes of all voxels in the file."""
+        return math.prod(self.geometry.shape) * self.volumes * self.dtype.itemsize
 
     def details(self, index: int) -> dict[str, JSON]:
         """Return the on-disk facts of volume `index` that a writer needs."""
@@ -90,37 +95,17 @@ class NiftiHeader:
             "affine": self.geometry.affine.tolist(),
             "qform": self.qform,
         }
-        if self.codes == (0, 0):
-            facts["findings"] = (UNPLACED.as_json(),)
         if self.volumes > 1:
             facts |= {"volume": index, "volumes": self.volumes, "time": self.time}
         return facts
 
 
-@contextlib.contextmanager
-def opened(path: Path, compressed: bool) -> Iterator[BinaryIO]:
-    """Open a file or a gzip stream; damage met in the body becomes an InputError that names the file."""
-    try:
-        with gzip.open(path, "rb") if compressed else path.open("rb") as stream:
-            yield cast(BinaryIO, stream)
-    except EOFError as error:
-        raise InputError(
-            f"{path}: the gzip stream ends early; the file is truncated, get it again"
-        ) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: damaged gzip stream ({error}); get the file again") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
 def begins_as_nifti(path: Path) -> bool:
     """Whether a file begins with the magic number of a single NIfTI file, compressed or not."""
     try:
-        with path.open("rb") as stream:
-            compressed = stream.read(2) == GZIP_MAGIC
-        with opened(path, compressed) as stream:
+        with opened(path) as stream:
             block = stream.read(_HEADER_BYTES)
-    except (InputError, OSError):
+    except InputError:
         return False
     return any(block[at : at + 4] == magic for at, magic in _SINGLE.values())
 
@@ -128,112 +113,125 @@ def begins_as_nifti(path: Path) -> bool:
 def read_header(path: Path) -> NiftiHeader:
     """Read and check a header; voxels are not touched and nothing of their size is allocated.
 
+    The checksum of a compressed file is not met here, but where its voxels are read.
+
     Raises:
         InputError: Empty, truncated, no single-file NIfTI, voxels that are not real, sizes that make no
             sense, or more voxels declared than the file can hold.
-        GeometryError: The affine is NaN, infinite or singular, a form code is none of NIfTI's, or a voxel
-            size that is needed is 0.
+        GeometryError: Fields that say where the scan lies make no sense, and it is not certain without them.
     """
-    with opened(path, compressed=False) as stream:
-        start = stream.read(2)
-    if not start:
-        raise InputError(f"{path}: the file is empty (0 bytes), expected a NIfTI image")
-    compressed = start == GZIP_MAGIC
-    with opened(path, compressed) as stream:
-        block = stream.read(_HEADER_BYTES)
+    with opened(path) as stream:
+        compressed, block = isinstance(stream, Unpacked), stream.read(_HEADER_BYTES)
     version, raw = _parse(path, block)
-    stated = _place_fields(raw)
+    mended = raw.copy()
     try:
-        raw.check_fix(logger=_LOG, error_level=40)
-        _check_place(path, raw, stated)
-        header = _interpret(path, compressed, version, raw)
+        with np.errstate(all="ignore"):  # numbers at their ends are judged by what comes of them
+            mended.check_fix(logger=_LOG, error_level=40)
+            header = _interpret(path, compressed, raw, mended)
     except (HeaderDataError, ValueError, OverflowError, KeyError) as error:
-        raise InputError(f"{path}: damaged NIfTI-{version} header ({error})") from error
+        raise InputError(f"{path}: damaged NIfTI-{version} header ({str(error)[:_SHOWN]})") from error
     _check_size(header)
     return header
 
 
 def _parse(path: Path, block: bytes) -> tuple[int, Any]:
     """Return the NIfTI version and nibabel's header, after the checks that give the clearest messages."""
-    sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")} if len(block) >= 4 else set()
-    size = next((size for size in _VERSIONS if size in sizes), None)
-    if size is None:
+    magic = {version: block[at : at + 4] for version, (at, _) in _SINGLE.items()}
+    version = next((one for one, found in magic.items() if found in (_SINGLE[one][1], _PAIR[one])), None)
+    if version is None:
+        sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}
+        if sizes & set(HEADER_SIZES.values()) and len(block) >= 4:
+            if len(block) < min(HEADER_SIZES.values()):
+                raise InputError(f"{path}: truncated, {len(block)} bytes where the header alone takes 348")
+            raise InputError(
+                f"{path}: the magic of its header is none of NIfTI's, expected n+1 or n+2; Analyze files are "
+                "not read, convert them to .nii"
+            )
         raise InputError(f"{path}: no NIfTI header found; expected a .nii or .nii.gz file or a DICOM series")
-    if len(block) < size:
-        raise InputError(f"{path}: truncated, {len(block)} bytes where the header alone takes {size}")
-    version, kind = _VERSIONS[size]
-    at, magic = _SINGLE[version]
-    found = block[at : at + 4]
-    if found != magic:
+    if len(block) < HEADER_SIZES[version]:
         raise InputError(
-            f"{path}: header with magic {found!r}, expected {magic!r}; "
-            "Analyze files and .hdr/.img pairs are not read, convert them to .nii"
+            f"{path}: truncated, {len(block)} bytes where the header alone takes {HEADER_SIZES[version]}"
         )
-    raw: Any = cast(Any, kind)(block[:size], check=False)
-    kinds = _NOT_REAL.get(int(raw["datatype"]))
-    if kinds is not None:
-        raise InputError(
-            f"{path}: voxels are {kinds} (NIfTI datatype {int(raw['datatype'])}), expected real numbers; "
-            "convert the image to one real value per voxel"
-        )
+    raw: Any = cast(Any, _KINDS[version])(block[: HEADER_SIZES[version]], check=False)
+    _check_fields(path, raw, paired=magic[version] == _PAIR[version])
     return version, raw
 
 
-def _place_fields(raw: Any) -> dict[str, float]:
-    return {
-        "sform_code": float(raw["sform_code"]),
-        "qform_code": float(raw["qform_code"]),
-        **{f"pixdim[{axis}]": float(raw["pixdim"][axis]) for axis in (1, 2, 3)},
-    }
+def _check_fields(path: Path, raw: Any, *, paired: bool) -> None:
+    """Refuse fields without which voxels are not what they seem, each by its name."""
+    damaged = f"{path}: damaged NIfTI-{2 if raw['sizeof_hdr'] == 540 else 1} header"
+    datatype, offset = int(raw["datatype"]), float(raw["vox_offset"])
+    kinds = _NOT_REAL.get(datatype)
+    if kinds is not None:
+        raise InputError(
+            f"{path}: voxels are {kinds} (NIfTI datatype {datatype}), expected real numbers; "
+            "convert the image to one real value per voxel"
+        )
+    if datatype not in raw._data_type_codes.code:
+        raise InputError(f"{damaged}: datatype is {datatype}, which NIfTI does not have")
+    if not raw.single_vox_offset <= offset < math.inf:
+        pairs = "; .hdr/.img pairs are not read, convert them to .nii" if paired else ""
+        raise InputError(
+            f"{damaged}: vox_offset is {offset:g}, expected {raw.single_vox_offset} or more{pairs}"
+        )
+    slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
+    if slope and math.isfinite(slope) and not math.isfinite(inter):
+        raise InputError(f"{damaged}: scl_inter is {inter:g} beside a scl_slope, expected a number")
 
 
-def _check_place(path: Path, raw: Any, stated: dict[str, float]) -> None:
-    """Refuse what nibabel has mended by guessing: a code that it does not know, a voxel size of 0."""
-    for name, value in _place_fields(raw).items():
-        axis = int(name[7]) if name.startswith("pixdim") else None
-        # A sform needs no voxel sizes, and those of an axis with one voxel say nothing.
-        idle = axis is not None and (raw["sform_code"] != 0 or axis > raw["dim"][0] or raw["dim"][axis] == 1)
-        if value != abs(stated[name]) and not idle:
-            raise GeometryError(
-                f"{path}: {name} is {stated[name]:g} in the header, so that it does not say where the scan "
-                "lies; set it right (nibabel, fslorient or fslchpixdim can)"
-            )
-
-
-def _interpret(path: Path, compressed: bool, version: int, raw: Any) -> NiftiHeader:
+def _interpret(path: Path, compressed: bool, raw: Any, mended: Any) -> NiftiHeader:
     shape, volumes = _sizes(path, raw)
-    space, time = _units(raw)
-    slope, inter = raw.get_slope_inter()
-    codes = int(raw["sform_code"]), int(raw["qform_code"])
-    geometry = _geometry(path, raw, shape, _MM[space])
+    space, time, known = _units(raw)
+    forms = Forms(raw, mended, shape, _MM[space])
+    place = place_of(path, forms)
+    slope, inter = mended.get_slope_inter()
     return NiftiHeader(
         path,
         compressed,
-        version,
-        geometry,
+        2 if mended["sizeof_hdr"] == HEADER_SIZES[2] else 1,
+        place.geometry,
         volumes,
-        raw.get_data_dtype(),
+        mended.get_data_dtype(),
         None if slope is None else (slope, inter or 0.0),
-        raw.get_data_offset() or raw.single_vox_offset,
-        codes,
-        _other_qform(raw, geometry, _MM[space]) if codes[1] else None,
+        int(raw["vox_offset"]),
+        place.codes,
+        other_qform(forms, place),
         (float(raw["pixdim"][4]), time),
+        str(raw.endianness),
+        (*place.findings, *_ignored(raw, mended, units_known=known)),
     )
 
 
-def _units(raw: Any) -> tuple[str, str]:
-    try:
-        space, time = raw.get_xyzt_units()
-    except KeyError:
-        # Codes that NIfTI does not define mean no more than an unset field.
-        return "unknown", "unknown"
-    return (str(space), str(time)) if space in _MM else ("unknown", str(time))
+def _units(raw: Any) -> tuple[str, str, bool]:
+    """Return the units of length and time, and whether NIfTI knows both codes; else they are not set."""
+    code, found = int(raw["xyzt_units"]), ["unknown", "unknown"]
+    known = True
+    for place, part in enumerate((code % 8, code - code % 8)):
+        try:
+            found[place] = str(unit_codes.label[part])
+        except KeyError:
+            known = False
+    return found[0], found[1], known
+
+
+def _ignored(raw: Any, mended: Any, *, units_known: bool) -> tuple[Finding, ...]:
+    """Return a finding of the fields that say nothing that is not known without them."""
+    magic = bytes(raw["magic"])[:3]
+    names = [name for name in ("sizeof_hdr", "bitpix") if raw[name] != mended[name]]
+    names += [] if units_known else ["xyzt_units"]
+    names += ["magic"] if magic.startswith(b"ni") else []
+    if not names:
+        return ()
+    text = f"fields of the header make no sense and were not needed ({', '.join(names)})"
+    return (FIELDS_IGNORED.found(text, fields=list(names)),)
 
 
 def _sizes(path: Path, raw: Any) -> tuple[tuple[int, int, int], int]:
     count, *rest = (int(size) for size in raw["dim"])
     if not 2 <= count <= 7 or min(rest[:count]) < 1:
-        raise InputError(f"{path}: header declares the sizes {[count, *rest]}, expected 2 to 4 positive ones")
+        raise InputError(
+            f"{path}: header declares the sizes {[count, *rest]} (dim), expected 2 to 4 positive ones"
+        )
     sizes = rest[:count]
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
@@ -246,36 +244,9 @@ def _sizes(path: Path, raw: Any) -> tuple[tuple[int, int, int], int]:
     return (x, y, z), volumes
 
 
-def _geometry(path: Path, raw: Any, shape: tuple[int, int, int], to_mm: float) -> Geometry:
-    code = "sform" if raw["sform_code"] else "qform" if raw["qform_code"] else "voxel sizes"
-    try:
-        return Geometry(shape, _in_mm(raw.get_best_affine(), to_mm))
-    except (GeometryError, HeaderDataError, ValueError) as error:
-        raise GeometryError(f"{path}: unusable {code} in the header: {error}") from error
-
-
-def _in_mm(affine: Any, to_mm: float) -> Any:
-    matrix = np.array(affine, dtype=np.float64)
-    matrix[:3] *= to_mm
-    return matrix
-
-
-def _other_qform(raw: Any, geometry: Geometry, to_mm: float) -> tuple[tuple[float, ...], ...] | None:
-    """Return the qform where it says something else than the affine in use (a template's sform, say)."""
-    try:
-        qform = Geometry(geometry.shape, _in_mm(raw.get_qform(), to_mm))
-    except (GeometryError, HeaderDataError, ValueError):
-        return None
-    # Quaternions in float32 are good for some hundredths of a millimetre at the corner of a head.
-    if geometry.allclose(qform, tol_mm=0.05):
-        return None
-    return tuple(tuple(row) for row in qform.affine.tolist())
-
-
 def _check_size(header: NiftiHeader) -> None:
-    size = header.path.stat().st_size
-    declared = math.prod(header.geometry.shape) * header.volumes * header.dtype.itemsize
-    room = size * _GZIP_RATIO if header.compressed else size
+    size, declared = header.path.stat().st_size, header.voxel_bytes
+    room = size * GZIP_RATIO if header.compressed else size
     if header.offset + declared > room:
         how = f"at most {room} after decompression" if header.compressed else "the whole file"
         raise InputError(

@@ -125,9 +125,11 @@ def test_affines_without_a_place_in_space_are_refused(tmp_path, offset, form, va
 @pytest.mark.parametrize(
     ("codes", "patch", "words"),
     [
-        ((1, 1), (254, "<h", 10), "sform_code is 10"),
+        ((1, 0), (254, "<h", 10), "sform_code is 10"),
         ((0, 1), (252, "<h", -1), "qform_code is -1"),
-        ((0, 1), (84, "<f", 0.0), r"pixdim\[2\] is 0"),
+        ((0, 1), (84, "<f", -1.5), r"pixdim\[2\] is -1.5"),
+        ((0, 1), (84, "<f", np.nan), r"pixdim\[2\] is nan"),
+        ((0, 1), (76, "<f", -2.0), r"pixdim\[0\] is -2"),
         ((0, 0), (88, "<f", 0.0), r"pixdim\[3\] is 0"),
     ],
 )
@@ -163,9 +165,9 @@ def test_impossible_quaternion_is_refused(tmp_path):
         (108, "<f", (20.0,), "damaged NIfTI-1 header"),
         (108, "<f", (np.nan,), "damaged NIfTI-1 header"),
         (112, "<2f", (1.0, np.nan), "damaged NIfTI-1 header"),
-        (344, "4s", (b"ni1\0",), r"\.hdr/\.img pairs are not read"),
         (344, "4s", (b"\0\0\0\0",), "Analyze"),
-        (0, "<i", (12345,), "no NIfTI header found"),
+        (344, "4s", (b"XYZ\0",), "none of NIfTI's"),
+        (108, "<f", (0.0,), "vox_offset is 0"),
     ],
 )
 def test_headers_that_make_no_sense_are_refused(tmp_path, offset, form, values, words):

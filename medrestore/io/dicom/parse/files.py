@@ -21,6 +21,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from medrestore.errors import InputError
+from medrestore.paths import open_file
 
 READ_ERRORS: tuple[type[Exception], ...] = (Exception,)
 """What pydicom and its decoders raise on damaged or unsupported files: whatever the damage leads them to.
@@ -59,7 +60,7 @@ def is_dicom(path: Path) -> bool:
 
 def _start(path: Path) -> bytes:
     try:
-        with path.open("rb") as stream:
+        with open_file(path) as stream:
             return stream.read(_START)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -91,31 +92,6 @@ def is_blank(path: Path) -> bool:
     return not any(_start(path)[: _PREAMBLE + 4])
 
 
-def walk(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Yield every file of a tree, in the order of names, and whether it is a link that leads out of it.
-
-    Hidden files and folders, pipes and devices are passed over, and no link to a folder is followed.
-
-    Raises:
-        InputError: A folder cannot be listed.
-    """
-    root = folder.resolve()
-
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename}: cannot be listed ({error.strerror or error})") from error
-
-    for here, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(here) / name
-            if name.startswith("."):
-                continue
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                yield path, True
-            elif path.is_file():
-                yield path, False
-
-
 def opened(path: Path) -> BinaryIO:
     """Open a file for pydicom; a deflated file is inflated here, and only up to the size of a scan.
 
@@ -123,7 +99,7 @@ def opened(path: Path) -> BinaryIO:
         OSError: The file cannot be read.
         InputError: The file inflates to more than any scan does.
     """
-    stream = path.open("rb")
+    stream = open_file(path)
     start = stream.read(_META)
     stream.seek(0)
     if _DEFLATED not in start:

@@ -42,6 +42,8 @@ class SkipReason(StrEnum):
     NO_PIXELS = "no pixels"
     NO_PLACE = "no place in a frame of reference"
     LINK = "link that leads out of the folder"
+    UNLISTED = "folder that cannot be listed"
+    NO_FILE = "no file that can be opened"
     UNUSABLE = "unusable"
     DAMAGED = "damaged"
 
@@ -55,6 +57,7 @@ class SkipReason(StrEnum):
                 SkipReason.DAMAGED,
                 SkipReason.NO_PIXELS,
                 SkipReason.LINK,
+                SkipReason.UNLISTED,
                 SkipReason.MOSAIC,
                 SkipReason.COLOUR,
             )

@@ -12,7 +12,10 @@ from pathlib import Path
 
 from medrestore.io.dicom.parse.files import is_blank
 from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader
+from medrestore.io.tree import Entry
+from medrestore.paths import Obstacle
 
+_WHY = {Obstacle.OUTSIDE: SkipReason.LINK, Obstacle.UNLISTED: SkipReason.UNLISTED}
 _NUMBERS = re.compile(r"[0-9A-Fa-f]{6,}|\d+")
 
 
@@ -84,6 +87,25 @@ def damaged_siblings(others: Sequence[Path], heads: Sequence[SliceHeader]) -> li
             text = f"{file}: {what}, and named as the images beside it; get the file again, or remove it"
             damaged.append(LeftOut(file, SkipReason.DAMAGED, text))
     return damaged
+
+
+def hindered_paths(entries: Sequence[Entry], heads: Sequence[SliceHeader]) -> list[LeftOut]:
+    """Return what cannot be opened; as damaged files where it is named as the images beside it are.
+
+    Args:
+        entries: Files and folders, with what hinders.
+        heads: Slices that were read.
+    """
+    endings = {(head.path.parent, _ending(head.path)) for head in heads}
+    forms = {(head.path.parent, _form(head.path)) for head in heads}
+    found = []
+    for entry in entries:
+        path, ending = entry.path, _ending(entry.path)
+        alike = (path.parent, ending) in endings and (ending or (path.parent, _form(path)) in forms)
+        otherwise = SkipReason.DAMAGED if alike else SkipReason.NO_FILE
+        text = f"{path}: is {entry.obstacle}, and is not read; put the file itself there, or remove it"
+        found.append(LeftOut(path, _WHY.get(entry.obstacle or Obstacle.MISSING, otherwise), text))
+    return found
 
 
 def _ending(file: Path) -> str:

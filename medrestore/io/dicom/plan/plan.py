@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medrestore.errors import GeometryError, InputError
-from medrestore.io.dicom.parse.files import is_dicom, walk
+from medrestore.io.dicom.parse.files import is_dicom
 from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader, read_heads
 from medrestore.io.dicom.parse.settle import settle
 from medrestore.io.dicom.plan.assemble import plan_series
-from medrestore.io.dicom.plan.damage import blocker_of, damaged_siblings, without_pictures
+from medrestore.io.dicom.plan.damage import blocker_of, damaged_siblings, hindered_paths, without_pictures
 from medrestore.io.dicom.plan.series import PlannedSeries, PlannedVolume, describe, differences
+from medrestore.io.tree import Entry, walk
 from medrestore.options import ReadPolicy
+from medrestore.paths import Obstacle, obstacle
 from medrestore.provenance import Source
 from medrestore.volume import Volume
 
@@ -90,8 +92,8 @@ def _error(item: LeftOut, more: str = "") -> InputError:
 def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
     """Look at every file below a folder, or at one file, and plan its series.
 
-    Headers alone are read. Files are told by content; hidden files and links out of the folder are
-    passed over.
+    Headers alone are read. Files are told by content; hidden files are passed over. Links out of the folder,
+    and what is no file, are left out by name.
 
     Raises:
         InputError: The folder cannot be listed.
@@ -100,15 +102,12 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
     heads: list[SliceHeader] = []
     left_out: list[LeftOut] = []
     others: list[Path] = []
-    for file, outside in walk(path) if path.is_dir() else [(path, False)]:
-        if outside:
-            left_out.append(
-                LeftOut(
-                    file,
-                    SkipReason.LINK,
-                    f"{file}: a link that leads out of {path}, and is not followed; copy the file into it",
-                )
-            )
+    hindered: list[Entry] = []
+    for entry in walk(path) if path.is_dir() else [Entry(path, obstacle(path))]:
+        file = entry.path
+        if entry.obstacle is not None and not (entry.is_folder and entry.obstacle is Obstacle.OUTSIDE):
+            hindered.append(entry)
+        if entry.obstacle is not None or entry.is_folder:
             continue
         try:
             is_image = is_dicom(file)
@@ -123,6 +122,7 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
             left_out.append(found)
         else:
             heads += found
+    left_out += hindered_paths(hindered, heads)
     damaged = damaged_siblings(others, heads)
     heads, pictures = without_pictures(heads)
     heads, undecided = settle(heads, policy.values)
