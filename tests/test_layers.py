@@ -13,7 +13,7 @@ import medrestore
 PACKAGE = Path(medrestore.__file__).parent
 
 ROWS = (
-    {"errors", "plain", "types"},
+    {"errors", "plain", "processes", "types"},
     {"findings"},
     {"provenance", "voxels"},
     {"options"},

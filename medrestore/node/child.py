@@ -25,10 +25,12 @@ from medrestore.options import (
     ReadRequest,
     RestoreOptions,
 )
+from medrestore.processes import ignore_requests
 
 
 def main() -> None:
     """Restore what standard input says."""
+    ignore_requests()
     _die_with(os.getppid())
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)

@@ -24,6 +24,7 @@ from medrestore.batch.find.names import remove, temporary_files
 from medrestore.batch.workers.failures import Failure, Kind, ended
 from medrestore.batch.workers.process import PendingCase, Process
 from medrestore.engine.machine.memory import out_of_memory_kills
+from medrestore.processes import end
 from medrestore.provenance import JSON
 
 _START_LIMIT = 300.0  # seconds for imports, on the slowest of network file systems
@@ -135,7 +136,7 @@ class Worker:
         with self._lock:
             if self._running is not None:
                 self._running.stopped = True
-                self._running.process.kill()
+                end(self._running.process)
 
     def close(self) -> None:
         """Let the process end when it has no case."""
@@ -148,13 +149,13 @@ class Worker:
         try:
             running.process.wait(10)
         except subprocess.TimeoutExpired:
-            running.process.kill()
+            end(running.process)
             running.process.wait()
 
     def _expel(self, running: Process, pending: PendingCase, stage: str) -> Failure:
         """End a worker in which a case takes too long."""
         running.expelled = pending
-        running.process.kill()
+        end(running.process)
         running.reap()
         limit = self._limit if stage != "start" else _START_LIMIT
         cause = f"not done within the time limit of {limit:g} s, and ended"
