@@ -48,12 +48,13 @@ def entity(ae_title: str) -> AE:
     return made
 
 
-def serve(made: AE, where: tuple[str, int], **options: Any) -> Server:
+def serve(made: AE, host: str, port: int, **options: Any) -> Server:
     """Listen, in threads, until the server is shut down.
 
     Args:
         made: The application entity, with the contexts that it supports.
-        where: Address and port.
+        host: Address to listen on; empty for all.
+        port: Port; 0 for any free one.
         options: See `pynetdicom.AE.make_server`.
 
     Raises:
@@ -62,7 +63,7 @@ def serve(made: AE, where: tuple[str, int], **options: Any) -> Server:
     made.acse_timeout = SILENCE
     made.maximum_associations = 1 << 16  # it counts silent connections; see `is_full`
     made.require_called_aet = True
-    server = made.make_server(where, server_class=Server, request_handler=_Handler, **options)
+    server = made.make_server((host, port), server_class=Server, request_handler=_Handler, **options)
     server.contexts = _Contexts(server.contexts)
     made._servers.append(server)  # as `AE.start_server` does: `shutdown` is told of it
     threading.Thread(target=server.serve_forever, daemon=True).start()

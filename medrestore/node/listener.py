@@ -73,14 +73,12 @@ class Listener:
             (evt.EVT_ABORTED, lambda event: self._ledger.cut_off(self._name(event))),
             (evt.EVT_CONN_CLOSE, lambda event: self._ledger.cut_off(self._name(event))),
         ]
-        where = (self._options.host, self._options.port)
+        host, port, tls = self._options.host, self._options.port, server_context(self._options)
         try:
-            self._server = serve(
-                made, where, ssl_context=server_context(self._options), evt_handlers=handlers
-            )
+            self._server = serve(made, host, port, ssl_context=tls, evt_handlers=handlers)
         except OSError as error:
             raise OutputError(
-                f"{where[0]} port {where[1]}: cannot be listened on ({error.strerror or error})"
+                f"{host} port {port}: cannot be listened on ({error.strerror or error})"
             ) from error
 
     def stop(self) -> None:

@@ -123,7 +123,7 @@ def _listening(source: Destination, arrivals: _Arrivals, ae_title: str, port: in
     for context in StoragePresentationContexts:
         made.add_supported_context(str(context.abstract_syntax), list(AllTransferSyntaxes))
     try:
-        server = serve(made, ("", port), evt_handlers=[(evt.EVT_C_STORE, arrivals.keep)])
+        server = serve(made, "", port, evt_handlers=[(evt.EVT_C_STORE, arrivals.keep)])
     except OSError as error:
         raise InputError(f"port {port}: cannot be listened on ({error.strerror or error})") from error
     try:

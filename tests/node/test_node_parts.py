@@ -14,7 +14,7 @@ from dicom_series import write_series
 pytest.importorskip("pynetdicom")
 
 from medrestore.errors import ConfigError, InputError, OutputError
-from medrestore.node import Destination, Ledger, State, load_routes
+from medrestore.node import Destination, Ledger, load_routes
 from medrestore.node.instance import Instance
 from medrestore.node.service import claim
 from medrestore.node.spool import Spool
