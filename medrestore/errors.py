@@ -6,6 +6,7 @@ A message says what happened, in which file or plugin, what was observed, what w
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate")
 
@@ -36,6 +37,13 @@ class PluginError(MedrestoreError):
 
 class ConfigError(MedrestoreError):
     """An option or a configuration value that is unknown or out of range."""
+
+
+def unforeseen(error: BaseException) -> str:
+    """Describe an error that nobody foresaw by its type and place; its words may quote a header."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -52,7 +52,7 @@ def batch(
     )
     how = BatchOptions(Shard.parse(run.shard), run.retry_failed, run.overwrite, run.hide_names)
     if run.dry_run:
-        print_plan(found, out, settings, how)
+        print_plan(found, out, settings, how, run.time_limit)
         return
     if found.cases and is_dataset(scans):
         begin_derivative(scans, out)

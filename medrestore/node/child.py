@@ -12,10 +12,9 @@ import os
 import signal
 import sys
 import traceback
-from pathlib import Path
 from typing import Any
 
-from medrestore.errors import MedrestoreError
+from medrestore.errors import MedrestoreError, unforeseen
 from medrestore.io import DICOM
 from medrestore.job.run import restore_file
 from medrestore.options import (
@@ -54,10 +53,7 @@ def _restore(job: dict[str, Any]) -> None:
 
 def _described(error: Exception) -> dict[str, str]:
     """Say what went wrong without words of others, who may quote values of a header."""
-    reason = str(error)
-    if not isinstance(error, MedrestoreError):
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+    reason = str(error) if isinstance(error, MedrestoreError) else unforeseen(error)
     return {"reason": reason, "trace": "".join(traceback.format_tb(error.__traceback__))}
 
 

@@ -181,8 +181,12 @@ class WorkerServer:
             reporter.stage("wait")
             return self.executor.take(partial(now, work))
 
-        if case.ask() is None:  # a measurement is made where nothing else is computed
-            self.executor.take(lambda: forecast(header_of(sent), case.options))
+        need = case.ask()
+        if need is None:  # a measurement is made where nothing else is computed
+            seconds = self.executor.take(lambda: forecast(header_of(sent), case.options)).seconds
+        else:
+            seconds = need.seconds
+        reporter.say("predicted", seconds=seconds)
         progress = _CaseProgress(reporter, self._gate)
         records = run(job, progress, load=self._load, written=written, execute=execute)
         name, paths = Path(sent["out"]).name, job.paths
