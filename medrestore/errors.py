@@ -39,6 +39,10 @@ class ConfigError(MedrestoreError):
     """An option or a configuration value that is unknown or out of range."""
 
 
+class TrainingError(MedrestoreError):
+    """A training that diverged: a loss, weights or a score that are not finite; nothing is exported."""
+
+
 def unforeseen(error: BaseException) -> str:
     """Describe an error that nobody foresaw by its type and place; its words may quote a header."""
     frames = traceback.extract_tb(error.__traceback__)

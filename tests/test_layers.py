@@ -13,7 +13,7 @@ import medrestore
 PACKAGE = Path(medrestore.__file__).parent
 
 ROWS = (
-    {"errors", "plain", "processes", "types"},
+    {"errors", "plain", "processes", "toml", "types"},
     {"findings"},
     {"provenance", "voxels"},
     {"options"},
