@@ -108,7 +108,8 @@ def execute(
         entries = run_batch(found.cases, out, settings, workers.start(), options, progress)
     try:
         with hold(out, "report", wait=_TURN):  # shards that end at the same time take turns
-            write_report(out, found.cases, str(settings.task))
+            single = options.single_file
+            write_report(out, found.cases, str(settings.task), single_files=single)
     except OutputError as error:
         # Results stay without a report; the shard that ends last reports on all cases.
         typer.echo(f"Warning: the report is not up to date: {error}", err=True)

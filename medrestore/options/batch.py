@@ -47,6 +47,7 @@ class BatchRun:
         workers: Processes on this machine; each loads the model, and threads and memory are divided.
         devices: A device for each of them, separated by commas.
         scheduler: Address of a Dask scheduler, or ``"slurm"``.
+        single_file: Put the viewer (2.3 MB) into each page of the report, so that a page can be sent alone.
         time_limit: Seconds for each case; one that takes longer is ended and recorded. None for 20 times the
             prediction, and at least an hour; infinity for no limit.
     """
@@ -65,6 +66,7 @@ class BatchRun:
         ),
     )
     overwrite: bool = option(False, OptionInfo("Replace results of no batch.", "Files"))
+    single_file: bool = option(False, OptionInfo("Put the viewer into each page of the report.", "Files"))
 
     def __post_init__(self) -> None:
         """Check what can be checked without scans."""

@@ -252,9 +252,8 @@ def run(
             score = validate(trainer.average) if validate and due else None
             check_score(trainer.step, score)
             row = (trainer.step, f"{loss:.5f}", f"{rate:.3e}", f"{norm:.4f}", f"{seconds:.3f}")
-            writer.writerow(
-                dict(zip(LOG_FIELDS, (*row, "" if score is None else f"{score:.3f}"), strict=True))
-            )
+            told = "" if score is None else f"{score:.3f}"
+            writer.writerow(dict(zip(LOG_FIELDS, (*row, told), strict=True)))
             if saving:
                 stream.flush()
                 save_checkpoint(trainer, checkpoint)

@@ -16,6 +16,7 @@ from tiny import CommandLine, model_folder, scan_folder
 from medrestore.batch import BatchOptions, Ledger, Settings, State, find_cases, run_batch
 from medrestore.batch.find import cases as cases_module
 from medrestore.batch.plan import plan_case
+from medrestore.batch.reporting import write_report
 from medrestore.batch.workers import client
 from medrestore.batch.workers.case_json import case_json
 from medrestore.batch.workers.client import Success, Worker, default_limit
@@ -134,7 +135,7 @@ def test_dicom_that_cannot_be_planned_is_one_case_and_other_scans_go_on(scans, t
 
 
 def test_a_report_that_fails_takes_nothing_with_it(scans, tmp_path, monkeypatch, capsys):
-    def fail(*_):
+    def fail(*_, **__):
         raise IndexError(SECRET)
 
     monkeypatch.setattr(batching, "write_report", fail)
@@ -235,3 +236,27 @@ def test_a_dry_run_states_the_limit(tmp_path, monkeypatch, capsys):
     assert "ended after 20 times its predicted time, at the earliest after 1:00:00" in run(*arguments)[1]
     assert "a case is ended after 1:30" in run(*arguments, "--time-limit", "90")[1]
     assert "no case is ended for the time" in run(*arguments, "--time-limit", "inf")[1]
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_the_viewer_is_asked_for_in_each_page_or_beside_them(scans, tmp_path, monkeypatch, single):
+    asked = []
+    monkeypatch.setattr(batching, "write_report", lambda *_, single_files: asked.append(single_files))
+    monkeypatch.setattr(batching.Workers, "start", lambda self: [Quick()])
+    monkeypatch.setattr(batching, "_model_hash", lambda settings: lambda case: "")
+    monkeypatch.setattr(batching.signal, "signal", lambda *_: None)
+    options, workers = BatchOptions(single_file=single), batching.Workers()
+    batching.execute(find_cases(scans), tmp_path / "out", Settings(), options, workers, quiet=True)
+    assert asked == [single]
+
+
+def test_half_a_viewer_that_a_killed_run_left_is_removed(scans, tmp_path):
+    cases = find_cases(scans).cases
+    run_batch(cases, tmp_path / "out", Settings(), [Quick()], BatchOptions())
+    pages = tmp_path / "out/cases"
+    pages.mkdir()
+    names = (".0123abcd.niivue-01234567.js", f".0123abcd.{cases[0].id}.html", ".theirs.js")
+    for name in names:
+        (pages / name).write_text("half")
+    write_report(tmp_path / "out", cases, "denoise")
+    assert [(pages / name).exists() for name in names] == [False, False, True]
