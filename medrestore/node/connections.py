@@ -30,11 +30,11 @@ LARGEST_PDU = 1 << 20
 
 # Silent connections: of one address, and together.
 _SILENT_EACH, _SILENT = 8, 64
+# Associations, likewise.
+ASSOCIATIONS_EACH, ASSOCIATIONS = 10, 40
 # Of PS3.8: the event of a PDU that is not valid, and states of a connection.
 _INVALID, _OVER, _ENDING = "Evt19", "Sta1", "Sta13"
 _MOMENT = 1.0
-# Associations, likewise.
-ASSOCIATIONS_EACH, ASSOCIATIONS = 10, 40
 
 
 def entity(ae_title: str) -> AE:
@@ -63,7 +63,8 @@ def serve(made: AE, host: str, port: int, **options: Any) -> Server:
     made.acse_timeout = SILENCE
     made.maximum_associations = 1 << 16  # it counts silent connections; see `is_full`
     made.require_called_aet = True
-    server = made.make_server((host, port), server_class=Server, request_handler=_Handler, **options)
+    listening = made.make_server((host, port), server_class=Server, request_handler=_Handler, **options)
+    server = cast(Server, listening)
     server.contexts = _Contexts(server.contexts)
     made._servers.append(server)  # as `AE.start_server` does: `shutdown` is told of it
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -260,3 +260,15 @@ def test_half_a_viewer_that_a_killed_run_left_is_removed(scans, tmp_path):
         (pages / name).write_text("half")
     write_report(tmp_path / "out", cases, "denoise")
     assert [(pages / name).exists() for name in names] == [False, False, True]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_scan_of_a_folder_goes_on_where_its_dicom_cannot_be_planned(scans, monkeypatch, capsys, form):
+    def fail(*_):
+        raise AttributeError(SECRET)
+
+    monkeypatch.setattr("medrestore.io.dicom.plan.plan._plan_series", fail)
+    write_series(scans / "series")
+    status, said, errors = CommandLine(monkeypatch, capsys)("scan", scans, *form)
+    assert status == 0 and "cannot be planned (AttributeError in test_batch_borders.py" in said
+    assert "nifti" in said.lower() and SECRET not in said + errors and "Traceback" not in errors
