@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from dicom_series import write_series
-from tiny import CommandLine, model_folder, scan_folder
+from tiny import CommandLine, batch_command, model_folder, scan_folder
 
 from medrestore.batch import BatchOptions, Ledger, Settings, State, find_cases, run_batch
 from medrestore.batch.find import cases as cases_module
+from medrestore.batch.ledger import last_entries
 from medrestore.batch.plan import plan_case
 from medrestore.batch.reporting import write_report
 from medrestore.batch.workers import client
@@ -272,3 +277,33 @@ def test_a_scan_of_a_folder_goes_on_where_its_dicom_cannot_be_planned(scans, mon
     status, said, errors = CommandLine(monkeypatch, capsys)("scan", scans, *form)
     assert status == 0 and "cannot be planned (AttributeError in test_batch_borders.py" in said
     assert "nifti" in said.lower() and SECRET not in said + errors and "Traceback" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("whom", ["group", "all"])
+@pytest.mark.parametrize("later", [0.0, 2.0])
+def test_what_was_in_progress_when_a_batch_was_interrupted_has_not_failed(tmp_path, number, whom, later):
+    """By a terminal, which asks the group; and by systemd or SLURM, which ask each process."""
+    folder, out = scan_folder(tmp_path / "in", ["a.nii", "b.nii"], 32), tmp_path / "out"
+    model = model_folder(tmp_path / "tiny")
+    command = batch_command(folder, "-o", out, "--model", model, "--force", "--device", "cpu")
+    running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+
+    def children() -> list[int]:
+        lists = Path(f"/proc/{running.pid}/task").glob("*/children")
+        return [int(pid) for path in lists for pid in path.read_text().split()]
+
+    until = time.monotonic() + 120
+    while not children():
+        assert running.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(later)  # its worker has just begun, or is at work
+    for pid in children() if whom == "all" else []:
+        os.kill(pid, number)
+    os.killpg(running.pid, number)
+    running.communicate(timeout=60)
+    assert not [entry for entry in last_entries(out).values() if entry.state is State.FAILED]
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert {entry.state for entry in last_entries(out).values()} == {State.DONE}
