@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from pathlib import Path
 
 SEEN_CHARACTERS = 200
 """How much of what was observed a message tells at most."""
@@ -44,6 +45,10 @@ class ConfigError(MedrestoreError):
     """An option or a configuration value that is unknown or out of range."""
 
 
+class TrainingError(MedrestoreError):
+    """A training that diverged: a loss, weights or a score that are not finite; nothing is exported."""
+
+
 def reason_of(error: BaseException | str) -> str:
     """Return what another library's error says, for a message: its first line, without what it quotes.
 
@@ -53,6 +58,13 @@ def reason_of(error: BaseException | str) -> str:
     line = next(iter(str(error).splitlines()), "")
     told = " ".join("".join(c if c.isprintable() else " " for c in _QUOTED.sub("...", line)).split())
     return told[:SEEN_CHARACTERS] or (type(error).__name__ if isinstance(error, BaseException) else "")
+
+
+def unforeseen(error: BaseException) -> str:
+    """Describe an error that nobody foresaw by its type and place; its words may quote a header."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from medrestore.batch.find.cases import Case
 from medrestore.batch.settings import Settings
 from medrestore.batch.workers.case_json import case_json, options_of
-from medrestore.errors import MedrestoreError
+from medrestore.errors import MedrestoreError, unforeseen
 from medrestore.files import read_header
 from medrestore.job.forecast import Forecast, forecast
 
@@ -43,3 +43,5 @@ def plan_case(case: Case, settings: Settings) -> CasePlan:
         return replace(planned, forecast=forecast(header, options_of(case_json(case, settings))))
     except MedrestoreError as error:
         return replace(planned, refused=str(error).replace(str(case.root), case.id))
+    except Exception as error:  # noqa: BLE001  whatever a file leads to, the other cases are planned
+        return replace(planned, refused=f"it cannot be planned ({unforeseen(error)})")

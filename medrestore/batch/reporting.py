@@ -14,10 +14,10 @@ from medrestore.report import CaseRow, write
 from medrestore.report.write import PAGES
 
 _FILES = ("summary.csv", "summary.json", "report.html")
-_HALF_A_PAGE = re.compile(r"\.[0-9a-f]{8}\.[0-9a-f]{12}\.html")
+_HALF_A_PAGE = re.compile(r"\.[0-9a-f]{8}\.([0-9a-f]{12}\.html|niivue-[0-9a-f]{8}\.js)")
 
 
-def write_report(out: Path, cases: Sequence[Case], task: str) -> Path:
+def write_report(out: Path, cases: Sequence[Case], task: str, *, single_files: bool = False) -> Path:
     """Write the report of all cases that any shard has brought to an end, into the folder of results.
 
     Files that a killed run left of an earlier report are removed: nobody else may write at the same time.
@@ -33,7 +33,7 @@ def write_report(out: Path, cases: Sequence[Case], task: str) -> Path:
     for page in (out / PAGES).glob(".*"):
         if _HALF_A_PAGE.fullmatch(page.name):
             remove(page)
-    return write(out, rows, "medrestore batch")
+    return write(out, rows, "medrestore batch", single_files=single_files)
 
 
 def _row(out: Path, case: Case, entry: Entry, task: str) -> CaseRow:

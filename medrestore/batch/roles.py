@@ -52,6 +52,7 @@ class BatchOptions:
         overwrite: Whether results of no batch are replaced.
         hide_names: Whether printed lines call cases by their ids alone.
         tries: How often a case is tried whose worker crashed.
+        single_file: Whether each page of the report holds the viewer.
         model_hash: Gives the hash or name of the model of a case; raises `MedrestoreError` if there is none.
     """
 
@@ -60,6 +61,7 @@ class BatchOptions:
     overwrite: bool = False
     hide_names: bool = False
     tries: int = 2
+    single_file: bool = False
     model_hash: Callable[[Case], str] = lambda case: case.model or ""
 
 

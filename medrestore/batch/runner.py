@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from medrestore.batch.find.cases import Case
-from medrestore.batch.find.names import fingerprint, place, remove, results, temporary_files
+from medrestore.batch.find.names import clear, fingerprint, place, remove, results, temporary_files
 from medrestore.batch.ledger import Entry, Ledger, State, pictures
 from medrestore.batch.lock import hold, refuse_if_held
 from medrestore.batch.roles import BatchOptions, ExclusiveGate, Listener, Restorer
@@ -24,22 +24,21 @@ from medrestore.batch.workers.client import Success, Watch
 from medrestore.batch.workers.failures import (
     GONE,
     LONGEST,
+    PLAN,
     Attempt,
     Failure,
     Kind,
     describe_os_error,
     next_attempt,
     shortened,
+    stumbled,
 )
 from medrestore.errors import MedrestoreError, OutputError
 from medrestore.paths import resolved
 from medrestore.plugin.host import plugins
 from medrestore.provenance import JSON
-from medrestore.types import SERIES_FILES
 
 _GLANCE = 0.2  # seconds
-PLAN = "plan"
-"""The stage of a case that fails before a worker has it."""
 
 
 class _StopError(Exception):
@@ -146,25 +145,33 @@ class _Batch:
         """Bring one case to its end, whether done or failed."""
         key = {"input": "", "model": "", "settings": self._settings_hash}
         try:
-            if case.refused:
-                raise MedrestoreError(case.refused)
-            key["model"] = self._options.model_hash(case)
-            key["input"] = case.content()
-            if case.reference is not None:
-                key["reference"] = fingerprint(case.reference)
-            before = self._ledger.last(case.id)
-            if before is not None and before.key == key and self._still(case, before):
-                self._tell(case, before, fresh=False)
+            path = self._prepare(case, key)
+            if path is None:
                 return
-            path = self._place(case)
-        except OSError as error:
-            self._unreadable(case, error)
-            self._end(case, Entry(case.id, State.FAILED, key, cause=describe_os_error(error), stage="read"))
-            return
-        except MedrestoreError as error:
-            self._end(case, Entry(case.id, State.FAILED, key, cause=str(error), stage=PLAN))
-            return
-        self._end(case, self._restore(case, key, path, restorer))
+            entry = self._restore(case, key, path, restorer)
+        except _StopError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a file leads to, it is one case
+            if isinstance(error, OSError):
+                self._unreadable(case, error)
+            failure = stumbled(error, read=bool(key["input"]))
+            cause, stage = failure.cause, failure.stage
+            entry = Entry(case.id, State.FAILED, key, cause=cause, stage=stage, log=failure.log)
+        self._end(case, entry)
+
+    def _prepare(self, case: Case, key: dict[str, str]) -> Path | None:
+        """Fill in the key of a case, and return the path of its result; None if it is done already."""
+        if case.refused:
+            raise MedrestoreError(case.refused)
+        key["model"] = self._options.model_hash(case)
+        if case.reference is not None:
+            key["reference"] = fingerprint(case.reference)
+        key["input"] = case.content()
+        before = self._ledger.last(case.id)
+        if before is not None and before.key == key and self._still(case, before):
+            self._tell(case, before, fresh=False)
+            return None
+        return self._place(case)
 
     def _still(self, case: Case, before: Entry) -> bool:
         """Whether the entry of an earlier run still holds for a case."""
@@ -193,20 +200,12 @@ class _Batch:
             raise OutputError(
                 "its result is there already, and no batch made it; pass --overwrite to replace it"
             )
-        for left in temporary_files(path):
-            remove(left)
-        if path.is_dir() and not path.with_name(f"{path.name}.json").exists():
-            # A series whose record was not written; results of other cases may lie beside it.
-            for image in path.glob(SERIES_FILES):
-                remove(image)
-            if not any(path.iterdir()):
-                path.rmdir()
+        clear(path)
         return path
 
     def _restore(self, case: Case, key: dict[str, str], path: Path, restorer: Restorer) -> Entry:
         """Try a case until it is done or no attempt is left."""
-        with self._lock:
-            self._ledger.add(Entry(case.id, State.STARTED, key))
+        self._note(Entry(case.id, State.STARTED, key))
         tile, started = self._settings.restore.get("tile"), time.monotonic()
         attempt = Attempt(tile if isinstance(tile, int) else None)
         while True:
@@ -278,6 +277,14 @@ class _Batch:
         entry = replace(
             entry, time=time.time(), cause=shortened(entry.cause), log=shortened(entry.log, 10 * LONGEST)
         )
+        self._note(entry)
+        if entry.state is State.FAILED:  # the workers, of whom one may be killed, tell of none
+            source = str(case.root / case.source)
+            plugins().tell("medrestore_case_failed", source=source, error=entry.cause)
+        self._tell(case, entry, fresh=True)
+
+    def _note(self, entry: Entry) -> None:
+        """Write an entry, or end the batch: without its ledger it cannot go on."""
         try:
             with self._lock:
                 self._ledger.add(entry)
@@ -285,10 +292,6 @@ class _Batch:
             raise _StopError(
                 f"{self._out}: the ledger cannot be written ({describe_os_error(error)})"
             ) from error
-        if entry.state is State.FAILED:  # the workers, of whom one may be killed, tell of none
-            source = str(case.root / case.source)
-            plugins().tell("medrestore_case_failed", source=source, error=entry.cause)
-        self._tell(case, entry, fresh=True)
 
     def _tell(self, case: Case, entry: Entry, *, fresh: bool) -> None:
         with self._lock:

@@ -102,14 +102,14 @@ def pull(
 
 
 def _download(url: str, study: str, series: str | None, folder: Path) -> dict[str, int]:
+    from medrestore.node.instance import SeriesFolders
     from medrestore.node.transfer import fetch
 
-    counts: dict[str, int] = {}
-    for uid, sop, data in fetch(url, study, series):
-        (folder / uid).mkdir(exist_ok=True)
-        data.save_as(folder / uid / f"{sop}.dcm", enforce_file_format=True)
-        counts[uid] = counts.get(uid, 0) + 1
-    return counts
+    kept = SeriesFolders(folder)
+    for image in fetch(url, study, series):
+        if not kept.keep(image):
+            raise InputError(f"{url}: two different images of the study have one UID; nothing is kept")
+    return kept.counts
 
 
 def _address(text: str, option: str) -> Destination:

@@ -51,9 +51,11 @@ def batch(
     found = find(scans, options.reading.policy, out, naming, wanted).only(
         cases.include or (), cases.exclude or (), () if cases.only is None else (cases.only,)
     )
-    how = BatchOptions(Shard.parse(run.shard), run.retry_failed, run.overwrite, run.hide_names)
+    how = BatchOptions(
+        Shard.parse(run.shard), run.retry_failed, run.overwrite, run.hide_names, single_file=run.single_file
+    )
     if run.dry_run:
-        print_plan(found, out, settings, how)
+        print_plan(found, out, settings, how, run.time_limit)
         return
     if found.cases and is_dataset(scans):
         begin_derivative(scans, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from medrestore.batch.plan import CasePlan, plan_case
 from medrestore.batch.reporting import write_report
 from medrestore.batch.roles import Restorer
 from medrestore.batch.workers.case_json import case_json, options_of
-from medrestore.batch.workers.client import Worker
+from medrestore.batch.workers.client import LEAST_LIMIT, TIMES_PREDICTED, Worker
 from medrestore.batch.workers.failures import Failure
 from medrestore.cli.output import if_anybody_hears
 from medrestore.cli.progress import Meter, duration
@@ -28,7 +29,7 @@ from medrestore.cli.table import print_table
 from medrestore.engine import RestoreOptions
 from medrestore.engine.machine.memory import usable_bytes
 from medrestore.engine.models.load import find_model
-from medrestore.errors import InputError, OutputError
+from medrestore.errors import InputError, OutputError, unforeseen
 from medrestore.options import BatchRun, parse_memory
 from medrestore.provenance import JSON
 from medrestore.types import Modality
@@ -47,7 +48,7 @@ class Workers:
         count: How many on this machine.
         devices: A device for each; None for that of the settings.
         scheduler: Address of a Dask scheduler, whose workers are taken instead; ``slurm`` to start one.
-        time_limit: Seconds for each case.
+        time_limit: Seconds for each case; None for the limit of `default_limit`, infinity for none.
         max_memory: What they may take together; None for what is free or allowed.
     """
 
@@ -109,10 +110,13 @@ def execute(
         entries = run_batch(found.cases, out, settings, workers.start(), options, progress)
     try:
         with hold(out, "report", wait=_TURN):  # shards that end at the same time take turns
-            write_report(out, found.cases, str(settings.task))
+            single = options.single_file
+            write_report(out, found.cases, str(settings.task), single_files=single)
     except OutputError as error:
         # Results stay without a report; the shard that ends last reports on all cases.
         typer.echo(f"Warning: the report is not up to date: {error}", err=True)
+    except Exception as error:  # noqa: BLE001  the cases are done, and in the ledger
+        typer.echo(f"Warning: the report is not up to date: this is a bug, {unforeseen(error)}", err=True)
     failed = sum(entry.state is State.FAILED for entry in entries.values())
     if not quiet:
         done = len(entries) - failed
@@ -130,7 +134,9 @@ def _say(text: str) -> None:
         typer.echo(text)
 
 
-def print_plan(found: Found, out: Path, settings: Settings, options: BatchOptions) -> None:
+def print_plan(
+    found: Found, out: Path, settings: Settings, options: BatchOptions, time_limit: float | None
+) -> None:
     """Print the cases, the memory and time of each, and which files are left out and why."""
     plans = [plan_case(case, settings) for case in found.cases if options.shard.has(case.id)]
     print_table(
@@ -146,7 +152,19 @@ def print_plan(found: Found, out: Path, settings: Settings, options: BatchOption
         f"{len(tried)} to restore, {len(plans) - len(tried)} refused; predicted for {len(known)}, one by "
         f"one: {duration(seconds)}, {memory / 1e9:.2f} GB of memory, at most {disk / 1e9:.1f} GB of disk"
     )
+    typer.echo(_limit_in_words(time_limit))
     _say_left_out(found, options)
+
+
+def _limit_in_words(time_limit: float | None) -> str:
+    if time_limit is None:
+        return (
+            f"a case is ended after {TIMES_PREDICTED:g} times its predicted time, at the earliest after "
+            f"{duration(LEAST_LIMIT)} (--time-limit)"
+        )
+    if math.isinf(time_limit):
+        return "no case is ended for the time that it takes"
+    return f"a case is ended after {duration(time_limit)}"
 
 
 def _cells(plan: CasePlan) -> tuple[str, ...]:

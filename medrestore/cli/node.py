@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -32,20 +34,18 @@ def node(
     logging.getLogger("medrestore").setLevel(logging.DEBUG if verbose else logging.INFO)
     from medrestore.node import Node, load_routes
 
+    warnings.filterwarnings("ignore", module="pydicom")  # they quote values of headers
+    asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    try:
-        with Node(options, load_routes(route)) as running:
-            typer.echo(f"{options.ae_title} listens on {options.host} port {running.port}")
-            while running.is_alive:
-                running.wait(1.0)
+        # No exception, which could come anywhere, a second one in the midst of an orderly stop.
+        signal.signal(number, lambda *_: asked.set())
+    with Node(options, load_routes(route)) as running:
+        typer.echo(f"{options.ae_title} listens on {options.host} port {running.port}")
+        while running.is_alive and not asked.wait(1.0):
+            pass
+    if not asked.is_set():
         raise OutputError(f"{options.spool}: the worker of the node ended; see the message above")
-    except KeyboardInterrupt:
-        typer.echo("stopped")
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    typer.echo("stopped")
 
 
 def require_extra() -> None:

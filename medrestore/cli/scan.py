@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrestore.cli.options import takes
-from medrestore.errors import InputError
+from medrestore.errors import InputError, MedrestoreError, unforeseen
 from medrestore.options import ReadPolicy
 from medrestore.paths import Obstacle, obstacle, resolved
 
@@ -34,17 +34,32 @@ def scan(
     if hindrance is not None:
         what = "no such file or folder" if hindrance is Obstacle.MISSING else f"is {hindrance}"
         raise InputError(f"{folder}: {what}; expected a folder of DICOM files")
-    from medrestore.io import plan_dicom
     from medrestore.io.folder import scan_files
     from medrestore.plugin import installed_formats
 
-    plan = plan_dicom(folder, policy)
+    plan = _plan(folder, policy)
     others, passed = scan_files(resolved(folder), installed_formats())
     if as_json:
         typer.echo(json.dumps(_record(plan, others, passed), indent=2, ensure_ascii=False))
     else:
         _print(plan)
         _print_others(others, passed)
+
+
+def _plan(folder: Path, policy: ReadPolicy) -> Plan:
+    """Plan a folder; what nobody foresaw is a reason to leave its DICOM files out, and not the end."""
+    from medrestore.io import plan_dicom
+    from medrestore.io.dicom.parse.header import LeftOut, SkipReason
+    from medrestore.io.dicom.plan.plan import Plan
+
+    try:
+        return plan_dicom(folder, policy)
+    except Exception as error:
+        if isinstance(error, MedrestoreError):
+            raise
+        why = f"its DICOM files cannot be planned ({unforeseen(error)}); scan its subfolders, to find the one"
+        text = f"{folder}: {why}"
+        return Plan(folder, (), (LeftOut(folder, SkipReason.UNUSABLE, text),), 0)
 
 
 def _print(plan: Plan) -> None:

@@ -20,8 +20,8 @@ def build(name: str, options: Mapping[str, Any]) -> nn.Module:
         ModelError: The name or an option is unknown.
     """
     if name not in NETWORKS:
-        raise ModelError(f"unknown network {name!r}; known: {', '.join(sorted(NETWORKS))}")
+        raise ModelError(f"unknown network {repr(name)[:200]}; known: {', '.join(sorted(NETWORKS))}")
     try:
         return NETWORKS[name](**options)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"network {name!r} cannot be built with {options!r}: {error}") from error
+        raise ModelError(f"network {name!r} cannot be built with {repr(options)[:200]}: {error}") from error

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medrestore.networks.limits import check_options
 from medrestore.networks.rows import Rows, Slabs, convolve, halve, map_slabs, rechunk
 from medrestore.networks.widen import widen
 
@@ -138,8 +139,7 @@ class VoxelNet(nn.Module):
         details: int = 0,
     ) -> None:
         super().__init__()
-        if not len(widths) == len(down) == len(up) + 1:
-            raise ValueError("widths and down need one entry a level, up one fewer")
+        check_options(widths, down, up, embedding, details)
         self.numbers = 2 + details
         self.embed = nn.Sequential(
             nn.Linear(2 * self.numbers * len(FREQUENCIES), embedding),

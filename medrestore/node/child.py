@@ -12,10 +12,9 @@ import os
 import signal
 import sys
 import traceback
-from pathlib import Path
 from typing import Any
 
-from medrestore.errors import MedrestoreError
+from medrestore.errors import MedrestoreError, unforeseen
 from medrestore.io import DICOM
 from medrestore.job.run import restore_file
 from medrestore.options import (
@@ -25,10 +24,12 @@ from medrestore.options import (
     ReadRequest,
     RestoreOptions,
 )
+from medrestore.processes import ignore_requests
 
 
 def main() -> None:
     """Restore what standard input says."""
+    ignore_requests()
     _die_with(os.getppid())
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)
@@ -52,10 +53,7 @@ def _restore(job: dict[str, Any]) -> None:
 
 def _described(error: Exception) -> dict[str, str]:
     """Say what went wrong without words of others, who may quote values of a header."""
-    reason = str(error)
-    if not isinstance(error, MedrestoreError):
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        reason = f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+    reason = str(error) if isinstance(error, MedrestoreError) else unforeseen(error)
     return {"reason": reason, "trace": "".join(traceback.format_tb(error.__traceback__))}
 
 

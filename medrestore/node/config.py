@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
@@ -14,6 +13,7 @@ from medrestore.errors import ConfigError
 from medrestore.node.web import check_url
 from medrestore.options import NodeOptions, ReadPolicy, RestoreOptions
 from medrestore.options.node import check_ae_title
+from medrestore.toml import read_toml
 
 __all__ = ["Destination", "NodeOptions", "Peer", "Route", "Routes", "load_routes"]
 
@@ -158,8 +158,8 @@ def load_routes(path: Path) -> Routes:
         ConfigError: It is missing, no TOML, or has an unknown or a missing key.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        data = read_toml(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML ({error})") from error
     if unknown := set(data) - {"peer", "destination", "route"}:
         raise ConfigError(f"{path}: unknown table {', '.join(sorted(unknown))}; peer, destination, route are")

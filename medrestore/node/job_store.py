@@ -12,13 +12,17 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from medrestore.node.instance import Instance
+
 _SCHEMA = """
 create table if not exists series (
     uid text primary key, state text not null, modality text not null, description text not null,
     own integer not null, touched real not null, attempts integer not null default 0,
     due real not null default 0, reason text not null default ''
 );
-create table if not exists instance (sop text primary key, series text not null);
+create table if not exists instance (
+    sop text primary key, series text not null, digest text not null
+);
 create table if not exists transfer (series text, association text, primary key (series, association));
 """
 # The association of a transfer that was cut off.
@@ -45,6 +49,7 @@ class Arrival(StrEnum):
     NEW = "new"
     KNOWN = "known"
     LATE = "late"
+    OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,9 @@ class Ledger:
         self._base = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
         self._base.execute("pragma journal_mode = wal")
         self._base.execute("pragma synchronous = full")
+        if not self._rows("select 1 from pragma_table_info('instance') where name = 'digest'"):
+            # Of an earlier version, which kept no digest: what it says of images cannot be compared with.
+            self._base.execute("drop table if exists instance")
         self._base.executescript(_SCHEMA)
 
     def close(self) -> None:
@@ -114,27 +122,33 @@ class Ledger:
             base.execute("delete from transfer where association != ?", (_CUT,))
             base.execute("update series set due = 0, attempts = 0 where state = ?", (State.RESTORED,))
 
-    def arrival(self, sop: str, series: str) -> Arrival:
-        """Say what an image is to the node, before it is stored."""
-        known = self._rows("select series from instance where sop = ?", sop)
-        if known and known[0][0] == series:
-            return Arrival.KNOWN
-        found = self.get(series)
+    def arrival(self, image: Instance) -> Arrival:
+        """Say what an image is to the node, before it is stored.
+
+        A UID stands for one image: the same UID with other pixels, another header or in another series is
+        another image, and only one of the two can be kept.
+        """
+        known = self._rows("select digest from instance where sop = ?", image.sop)
+        if known:
+            return Arrival.KNOWN if known[0][0] == image.digest else Arrival.OTHER
+        found = self.get(image.series)
         closed = found is not None and found.state in _CLOSED
         return Arrival.LATE if closed else Arrival.NEW
 
-    def stored(self, sop: str, series: Series, association: str) -> bool:
+    def stored(self, image: Instance, association: str) -> bool:
         """Take note of an image that is in the spool; False if its series was closed meanwhile."""
         with self._change() as base:
-            found = base.execute("select state from series where uid = ?", (series.uid,)).fetchone()
+            found = base.execute("select state from series where uid = ?", (image.series,)).fetchone()
             if found and found[0] in _CLOSED:
                 return False
             base.execute(
                 f"insert or ignore into series ({_COLUMNS}) values (?, ?, ?, ?, ?, 0, 0, 0, '')",
-                (series.uid, State.RECEIVING, series.modality, series.description, series.own),
+                (image.series, State.RECEIVING, image.modality, image.description, image.own),
             )
-            base.execute("insert or replace into instance values (?, ?)", (sop, series.uid))
-            self._touch(base, series.uid, association)
+            base.execute(
+                "insert or replace into instance values (?, ?, ?)", (image.sop, image.series, image.digest)
+            )
+            self._touch(base, image.series, association)
         return True
 
     def again(self, series: str, association: str) -> None:

@@ -5,24 +5,30 @@ from __future__ import annotations
 import logging
 import sqlite3
 import ssl
+import threading
 import time
 from typing import Any
 
 from pydicom.uid import AllTransferSyntaxes
-from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom import AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from medrestore.errors import ConfigError, OutputError
 from medrestore.io.dicom.parse.header import READ_ERRORS
 from medrestore.node.config import NodeOptions, Routes
-from medrestore.node.job_store import Arrival, Ledger, Series, State
-from medrestore.node.spool import Spool, facts_of
+from medrestore.node.connections import entity, is_full, serve
+from medrestore.node.instance import Instance
+from medrestore.node.job_store import Arrival, Ledger
+from medrestore.node.spool import Spool
 
 _log = logging.getLogger(__name__)
 
-SUCCESS, NO_ROOM, LATE, NOT_UNDERSTOOD, CANNOT_STORE = 0x0000, 0xA700, 0xC001, 0xC000, 0xA701
+SUCCESS, NO_ROOM, CANNOT_STORE = 0x0000, 0xA700, 0xA701
+NOT_UNDERSTOOD, LATE, OTHER = 0xC000, 0xC001, 0xC002
 # What an association that is not on the list is told: permanent, by the user, caller not recognised.
-_REJECTED = (0x01, 0x01, 0x03)
+_STRANGER = (0x01, 0x01, 0x03)
+# What one too many is told: transient, by the presentation layer, local limit exceeded.
+_FULL = (0x02, 0x03, 0x02)
 
 
 class Listener:
@@ -42,6 +48,7 @@ class Listener:
         self._ledger = ledger
         self._run = f"{time.time():.6f}"
         self._server: Any = None
+        self._storing = threading.Lock()
 
     @property
     def port(self) -> int:
@@ -54,13 +61,10 @@ class Listener:
         Raises:
             OutputError: The port cannot be had.
         """
-        entity = AE(ae_title=self._options.ae_title)
-        entity.require_called_aet = True
-        entity.maximum_associations = 10
-        entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = 60, 30, 60
-        entity.add_supported_context(Verification)
+        made = entity(self._options.ae_title)
+        made.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
-            entity.add_supported_context(str(context.abstract_syntax), list(AllTransferSyntaxes))
+            made.add_supported_context(str(context.abstract_syntax), list(AllTransferSyntaxes))
         handlers: list[Any] = [
             (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_C_ECHO, lambda _: SUCCESS),
@@ -69,20 +73,18 @@ class Listener:
             (evt.EVT_ABORTED, lambda event: self._ledger.cut_off(self._name(event))),
             (evt.EVT_CONN_CLOSE, lambda event: self._ledger.cut_off(self._name(event))),
         ]
-        where = (self._options.host, self._options.port)
+        host, port, tls = self._options.host, self._options.port, server_context(self._options)
         try:
-            self._server = entity.start_server(
-                where, block=False, ssl_context=server_context(self._options), evt_handlers=handlers
-            )
+            self._server = serve(made, host, port, ssl_context=tls, evt_handlers=handlers)
         except OSError as error:
             raise OutputError(
-                f"{where[0]} port {where[1]}: cannot be listened on ({error.strerror or error})"
+                f"{host} port {port}: cannot be listened on ({error.strerror or error})"
             ) from error
 
     def stop(self) -> None:
         """Listen no more; transfers under way are cut off."""
         if self._server is not None:
-            self._server.ae.shutdown()
+            self._server.stop()
             self._server = None
 
     def _name(self, event: Any) -> str:
@@ -93,39 +95,53 @@ class Listener:
         title, address = caller.primitive.calling_ae_title.strip(), caller.address
         if not any(peer.is_caller(title, address) for peer in self._routes.peers):
             _log.warning("refused: %r at %s is on no [[peer]]", title, address)
-            event.assoc.acse.send_reject(*_REJECTED)
-            event.assoc.kill()
+            self._reject(event, _STRANGER)
+        elif is_full(event.assoc):
+            _log.warning("refused: %r at %s, there are associations enough", title, address)
+            self._reject(event, _FULL)
+
+    def _reject(self, event: Any, why: tuple[int, int, int]) -> None:
+        event.assoc.acse.send_reject(*why)
+        event.assoc.kill()
 
     def _store(self, event: Any) -> int:
         """Answer a C-STORE; whatever goes wrong, the sender keeps the image and the node goes on."""
         try:
-            content = event.encoded_dataset()
-            sop, uid, modality, description, own = facts_of(content)
+            image = Instance.read(event.encoded_dataset())
         except READ_ERRORS as error:
             # Its kind alone: the words of such an error may quote the header.
             _log.warning("refused: an image that cannot be read (%s)", type(error).__name__)
             return NOT_UNDERSTOOD
         try:
-            series = Series(uid, State.RECEIVING, modality, description, own, 0, 0, 0, "")
-            return self._keep(series, sop, content, self._name(event))
+            with self._storing:  # what an image is to the node holds until it is noted
+                return self._keep(image, self._name(event))
         except (OutputError, OSError, sqlite3.Error) as error:
-            _log.error("%s: an image could not be stored (%s)", uid, error)
+            _log.error("%s: an image could not be stored (%s)", image.series, error)
             return CANNOT_STORE
 
-    def _keep(self, series: Series, sop: str, content: bytes, association: str) -> int:
-        arrival = self._ledger.arrival(sop, series.uid)
+    def _keep(self, image: Instance, association: str) -> int:
+        """Keep an image if there is no other one in its place; a success is said of what is kept alone."""
+        arrival = self._ledger.arrival(image)
+        if arrival is Arrival.OTHER:
+            _log.warning(
+                "%s: refused the image %s, the node had another one with this SOP Instance UID; the first is "
+                "kept, send the changed image with a UID of its own",
+                image.series,
+                image.sop,
+            )
+            return OTHER
         if arrival is Arrival.LATE:
-            _log.warning("%s: refused an image that came after the series was restored", series.uid)
+            _log.warning("%s: refused an image that came after the series was restored", image.series)
             return LATE
         if arrival is Arrival.KNOWN:
-            self._ledger.again(series.uid, association)
+            self._ledger.again(image.series, association)
             return SUCCESS
-        if not self._spool.store(series.uid, sop, content):
-            _log.warning("%s: refused an image, the quota of the spool is used up", series.uid)
+        if not self._spool.store(image.series, image.sop, image.content):
+            _log.warning("%s: refused an image, the quota of the spool is used up", image.series)
             return NO_ROOM
-        if self._ledger.stored(sop, series, association):
+        if self._ledger.stored(image, association):
             return SUCCESS
-        self._spool.drop(series.uid, sop)
+        self._spool.drop(image.series, image.sop)
         return LATE
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, StoragePresentationContexts, build_role, evt
+from pynetdicom import StoragePresentationContexts, build_role, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelGet as StudyRootGet,
 )
@@ -27,13 +25,13 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from medrestore.errors import InputError
 from medrestore.io.dicom.parse.header import READ_ERRORS
 from medrestore.node.config import Destination
-from medrestore.node.spool import checked_uid
+from medrestore.node.connections import entity, serve
+from medrestore.node.instance import Instance, SeriesFolders
 
 _SUCCESS, _CANNOT_STORE = 0x0000, 0xC000
 _PENDING = (0xFF00, 0xFF01)
 # An archive chooses one syntax for each class, so none is offered into which it could compress with loss.
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-_TAGS = ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"]
 
 
 @dataclass(frozen=True)
@@ -48,28 +46,24 @@ class _Arrivals:
     """Keeps the images of one study, or of one series of it, in a folder for each series."""
 
     def __init__(self, study: str, series: str | None, folder: Path) -> None:
-        self._study, self._series, self._folder = study, series, folder
-        self._images: dict[str, set[str]] = {}
+        self._study, self._series = study, series
+        self._kept = SeriesFolders(folder)
         self.came = 0
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of images of every series; one that was sent twice is one image."""
-        return {uid: len(images) for uid, images in self._images.items()}
+        """Number of images of every series."""
+        return self._kept.counts
 
     def keep(self, event: Any) -> int:
         """Answer a C-STORE."""
         try:
-            content = event.encoded_dataset()
-            head = pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=list(_TAGS))
-            of, uid, sop = (checked_uid(str(head.get(tag, ""))) for tag in _TAGS)
-            if of != self._study or self._series not in (None, uid):
+            image = Instance.read(event.encoded_dataset())
+            wanted = image.study == self._study and self._series in (None, image.series)
+            if not wanted or not self._kept.keep(image):
                 return _CANNOT_STORE
-            (self._folder / uid).mkdir(exist_ok=True)
-            (self._folder / uid / f"{sop}.dcm").write_bytes(content)
         except READ_ERRORS:
             return _CANNOT_STORE
-        self._images.setdefault(uid, set()).add(sop)
         self.came += 1
         return _SUCCESS
 
@@ -124,35 +118,27 @@ def _listening(source: Destination, arrivals: _Arrivals, ae_title: str, port: in
     if port is None:
         yield
         return
-    entity = _entity(ae_title)
-    entity.require_called_aet = True
-    entity.require_calling_aet = [str(source.ae_title)]
+    made = entity(ae_title)
+    made.require_calling_aet = [str(source.ae_title)]
     for context in StoragePresentationContexts:
-        entity.add_supported_context(str(context.abstract_syntax), list(AllTransferSyntaxes))
+        made.add_supported_context(str(context.abstract_syntax), list(AllTransferSyntaxes))
     try:
-        server = entity.start_server(("", port), block=False, evt_handlers=[(evt.EVT_C_STORE, arrivals.keep)])
+        server = serve(made, "", port, evt_handlers=[(evt.EVT_C_STORE, arrivals.keep)])
     except OSError as error:
         raise InputError(f"port {port}: cannot be listened on ({error.strerror or error})") from error
     try:
         yield
     finally:
-        server.shutdown()  # type: ignore[union-attr]
-
-
-def _entity(ae_title: str) -> AE:
-    entity = AE(ae_title=ae_title)
-    entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = 60, 30, 60
-    entity.connection_timeout = 30
-    return entity
+        server.stop()
 
 
 def _associate(source: Destination, arrivals: _Arrivals, ae_title: str, *, get: bool) -> Any:
-    entity = _entity(ae_title)
-    entity.add_requested_context(StudyRootGet if get else StudyRootMove)
+    asking = entity(ae_title)
+    asking.add_requested_context(StudyRootGet if get else StudyRootMove)
     kinds = sorted({str(context.abstract_syntax) for context in StoragePresentationContexts}) if get else []
     for kind in kinds:
-        entity.add_requested_context(kind, _SYNTAXES)
-    return entity.associate(
+        asking.add_requested_context(kind, _SYNTAXES)
+    return asking.associate(
         source.host,
         source.port,
         ae_title=source.ae_title,

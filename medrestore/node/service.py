@@ -90,10 +90,6 @@ class Node:
         self.ledger.close()
         os.close(self._claim)
 
-    def wait(self, seconds: float) -> None:
-        """Let it work for so long, or until it ends."""
-        self._thread.join(seconds)
-
     def _work(self) -> None:
         while not self._stop.is_set():
             if not self._worker.step():

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import threading
-from io import BytesIO
 from pathlib import Path
-
-import pydicom
 
 from medrestore.errors import OutputError
 from medrestore.io.atomic import TEMPORARY, atomic_write
+from medrestore.node.instance import checked_uid
 
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_UID_LENGTH = 64
 # Of the quota an image takes twice its size: the result, which is about as large, must find room as well.
 _ROOM = 2
-_TAGS = (
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "Modality",
-    "SeriesDescription",
-    "ContributingEquipmentSequence",
-)
 
 
 class Spool:
@@ -117,31 +105,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def checked_uid(uid: str) -> str:
-    """Return a UID that may be the name of a file.
-
-    Raises:
-        ValueError: It is no UID.
-    """
-    if len(uid) > _UID_LENGTH or not _UID.fullmatch(uid):
-        raise ValueError(f"{uid[:80]!r} is no UID")
-    return uid
-
-
-def facts_of(content: bytes) -> tuple[str, str, str, str, bool]:
-    """Return UIDs of image and series, modality, description, and whether an image is our own work.
-
-    Raises:
-        ValueError: It has no UIDs.
-    """
-    data = pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=list(_TAGS))
-    makers = data.get("ContributingEquipmentSequence") or []
-    return (
-        checked_uid(str(data.get("SOPInstanceUID", ""))),
-        checked_uid(str(data.get("SeriesInstanceUID", ""))),
-        str(data.get("Modality") or ""),
-        str(data.get("SeriesDescription") or ""),
-        any(item.get("Manufacturer") == "medrestore" for item in makers),
-    )

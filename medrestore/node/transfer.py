@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.dataset import Dataset
-from pynetdicom import AE, build_context
+from pynetdicom import build_context
 
 from medrestore.errors import InputError, reason_of
 from medrestore.io.dicom.parse.header import READ_ERRORS
 from medrestore.node.config import Destination
-from medrestore.node.spool import checked_uid
+from medrestore.node.connections import entity
+from medrestore.node.instance import Instance
 from medrestore.node.web import web_client
 
 _SUCCESS, _WARNINGS = 0x0000, (0xB000, 0xB006, 0xB007)
@@ -34,9 +35,7 @@ def send(
 def _c_store(
     destination: Destination, files: Sequence[str], ae_title: str, context: ssl.SSLContext | None
 ) -> str:
-    entity = AE(ae_title=ae_title)
-    entity.network_timeout, entity.acse_timeout, entity.dimse_timeout = 60, 30, 60
-    entity.connection_timeout = 30
+    asking = entity(ae_title)
     contexts = set()
     for file in files:
         try:
@@ -44,10 +43,10 @@ def _c_store(
         except READ_ERRORS as error:
             return f"{Path(file).name} cannot be read ({type(error).__name__})"
     wanted = sorted(contexts)
-    entity.requested_contexts = [build_context(kind, syntax) for kind, syntax in wanted[:128]]
+    asking.requested_contexts = [build_context(kind, syntax) for kind, syntax in wanted[:128]]
     arguments: dict[str, Any] = {} if context is None else {"tls_args": (context, destination.host)}
     try:
-        association = entity.associate(
+        association = asking.associate(
             destination.host, destination.port, ae_title=destination.ae_title, **arguments
         )
     except OSError as error:  # no such host, say
@@ -97,8 +96,8 @@ def _stow(destination: Destination, files: Sequence[str]) -> str:
     return ""
 
 
-def fetch(url: str, study: str, series: str | None) -> Iterator[tuple[str, str, Dataset]]:
-    """Yield (series UID, instance UID, image) of a study, or of one series of it, from a DICOMweb service.
+def fetch(url: str, study: str, series: str | None) -> Iterator[Instance]:
+    """Yield the images of a study, or of one series of it, from a DICOMweb service.
 
     Raises:
         ConfigError: The url is wrong.
@@ -108,6 +107,8 @@ def fetch(url: str, study: str, series: str | None) -> Iterator[tuple[str, str, 
     try:
         found = client.iter_series(study, series) if series else client.iter_study(study)
         for data in found:
-            yield checked_uid(str(data.SeriesInstanceUID)), checked_uid(str(data.SOPInstanceUID)), data
+            written = BytesIO()
+            data.save_as(written, enforce_file_format=True)
+            yield Instance.read(written.getvalue())
     except READ_ERRORS as error:
         raise InputError(f"{url}: study {study} cannot be fetched ({reason_of(error)})") from error

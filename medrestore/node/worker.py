@@ -8,16 +8,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from medrestore.node.config import Destination, NodeOptions, Route, Routes
 from medrestore.node.job_store import Ledger, Series, State
 from medrestore.node.spool import Spool
+from medrestore.processes import end, start, was_asked_to_end
 
 _log = logging.getLogger(__name__)
 
 # A series that took the node down with it so often is not tried again.
 _LIVES = 3
 _HOUR = 3600.0
+_MOMENT = 2.0
 
 Sender = Callable[[Destination, list[str]], str]
 """Sends files; returns what went wrong, empty if nothing did."""
@@ -62,7 +65,7 @@ class Worker:
         """End what is under way; it is taken up again at the next start."""
         self._stopping.set()
         if (child := self._child) is not None:
-            child.terminate()
+            end(child)
 
     def _route(self, series: Series) -> Route | None:
         return self._routes.find(series.modality, series.description)
@@ -86,42 +89,45 @@ class Worker:
             self._ignore(series, "its route is gone")
             return
         if series.attempts >= _LIVES:
-            self._fail(series, f"restoring it ended the node {_LIVES} times")
+            self._fail(series, f"restoring it ended the node {_LIVES} times, or its own process")
             return
         # Before, and not after: an attempt that takes the node down has to count.
         self._ledger.tried(series.uid)
         error = self._run_child(series, route)
-        if self._stopping.is_set():
-            self._ledger.move(series.uid, State.QUEUED)  # an orderly stop counts for nothing
-            return
-        if error:
-            self._fail(series, error)
-        else:
+        if error is None:
+            # If the whole service was asked, the node is about to be told, and it counts for nothing.
+            if self._stopping.wait(_MOMENT):
+                self._ledger.move(series.uid, State.QUEUED)
+        elif not error:
             _log.info("%s: restored", series.uid)
             self._ledger.move(series.uid, State.RESTORED)
+        elif self._stopping.is_set():
+            self._ledger.move(series.uid, State.QUEUED)  # an orderly stop counts for nothing
+        else:
+            self._fail(series, error)
 
-    def _run_child(self, series: Series, route: Route) -> str:
-        """Restore a series in a child; return what went wrong, empty if nothing did."""
+    def _run_child(self, series: Series, route: Route) -> str | None:
+        """Restore a series in a child.
+
+        Returns:
+            What went wrong, empty if nothing did; None if the child was asked to end, which says nothing of
+            the series: it is tried again, unless that has happened too often.
+        """
         job = {
             "source": str(self._spool.incoming(series.uid)),
             "target": str(self._spool.result(series.uid)),
             "options": {"model": route.model, **route.options},
             "reading": dict(route.reading),
         }
-        child = subprocess.Popen(
-            [sys.executable, "-m", "medrestore.node.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        child = start([sys.executable, "-m", "medrestore.node.child"], stderr=subprocess.DEVNULL, **pipes)
         self._child = child
         if self._stopping.is_set():
-            child.terminate()
+            end(child)
         try:
             stated, _ = child.communicate(json.dumps(job), timeout=self._options.time_limit)
         except subprocess.TimeoutExpired:
-            child.kill()
+            end(child)
             child.communicate()
             return f"not done within the time limit of {self._options.time_limit:g} s, and ended"
         finally:
@@ -129,6 +135,9 @@ class Worker:
         try:
             answer = json.loads(stated)
         except ValueError:
+            if was_asked_to_end(child):
+                _log.warning("%s: the process that restored it was asked to end", series.uid)
+                return None
             return f"the process ended with {child.returncode}"
         _log.debug("%s: %s", series.uid, answer.get("trace", ""))
         return str(answer["reason"])

@@ -47,7 +47,9 @@ class BatchRun:
         workers: Processes on this machine; each loads the model, and threads and memory are divided.
         devices: A device for each of them, separated by commas.
         scheduler: Address of a Dask scheduler, or ``"slurm"``.
-        time_limit: Seconds for each case; one that takes longer is ended and recorded.
+        single_file: Put the viewer (2.3 MB) into each page of the report, so that a page can be sent alone.
+        time_limit: Seconds for each case; one that takes longer is ended and recorded. None for 20 times the
+            prediction, and at least an hour; infinity for no limit.
     """
 
     dry_run: bool = option(False, OptionInfo("Print the plan, restore nothing."))
@@ -57,8 +59,14 @@ class BatchRun:
     workers: int = option(1, _workers("Processes on this machine."))
     devices: str | None = option(None, _workers("A worker on each: cuda:0,cuda:1.", "LIST"))
     scheduler: str | None = option(None, _workers("Of Dask, or slurm.", "ADDRESS"))
-    time_limit: float | None = option(None, _workers("For each case.", "SECONDS"))
+    time_limit: float | None = option(
+        None,
+        _workers(
+            "For each case; by default 20 times the prediction, at least 3600; inf for none.", "SECONDS"
+        ),
+    )
     overwrite: bool = option(False, OptionInfo("Replace results of no batch.", "Files"))
+    single_file: bool = option(False, OptionInfo("Put the viewer into each page of the report.", "Files"))
 
     def __post_init__(self) -> None:
         """Check what can be checked without scans."""

@@ -31,7 +31,6 @@ A key that is not known is an error: a misspelt one must not silently become a d
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Mapping, Set
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
@@ -40,7 +39,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from medrestore.errors import ModelError, PluginError
-from medrestore.plugin.spec import Intensity, LoadContext, ModelSpec
+from medrestore.plugin.spec import SHOWN, Intensity, LoadContext, ModelSpec, shown
+from medrestore.toml import read_toml
 from medrestore.types import Modality, Task
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ DESCRIPTION = "model.toml"
 _FROM_TABLES = {"load", "weights", "sha256", "network"}
 _FIELDS = {field.name: field for field in fields(ModelSpec) if field.name not in _FROM_TABLES}
 _REQUIRED = {name for name, field in _FIELDS.items() if field.default is MISSING}
+
+# Bytes of the header of a file of weights, and of a weight in its largest type.
+_HEADER, _LARGEST = 1 << 20, 8
 
 E = TypeVar("E", bound=Enum)
 
@@ -68,14 +71,13 @@ def read_model_folder(path: Path) -> ModelSpec:
     """
     description = Path(path) / DESCRIPTION
     try:
-        table = tomllib.loads(description.read_text(encoding="utf-8"))
-        return _spec(table, Path(path))
+        return _spec(read_toml(description), Path(path))
     except OSError as error:
         raise ModelError(
             f"{path}: not a model folder, {DESCRIPTION} cannot be read: {error.strerror or error}; expected "
             f"{DESCRIPTION} and the file of weights that it names"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ModelError(f"{description}: not TOML: {error}") from error
     except TypeError as error:
         raise ModelError(f"{description}: a key has a value of the wrong kind: {error}") from error
@@ -90,7 +92,7 @@ def _spec(table: dict[str, Any], folder: Path) -> ModelSpec:
     path = folder / str(weights["file"])
     if path.parent != folder or not path.is_file():
         raise ModelError(
-            f"weights.file is {weights['file']!r}, expected the name of a file in the same folder"
+            f"weights.file is {shown(weights['file'])}, expected the name of a file in the same folder"
         )
     recipe = _Recipe(str(network["name"]), network.get("options", {}), path, str(weights["sha256"]))
     values: dict[str, Any] = {
@@ -124,7 +126,7 @@ def _check_keys(found: Mapping[str, Any], where: str, required: Set[str], option
         if key not in known:
             near = get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
-            raise ModelError(f"unknown key {where + key!r}; {hint}")
+            raise ModelError(f"unknown key {shown(where + key)}; {hint}")
     if missing := sorted(required - found.keys()):
         raise ModelError(f"missing: {', '.join(where + key for key in missing)}")
 
@@ -134,7 +136,7 @@ def _member(kind: type[E], value: object, key: str) -> E:
         return kind(value)
     except ValueError as error:
         known = ", ".join(repr(member.value) for member in kind)
-        raise ModelError(f"{key} has {value!r}; expected one of {known}") from error
+        raise ModelError(f"{key} has {shown(value)}; expected one of {known}") from error
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,10 @@ class _Recipe:
         from medrestore.plugin.extensions.networks import build_network
 
         autocast = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[context.dtype]
-        network = build_network(self.network, self.options, empty=True)
+        try:
+            network = build_network(self.network, self.options, empty=True)
+        except ModelError as error:
+            raise ModelError(f"{self.weights.with_name(DESCRIPTION)}: {error}") from error
         self._fill(network, self.weights if context.weights is None else context.weights)
         # Layout alone is worth a factor of two for 3-D convolutions, on a CPU as on a GPU.
         network = network.eval().requires_grad_(False)
@@ -167,10 +172,9 @@ class _Recipe:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise ModelError(f"{path}: the weights cannot be read: {error.strerror or error}") from error
+        from medrestore.networks.weights import not_finite, other_kinds
+
+        data = self._read(path, sum(value.numel() for value in network.state_dict().values()))
         # What is hashed is what is loaded: the file is read once.
         if (digest := hashlib.sha256(data).hexdigest()) != self.sha256:
             raise ModelError(
@@ -178,8 +182,27 @@ class _Recipe:
                 f"{self.sha256}; fetch or export the model folder again"
             )
         try:
-            network.load_state_dict(load(data), assign=True)
-        except (SafetensorError, RuntimeError) as error:
+            weights = load(data)
+            if kinds := other_kinds(weights, network.state_dict()):
+                raise RuntimeError(kinds)
+            network.load_state_dict(weights, assign=True)
+            fault = not_finite(weights)
+        except (SafetensorError, RuntimeError, NotImplementedError) as error:
             raise ModelError(
-                f"{path}: the weights do not fit the network {self.network!r}: {error}"
+                f"{path}: the weights do not fit the network {shown(self.network)}: {str(error)[:SHOWN]}"
             ) from error
+        if fault:
+            raise ModelError(f"{path}: {fault}; fetch the model again, or train it anew")
+
+    def _read(self, path: Path, count: int) -> bytes:
+        """Read a file of weights that may be as large as so many of them."""
+        try:
+            size, most = path.stat().st_size, _HEADER + _LARGEST * count
+            if size > most:
+                raise ModelError(
+                    f"{path}: the weights have {size} bytes, and the network of {DESCRIPTION} has {count} "
+                    f"weights, which take {most} at most; they do not fit the network"
+                )
+            return path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: the weights cannot be read: {error.strerror or error}") from error

@@ -27,7 +27,12 @@ DTYPES = frozenset({"float32", "bfloat16", "float16"})
 ENSEMBLES = (1, 2, 4, 8)
 """How many estimates, from the scan turned around and moved, a mean may be taken over."""
 
+SHOWN = 200
+"""Characters of a value that a message shows."""
+
 _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+# No model is near these; what is beyond takes memory, or fills records and messages.
+_LONGEST_NAME, _LONGEST_TEXT, _WIDEST_HALO, _LARGEST_MULTIPLE = 100, 1000, 4096, 1024
 
 
 class Intensity(StrEnum):
@@ -59,7 +64,7 @@ class LoadContext:
 
 def is_name(text: object) -> bool:
     """Tell whether `text` may name a plugin or a declaration, either side of the "/"."""
-    return isinstance(text, str) and _NAME.fullmatch(text) is not None
+    return isinstance(text, str) and len(text) <= _LONGEST_NAME and _NAME.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +89,20 @@ class Declaration:
     def __post_init__(self) -> None:
         if not is_name(self.name):
             raise PluginError(
-                f"{type(self).__name__}: name is {self.name!r}; expected lower-case letters and digits with "
-                "single '.', '_' or '-' between them"
+                f"{type(self).__name__}: name is {shown(self.name)}; expected lower-case letters and digits "
+                f"with single '.', '_' or '-' between them, {_LONGEST_NAME} at most"
             )
         if not (isinstance(self.api, int) and OLDEST_API <= self.api <= API):
             remedy = "update medrestore" if _newer(self.api) else "update the plugin"
             raise PluginError(
-                f"{type(self).__name__} {self.name!r} is for plugin API {self.api!r}; this medrestore has "
-                f"API {API}: {remedy}"
+                f"{type(self).__name__} {self.name!r} is for plugin API {shown(self.api)}; this medrestore "
+                f"has API {API}: {remedy}"
             )
 
     def _require(self, fine: bool, field: str, expected: str) -> None:
         if not fine:
             raise PluginError(
-                f"{type(self).__name__} {self.name!r}: {field} is {getattr(self, field)!r}; "
+                f"{type(self).__name__} {self.name!r}: {field} is {shown(getattr(self, field))}; "
                 f"expected {expected}"
             )
 
@@ -171,7 +176,8 @@ class ModelSpec(Declaration):
         super().__post_init__()
         for field in ("title", "licence", "reference"):
             text = getattr(self, field)
-            self._require(isinstance(text, str) and bool(text.strip()), field, "some text")
+            fine = isinstance(text, str) and bool(text.strip()) and len(text) <= _LONGEST_TEXT
+            self._require(fine, field, f"some text of at most {_LONGEST_TEXT} characters")
         self._require(isinstance(self.task, Task), "task", "a medrestore.Task")
         self._require(isinstance(self.intensity, Intensity), "intensity", "a medrestore.Intensity")
         unitless = self.task is not Task.SUPERRES or self.intensity is not Intensity.RAW
@@ -191,8 +197,10 @@ class ModelSpec(Declaration):
             "factor",
             "(low, high) voxels, 0 < low <= high, for the task superres, or None",
         )
-        self._require(_is_integer(self.halo, 0), "halo", "a whole number of voxels, 0 or more")
-        self._require(_is_integer(self.multiple, 1), "multiple", "a whole number of voxels, 1 or more")
+        for field, least, most in (("halo", 0, _WIDEST_HALO), ("multiple", 1, _LARGEST_MULTIPLE)):
+            value = getattr(self, field)
+            fine = _is_integer(value, least) and value <= most
+            self._require(fine, field, f"a whole number of voxels, {least} to {most}")
         self._require(
             _is_integer(self.ensemble, 1) and self.ensemble in ENSEMBLES, "ensemble", f"one of {ENSEMBLES}"
         )
@@ -214,6 +222,14 @@ class ModelSpec(Declaration):
         else:
             digest = isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256) is not None
             self._require(digest, "sha256", "64 hexadecimal digits, lower case, where there are weights")
+
+
+def shown(value: object) -> str:
+    """What was found, for a message: as much of it as can be read."""
+    try:
+        return f"{value!r}"[:SHOWN]
+    except (ValueError, RecursionError):  # a number of thousands of digits, say
+        return f"a {type(value).__name__} that is too long to show"
 
 
 def _newer(api: object) -> bool:

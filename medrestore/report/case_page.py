@@ -21,8 +21,19 @@ TITLES = {"before": "Before", "after": "After", "residual": "Residual (before �
 _VIEWS = (("all", "All three planes"), ("axial", "Axial"), ("coronal", "Coronal"), ("sagittal", "Sagittal"))
 
 
-def case_page(row: CaseRow, title: str) -> Markup:
-    """Return ``cases/ID.html`` of one case: at most 8 MB, and whole without any other file."""
+VIEWER = "niivue.umd.js"
+"""The asset that draws volumes."""
+
+
+def case_page(row: CaseRow, title: str, viewer: str | None = None) -> Markup:
+    """Return ``cases/ID.html`` of one case, at most 8 MB.
+
+    Args:
+        row: The case.
+        title: Of the report.
+        viewer: Name of the file of the viewer beside the page; None for a page that holds the viewer, and is
+            whole without any other file.
+    """
     kept, missing = _pictures(row)
     header = tag(
         "header",
@@ -35,7 +46,8 @@ def case_page(row: CaseRow, title: str) -> Markup:
         return page(f"{row.name} – {title}", body)
     parts += [_viewer(kept), _slices(kept), _how_made(kept.facts)]
     body = join(header, tag("main", *parts), _data(kept))
-    return page(f"{row.name} – {title}", body, asset("niivue.umd.js"), asset("viewer.js"))
+    held = [asset(VIEWER)] if viewer is None else []
+    return page(f"{row.name} – {title}", body, *held, asset("viewer.js"), beside=viewer)
 
 
 def _pictures(row: CaseRow) -> tuple[Preview | None, str]:
@@ -136,7 +148,7 @@ def _help() -> Markup:
         "p",
         "Click or drag to move the crosshair in all panes, scroll to leaf through the slices. "
         "The letters at the edges name the patient's sides. Viewer: NiiVue (BSD-2-Clause; its licence is "
-        "in the source of this page).",
+        "in its source).",
         class_="note",
     )
 

@@ -26,20 +26,24 @@ def asset(name: str) -> str:
     return (_ASSETS / name).read_text(encoding="utf-8")
 
 
-def page(title: str, body: Markup, *scripts: str) -> Markup:
-    """Return a whole page, after its doctype, that needs no other file.
+def page(title: str, body: Markup, *scripts: str, beside: str | None = None) -> Markup:
+    """Return a whole page, after its doctype, that needs no other file but the script `beside` it.
 
     Args:
         title: Of the window.
         body: What it shows.
         *scripts: JavaScript, run in this order after the body is there. No other script runs on the page,
             and it can load nothing: the content security policy names these by their hashes.
+        beside: Name of a file of JavaScript in the folder of the page, which is run before them. A policy
+            cannot name it by its hash where the page is opened from a disk, so it allows files of the folder.
     """
     codes = [Markup(f"<script>{_inline(text)}</script>") for text in scripts]
+    if beside is not None:
+        codes.insert(0, tag("script", src=beside))
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy(scripts)),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(scripts, beside is not None)),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", title),
@@ -55,11 +59,13 @@ def _inline(script: str) -> str:
     return re.sub(r"<(?=/script|!--)", r"\\x3c", script, flags=re.IGNORECASE)
 
 
-def _policy(scripts: tuple[str, ...]) -> str:
+def _policy(scripts: tuple[str, ...], has_beside: bool) -> str:
     digests = (base64.b64encode(hashlib.sha256(_inline(text).encode()).digest()) for text in scripts)
-    hashes = " ".join(f"'sha256-{digest.decode('ascii')}'" for digest in digests)
+    allowed = [f"'sha256-{digest.decode('ascii')}'" for digest in digests]
+    if has_beside:
+        allowed += ["'self'", "file:"]
     return (
-        f"default-src 'none'; script-src {hashes or repr('none')}; style-src 'unsafe-inline'; "
+        f"default-src 'none'; script-src {' '.join(allowed) or repr('none')}; style-src 'unsafe-inline'; "
         "img-src data: blob:; connect-src data: blob:; base-uri 'none'; form-action 'none'"
     )
 

@@ -11,8 +11,9 @@ import tomli_w
 from safetensors.torch import save
 from torch import nn
 
-from medrestore.errors import ConfigError
+from medrestore.errors import ConfigError, TrainingError
 from medrestore.io import atomic_write
+from medrestore.networks.weights import not_finite
 from medrestore.plugin import ModelSpec, read_model_folder
 from medrestore.provenance import sha256_file
 from medrestore.training.recipe import TrainConfig
@@ -52,10 +53,13 @@ def export_model(network: nn.Module, config: TrainConfig, facts: TrainingFacts, 
 
     Raises:
         ConfigError: The `model` table of the configuration does not describe a model.
+        TrainingError: Weights are not finite, or beyond float16.
         OutputError: The folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {key: value.detach().cpu().half().contiguous() for key, value in network.state_dict().items()}
+    if fault := not_finite(state):
+        raise TrainingError(f"{fault}, as they would be stored, in float16: nothing is exported")
     _write(folder / WEIGHTS, save(state))
     description: dict[str, Any] = {
         **config.model,

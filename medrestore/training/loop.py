@@ -20,6 +20,7 @@ from medrestore.diffusion.precondition import network_inputs
 from medrestore.engine.machine.device import has_native_bfloat16
 from medrestore.errors import ConfigError, ModelError
 from medrestore.plugin.extensions.networks import build_network, check_network
+from medrestore.training.divergence import check_score, check_step, check_weights
 from medrestore.training.optim import make_optimisers
 from medrestore.training.patches import Batch, PatchSampler, draw_batches
 from medrestore.training.recipe import LoopOptions, TrainConfig
@@ -182,6 +183,15 @@ class Trainer:
         error = (predicted - (clean - mean) / k).square().mean(dim=(1, 2, 3, 4))
         return levels[:, 0], error
 
+    def check_weights(self) -> None:
+        """Refuse weights that are not finite.
+
+        Raises:
+            TrainingError: There are some.
+        """
+        for network in (self.network, self.average):
+            check_weights(self.step, network.state_dict())
+
     @torch.no_grad()
     def _update_average(self) -> None:
         # A short memory at first: the early weights are far from anything worth remembering.
@@ -215,6 +225,7 @@ def run(
 
     Raises:
         ConfigError: The checkpoint is damaged, or of another network.
+        TrainingError: It diverges; the checkpoint is one from before that, if there is one.
     """
     options = trainer.options
     folder.mkdir(parents=True, exist_ok=True)
@@ -234,12 +245,16 @@ def run(
             seconds = time.monotonic() - start
             last = trainer.step == options.steps
             due = options.validate_steps and (last or trainer.step % options.validate_steps == 0)
+            saving = last or time.monotonic() - saved > 60 * options.checkpoint_minutes
+            check_step(trainer.step, loss, norm)
+            if saving or due:
+                trainer.check_weights()
             score = validate(trainer.average) if validate and due else None
+            check_score(trainer.step, score)
             row = (trainer.step, f"{loss:.5f}", f"{rate:.3e}", f"{norm:.4f}", f"{seconds:.3f}")
-            writer.writerow(
-                dict(zip(LOG_FIELDS, (*row, "" if score is None else f"{score:.3f}"), strict=True))
-            )
-            if last or time.monotonic() - saved > 60 * options.checkpoint_minutes:
+            told = "" if score is None else f"{score:.3f}"
+            writer.writerow(dict(zip(LOG_FIELDS, (*row, told), strict=True)))
+            if saving:
                 stream.flush()
                 save_checkpoint(trainer, checkpoint)
                 saved = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from medrestore.errors import ConfigError
+from medrestore.toml import read_toml
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -232,12 +232,11 @@ def load_config(path: Path) -> TrainConfig:
         ConfigError: The file is missing, no TOML, or has an unknown, missing or ill-typed key.
     """
     try:
-        table = tomllib.loads(path.read_text())
-        return TypeAdapter(TrainConfig).validate_python(table)
+        return TypeAdapter(TrainConfig).validate_python(read_toml(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the training configuration: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
-    except ValidationError as error:
+    except ValidationError as error:  # a ValueError as well
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"{path}: {faults}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error

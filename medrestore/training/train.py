@@ -57,9 +57,11 @@ def train(
 
     Raises:
         ConfigError: The configuration finds no data, describes no model or one that is not what is trained,
-            or has patches of a size that the network cannot halve as often as it does.
+            or has patches of a size that the network cannot halve as often as it does, or that are larger
+            than every scan.
         ModelError: There is no model `init`, or it is of another network.
         InputError: A scan cannot be read.
+        TrainingError: It diverges.
     """
     check_model_table(config)
     intensity = Intensity(config.model.get("intensity", Intensity.P99))
@@ -69,6 +71,7 @@ def train(
     if loop.patch % multiple:
         raise ConfigError(f"loop.patch is {loop.patch}; expected a multiple of {multiple}")
     data, degrade = prepare(config, base, work, intensity)
+    check_patch(loop.patch, data)
     sampler = PatchSampler(data, loop.patch, config.augmentation, degrade)
     scans = corpus.find(config.data, base)[2] if loop.validate_steps else []
     if config.ct is not None:
@@ -83,9 +86,24 @@ def train(
         facts = TrainingFacts(0, data.files, None, trainer.origin)
         export_model(trainer.average, config, facts, Path(rehearsal))
     run(trainer, sampler, work, validator(cases, trainer.bfloat16) if cases else None, progress)
+    trainer.check_weights()  # also those of a checkpoint from which there was nothing left to do
     plot_log(work / "log.csv", work / "loss.png")
     facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"), trainer.origin)
     return export_model(trainer.average, config, facts, work / "model")
+
+
+def check_patch(patch: int, data: corpus.Corpus) -> None:
+    """Refuse patches that would be mostly mirrored scan, before memory is taken for any.
+
+    Raises:
+        ConfigError: Patches are larger than every scan and label map along all of its axes.
+    """
+    largest = max((max(one.shape) for one in (*data.scans, *data.labels)), default=0)
+    if patch > largest:
+        raise ConfigError(
+            f"loop.patch is {patch}, and no scan has more than {largest} voxels along any axis (air around "
+            "heads is cut off); expected a patch that fits into a scan"
+        )
 
 
 def check_model_table(config: TrainConfig) -> None:

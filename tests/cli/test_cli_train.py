@@ -16,10 +16,10 @@ from tiny import MODEL, NETWORK, CommandLine, noisy, phantom, save
 from medrestore.cli import train as train_module
 from medrestore.cli.train import follow
 from medrestore.diffusion import Condition, TwoMeasurementDenoiser
-from medrestore.errors import ConfigError
+from medrestore.errors import ConfigError, TrainingError
 from medrestore.plugin import read_model_folder
 from medrestore.training import Progress, corpus, load_config, train
-from medrestore.training.export import GENERATED
+from medrestore.training.export import GENERATED, TrainingFacts, export_model
 from medrestore.training.loop import LOG_FIELDS, LevelWeights, Trainer, learning_rate
 from medrestore.training.optim import Muon, make_optimisers, orthogonalise
 from medrestore.training.patches import Batch
@@ -434,3 +434,71 @@ def test_the_log_has_the_fields_that_its_readers_use():
 def test_a_configuration_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.toml: cannot read the training configuration"):
         load_config(tmp_path / "none.toml")
+
+
+def test_training_that_diverges_stops_and_exports_nothing(cli, config, tmp_path):
+    config.write_text(config.read_text().replace("[loop]", "[loop]\nrate = 1e30"))
+    work = tmp_path / "work"
+    status, _, said = cli("train", config, "-o", work, "--device", "cpu")
+    assert status == 1 and "the training diverged at step" in said and "Traceback" not in said
+    assert not (work / "model").exists()
+    if (work / "checkpoint.pt").exists():
+        state = torch.load(work / "checkpoint.pt", weights_only=True)
+        assert all(value.isfinite().all() for value in state["network"].values())
+
+
+@pytest.mark.parametrize("what", ["loss", "large loss", "gradient", "weights", "average", "score"])
+@pytest.mark.parametrize("when", [2, 6])
+def test_whatever_diverges_stops_the_training(cli, config, tmp_path, monkeypatch, what, when):
+    step, work = Trainer.train_step, tmp_path / "work"
+    config.write_text(config.read_text().replace("validate_steps = 0", "validate_steps = 2"))
+
+    def spoil(trainer, batch):
+        loss, norm = step(trainer, batch)
+        if trainer.step < when:
+            return loss, norm
+        if what in {"weights", "average"}:
+            network = trainer.network if what == "weights" else trainer.average
+            next(network.parameters()).data[0] = math.nan
+        spoiled = {"loss": math.nan, "large loss": 1e9}.get(what, loss)
+        return spoiled, math.inf if what == "gradient" else norm
+
+    monkeypatch.setattr(Trainer, "train_step", spoil)
+    if what == "score":
+        scores = iter([30.0] * (when // 2 - 1) + [math.nan] * 9)
+        module = sys.modules["medrestore.training.train"]
+        monkeypatch.setattr(module, "validator", lambda *_: lambda _: next(scores))
+    status, _, said = cli("train", config, "-o", work, "--device", "cpu")
+    assert status == 1 and f"diverged at step {when}" in said
+    assert not (work / "model").exists()
+    before = work / "checkpoint.pt"
+    assert torch.load(before, weights_only=True)["step"] == when - 1
+
+
+def test_a_checkpoint_that_diverged_exports_nothing(cli, config, tmp_path):
+    work = tmp_path / "work"
+    assert cli("train", config, "-o", work, "--device", "cpu")[0] == 0
+    exported = (work / "model" / "model.safetensors").read_bytes()
+    state = torch.load(work / "checkpoint.pt", weights_only=True)
+    state["average"]["stem.bias"][0] = math.nan
+    torch.save(state, work / "checkpoint.pt")
+    status, _, said = cli("train", config, "-o", work, "--device", "cpu")
+    assert status == 1 and "not finite" in said
+    assert (work / "model" / "model.safetensors").read_bytes() == exported
+
+
+def test_weights_that_overflow_when_they_are_stored_are_not_exported(config, tmp_path):
+    settings = load_config(config)
+    trainer = Trainer(settings)
+    trainer.network.stem.bias.data[0] = 1e6  # finite, and beyond float16
+    with pytest.raises(TrainingError, match=r"1 weights are not finite.*float16"):
+        export_model(trainer.network, settings, TrainingFacts(1, (), None), tmp_path / "model")
+    assert not (tmp_path / "model" / "model.toml").exists()
+
+
+@pytest.mark.parametrize("patch", [40, 4000, 400_000_000])
+def test_a_patch_larger_than_every_scan_is_refused(cli, config, tmp_path, patch):
+    config.write_text(config.read_text().replace("patch = 16", f"patch = {patch}"))
+    status, _, said = cli("train", config, "-o", tmp_path / "work", "--device", "cpu")
+    assert status == 2 and f"loop.patch is {patch}, and no scan has more than" in said
+    assert not (tmp_path / "work" / "checkpoint.pt").exists()

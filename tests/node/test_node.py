@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -11,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import SERIES, tool, write_series
+from dicom_series import SERIES, write_series
 from pydicom.uid import BasicTextSRStorage, MRImageStorage
 from tiny import model_folder
 
@@ -392,37 +391,6 @@ def test_a_port_that_is_taken_is_said(options, routes):
         other = replace(options, port=node.port, spool=options.spool.with_name("other"))
         with pytest.raises(OutputError, match="cannot be listened on"), Node(other, routes):
             pass
-
-
-@pytest.fixture
-def certificates(tmp_path):
-    """An authority, and certificate and key for the loopback interface by it and by nobody."""
-    program = tool("openssl")
-    made = tmp_path / "tls"
-    made.mkdir()
-
-    def run(*arguments: object) -> None:
-        subprocess.run([program, *map(str, arguments)], check=True, capture_output=True, cwd=made)
-
-    new = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2)
-    run(*new, "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem")
-    extra = ("-addext", "subjectAltName=IP:127.0.0.1")
-    run(
-        *new,
-        "-subj",
-        "/CN=node",
-        *extra,
-        "-keyout",
-        "a.key",
-        "-out",
-        "a.pem",
-        "-CA",
-        "ca.pem",
-        "-CAkey",
-        "ca.key",
-    )
-    run(*new, "-subj", "/CN=stranger", *extra, "-keyout", "b.key", "-out", "b.pem")
-    return made
 
 
 @pytest.mark.slow

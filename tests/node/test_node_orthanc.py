@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import socket
-import sqlite3
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 from dicom_series import SERIES, STUDY, tool, write_series
+from node_program import Program, free_ports, until
 from tiny import CommandLine, model_folder
 
 pytest.importorskip("pynetdicom")
@@ -44,15 +41,6 @@ model = "{model}"
 destination = "pacs"
 options = {{ force = true, device = "cpu" }}
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that differ: all are held before any is given back."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 class Orthanc:
@@ -122,55 +110,6 @@ class Orthanc:
             for item in self.series()
             if item["MainDicomTags"]["SeriesDescription"].startswith("Restored")
         ]
-
-
-class Program:
-    """`medrestore node` in a process of its own."""
-
-    def __init__(self, folder: Path, port: int) -> None:
-        self.spool = folder / "spool"
-        self._command = [sys.executable, "-c", "from medrestore.cli import main; main()", "node"]
-        self._command += ["--route", folder / "routes.toml", "--port", port, "--spool", self.spool]
-        self._command += ["--host", "127.0.0.1", "--rest", 1, "--patience", 600]
-        self._log = (folder / "node.log").open("w")
-        self.port = port
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            list(map(str, self._command)), stdout=self._log, stderr=self._log, start_new_session=True
-        )
-        for _ in range(240):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            assert self.process.poll() is None, Path(self._log.name).read_text()
-            time.sleep(0.25)
-        raise AssertionError("the node does not listen")
-
-    def kill(self) -> None:
-        """Kill the node alone: what restores for it has to notice."""
-        self.process.kill()
-        self.process.wait()
-
-    def restoring(self) -> bool:
-        """Whether a process that restores is under way."""
-        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        commands = [Path(f"/proc/{pid}/cmdline") for path in children for pid in path.read_text().split()]
-        return any(b"medrestore" in path.read_bytes() for path in commands if path.exists())
-
-    def states(self) -> list[State]:
-        base = sqlite3.connect(f"file:{self.spool}/ledger.sqlite?mode=ro", uri=True, timeout=60)
-        try:
-            return [State(state) for (state,) in base.execute("select state from series")]
-        finally:
-            base.close()
-
-
-def until(what, seconds: float = 180) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")

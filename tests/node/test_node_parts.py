@@ -14,8 +14,8 @@ from dicom_series import write_series
 pytest.importorskip("pynetdicom")
 
 from medrestore.errors import ConfigError, InputError, OutputError
-from medrestore.node import Destination, Ledger, State, load_routes
-from medrestore.node.job_store import Series
+from medrestore.node import Destination, Ledger, load_routes
+from medrestore.node.instance import Instance
 from medrestore.node.service import claim
 from medrestore.node.spool import Spool
 from medrestore.node.transfer import fetch, send
@@ -25,7 +25,7 @@ from medrestore.types import Task
 
 def test_the_ledger_survives(tmp_path):
     ledger = Ledger(tmp_path / "l.sqlite")
-    ledger.stored("1.1", Series("1", State.RECEIVING, "MR", "d", False, 0, 0, 0, ""), "a")
+    ledger.stored(Instance("", "1", "1.1", "MR", "d", False, b"", "digest"), "a")
     assert ledger.rested(0, 600) == []  # under way
     ledger.close()
     ledger = Ledger(tmp_path / "l.sqlite")

@@ -71,3 +71,9 @@ def test_an_image_that_was_not_asked_for_is_not_taken(fetch, images):
     images[2].StudyInstanceUID = "1.2.3"
     with pytest.raises(InputError, match=r"did not come whole \(status 0xB000, 5 images came, 1 failed\)"):
         fetch(*images)
+
+
+def test_two_images_with_one_uid_are_said_and_not_one_of_them_dropped(fetch, images):
+    images[1].SOPInstanceUID = images[1].file_meta.MediaStorageSOPInstanceUID = images[0].SOPInstanceUID
+    with pytest.raises(InputError, match=r"did not come whole \(status 0xB000, 5 images came, 1 failed\)"):
+        fetch(*images)

@@ -24,10 +24,12 @@ from medrestore.errors import ConfigError, OutputError
 from medrestore.picture import PLANES, plane
 from medrestore.provenance import Source, Step
 from medrestore.report import CaseRow, preview, write
+from medrestore.report.case_page import VIEWER
 from medrestore.report.charts import histogram
 from medrestore.report.page import asset
 from medrestore.report.preview import NAMES, Preview
 from medrestore.report.tables import COLUMNS, SCHEMA
+from medrestore.report.write import viewer_name
 from medrestore.volume import Volume
 
 # `medrestore.report.preview` is the function, which hides the module of that name.
@@ -150,9 +152,10 @@ def test_missing_values_are_dashes_that_say_why(tmp_path):
     assert "nan" not in page.lower().replace("number.isnan", "")
 
 
-def test_every_page_forbids_the_network_and_names_its_scripts(tmp_path, pictures):
-    write(tmp_path, [replace(DONE, pictures=pictures), FAILED], "A batch")
-    for path in (tmp_path / "report.html", *(tmp_path / "cases").iterdir()):
+@pytest.mark.parametrize("single", [False, True])
+def test_every_page_forbids_the_network_and_names_its_scripts(tmp_path, pictures, single):
+    write(tmp_path, [replace(DONE, pictures=pictures), FAILED], "A batch", single_files=single)
+    for path in (tmp_path / "report.html", *(tmp_path / "cases").glob("*.html")):
         page = path.read_text(encoding="utf-8")
         policy = html.unescape(re.search(r'Security-Policy" content="([^"]+)"', page)[1])
         assert "default-src 'none'" in policy
@@ -160,14 +163,53 @@ def test_every_page_forbids_the_network_and_names_its_scripts(tmp_path, pictures
         codes = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
         digests = [base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in codes]
         assert re.findall(r"'sha256-([^']+)'", policy) == digests
+        beside = re.findall(r'<script src="([^"]+)">', page)
+        has_viewer = path.stem == DONE.case and not single
+        assert beside == ([viewer_name()] if has_viewer else [])
+        assert ("'self'" in policy) == has_viewer
 
 
-def test_the_viewer_keeps_its_licence_and_version(tmp_path, pictures):
-    write(tmp_path, [replace(DONE, pictures=pictures)], "A batch")
-    page = (tmp_path / "cases/0a1b2c.html").read_text(encoding="utf-8")
-    assert "NiiVue 0.69.0" in page
-    assert "BSD 2-Clause License" in page
-    assert "Copyright (c) 2021, Niivue" in page
+@pytest.mark.parametrize("single", [False, True])
+def test_the_viewer_keeps_its_licence_and_version(tmp_path, pictures, single):
+    write(tmp_path, [replace(DONE, pictures=pictures)], "A batch", single_files=single)
+    name = f"{DONE.case}.html" if single else viewer_name()
+    code = (tmp_path / "cases" / name).read_text(encoding="utf-8")
+    assert "NiiVue 0.69.0" in code
+    assert "BSD 2-Clause License" in code
+    assert "Copyright (c) 2021, Niivue" in code
+
+
+def test_pages_of_small_scans_are_small_and_share_a_viewer(tmp_path):
+    before = scan((24, 24, 24))
+    preview(before, before.with_array(before.array - 1, Step("test")), None, tmp_path / "kept.npz")
+    rows = [replace(DONE, case=f"{n:012x}", pictures=tmp_path / "kept.npz") for n in range(12)]
+    write(tmp_path / "beside", rows, "A batch")
+    found = {path.name: path.stat().st_size for path in (tmp_path / "beside/cases").iterdir()}
+    assert found.pop(viewer_name()) == len(asset(VIEWER).encode())
+    assert len(found) == 12 and max(found.values()) < 200_000
+    write(tmp_path / "whole", rows, "A batch", single_files=True)
+    whole = {path.name: path.stat().st_size for path in (tmp_path / "whole/cases").iterdir()}
+    assert whole.keys() == found.keys() and min(whole.values()) > 2_000_000
+
+
+def test_a_report_goes_from_one_form_to_the_other_and_mends_its_viewer(tmp_path, pictures):
+    rows, page = [replace(DONE, pictures=pictures)], tmp_path / f"cases/{DONE.case}.html"
+    write(tmp_path, rows, "A batch", single_files=True)
+    whole = page.stat().st_size
+    write(tmp_path, rows, "A batch")
+    assert page.stat().st_size < whole - 2_000_000
+    viewer = page.with_name(viewer_name())
+    before = viewer.stat().st_mtime_ns
+    write(tmp_path, rows, "A batch")
+    assert viewer.stat().st_mtime_ns == before
+    viewer.write_bytes(b"cut off")
+    write(tmp_path, rows, "A batch")
+    assert viewer.read_text(encoding="utf-8") == asset(VIEWER)
+
+
+def test_a_report_without_pictures_has_no_viewer(tmp_path):
+    write(tmp_path, [DONE, FAILED], "A batch")
+    assert {path.suffix for path in (tmp_path / "cases").iterdir()} == {".html"}
 
 
 def scan(shape=(20, 24, 16), affine=None, seed=0, **kinds):
@@ -215,11 +257,11 @@ def test_a_page_of_a_scan_that_nothing_compresses_has_at_most_8_mb(tmp_path):
     rng = np.random.default_rng(0)
     noise = Volume.from_array(rng.uniform(0, 1, (300, 300, 24)).astype(np.float32))
     preview(noise, noise.with_array(1 - noise.array, Step("test")), None, tmp_path / "kept.npz")
-    write(tmp_path, [replace(DONE, pictures=tmp_path / "kept.npz")], "A batch")
+    write(tmp_path, [replace(DONE, pictures=tmp_path / "kept.npz")], "A batch", single_files=True)
     assert 4_000_000 < (tmp_path / "cases/0a1b2c.html").stat().st_size <= 8_000_000
     # Nine pictures of CROP x CROP bytes that do not compress either: the axial ones above are three of them.
     most = preview_module.BUDGET + 9 * (preview_module.CROP + 1) ** 2
-    assert len(asset("niivue.umd.js")) + most * 4 / 3 <= 7_950_000
+    assert len(asset(VIEWER)) + most * 4 / 3 <= 7_950_000
 
 
 def test_slices_hang_the_same_whatever_the_order_of_the_voxels():

@@ -15,6 +15,7 @@ from skimage.io import imread
 
 from medrestore.provenance import Step
 from medrestore.report import CaseRow, preview, write
+from medrestore.report.write import viewer_name
 from medrestore.types import Modality
 from medrestore.volume import Volume
 
@@ -108,9 +109,11 @@ def requests(browser) -> Iterator[str]:
 
 
 def leaving(browser, page: Path) -> list[str]:
+    """Addresses that a page asked for, but for itself and the viewer beside it."""
     found = list(requests(browser))
     assert page.as_uri() in found
-    return [url for url in found if url != page.as_uri() and not url.startswith(("data:", "blob:"))]
+    ours = {page.as_uri(), page.with_name(viewer_name()).as_uri()}
+    return [url for url in found if url not in ours and not url.startswith(("data:", "blob:"))]
 
 
 def complaints(browser) -> list[str]:
@@ -266,3 +269,56 @@ def test_window_and_plane_change_what_is_drawn(viewer):
     assert np.abs(canvas(viewer, "after") - first).mean() < 1
     Select(viewer.find_element("id", "view")).select_by_value("coronal")
     assert np.abs(canvas(viewer, "after") - first).mean() > 5
+
+
+def starts(browser, page: Path) -> str:
+    """Open a page, and return what became of its viewer."""
+    visit(browser, page)
+    wait(browser, "document.documentElement.dataset.viewer")
+    return browser.execute_script("return document.documentElement.dataset.viewer")
+
+
+def test_the_viewer_goes_with_a_folder_that_is_moved(browser, report, tmp_path):
+    moved = tmp_path / "else where, #1%20" / "r"
+    shutil.copytree(report, moved)
+    page = moved / "cases/b.html"
+    assert starts(browser, page) == "ready"
+    assert canvas(browser, "before").std() > 10
+    assert page.with_name(viewer_name()).as_uri() in list(requests(browser))
+    assert complaints(browser) == []
+
+
+def test_a_page_without_the_viewer_beside_it_says_so_and_shows_its_slices(browser, report, tmp_path):
+    shutil.copy(report / "cases/a.html", tmp_path)
+    assert starts(browser, tmp_path / "a.html") == "missing"
+    assert "keep the folder of the report together" in browser.find_element("id", "state").text
+    browser.execute_script("for (const image of document.images) image.loading = 'eager'")
+    wait(browser, "[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+
+
+def test_on_the_page_of_a_case_no_script_comes_from_the_network(browser, report):
+    visit(browser, report / "cases/a.html")
+    browser.execute_script(
+        "window.stopped = [];"
+        "addEventListener('securitypolicyviolation', (event) => stopped.push(event.effectiveDirective));"
+        "const added = document.createElement('script'); added.src = 'http://127.0.0.1:9/a.js';"
+        "document.body.append(added);"
+    )
+    wait(browser, "stopped.length >= 1")
+    assert browser.execute_script("return stopped[0]").startswith("script-src")
+
+
+def test_a_page_that_holds_the_viewer_needs_no_other_file(browser, report, tmp_path):
+    kept = report.parent / "kept.npz"
+    write(
+        tmp_path / "whole",
+        [CaseRow(case="a", name="a", status="done", pictures=kept)],
+        "t",
+        single_files=True,
+    )
+    shutil.move(tmp_path / "whole/cases/a.html", tmp_path / "alone.html")
+    assert starts(browser, tmp_path / "alone.html") == "ready"
+    assert [url for url in requests(browser) if url.startswith("file:")] == [
+        (tmp_path / "alone.html").as_uri()
+    ]
+    assert complaints(browser) == []

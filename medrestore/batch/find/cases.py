@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from medrestore.batch.find.names import case_id, safe_path
-from medrestore.errors import InputError
+from medrestore.errors import InputError, MedrestoreError, unforeseen
 from medrestore.io import DICOM, NIFTI, PlannedSeries, ReadPolicy, ReadRequest, ScanHeader, plan_dicom
 from medrestore.io.dicom.parse.sop_classes import SkipReason
 from medrestore.io.dicom.read import planned_header
@@ -151,7 +151,7 @@ def find_cases(
         formats.refuse_broken()
     cases = [file_case(root, scan, suffix) for scan in scans]
     shared = {parent for case in cases for parent in case.output.parents}
-    series, others = _dicom_cases(root, policy or ReadPolicy(), aside, shared)
+    series, others = _planned_cases(root, policy or ReadPolicy(), aside, shared)
     named = {file for case in cases for file in case.files}
     passed += [one for one in others if one.path not in named]
     homes = {part for case in series for part in (root / case.source, *(root / case.source).parents)}
@@ -203,6 +203,21 @@ def distinct(cases: Sequence[Case]) -> Iterator[Case]:
             yield case
         else:
             yield replace(case, refused=f"its result would have the name of that of case {first.id}")
+
+
+def _planned_cases(
+    root: Path, policy: ReadPolicy, aside: Path | None, shared: set[PurePosixPath]
+) -> tuple[list[Case], list[PassedOver]]:
+    """Return what `_dicom_cases` does, or one case that says why there is no plan: other scans go on."""
+    try:
+        return _dicom_cases(root, policy, aside, shared)
+    except Exception as error:
+        if isinstance(error, MedrestoreError):
+            raise
+        # Whatever the files lead to, the scans beside them are no worse.
+        why = f"the DICOM files cannot be planned ({unforeseen(error)}); choose folders, to find the one"
+    here = PurePosixPath("DICOM")
+    return [Case(case_id(here), root, here, here, Modality.UNKNOWN, "", (), refused=why)], []
 
 
 def _dicom_cases(

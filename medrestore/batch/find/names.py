@@ -13,6 +13,7 @@ from medrestore.io.atomic import TEMPORARY, temporary_end
 from medrestore.paths import open_file, resolved
 from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
+from medrestore.types import SERIES_FILES
 
 _LONGEST = 150  # bytes of a part of a path; file systems take 255, and endings come behind
 _SHORTEST = 2  # names this short are not replaced, as they are part of any word
@@ -106,6 +107,18 @@ def temporary_files(path: Path) -> list[Path]:
         for entry in path.parent.iterdir()
         if TEMPORARY.match(entry.name) and entry.name[10:].removesuffix(".old") in names
     ]
+
+
+def clear(path: Path) -> None:
+    """Remove what a killed run left where the result of a case is to be."""
+    for left in temporary_files(path):
+        remove(left)
+    if path.is_dir() and not path.with_name(f"{path.name}.json").exists():
+        # A series whose record was not written; results of other cases may lie beside it.
+        for image in path.glob(SERIES_FILES):
+            remove(image)
+        if not any(path.iterdir()):
+            path.rmdir()
 
 
 def fingerprint(path: Path) -> str:

@@ -55,15 +55,17 @@ class SerialExecutor:
 
 @dataclass(frozen=True)
 class Need:
-    """Memory that a case takes, in bytes.
+    """Memory that a case takes, in bytes, and time.
 
     Attributes:
         held: Memory while the case is read, waits or is written.
         peak: Memory of the process while the case is restored with no other beside it.
+        seconds: Predicted time of all volumes; None if the case is too small for a prediction.
     """
 
     held: int
     peak: int
+    seconds: float | None = None
 
 
 @dataclass(eq=False)
@@ -154,4 +156,4 @@ def _need(job: dict[str, Any], options: FileOptions, model: LoadedModel) -> Need
         return None
     seen = forecast(header, options, model)
     held = (_HELD * math.prod(seen.grid.shape) + RECORD_BYTES) * seen.volumes
-    return Need(held, seen.peak_bytes or 0)  # a scan too small to be measured for fits anywhere
+    return Need(held, seen.peak_bytes or 0, seen.seconds)  # a scan too small to be measured for fits anywhere

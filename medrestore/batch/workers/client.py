@@ -11,6 +11,7 @@ beside it, and the failed run does not count as an attempt.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import queue
 import subprocess
@@ -19,14 +20,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medrestore.batch.find.names import remove, temporary_files
 from medrestore.batch.workers.failures import Failure, Kind, ended
 from medrestore.batch.workers.process import PendingCase, Process
 from medrestore.engine.machine.memory import out_of_memory_kills
+from medrestore.processes import end
 from medrestore.provenance import JSON
 
 _START_LIMIT = 300.0  # seconds for imports, on the slowest of network file systems
+LEAST_LIMIT, TIMES_PREDICTED = 3600.0, 20.0
+"""The default time limit of a case, in seconds: so many times the prediction, and at least so long."""
+
 Watch = Callable[[str, float], None]
 """Called with the stage and the share of the stage that is done, 0 to 1."""
 
@@ -46,13 +52,25 @@ class Success:
     waited: float = 0.0
 
 
+def default_limit(predicted: float | None) -> float:
+    """Return the seconds that a case may take where no limit is asked for, from the prediction in seconds."""
+    return max(LEAST_LIMIT, TIMES_PREDICTED * (predicted or 0.0))
+
+
+def _answer(event: dict[str, Any], stage: str, waited: float) -> Success | Failure:
+    if event["event"] == "done":
+        return Success(event["facts"], tuple(event["endings"]), waited)
+    return Failure(Kind(event["kind"]), event["cause"], stage, event["log"], event.get("peak_bytes", 0))
+
+
 class Worker:
     """One worker; used from one thread only, or from as many threads as it has slots.
 
     Args:
         command: Starts the process, which takes cases as lines of JSON and answers with lines of JSON.
         environment: Variables set for the process, such as the number of threads.
-        time_limit: Seconds that a case may take, start of the process not counted; None for no limit.
+        time_limit: Seconds that a case may take, start of the process not counted; None for the limit that
+            `default_limit` gives, infinity for none.
         changes: Options of restoration of this worker, such as its device.
     """
 
@@ -93,34 +111,35 @@ class Worker:
         """Have one case done; None if the process ended and another case may be at fault."""
         kills = out_of_memory_kills()
         running = self._enter(pending)
-        stage, waited, since = "start", 0.0, time.monotonic()
-        left: float | None = _START_LIMIT
+        limit = default_limit(None) if self._limit is None else self._limit
+        stage, waited, since, left = "start", 0.0, time.monotonic(), _START_LIMIT
         while True:
-            until = None if left is None or stage == "wait" else since + left - time.monotonic()
+            until = math.inf if stage == "wait" else since + left - time.monotonic()
             try:
-                event = pending.events.get(timeout=None if until is None else max(until, 0))
+                event = pending.events.get(timeout=None if math.isinf(until) else max(until, 0))
             except queue.Empty:
-                return self._expel(running, pending, stage)
+                return self._expel(running, pending, stage, limit)
             if event is None:
                 return self._over(running, pending, stage, kills)
             now = time.monotonic()
-            if event["event"] == "stage":
+            if event["event"] == "predicted":
+                if self._limit is None:
+                    limit, before = default_limit(event["seconds"]), limit
+                    left += limit - before
+            elif event["event"] == "stage":
                 if stage == "start":
-                    left = self._limit
+                    left = limit
                 elif stage == "wait":
                     waited += now - since
-                elif left is not None:
+                else:
                     left -= now - since
                 stage, since = event["stage"], now
                 # Of two cases, progress is shown of the case that is restored.
                 if watch is not None and stage != "wait" and (stage == "restore" or not running.shared()):
                     watch(stage, event["share"])
-                continue
-            running.leave(pending)
-            if event["event"] == "done":
-                return Success(event["facts"], tuple(event["endings"]), waited)
-            peak = event.get("peak_bytes", 0)
-            return Failure(Kind(event["kind"]), event["cause"], stage, event["log"], peak)
+            else:
+                running.leave(pending)
+                return _answer(event, stage, waited)
 
     def _enter(self, pending: PendingCase) -> Process:
         with self._lock:
@@ -135,7 +154,7 @@ class Worker:
         with self._lock:
             if self._running is not None:
                 self._running.stopped = True
-                self._running.process.kill()
+                end(self._running.process)
 
     def close(self) -> None:
         """Let the process end when it has no case."""
@@ -148,15 +167,15 @@ class Worker:
         try:
             running.process.wait(10)
         except subprocess.TimeoutExpired:
-            running.process.kill()
+            end(running.process)
             running.process.wait()
 
-    def _expel(self, running: Process, pending: PendingCase, stage: str) -> Failure:
+    def _expel(self, running: Process, pending: PendingCase, stage: str, limit: float) -> Failure:
         """End a worker in which a case takes too long."""
         running.expelled = pending
-        running.process.kill()
+        end(running.process)
         running.reap()
-        limit = self._limit if stage != "start" else _START_LIMIT
+        limit = limit if stage != "start" else _START_LIMIT
         cause = f"not done within the time limit of {limit:g} s, and ended"
         return Failure(Kind.TIME, cause, stage, running.last_words())
 

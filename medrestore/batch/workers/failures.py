@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import traceback
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from medrestore.engine.cost.budget import REFUSED
+from medrestore.errors import MedrestoreError, unforeseen
 
 GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN})
 """Errors of a mount that is gone."""
@@ -21,6 +23,10 @@ LONGEST = 2000
 
 TILES = (160, 96, 64)
 """Tiles that are tried, one after another, where memory does not suffice."""
+
+
+PLAN = "plan"
+"""The stage of a case that fails before a worker has it."""
 
 
 class Kind(StrEnum):
@@ -67,6 +73,16 @@ def ended(status: int, peak_bytes: int, out_of_memory: bool) -> tuple[Kind, str]
     if -status == signal.SIGKILL:
         return Kind.MEMORY, f"the worker was killed ({name}), most likely for want of memory{peak}"
     return Kind.CRASH, f"the worker crashed ({name}){peak}"
+
+
+def stumbled(error: Exception, *, read: bool) -> Failure:
+    """Describe an error of the process of the batch itself over a case; `read` if its files were read."""
+    if isinstance(error, MedrestoreError):
+        return Failure(Kind.REFUSED, str(error), PLAN)
+    if isinstance(error, OSError):
+        return Failure(Kind.ERROR, describe_os_error(error), "write" if read else "read")
+    trace = "".join(traceback.format_tb(error.__traceback__))
+    return Failure(Kind.ERROR, f"an error that nobody foresaw: {unforeseen(error)}", PLAN, trace)
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

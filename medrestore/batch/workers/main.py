@@ -11,7 +11,6 @@ import faulthandler
 import json
 import logging
 import os
-import signal
 import sys
 import threading
 import traceback
@@ -33,6 +32,7 @@ from medrestore.errors import MedrestoreError, OutputError, PluginError, is_out_
 from medrestore.job.forecast import forecast
 from medrestore.job.progress import Stage
 from medrestore.job.run import run
+from medrestore.processes import ignore_requests
 from medrestore.provenance import JSON, RunRecord
 from medrestore.report import preview
 from medrestore.types import Modality, Task
@@ -96,9 +96,7 @@ class CaseReporter:
 
 def main() -> None:
     """Restore cases as they come, two at a time where both fit into memory."""
-    # What ends a job often asks all its processes; the batch alone decides, and this one ends with its input.
-    for request in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(request, signal.SIG_IGN)
+    ignore_requests()  # it ends with its input
     channel = Channel()
     faulthandler.enable()  # after a crash, the trace is the last output that the batch gets
     # Both libraries quote values from headers, and output of this process ends in the ledger.
@@ -183,8 +181,12 @@ class WorkerServer:
             reporter.stage("wait")
             return self.executor.take(partial(now, work))
 
-        if case.ask() is None:  # a measurement is made where nothing else is computed
-            self.executor.take(lambda: forecast(header_of(sent), case.options))
+        need = case.ask()
+        if need is None:  # a measurement is made where nothing else is computed
+            seconds = self.executor.take(lambda: forecast(header_of(sent), case.options)).seconds
+        else:
+            seconds = need.seconds
+        reporter.say("predicted", seconds=seconds)
         progress = _CaseProgress(reporter, self._gate)
         records = run(job, progress, load=self._load, written=written, execute=execute)
         name, paths = Path(sent["out"]).name, job.paths

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medrestore.batch.find.names import without_names
+from medrestore.processes import start
 from medrestore.provenance import JSON
 
 _LOG_LINES = 40
@@ -63,7 +64,7 @@ class Process:
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.process = subprocess.Popen(
+        self.process = start(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         )
         self.log: deque[str] = deque(maxlen=_LOG_LINES)

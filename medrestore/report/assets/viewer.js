@@ -84,6 +84,13 @@
   }
 
   try {
+    if (typeof niivue === "undefined") {
+      state.textContent =
+        "The viewer is a file beside this page, and is not there: keep the folder of the report together, or " +
+        "make pages that hold it (--single-file). The slices below do not need it.";
+      document.documentElement.dataset.viewer = "missing";
+      return;
+    }
     for (const name of names) await open(name);
     for (const name of names) {
       panes[name].broadcastTo(names.filter((other) => other !== name).map((other) => panes[other]), { "2d": true });
