@@ -238,7 +238,7 @@ def _dicom_cases(
         if not _within(item.path, aside)
     ]
     series = [item for item in plan.series if not any(_within(head.path, aside) for head in item.heads)]
-    homes = Counter(_home(item) for item in series)
+    homes = Counter(item.home for item in series)
     uids = Counter(item.head.series for item in series)
     seen: Counter[str] = Counter()
     cases = []
@@ -246,7 +246,7 @@ def _dicom_cases(
         if item.action == "skip":
             left_out.append(PassedOver(item.head.path, "DICOM: skipped by policy"))
             continue
-        home, uid = _home(item), item.head.series
+        home, uid = item.home, item.head.series
         source = PurePosixPath(resolved(home).relative_to(root).as_posix())
         # Where other scans lie beside or below, the series needs a folder of its own among their results.
         among = source in shared or any(home in other.parents for other in homes)
@@ -262,28 +262,15 @@ def _dicom_cases(
                 modality=_modality(item),
                 series=uid if uids[uid] == 1 else _number(item, home, policy),
                 files=tuple(sorted({head.path for head in item.heads})),
-                # The reason names files and, with them, perhaps a patient: the plan tells it in full.
-                refused=_refusal(item),
+                refused=item.refusal,
                 header=_header(item, home),
             )
         )
     return cases, left_out
 
 
-def _refusal(item: PlannedSeries) -> str:
-    """Return why a series is refused, without names of files; empty if it is not."""
-    if item.blocker is not None:
-        return f"a file that may be of it is {item.blocker.why}: see medrestore scan"
-    return f"no regular grid: {item.kind}" if item.action == "fail" else ""
-
-
 def _within(path: Path, folder: Path | None) -> bool:
     return folder is not None and resolved(path).is_relative_to(folder)
-
-
-def _home(item: PlannedSeries) -> Path:
-    """The deepest folder that holds all files of a series."""
-    return Path(os.path.commonpath([head.path.parent for head in item.heads]))
 
 
 def _number(item: PlannedSeries, home: Path, policy: ReadPolicy) -> str:

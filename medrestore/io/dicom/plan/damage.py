@@ -5,13 +5,13 @@ This is the one place that decides it, for the plan that is shown and for the se
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from medrestore.io.dicom.parse.files import is_blank
 from medrestore.io.dicom.parse.header import LeftOut, SkipReason, SliceHeader
+from medrestore.io.dicom.plan.series import PlannedSeries
 from medrestore.io.tree import Entry
 from medrestore.paths import Obstacle
 
@@ -19,7 +19,7 @@ _WHY = {Obstacle.OUTSIDE: SkipReason.LINK, Obstacle.UNLISTED: SkipReason.UNLISTE
 _NUMBERS = re.compile(r"[0-9A-Fa-f]{6,}|\d+")
 
 
-def blocker_of(heads: Sequence[SliceHeader], left_out: Sequence[LeftOut]) -> LeftOut | None:
+def blocker_of(series: PlannedSeries, left_out: Sequence[LeftOut]) -> LeftOut | None:
     """Return a file that cannot be used and may have slices of a series; None where there is none.
 
     Nothing in a classic header says how many slices a series has: one that lacks its last slices looks whole.
@@ -27,18 +27,17 @@ def blocker_of(heads: Sequence[SliceHeader], left_out: Sequence[LeftOut]) -> Lef
     the series lie: in their folder, or below the folder that all of theirs have in common.
 
     Args:
-        heads: Slices of the series.
+        series: The series.
         left_out: Files without a usable slice.
     """
-    uids = {head.series for head in heads}
-    folders = {head.path.parent for head in heads}
-    home = Path(os.path.commonpath(folders))
+    uids = {head.series for head in series.heads}
+    folders = {head.path.parent for head in series.heads}
 
     def may_be_of_it(item: LeftOut) -> bool:
         if item.series:
             # Where a length is damaged, a UID is cut.
             return any(uid.startswith(item.series) for uid in uids)
-        return item.path.parent in folders if len(folders) == 1 else item.path.is_relative_to(home)
+        return item.path.parent in folders if len(folders) == 1 else item.path.is_relative_to(series.home)
 
     return next((item for item in left_out if item.why.blocking and may_be_of_it(item)), None)
 

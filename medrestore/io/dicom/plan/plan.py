@@ -134,7 +134,7 @@ def plan_dicom(path: Path, policy: ReadPolicy | None = None) -> Plan:
 
 def _unless_blocked(series: PlannedSeries, left_out: Sequence[LeftOut]) -> PlannedSeries:
     """Return a series, refused where slices of it may be in a file that cannot be used."""
-    blocker = blocker_of(series.heads, left_out)
+    blocker = blocker_of(series, left_out)
     if blocker is None or series.action == "skip":
         return series
     return replace(series, action="fail", reason=blocker.text, layout=None, blocker=blocker)

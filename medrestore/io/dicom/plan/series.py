@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -59,6 +61,18 @@ class PlannedSeries:
     def heads(self) -> tuple[SliceHeader, ...]:
         """All slices."""
         return tuple(head for volume in self.volumes for place in volume.stack.places for head in place)
+
+    @property
+    def home(self) -> Path:
+        """The deepest folder that holds all its files."""
+        return Path(os.path.commonpath([head.path.parent for head in self.heads]))
+
+    @property
+    def refusal(self) -> str:
+        """Why it is refused, without names of files, which may tell a patient's; empty if it is not."""
+        if self.blocker is not None:
+            return f"a file that may be of it is {self.blocker.why}: see medrestore scan"
+        return f"no regular grid: {self.kind}" if self.action == "fail" else ""
 
     @property
     def kind(self) -> str:
