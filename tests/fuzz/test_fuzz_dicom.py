@@ -19,7 +19,7 @@ from medrestore.io.dicom.read import planned_header, read_dicom
 from medrestore.volume import Volume
 
 PARTS, WHOLE = 10, 5_000
-SLICES = 4
+SLICES = 3
 
 _TEXTS = (
     "PatientName",
