@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is no TOML, is too long, or is nested too deeply.
+        ValueError: It is no regular file, no TOML, too long, or nested too deeply.
     """
-    size = path.stat().st_size
-    if size > MOST_BYTES:
-        raise ValueError(f"it has {size} bytes, expected at most {MOST_BYTES}")
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):  # a pipe is waited for, and a device may have no end
+        raise ValueError("it is no regular file")
+    if found.st_size > MOST_BYTES:
+        raise ValueError(f"it has {found.st_size} bytes, expected at most {MOST_BYTES}")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except RecursionError:

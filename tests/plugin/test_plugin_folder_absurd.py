@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import struct
 import subprocess
 import sys
@@ -258,3 +259,16 @@ def test_what_is_nested_as_deep_as_may_be_is_read(tmp_path):
 def test_what_is_finite_is_finite():
     network = build("voxelnet", {"widths": [8], "down": [1], "up": []})
     assert not_finite(network.state_dict()) == ""
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_not_read(folder, kind):
+    path = folder / "model.toml"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    assert "it is no regular file" in refused(folder)
