@@ -52,6 +52,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.denoise.run
 	$(BIN)/python -m benchmarks.denoise.run --gain middle,ramp
 	$(BIN)/python -m benchmarks.noise.run
+	$(BIN)/python -m benchmarks.reading.run --restore
 	$(BIN)/python -m benchmarks.denoise.colour
 	$(BIN)/python -m benchmarks.denoise.claims --speed
 	$(BIN)/python -m benchmarks.superres.run

@@ -66,14 +66,14 @@ def file_rows(name: str, folder: Path) -> list[dict[str, Any]]:
     rows = []
     for path in images_in(folder):
         mine = ours(path)
-        about = {"corpus": name, "path": str(path.relative_to(folder)), "ours": _said(mine)}
+        about = {"corpus": name, "path": str(path.relative_to(folder)), "ours": _said(mine, folder)}
         peers = {"SimpleITK": simple_itk} if is_dicom(path) else {"SimpleITK": simple_itk, "nibabel": nibabel}
         rows += [about | {"peer": peer, "outcome": judge(mine, read(path))} for peer, read in peers.items()]
     return rows
 
 
-def _said(found: Image | str) -> str:
-    return found if isinstance(found, str) else "read"
+def _said(found: Image | str, folder: Path) -> str:
+    return found.replace(f"{folder}/", "") if isinstance(found, str) else "read"
 
 
 def folder_rows(name: str, folder: Path) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def folder_rows(name: str, folder: Path) -> list[dict[str, Any]]:
             # An image of another shape is of another series.
             near = [outcome for outcome in outcomes if not outcome.startswith("shape")]
             best = "equal" if "equal" in near else next(iter(near), judge(mine, "nothing"))
-            rows.append(about | {"ours": _said(mine), "outcome": best})
+            rows.append(about | {"ours": _said(mine, folder), "outcome": best})
     return rows
 
 
