@@ -47,15 +47,8 @@ __all__ = ["READ_ERRORS", "SliceHeader", "LeftOut", "SkipReason", "is_dicom", "r
 
 _TAGS: list[Any] = [
     *("Modality", "FrameOfReferenceUID", "SOPClassUID", "SOPInstanceUID", "ImageType", "SeriesInstanceUID"),
-    *(
-        "SeriesNumber",
-        "InstanceNumber",
-        "SeriesDescription",
-        "Rows",
-        "Columns",
-        "PixelSpacing",
-        "SliceThickness",
-    ),
+    *("SeriesNumber", "SeriesDescription", "InstanceNumber"),
+    *("Rows", "Columns", "PixelSpacing", "SliceThickness"),
     *("SpacingBetweenSlices", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames"),
     *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
     *("PixelRepresentation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType"),
