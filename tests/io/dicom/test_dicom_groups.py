@@ -301,6 +301,44 @@ def test_frames_are_told_apart_by_a_dimension_of_their_image(tmp_path):
     assert [int(volume.array.min()) for volume in volumes] == [0, 1000]
 
 
+ODDITIES = {
+    "none": lambda data, k: None,
+    "frame of reference": lambda data, k: setattr(data, "FrameOfReferenceUID", f"1.2.{k + 1}"),
+    "echo time": lambda data, k: setattr(data, "EchoTime", 4.6 + 0.001 * (k * 5 % 3)),
+    "image type": lambda data, k: setattr(
+        data, "ImageType", [("ORIGINAL", "DERIVED")[k * 5 % 3 > 1], "PRIMARY"]
+    ),
+    "pixels": lambda data, k: setattr(data, "PixelSpacing", [0.8 * (1 + 2e-4 * (k * 5 % 3)), 0.6]),
+}
+
+
+@pytest.mark.parametrize("oddity", ODDITIES)
+@pytest.mark.parametrize("hint", ["order", *HINTS])
+def test_what_varies_within_volumes_does_not_hide_them(tmp_path, hint, oddity):
+    def change(volume, n, data):
+        if hint in HINTS:
+            HINTS[hint](volume, data)
+        ODDITIES[oddity](data, 7 * volume + n)
+        return data
+
+    stored = write_volumes(tmp_path, ORDERS["volume after volume"], change=change)
+    (planned,) = plan_dicom(tmp_path).series
+    assert (planned.kind, planned.action) == ("multi-volume(3)", "read")
+    for volume, expected in zip(read_series(tmp_path), stored, strict=True):
+        assert np.array_equal(volume.array, expected.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("first", [0, 6])
+def test_a_slice_that_is_missing_at_the_start_shifts_no_volume(tmp_path, first):
+    """Runs of as many images as there are places would then be made of two volumes each."""
+
+    def change(volume, n, data):
+        return None if (volume, n) == (0, first) else data
+
+    write_volumes(tmp_path, ORDERS["volume after volume"], change=change)
+    assert [action for _, action in kinds(tmp_path)] == ["fail"]
+
+
 @pytest.mark.parametrize("missing", [1, 4])
 @pytest.mark.parametrize("named", [True, False])
 def test_an_interrupted_last_volume_is_set_apart(tmp_path, missing, named):

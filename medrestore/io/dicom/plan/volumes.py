@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -58,8 +58,7 @@ def group_slices(heads: list[SliceHeader]) -> Parts:
     where they go through no volume; else they divide where `tells_apart` finds that they do.
     """
     volumes = split_volumes(heads)
-    places = len(set(places_of(heads)))
-    if any(len(volume.heads) != places for volume in volumes) or not is_even(volumes[0].heads):
+    if not _complete(volumes, len(set(places_of(heads)))) or not is_even(volumes[0].heads):
         return divided(heads)
     within = {name for volume in volumes for name in dividers_within(volume.heads)}
     return divided(heads, [name for name in dividers_within(heads) if name not in within])
@@ -74,15 +73,41 @@ def split_volumes(heads: Sequence[SliceHeader]) -> list[VolumeSlices]:
     Where images still share a place, the hints of scanners are tried: a hint counts if each of its values has
     exactly one image in every place. Last the order of the images: as many in every place, volume after
     volume or place after place.
+
+    Nearly equal values of a trait tell nothing where something else tells volumes that they go through.
     """
     traits = [_joined(heads, n) for n in range(len(heads[0].traits))]
+    every = range(len(traits))
+    plain = [n for n in every if not _nearly_one([*traits[n]])]
+    volumes = _split(heads, traits, every)
+    if len(plain) < len(traits):
+        others = _split(heads, traits, plain)
+        names = {heads[0].traits[n][0] for n in every if n not in plain}
+        through = any(not names.isdisjoint(volume.varying) for volume in others)
+        if through and _complete(others, len(set(places_of(heads)))):
+            volumes = others
+    starts = [min(_number(head) for head in volume.heads) for volume in volumes]
+    if all(head.order is not None for head in heads) and len(set(starts)) == len(starts):
+        volumes.sort(key=lambda volume: min(_number(head) for head in volume.heads))
+    return volumes
 
-    def values(head: SliceHeader, numbers: Sequence[int]) -> tuple[Trait, ...]:
-        return tuple(traits[n][head.traits[n][1]] for n in numbers)
+
+def _complete(volumes: Sequence[VolumeSlices], places: int) -> bool:
+    """Whether every volume has one image in every place."""
+    return all(len(volume.heads) == places == len(set(places_of(volume.heads))) for volume in volumes)
+
+
+def _split(
+    heads: Sequence[SliceHeader], traits: Sequence[dict[Trait, Trait]], numbers: Iterable[int]
+) -> list[VolumeSlices]:
+    """Return the volumes that some traits tell, by what counts for each value, and then hints and order."""
+
+    def values(head: SliceHeader, chosen: Sequence[int]) -> tuple[Trait, ...]:
+        return tuple(traits[n][head.traits[n][1]] for n in chosen)
 
     dividing: list[int] = []
     found: dict[tuple[Trait, ...], list[SliceHeader]] = {(): list(heads)}
-    for n in range(len(traits)):
+    for n in numbers:
         tried = [*dividing, n]
         parts = parts_by(heads, lambda head, tried=tried: values(head, tried))  # type: ignore[misc]
         if len(parts) > len(found) and tells_apart([*parts.values()]):
@@ -95,9 +120,6 @@ def split_volumes(heads: Sequence[SliceHeader]) -> list[VolumeSlices]:
             replace(volume, label=(*label, *volume.label), varying=_varying(volume.heads))
             for volume in _without_doubles(part)
         ]
-    starts = [min(_number(head) for head in volume.heads) for volume in volumes]
-    if all(head.order is not None for head in heads) and len(set(starts)) == len(starts):
-        volumes.sort(key=lambda volume: min(_number(head) for head in volume.heads))
     return volumes
 
 
@@ -124,6 +146,11 @@ def _joined(heads: Sequence[SliceHeader], number: int) -> dict[Trait, Trait]:
             same[value] = first
             places[first] |= places[value]
     return same
+
+
+def _nearly_one(values: Sequence[Trait]) -> bool:
+    """Whether there are several values, each nearly equal to the next."""
+    return len(values) > 1 and all(_near(one, other) for one, other in pairwise(sorted(values, key=_rank)))
 
 
 def _near(first: Trait, second: Trait) -> bool:
