@@ -23,8 +23,8 @@ def blocker_of(series: PlannedSeries, left_out: Sequence[LeftOut]) -> LeftOut | 
     """Return a file that cannot be used and may have slices of a series; None where there is none.
 
     Nothing in a classic header says how many slices a series has: one that lacks its last slices looks whole.
-    So a file of the series' own UID counts, and one whose UID cannot be read if it lies where the files of
-    the series lie: in their folder, or below the folder that all of theirs have in common.
+    So a file of the series' own UID counts, and one whose UID is cut or cannot be read if it lies where the
+    files of the series lie: in their folder, or below the folder that all of theirs have in common.
 
     Args:
         series: The series.
@@ -34,10 +34,12 @@ def blocker_of(series: PlannedSeries, left_out: Sequence[LeftOut]) -> LeftOut | 
     folders = {head.path.parent for head in series.heads}
 
     def may_be_of_it(item: LeftOut) -> bool:
-        if item.series:
-            # Where a length is damaged, a UID is cut.
-            return any(uid.startswith(item.series) for uid in uids)
-        return item.path.parent in folders if len(folders) == 1 else item.path.is_relative_to(series.home)
+        if item.series in uids:
+            return True
+        # Where a length is damaged, a UID is cut, or gone: "" is the start of any.
+        cut = any(uid.startswith(item.series) for uid in uids)
+        here = item.path.parent in folders if len(folders) == 1 else item.path.is_relative_to(series.home)
+        return cut and here
 
     return next((item for item in left_out if item.why.blocking and may_be_of_it(item)), None)
 
