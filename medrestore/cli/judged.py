@@ -22,14 +22,17 @@ class MetricsRequest:
     """How a scan is judged.
 
     Attributes:
-        mask: Voxels to count: ``"head"``, ``"all"``, or a file in which they are not 0.
-        data_range: Data range of PSNR and SSIM in voxel units; None for that of the reference.
-        modality: What the scans are, where they do not say.
+        mask: Voxels to count: ``"head"`` (of the reference, or else of RESTORED), ``"all"``, or a file in
+            which they are not 0.
+        data_range: Data range of PSNR and SSIM in voxel units; None for maximum - minimum of the reference.
+        modality: ``"MR"`` or ``"CT"`` where a file does not say: padding of CT is no part of range and head.
         as_json: Print JSON.
-        before: Without a reference: the scan that was restored, judged beside the result.
-        tissue: Without a reference: masks of the two tissues that contrast is measured between.
-        air: Without a reference: mask of the air around the body.
-        region: Without a reference: mask of a homogeneous region, for the noise-power spectrum.
+        before: Without a reference: the scan that was restored, on the same grid; it is judged beside
+            RESTORED.
+        tissue: Without a reference, twice: masks of two tissues, such as grey and white matter. None for two
+            classes of intensity.
+        air: Without a reference: mask of air. None for what was measured outside the head.
+        region: Without a reference: mask of a homogeneous region, whose noise-power spectrum is taken.
     """
 
     mask: str = option(

@@ -26,7 +26,7 @@ def metrics(
     restored: Annotated[Path, typer.Argument(metavar="RESTORED", help="What to judge.")],
     reference: Annotated[
         Path | None,
-        typer.Argument(metavar="[REFERENCE]", help="The truth, on the same grid.", show_default=False),
+        typer.Argument(metavar="REFERENCE", help="The truth, on the same grid.", show_default=False),
     ] = None,
     *,
     request: MetricsRequest,
