@@ -94,7 +94,7 @@ def _boxes(inside: BoolArray, shape: tuple[int, ...]) -> Iterator[tuple[slice, .
 
 def _detrended(cube: RealArray) -> Float64Array:
     """Return a cube less its mean and its linear trend along each axis, by least squares."""
-    values = np.asarray(cube, dtype=np.float64)
+    values: Float64Array = np.asarray(cube, dtype=np.float64)
     values = values - values.mean()
     for axis, length in enumerate(values.shape):
         if length > 1:
