@@ -18,6 +18,7 @@ FEWEST = 100  # edges; fewer do not average the noise out
 MOST = 5000  # edges; more do not change the mean
 REACH = 4.0  # coarsest voxels on each side of an edge
 _SMOOTHING = 1.0  # voxels; to find edges in noise, not to measure them
+_ROUNDING = 1e-6  # voxels
 _STEPS = 5  # samples in the length of the finest voxel
 
 
@@ -68,11 +69,13 @@ def edge_width(
             f"a width of edges needs a mask and, where there is a guide, one of shape {array.shape}"
         )
     edges = _find(found, inside, np.asarray(sizes))
-    reach, step = REACH * max(sizes), min(sizes) / _STEPS
+    wide = [size for size, length in zip(sizes, array.shape, strict=True) if length > 1] or sizes
+    reach, step = REACH * max(wide), min(wide) / _STEPS
     along = np.arange(-reach, reach + step / 2, step)
     across = edges.points[:, None] + along[:, None] * edges.normals[:, None]
     places = across / np.asarray(sizes)
-    whole = ((places >= 0) & (places <= np.asarray(array.shape) - 1)).all(axis=(1, 2))
+    last = np.asarray(array.shape) - 1
+    whole = ((places >= -_ROUNDING) & (places <= last + _ROUNDING)).all(axis=(1, 2))
     _enough(int(whole.sum()))
     splines = ndimage.spline_filter(np.asarray(array, dtype=np.float32), order=3, output=np.float32)
     profiles = ndimage.map_coordinates(splines, places[whole].transpose(2, 0, 1), order=3, prefilter=False)

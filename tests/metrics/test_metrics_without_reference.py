@@ -172,6 +172,12 @@ def test_width_is_in_mm_along_every_axis():
     assert twice == pytest.approx(2 * width, rel=1e-3)
 
 
+def test_a_single_slice_is_measured_in_its_plane():
+    image = ball(1.5, (1, 1, 1))[:, :, 28:29]
+    width = edge_width(image, (1, 1, 6), mask=np.ones(image.shape, dtype=bool))
+    assert width == pytest.approx(WIDTH * 1.5, rel=0.1)
+
+
 def test_noise_does_not_change_the_width_across_given_edges():
     clean = ball(1.5)
     image = clean + np.random.default_rng(0).normal(0, 10, clean.shape)
