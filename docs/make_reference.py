@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from medrestore.cli.archive import PullRequest
+from medrestore.cli.judged import MetricsRequest
 from medrestore.findings import KINDS
 from medrestore.options import (
     BatchRun,
@@ -63,6 +64,7 @@ SECTIONS = {
     "batch": (CaseSelection, BatchRun),
     "node": (NodeOptions,),
     "pull": (PullRequest,),
+    "metrics": (MetricsRequest,),
 }
 """Whose options a command declares; rows of other options are written by hand."""
 

@@ -18,10 +18,11 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 
 import medrestore
-from medrestore import errors
+from medrestore import errors, metrics
 from medrestore.plugin import ModelSpec, hookspecs
 from medrestore.plugin import model_folder as folder
 from medrestore.provenance import ModelRef, RunRecord, Source
@@ -373,6 +374,14 @@ def test_the_page_of_the_metrics_has_every_metric():
 
     page = tables(DOCS / "reference/metrics.md")["Metrics"]
     assert [key for row in page for key in keys([row])[:1]] == list(evaluate([0.0], None, data_range=1))
+
+
+def test_the_page_of_the_metrics_has_every_metric_without_a_reference():
+    image = np.zeros((4, 4, 4))
+    regions = metrics.find_regions(image, acquired=image, head=np.ones(image.shape))
+    page = tables(DOCS / "reference/metrics.md")["Without a reference"]
+    names = [name for row in page for name in re.findall(r"`(\w+)`", row[0])]
+    assert names == list(metrics.evaluate_without_reference(image, (1, 1, 1), regions))
 
 
 def test_the_page_of_the_errors_has_every_error_below_its_parent():

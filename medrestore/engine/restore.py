@@ -99,7 +99,8 @@ def restore(
     restored, std = run.result(measurement)
     release_memory()
     finished = time.perf_counter()
-    metrics = measure(measurement.baseline, restored, reference, assumed_modality(volume, spec))
+    modality = assumed_modality(volume, spec)
+    metrics = measure(measurement.baseline, restored, reference, modality, quality=options.quality)
     evidence = _evidence(measurement, restored, spec)
     seconds = time.perf_counter()
     timings = {"prepare": prepared - start, "network": finished - prepared, "measure": seconds - finished}

@@ -88,10 +88,11 @@ def evaluate(
     for name, metric in further.items():
         compute[name] = partial(metric.compute, given, compared, data_range, counted)
     definitions = _definitions(data_range, _voxels(truth, mask), further)
-    return {name: _value(function, definitions[name]) for name, function in compute.items()}
+    return {name: value_or_reason(function, definitions[name]) for name, function in compute.items()}
 
 
-def _value(function: Callable[[], float], definition: str) -> MetricValue:
+def value_or_reason(function: Callable[[], float], definition: str) -> MetricValue:
+    """Return what a metric computes, or what it raises as the reason why there is no value."""
     try:
         value = function()
     except (InputError, ModelError, PluginError) as error:

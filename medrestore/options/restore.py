@@ -66,6 +66,7 @@ class RestoreOptions:
         tile: Largest side of a tile in voxels; None for the whole volume where it is small enough.
         max_memory: Largest memory of the process, in bytes or as in ``"6GB"``; None for 80 % of what is free
             or of what the system allows, whichever is less. Tiles are chosen to keep to it.
+        quality: Judge scan and result without a reference too: SNR, CNR, CJV, EFC, FBER, edge width.
         force: Run a scan outside the voxel sizes or the modality that the model was made for.
 
     Raises:
@@ -97,6 +98,7 @@ class RestoreOptions:
     max_memory: int | str | None = option(
         None, _run("Such as 6GB; else 80 % of what is free or allowed.", "AMOUNT")
     )
+    quality: bool = option(False, _run("SNR, contrast and edge width too, without a reference."))
     force: bool = option(False, _model("Run a model on what it was not made for."))
 
     def __post_init__(self) -> None:
@@ -107,6 +109,7 @@ class RestoreOptions:
             object.__setattr__(self, name, _whole(name, getattr(self, name), least))
         self._check_kinds()
         object.__setattr__(self, "force", bool(self.force))
+        object.__setattr__(self, "quality", bool(self.quality))
         object.__setattr__(self, "task", Task(self.task))
         check_choices(self)
         check_noise(self.noise)
@@ -121,6 +124,8 @@ class RestoreOptions:
             raise ConfigError(f"device is {self.device!r}; expected one such as 'auto', 'cpu' or 'cuda:1'")
         if self.force not in (True, False):
             raise ConfigError(f"force is {self.force!r}; expected True or False")
+        if self.quality not in (True, False):
+            raise ConfigError(f"quality is {self.quality!r}; expected True or False")
         if self.task not in tuple(Task):
             raise ConfigError(f"task is {self.task!r}; expected one of {', '.join(Task)}")
         thickness = self.slice_thickness

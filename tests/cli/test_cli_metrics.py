@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 from tiny import CommandLine, noisy, phantom, save
 
-from medrestore.metrics import head_mask
+from medrestore.metrics import (
+    cjv,
+    cnr,
+    evaluate_without_reference,
+    find_regions,
+    head_mask,
+    noise_power_spectrum,
+)
 
 
 @pytest.fixture
@@ -108,3 +117,112 @@ def test_padding_of_ct_is_no_part_of_the_range_whatever_the_file_is_called(cli, 
     said = values(cli, *named)
     assert values(cli, *plain, "--modality", "CT") == said
     assert values(cli, *plain)["psnr"]["value"] > said["psnr"]["value"] + 1
+
+
+# Without a reference
+
+
+@pytest.fixture
+def restored(tmp_path):
+    scan = noisy(phantom(40), 0.05)
+    smooth = ndimage.gaussian_filter(scan, 0.7)
+    return save(tmp_path / "restored.nii", smooth, 1.5), save(tmp_path / "scan.nii", scan, 1.5)
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """Masks of two tissues, air and a homogeneous region of `phantom(40)`, by name."""
+    clean = phantom(40)
+    found = {"grey": (clean > 540) & (clean < 660), "white": clean > 780, "air": clean < 1}
+    found["region"] = np.zeros(clean.shape, dtype=bool)
+    found["region"][12:28, 12:28, 12:28] = True
+    return {name: save(tmp_path / f"{name}.nii", mask.astype(np.uint8), 1.5) for name, mask in found.items()}
+
+
+def test_one_scan_is_judged_by_itself(cli, restored):
+    found = values(cli, restored[0])
+    assert list(found) == ["restored"]
+    array = nib.load(restored[0]).get_fdata(dtype=np.float32)
+    regions = find_regions(array, acquired=array, head=head_mask(array))
+    expected = evaluate_without_reference(array, (1.5, 1.5, 1.5), regions, guide=array)
+    assert found["restored"] == {name: asdict(value) for name, value in expected.items()}
+    assert all(value["value"] is not None for value in found["restored"].values())
+
+
+def test_before_and_after_in_the_same_masks_across_the_same_edges(cli, restored):
+    result, scan = (nib.load(path).get_fdata(dtype=np.float32) for path in restored)
+    found = values(cli, restored[0], "--before", restored[1])
+    assert list(found) == ["before", "restored", "removed"]
+    head = head_mask(result)
+    regions = find_regions(result, acquired=scan, head=head)
+    for where, array in (("before", scan), ("restored", result)):
+        expected = evaluate_without_reference(array, (1.5,) * 3, regions, guide=result)
+        assert found[where] == {name: asdict(value) for name, value in expected.items()}
+    assert found["before"]["snr_2"]["value"] < found["restored"]["snr_2"]["value"]
+    assert found["before"]["edge_width"]["value"] < found["restored"]["edge_width"]["value"]
+    power = noise_power_spectrum(scan - result, (1.5,) * 3, mask=head)
+    assert found["removed"]["noise_power"]["power"] == pytest.approx(list(power.power))
+    assert found["removed"]["noise_frequency"]["value"] == pytest.approx(power.mean_frequency)
+
+
+def test_before_and_after_stand_side_by_side(cli, restored):
+    status, table, errors = cli("metrics", restored[0], "--before", restored[1])
+    assert status == 0, errors
+    assert table.splitlines()[0].split() == ["metric", "before", "restored", "removed", "definition"]
+    found = values(cli, restored[0], "--before", restored[1])
+    row = next(line for line in table.splitlines() if line.startswith("EFC"))
+    both = [f"{found[where]['efc']['value']:.6g}" for where in ("before", "restored")]
+    assert row.split()[1:3] == both
+    assert "no segmentation of tissues" in table
+
+
+def test_masks_of_ones_own(cli, restored, masks):
+    tissues = ("--tissue", masks["grey"], "--tissue", masks["white"])
+    found = values(cli, restored[1], *tissues, "--air", masks["air"], "--region", masks["region"])["restored"]
+    array = nib.load(restored[1]).get_fdata(dtype=np.float32)
+    grey, white, air, region = (nib.load(masks[name]).get_fdata() > 0 for name in masks)
+    assert found["cnr"]["value"] == cnr(array, first=grey, second=white, air=air)
+    assert found["cjv"]["value"] == cjv(array, first=grey, second=white)
+    assert "grey.nii; " in found["cnr"]["definition"]
+    assert "Otsu" not in found["cnr"]["definition"]
+    power = noise_power_spectrum(array, (1.5,) * 3, mask=region)
+    assert found["noise_frequency"]["value"] == power.mean_frequency
+    assert found["noise_power"]["frequency"] == list(power.frequency)
+
+
+def test_ct_has_contrast_and_sharpness_but_no_signal_from_zero(cli, tmp_path):
+    body = noisy(phantom(40), 0.03) - 1000
+    found = values(cli, save(tmp_path / "scan.nii", body), "--modality", "CT")["restored"]
+    assert {name for name, value in found.items() if value["value"] is not None} == {
+        "cnr",
+        "cjv",
+        "edge_width",
+    }
+    assert "negative" in found["efc"]["reason"]
+
+
+def test_volumes_of_a_series_are_judged_one_by_one(cli, tmp_path):
+    series = save(tmp_path / "series.nii", np.stack([noisy(phantom(24), 0.02, seed) for seed in (0, 1)], -1))
+    status, table, _ = cli("metrics", series)
+    assert status == 0
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["0"] * 9 + ["1"] * 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["clean.nii", "--before", "clean.nii"], "--before: for a scan without a REFERENCE"),
+        (["clean.nii", "--tissue", "clean.nii", "--air", "clean.nii"], "--tissue, --air: for a scan"),
+        (["--data-range", "5"], "--data-range is for PSNR and SSIM"),
+        (["--tissue", "clean.nii"], "--tissue was given 1 times; expected two masks"),
+        (["--tissue", "clean.nii", "--tissue", "clean.nii"], "clean.nii: several values beside 0"),
+        (["--before", "other.nii"], "on another grid than"),
+        (["--air", "other.nii"], "other.nii: on another grid than"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(cli, pair, tmp_path, monkeypatch, arguments, reason):
+    save(tmp_path / "other.nii", phantom(24), spacing=1.1)
+    monkeypatch.chdir(tmp_path)
+    status, table, errors = cli("metrics", "image.nii", *arguments)
+    assert (status, table) == (2, "")
+    assert reason in errors

@@ -45,6 +45,7 @@ RESTORE = {
     "threads": ("2", 2),
     "tile": ("64", 64),
     "max_memory": ("6GB", "6GB"),
+    "quality": (None, True),
     "force": (None, True),
 }
 """For each field of `RestoreOptions` what is said, None for a flag, and what arrives."""

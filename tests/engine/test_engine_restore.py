@@ -12,7 +12,7 @@ from tiny import model_folder, noisy, phantom
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine import Observers, estimate_noise, load_model
 from medrestore.errors import ConfigError, GeometryError, ModelError
-from medrestore.metrics import head_mask, psnr, ssim
+from medrestore.metrics import evaluate_without_reference, find_regions, head_mask, psnr, ssim
 from medrestore.provenance import Source
 from medrestore.volume import UNITS
 
@@ -160,6 +160,25 @@ def test_a_reference_gives_scores_before_and_after(scan, model):
     sigma = LEVEL * float(np.percentile(truth, 99))
     assert metrics["input"]["rmse"].value == pytest.approx(sigma, rel=0.1)
     assert f"data range {extent:g}" in metrics["result"]["ssim"].definition
+
+
+def test_quality_is_judged_without_a_reference_on_request(scan, model):
+    plain, asked = (restore(scan, RestoreOptions(quality=on), model=model) for on in (False, True))
+    assert "efc" not in plain.metrics["result"]
+    before, after = scan.array, asked.volume.array
+    regions = find_regions(after, acquired=before, head=head_mask(after))
+    for where, array in (("input", before), ("result", after)):
+        expected = evaluate_without_reference(array, (1, 1, 1), regions, guide=after)
+        assert asked.metrics[where] == {**plain.metrics[where], **expected}
+        assert expected["efc"].value is not None
+    assert asked.record.to_json()
+
+
+def test_quality_of_a_constant_volume_is_absent_with_the_reason(model):
+    flat = Volume.from_array(np.full((20, 20, 20), 7.0, dtype=np.float32), modality=Modality.MR)
+    metrics = restore(flat, RestoreOptions(quality=True), model=model).metrics["result"]
+    assert metrics["efc"].value == pytest.approx(1)
+    assert "no two classes" in metrics["cnr"].reason
 
 
 @pytest.mark.parametrize("change", [{"affine": np.diag([1, 1, 1.2, 1])}, {"array": phantom(25)}])

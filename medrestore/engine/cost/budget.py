@@ -39,7 +39,7 @@ _SAMPLING = {"heun": 27.0, "euler": 20.0, "stochastic": 20.0}
 """Volumes that a sampler and the statistics of its samples hold."""
 
 _METRICS = 22.5
-"""Volumes that the metrics against a reference take."""
+"""Volumes that metrics take, most of them the mask of the head."""
 
 
 LEAST = 16**3
@@ -202,7 +202,7 @@ def _volumes(job: _Job) -> tuple[float, float]:
         beside, most = 4.0, 9.0  # and a map of the noise
     if sample_count(job.options):
         beside += sampling_volumes(job.options.sampler)
-    if job.reference:
+    if job.reference or job.options.quality:
         beside, most = beside + 1, max(most, _METRICS)
     return beside, max(most, beside)
 

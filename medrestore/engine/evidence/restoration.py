@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from medrestore.errors import GeometryError
+import numpy as np
+
+from medrestore.errors import GeometryError, InputError
 from medrestore.geometry import Geometry
-from medrestore.metrics import MetricValue, evaluate, head_mask, measured, reference_range
+from medrestore.metrics import (
+    MetricValue,
+    evaluate,
+    evaluate_without_reference,
+    find_regions,
+    head_mask,
+    measured,
+    reference_range,
+)
 from medrestore.plugin.extensions.metrics import declared_metrics
 from medrestore.provenance import JSON, RunRecord
-from medrestore.types import Modality
+from medrestore.types import Modality, RealArray
 from medrestore.volume import Volume
 
 Metrics = Mapping[str, Mapping[str, MetricValue]]
-"""Metric by name, by where: ``input`` and ``result``, both inside the head of the reference."""
+"""Metric by name, by where: ``input`` and ``result``, against a reference both inside its head."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +35,9 @@ class Restoration:
         volume: The restored scan, in the units of the input and on its grid; across the slices finer than
             that after super-resolution.
         std: Standard deviation of the posterior samples, same grid and units; None with fewer than two.
-        metrics: Quality of the input and of the result against the reference; absent values say why. The
-            input of super-resolution is the cubic spline through the slices.
+        metrics: Quality of the input and of the result against the reference, and without one where that was
+            asked for; absent values say why. The input of super-resolution is the cubic spline through the
+            slices.
         record: How the result was made.
     """
 
@@ -36,11 +47,29 @@ class Restoration:
     record: RunRecord
 
 
-def measure(baseline: Volume, result: Volume, reference: Volume | None, modality: Modality) -> Metrics:
-    """Compare the result, and what there was without it, with a reference on their grid, inside its head.
+def measure(
+    baseline: Volume, result: Volume, reference: Volume | None, modality: Modality, *, quality: bool = False
+) -> Metrics:
+    """Judge the result, and what there was without it.
 
-    Metrics of plugins are among the values; one that fails is absent, with the reason.
+    Both are compared with a reference on their grid, inside its head. Metrics of plugins are among the
+    values; one that fails is absent, with the reason.
+
+    Args:
+        baseline: What there was without the result.
+        result: The result.
+        reference: The truth; None for none.
+        modality: Of all three.
+        quality: Whether they are also judged by themselves, in the same regions.
     """
+    found = _compared(baseline, result, reference, modality)
+    if not quality:
+        return found
+    alone = _alone(measured(baseline.array, modality), measured(result.array, modality), result.spacing)
+    return {where: {**values, **alone[where]} for where, values in found.items()}
+
+
+def _compared(baseline: Volume, result: Volume, reference: Volume | None, modality: Modality) -> Metrics:
     further = declared_metrics()
     if reference is None:
         absent = evaluate(baseline.array, None, data_range=1.0, further=further)
@@ -50,6 +79,18 @@ def measure(baseline: Volume, result: Volume, reference: Volume | None, modality
     return {
         name: evaluate(volume.array, reference.array, data_range=data_range, mask=mask, further=further)
         for name, volume in (("input", baseline), ("result", result))
+    }
+
+
+def _alone(before: RealArray, after: RealArray, spacing: Sequence[float]) -> Metrics:
+    try:
+        head = head_mask(after)
+    except InputError:  # a constant volume
+        head = np.ones(after.shape, dtype=np.bool_)
+    regions = find_regions(after, acquired=before, head=head)
+    return {
+        where: evaluate_without_reference(array, spacing, regions, guide=after)
+        for where, array in (("input", before), ("result", after))
     }
 
 
