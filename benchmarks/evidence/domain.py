@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import gaussian_filter, zoom
 
 import medrestore
 from medrestore.engine.models.checks import check_zero
@@ -30,7 +33,7 @@ from medrestore.volume import Volume
 
 CROP, SLAB = 96, 20
 CROPS = 3
-SIGMA = 0.1  # of the bright level: the noise is not measured here, and taken to be strong
+SIGMA = 0.05  # of the bright level: the noise is not measured here, and taken to be rather strong
 Scan = tuple[np.ndarray, Geometry]
 Change = Callable[[Scan, np.random.Generator], Scan | None]
 
@@ -57,28 +60,30 @@ def _lie(factor: float, *axes: int) -> Change:
     return apply
 
 
+def _normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
 def _phase(scan: Scan, rng: np.random.Generator) -> Scan:
-    ramp = sum(
-        np.linspace(0, rng.uniform(2, 20), side).reshape(-1, *(1,) * (2 - axis))
-        for axis, side in enumerate(scan[0].shape)
-    )
-    air = scan[0] < 0.1 * np.percentile(scan[0], 99)
-    phase = np.where(air, rng.uniform(-np.pi, np.pi, scan[0].shape), np.angle(np.exp(1j * ramp)))
-    return phase.astype(np.float32), scan[1]
+    phase = np.zeros(scan[0].shape, np.float32)
+    for axis, side in enumerate(phase.shape):
+        ramp = np.linspace(0, rng.uniform(2, 20), side, dtype=np.float32)
+        phase += ramp.reshape(-1, *(1,) * (2 - axis))
+    air = scan[0] < 0.1 * bright_level(scan[0])
+    phase[air] = rng.uniform(0, 2 * np.pi, int(air.sum()))
+    return np.mod(phase, np.float32(2 * np.pi)) - np.float32(np.pi), scan[1]
 
 
 def _statistics(scan: Scan, rng: np.random.Generator) -> Scan:
-    from scipy.ndimage import gaussian_filter  # noqa: PLC0415
-
-    smooth = gaussian_filter(rng.standard_normal(scan[0].shape, dtype=np.float32), 3)
-    inside = scan[0] > 0.15 * np.percentile(scan[0], 99)
-    return np.where(inside, smooth / smooth.std(), 0).astype(np.float32), scan[1]
+    block = gaussian_filter(_normal((64, 64, 64), rng), 3, mode="wrap")
+    repeats = [-(-side // 64) for side in scan[0].shape]
+    smooth = np.tile(block / block.std(), repeats)[tuple(slice(side) for side in scan[0].shape)]
+    return np.where(scan[0] > 0.15 * bright_level(scan[0]), smooth, np.float32(0)), scan[1]
 
 
 def _moved(scan: Scan, rng: np.random.Generator) -> Scan:
-    array = scan[0].astype(np.float32)
-    other = np.roll(array, 3, axis=1) + rng.normal(0, 0.03 * np.percentile(array, 99), array.shape)
-    return array - other.astype(np.float32), scan[1]
+    noise = 0.03 * bright_level(scan[0]) * _normal(scan[0].shape, rng)
+    return scan[0] - np.roll(scan[0], 3, axis=1).astype(np.float32) + noise, scan[1]
 
 
 def _shuffled(scan: Scan, rng: np.random.Generator) -> Scan:
@@ -86,7 +91,7 @@ def _shuffled(scan: Scan, rng: np.random.Generator) -> Scan:
 
 
 def _noise(scan: Scan, rng: np.random.Generator) -> Scan:
-    return np.abs(rng.normal(0, 100, scan[0].shape)).astype(np.float32), scan[1]
+    return 100 * np.abs(_normal(scan[0].shape, rng)), scan[1]
 
 
 def _natural(names: tuple[str, ...]) -> Change:
@@ -105,8 +110,6 @@ def _natural(names: tuple[str, ...]) -> Change:
 
 def _coarse(scan: Scan, _: np.random.Generator) -> Scan:
     """Average to voxels of 3 mm, as those of functional and perfusion series."""
-    from scipy.ndimage import zoom  # noqa: PLC0415
-
     factors = [size / 3.0 for size in scan[1].spacing]
     array = zoom(scan[0].astype(np.float32), factors, order=1)
     affine = scan[1].affine.copy()
@@ -208,6 +211,7 @@ def count(arguments: argparse.Namespace) -> dict[str, Count]:
 
     for modality, paths in (("MR", arguments.mr), ("CT", arguments.ct)):
         for name, scan in scans_in(paths):
+            print(name, file=sys.stderr, flush=True)
             for part, piece in parts(scan, rng):
                 note(f"{modality}: {part}", name, piece, modality)
             for kind, change in CHANGES[modality].items():
@@ -223,11 +227,24 @@ def count(arguments: argparse.Namespace) -> dict[str, Count]:
 
 def table(counts: dict[str, Count], command: str) -> str:
     """Return the page."""
-    lines = [f"`{command}`", "", "| kind | warned of | of | findings |", "|---|---:|---:|---|"]
+    lines = [
+        f"Made by `{command}`; which scans are in the JSON file beside it.",
+        "",
+        "| kind | warned of | of | findings |",
+        "|---|---:|---:|---|",
+    ]
     for kind, one in counts.items():
         codes = ", ".join(f"{code} {number}" for code, number in sorted(one.codes.items()))
         lines.append(f"| {kind} | {len(one.warned)} | {one.of} | {codes} |")
     return "\n".join(lines) + "\n"
+
+
+def command_of(arguments: argparse.Namespace) -> str:
+    """Return the command, with names for paths: those of a user are not for a page."""
+    words = ["python", "-m", "benchmarks.evidence.domain"]
+    for option in ("mr", "ct", "labels"):
+        words += [f"--{option}", *(path.name for path in getattr(arguments, option))]
+    return shlex.join([*words, "--seed", str(arguments.seed)])
 
 
 def main() -> None:
@@ -239,7 +256,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     arguments = parser.parse_args()
     counts = count(arguments)
-    page = table(counts, "python -m benchmarks.evidence.domain --mr SCANS --ct SCANS --labels MAPS")
+    page = table(counts, command_of(arguments))
     print(page)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "domain.md").write_text("# What is said of the content of a scan\n\n" + page)

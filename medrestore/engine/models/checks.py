@@ -31,7 +31,7 @@ from medrestore.volume import Volume
 COMPUTABLE = (1e-20, 1e9)
 """Largest magnitudes of scans between which float32 holds sums of squares of their squares."""
 
-SIGNED = 0.25
+SIGNED = 0.1
 """Fraction of the bright level that a tenth of the voxels lie below 0 by in signed maps."""
 
 

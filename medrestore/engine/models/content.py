@@ -40,7 +40,6 @@ AIR = (AIR_HU - 100, AIR_HU + 100)
 SOFT = (-50.0, 100.0)
 """Air and soft tissue in HU."""
 
-
 DENSE = 0.15
 """Share of voxels above 800 HU that no body has: there is bone."""
 
@@ -62,7 +61,7 @@ def check_content(volume: Volume, spec: ModelSpec) -> tuple[Finding, ...]:
     found = (_of_ct(voxels) if spec.is_ct else _of_mr(voxels)) + _unrelated(slices)
     if found:  # no body, of which the size could be judged
         return found
-    size = check_extent(voxels, volume.geometry)
+    size = check_extent(voxels, volume.geometry, spec.is_ct)
     return size if size or spec.is_ct else check_detail(slices, volume.geometry, bright_level(voxels))
 
 
@@ -78,15 +77,18 @@ def _flat(slices: Sequence[FloatArray]) -> tuple[Finding, ...]:
 def _equal(slices: FloatArray) -> float:
     """Return the share of bright voxels that are equal to the one in the next slice."""
     bright = slices[:-1] >= slices.mean()
+    if not bright.any():  # as rounding of the mean may leave none of a constant
+        return float(slices.min() == slices.max())
     return float(np.mean((slices[1:] == slices[:-1])[bright]))
 
 
 def _unrelated(slices: Sequence[FloatArray]) -> tuple[Finding, ...]:
     """Warn of shuffled slices, and of noise: neighbours are hardly more alike than slices far apart."""
     for axis, along in zip("ijk", slices, strict=True):
-        if len(along) < FEWEST_SLICES:
+        filled = along[along.min(axis=1) < along.max(axis=1)]
+        if len(filled) < FEWEST_SLICES:
             continue
-        near, far = _likeness(along)
+        near, far = _likeness(filled)
         if near - far < RELATED * (1 - far):
             text = (
                 f"neighbouring slices across the axis {axis} correlate by {near:.2f}, slices far apart by "
@@ -98,7 +100,8 @@ def _unrelated(slices: Sequence[FloatArray]) -> tuple[Finding, ...]:
 
 def _likeness(slices: FloatArray) -> tuple[float, float]:
     """Return the correlation of neighbouring slices, and that of slices a quarter to half of all apart."""
-    normal = slices - slices.mean(axis=1, keepdims=True)
+    normal = slices / np.abs(slices).max()  # of which float32 holds squares
+    normal -= normal.mean(axis=1, keepdims=True)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     far = np.linspace(len(normal) // 4, len(normal) // 2, 5).astype(int)
     return _alike(normal, 1), float(np.mean([_alike(normal, distance) for distance in far]))
@@ -135,7 +138,7 @@ def _of_mr(voxels: FloatArray) -> tuple[Finding, ...]:
             )
             return (VALUES_OUTSIDE_MODEL.found(text, shift=shift),)
     bright = float(np.percentile(voxels, 99))
-    corners = float(np.median(voxels[tuple(np.ix_(*([0, 1, -2, -1] for _ in range(3))))]))
+    corners = float(np.median(voxels[np.ix_((0, -1), (0, -1), (0, -1))]))
     share = float(np.mean(voxels > 0.85 * bright))
     if bright <= 0 or corners < 0.85 * bright or share < 0.25:
         return ()

@@ -6,7 +6,7 @@ import numpy as np
 
 from medrestore.types import FloatArray, RealArray
 
-SIDE = 64
+SIDE = 40
 """Voxels along each axis that are kept, at most twice as many."""
 
 

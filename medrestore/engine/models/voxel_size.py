@@ -42,22 +42,25 @@ LEAST_PAIRS = 1000
 """Pairs of voxels in tissue that are needed along an axis."""
 
 
-def check_extent(voxels: FloatArray, grid: Geometry) -> tuple[Finding, ...]:
+def check_extent(voxels: FloatArray, grid: Geometry, is_ct: bool) -> tuple[Finding, ...]:
     """Warn where what is in the picture is no size that a body has.
 
     Args:
         voxels: (X, Y, Z), evenly spread over the scan.
         grid: Of the scan.
+        is_ct: Whether it is taken for a CT, which may be of a hand; models for MR are for heads.
     """
     reached = _extents(voxels, grid)
+    if not reached:
+        return ()
     (width, all_width), (depth, all_depth) = reached["LR"], reached["AP"]
-    small = all_width and all_depth and max(width, depth) < SMALLEST
+    small = not is_ct and all_width and all_depth and max(width, depth) < SMALLEST
     large = depth > DEEPEST or width > WIDEST or (all_width and depth > max(width, DEEPEST_HEAD))
     if not small and not large:
         return ()
     text = (
         f"what is in the picture is {width:.0f} mm wide and {depth:.0f} mm deep, too "
-        f"{'small' if small else 'large'} for a head: the voxel size may be wrong"
+        f"{'small for a head' if small else 'large'}: the voxel size may be wrong"
     )
     return (VOXEL_SIZE_DOUBTED.found(text, width_mm=width, depth_mm=depth),)
 
@@ -112,10 +115,13 @@ def _difference(slices: FloatArray, distance: int, bright: float) -> float:
 def _extents(voxels: FloatArray, grid: Geometry) -> dict[str, tuple[float, bool]]:
     """Return in mm how far the largest bright object reaches along the axes of the body.
 
-    Each with whether that is all of it: where it touches an edge of the picture, it may go on.
+    Each with whether that is all of it: where it touches an edge of the picture, it may go on. Empty where
+    there is no such object.
     """
     low, high = np.percentile(voxels, (1, 99))
     smooth = ndimage.uniform_filter(np.clip(voxels, low, high), 3)
+    if smooth.min() == smooth.max():
+        return {}
     labels, _ = ndimage.label(smooth > otsu_threshold(smooth))
     sizes = np.bincount(labels.ravel(), minlength=2)[1:]
     body = labels == 1 + int(sizes.argmax())

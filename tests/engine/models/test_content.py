@@ -119,6 +119,18 @@ def test_a_small_volume_is_not_judged() -> None:
     assert codes(np.full((48, 48, 4), 7.0)) == {"regions-are-flat"}
 
 
+def test_padding_a_slice_alone_and_small_numbers_are_no_reason() -> None:
+    padded = np.zeros((SIDE, SIDE, 3 * SIDE), np.float32)
+    padded[:, :, SIDE : 2 * SIDE] = head()
+    assert codes(padded) == set()
+    assert codes(head()[:, :, 48:49]) == set()
+    assert codes(head() * np.float32(1e-20)) == set()
+    sparse = np.zeros((64, 64, 64), np.float32)
+    sparse[::9, ::9, ::9] = np.arange(512).reshape(8, 8, 8) + 5
+    assert "regions-are-flat" not in codes(sparse)
+    assert codes(np.full((64, 64, 64), 0.1, np.float32)) == {"regions-are-flat"}
+
+
 def test_a_restoration_says_it_before_it_begins(tmp_path) -> None:
     folder = model_folder(tmp_path / "model")
     small = head()[::2, ::2, ::2]
