@@ -208,7 +208,29 @@ NOISE_OUTSIDE_MODEL = _warning(
     "noise-outside-model", "The noise is weaker or stronger than what the model was made for."
 )
 ZERO_MOVED = _warning(
-    "zero-moved", "Many voxels lie below 0, as after z-scoring; the model is for scans in which air is 0."
+    "zero-moved",
+    "Many voxels lie below 0, as after z-scoring and in statistical, phase and difference maps; the model is "
+    "for scans in which air is 0.",
+)
+VALUES_OUTSIDE_MODEL = _warning(
+    "values-outside-model",
+    "The voxels are not in HU, as the model expects, or they are in HU and it expects MR.",
+)
+REGIONS_ARE_FLAT = _warning(
+    "regions-are-flat",
+    "Most bright voxels equal their neighbour: labels, a mask or slices that were repeated, and no scan.",
+)
+AIR_IS_BRIGHT = _warning(
+    "air-is-bright", "The corners of an MR scan are as bright as anything in it: it may be inverted."
+)
+SLICES_UNRELATED = _warning(
+    "slices-unrelated",
+    "Neighbouring slices are hardly more alike than distant ones: they are out of order, or hold no anatomy.",
+)
+VOXEL_SIZE_DOUBTED = _warning(
+    "voxel-size-doubted",
+    "What is in the picture is too large or too small for a head or body, its detail differs along the axes, "
+    "or voxels are coarser than those of structural scans: the voxel size may be wrong.",
 )
 UNMEASURED_VOXELS = _note(
     "unmeasured-voxels", "Voxels of a CT that were not measured are left as they are, or were taken for air."

@@ -21,6 +21,7 @@ from medrestore.engine.models.checks import (
     check_scan,
     computable,
 )
+from medrestore.engine.models.content import check_content
 from medrestore.engine.models.load import LoadedModel, find_model, load_model
 from medrestore.engine.run import ModelRun, Observers
 from medrestore.engine.sampling.ensemble import ensemble_size
@@ -128,7 +129,7 @@ def _checked(
     findings = check_scan(volume.geometry, stated_modality(volume), spec, grid, options.force)
     if reference is not None:
         check_reference(grid, reference.geometry)
-    return grid, findings
+    return grid, findings + check_content(volume, spec)
 
 
 def _evidence(measurement: Measurement, restored: Volume, spec: ModelSpec) -> dict[str, Any]:

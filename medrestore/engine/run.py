@@ -81,10 +81,11 @@ class ModelRun:
 
     def settled(self, measurement: Measurement) -> tuple[Measurement, tuple[Finding, ...]]:
         """Return the measurement as the model is given it, and what should be known of it."""
-        if measurement.skip_reason is not None:
-            return measurement, (*measurement.findings, measurement.skip_reason)
         spec, noise = self.model.spec, measurement.noise
-        findings = check_noise(noise, spec) + check_zero(measurement.scan, noise, spec)
+        findings = check_zero(measurement.scan, noise.sigma, spec)
+        if measurement.skip_reason is not None:
+            return measurement, (*findings, *measurement.findings, measurement.skip_reason)
+        findings = check_noise(noise, spec) + findings
         if spec.operator is None:  # what is undone beside the noise is no anatomy that went with it
             measurement = measurement.settled(tiled_denoiser(self.model, self.options, self.budget))
         return measurement, (*findings, *measurement.findings)

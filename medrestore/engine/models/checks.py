@@ -18,6 +18,7 @@ from medrestore.findings import (
     Finding,
 )
 from medrestore.geometry import Geometry
+from medrestore.noise.intensity import bright_level
 from medrestore.noise.level import NoiseLevel
 from medrestore.options import RestoreOptions, names_a_plugin
 from medrestore.plugin import Intensity, ModelSpec
@@ -29,6 +30,9 @@ from medrestore.volume import Volume
 
 COMPUTABLE = (1e-20, 1e9)
 """Largest magnitudes of scans between which float32 holds sums of squares of their squares."""
+
+SIGNED = 0.1
+"""Fraction of the bright level that a tenth of the voxels lie below 0 by in signed maps."""
 
 
 def computable(volume: Volume) -> Volume:
@@ -127,16 +131,24 @@ def check_names(options: RestoreOptions) -> None:
         find_noise_estimator(str(options.noise))
 
 
-def check_zero(volume: Volume, noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding, ...]:
-    """Warn of a scan whose zero was moved, as by z-scoring: such a model is made for magnitudes."""
-    if spec.intensity is not Intensity.P99:
+def check_zero(volume: Volume, sigma: float, spec: ModelSpec) -> tuple[Finding, ...]:
+    """Warn of a scan whose zero was moved, as by z-scoring, and of signed maps: the model is for magnitudes.
+
+    Args:
+        volume: The scan. Its voxels that are 0 may be masked, and do not count.
+        sigma: Standard deviation of its noise, which may take voxels of air below 0.
+        spec: The model.
+    """
+    seen = volume.array[::2, ::2, ::2]
+    seen = seen[seen != 0]
+    if spec.intensity is not Intensity.P99 or not seen.size:
         return ()
-    low = float(np.percentile(volume.array[::2, ::2, ::2], 10))
-    if low >= -3 * noise.sigma:
+    low = float(np.percentile(seen, 10))
+    if low >= -min(3 * sigma, max(1.5 * sigma, SIGNED * bright_level(seen))):
         return ()
     text = (
         f"a tenth of the voxels lie below {low:.4g}, and {spec.name} is for scans in which air is 0: give it "
-        "the scan before its zero was moved"
+        "the scan before its zero was moved, and no statistical, phase or difference map"
     )
     return (ZERO_MOVED.found(text, tenth_percentile=low),)
 
