@@ -28,6 +28,7 @@ from benchmarks.reading.judges import Image, compare, dcm2niix, nibabel, ours, s
 from medrestore import files
 from medrestore.errors import MedrestoreError
 from medrestore.io import is_dicom
+from medrestore.options import FileOptions
 from medrestore.types import Modality
 
 PACKAGES = {"pydicom": "data", "pynetdicom": "tests", "nibabel": ""}
@@ -111,7 +112,7 @@ def _restore(path: Path) -> str:
         target = Path(out) / "out.nii.gz"
         try:
             stated = files.read_header(path).modality
-            options = medrestore.RestoreOptions(modality=Modality.MR if stated is Modality.UNKNOWN else None)
+            options = FileOptions(modality=Modality.MR if stated is Modality.UNKNOWN else None)
             medrestore.restore_file(path, target, options)
         except MedrestoreError as error:
             return f"refused: {str(error).replace(str(path.parent), '')}"

@@ -272,7 +272,7 @@ def test_a_scan_of_a_folder_goes_on_where_its_dicom_cannot_be_planned(scans, mon
     def fail(*_):
         raise AttributeError(SECRET)
 
-    monkeypatch.setattr("medrestore.io.dicom.plan.plan._plan_series", fail)
+    monkeypatch.setattr("medrestore.io.dicom.plan.plan.plan_series", fail)
     write_series(scans / "series")
     status, said, errors = CommandLine(monkeypatch, capsys)("scan", scans, *form)
     assert status == 0 and "cannot be planned (AttributeError in test_batch_borders.py" in said
@@ -280,9 +280,15 @@ def test_a_scan_of_a_folder_goes_on_where_its_dicom_cannot_be_planned(scans, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("whom", ["group", "all"])
-@pytest.mark.parametrize("later", [0.0, 2.0])
+@pytest.mark.parametrize(
+    ("number", "whom", "later"),
+    [
+        (signal.SIGINT, "group", 0.0),
+        (signal.SIGTERM, "all", 0.0),
+        (signal.SIGTERM, "group", 2.0),
+        (signal.SIGINT, "all", 2.0),
+    ],
+)
 def test_what_was_in_progress_when_a_batch_was_interrupted_has_not_failed(tmp_path, number, whom, later):
     """By a terminal, which asks the group; and by systemd or SLURM, which ask each process."""
     folder, out = scan_folder(tmp_path / "in", ["a.nii", "b.nii"], 32), tmp_path / "out"

@@ -14,7 +14,7 @@ from test_noise_model import complex_noise, head
 from tiny import CommandLine, save
 
 from medrestore.geometry import Geometry
-from medrestore.io import read
+from medrestore.io import read, reading_findings
 from medrestore.io.nifti.bids_sampling import sampling_stated
 from medrestore.noise import SamplingHints, Verdict, measure_noise, sampling_hints
 from medrestore.noise.band import CLIFF, STATED_CLIFF, axis_spectra, band_edge
@@ -115,10 +115,8 @@ def test_ct_is_not_asked(tmp_path):
         ("AcquisitionMatrix", "US", [9, 9, 9, 9]),
         ("AcquisitionMatrix", "SS", [-9, 0, 0, 5]),
         ("AcquisitionMatrix", "FL", [9.5, 0, 0, 5]),
-        ("AcquisitionMatrix", "LO", "nine"),
         ("AcquisitionMatrix", "OB", b"\x09"),
         ("InPlanePhaseEncodingDirection", "CS", "UP"),
-        ("PercentPhaseFieldOfView", "LO", "half"),
         ("PartialFourier", "CS", "MAYBE"),
         ("ScanOptions", "US", 3),
     ],
@@ -131,9 +129,24 @@ def test_damaged_elements_are_named_and_not_quoted(tmp_path, name, vr, value):
     found = hints_of(tmp_path, change)
     (ignored,) = found.ignored
     assert ignored.startswith(f"{name} (0018,")
-    assert all(word not in ignored for word in ("nine", "UP", "half", "MAYBE"))
+    assert all(word not in ignored for word in ("UP", "MAYBE"))
     kept = None if name == "AcquisitionMatrix" else 9 / 12
     assert found.bands[0] == kept
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("AcquisitionMatrix", "nine"), ("PercentPhaseFieldOfView", "half")]
+)
+def test_words_for_numbers_are_passed_over_and_named(tmp_path, name, word):
+    def change(data: Dataset) -> None:
+        set_to(AcquisitionMatrix=[9, 0, 0, 5], InPlanePhaseEncodingDirection="COL")(data)
+        data[name] = DataElement(name, "LO", word)
+
+    found = hints_of(tmp_path, change)
+    assert found.bands[0] == (None if name == "AcquisitionMatrix" else 9 / 12)
+    (finding,) = reading_findings(read(tmp_path))
+    assert finding.code == "malformed-elements"
+    assert f"{name} (0018," in finding.text and word not in finding.text
 
 
 def test_a_matrix_that_contradicts_the_direction_is_ignored(tmp_path):

@@ -54,7 +54,7 @@ def test_a_file_that_is_cut_anywhere_blocks_its_series_and_is_named(tmp_path, en
     files = sorted(path.rename(path.with_suffix(ending)) for path in tmp_path.iterdir())
     last, content = files[-1], files[-1].read_bytes()
     missed = []
-    for length in cut_lengths(content):
+    for length in cut_lengths(content)[:: 1 if ending else 5]:
         last.write_bytes(content[:length])
         plan = plan_dicom(tmp_path)
         with pytest.raises(InputError) as caught:
