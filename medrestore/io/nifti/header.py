@@ -13,7 +13,7 @@ import numpy as np
 from nibabel.nifti1 import unit_codes
 from nibabel.spatialimages import HeaderDataError
 
-from medrestore.errors import InputError
+from medrestore.errors import InputError, reason_of
 from medrestore.findings import FIELDS_IGNORED, Finding
 from medrestore.geometry import Geometry
 from medrestore.io.nifti.place import Forms, other_qform, place_of
@@ -39,7 +39,6 @@ _NOT_REAL = {
     2048: "complex",
     2304: "RGBA colour",
 }
-_SHOWN = 200  # characters of what nibabel says
 _MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
@@ -129,7 +128,7 @@ def read_header(path: Path) -> NiftiHeader:
             mended.check_fix(logger=_LOG, error_level=40)
             header = _interpret(path, compressed, raw, mended)
     except (HeaderDataError, ValueError, OverflowError, KeyError) as error:
-        raise InputError(f"{path}: damaged NIfTI-{version} header ({str(error)[:_SHOWN]})") from error
+        raise InputError(f"{path}: damaged NIfTI-{version} header ({reason_of(error)})") from error
     _check_size(header)
     return header
 
