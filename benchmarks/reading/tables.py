@@ -16,7 +16,8 @@ CLASSES = ("equal", "differ", "only here", "only there", "neither")
 def markdown(report: dict[str, Any]) -> str:
     """The whole page: counts by corpus and reader, every difference, every refusal, restorations."""
     setup = report["setup"]
-    versions = ", ".join(f"{name} {version}" for name, version in setup["packages"].items() if version)
+    found = setup["packages"].items()
+    versions = ", ".join(f"{name} {version}" for name, version in found if version[0].isdigit())
     parts = ["# Reading other people's files: medrestore beside other readers", made(setup), _INTRODUCTION]
     parts += [f"Versions: {versions}.", "## Counts", _counts([*report["files"], *report["folders"]])]
     parts += ["## What differs", _differing([*report["files"], *report["folders"]])]
@@ -54,7 +55,7 @@ def _differing(rows: Rows) -> str:
     for row in rows:
         if _class_of(row) == "differ":
             lines.append(f"| {row['corpus']} | `{row['path']}` | {row['peer']} | {row['outcome']} |")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else "Nothing that both read."
 
 
 def _refused(rows: Rows) -> str:
