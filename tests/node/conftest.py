@@ -1,4 +1,4 @@
-"""Certificates for nodes that talk over TLS."""
+"""A node that listens and is left alone, and certificates for nodes that talk over TLS."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 from dicom_series import tool
+
+from medrestore.node import Node, NodeOptions, Peer, Routes
 
 
 @pytest.fixture
@@ -43,3 +45,14 @@ def certificates(tmp_path):
 def tls_files(certificates):
     """Certificate and key of the node, and the authority."""
     return certificates / "a.pem", certificates / "a.key", certificates / "ca.pem"
+
+
+@pytest.fixture
+def options(tmp_path):
+    return NodeOptions(port=0, host="127.0.0.1", spool=tmp_path / "spool", rest=600, patience=600)
+
+
+@pytest.fixture
+def node(options):
+    with Node(options, Routes((Peer("SENDER", "127.0.0.1"),), {}, ())) as running:
+        yield running

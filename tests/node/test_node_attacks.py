@@ -20,20 +20,9 @@ pytest.importorskip("pynetdicom")
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import Verification
 
-from medrestore.node import Node, NodeOptions, Peer, Routes, connections, listener
+from medrestore.node import Node, Peer, Routes, connections, listener
 
 RELEASE = struct.pack(">BBL", 5, 0, 4) + bytes(4)
-
-
-@pytest.fixture
-def options(tmp_path):
-    return NodeOptions(port=0, host="127.0.0.1", spool=tmp_path / "spool", rest=600, patience=600)
-
-
-@pytest.fixture
-def node(options):
-    with Node(options, Routes((Peer("SENDER", "127.0.0.1"),), {}, ())) as running:
-        yield running
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from pynetdicom import AE, build_context
 
 from medrestore.cli import archive
 from medrestore.errors import InputError
-from medrestore.node import Ledger, Node, NodeOptions, Peer, Routes, State
+from medrestore.node import Ledger, Node, State
 from medrestore.node.instance import Instance, SeriesFolders, digest_of
 from medrestore.node.job_store import Arrival
 from medrestore.node.spool import Spool
@@ -68,17 +68,6 @@ CHANGES = [
     within_a_sequence,
     in_another_series,
 ]
-
-
-@pytest.fixture
-def options(tmp_path):
-    return NodeOptions(port=0, host="127.0.0.1", spool=tmp_path / "spool", rest=600, patience=600)
-
-
-@pytest.fixture
-def node(options):
-    with Node(options, Routes((Peer("SENDER", "127.0.0.1"),), {}, ())) as running:
-        yield running
 
 
 def send(node: Node, *images: Dataset, syntax: str = ExplicitVRLittleEndian) -> list[int]:

@@ -69,9 +69,7 @@ def settle(heads: Sequence[SliceHeader], values: Values) -> tuple[list[SliceHead
             where = str(first.path) if first.frames == 1 else f"{first.path}: frame {first.frame + 1}"
             text = str(error) if isinstance(error, InputError) else f"{where}: {error}"
             for head in group:
-                left_out[head.path] = LeftOut(
-                    head.path, SkipReason.UNUSABLE, text, series, head.number, head.description
-                )
+                left_out[head.path] = LeftOut.of(head, SkipReason.UNUSABLE, text)
     kept = [settled.get((head.path, head.frame), head) for head in heads if head.path not in left_out]
     return kept, list(left_out.values())
 

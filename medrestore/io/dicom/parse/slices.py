@@ -145,3 +145,8 @@ class LeftOut:
     series: str = ""
     number: int | None = None
     description: str = ""
+
+    @classmethod
+    def of(cls, head: SliceHeader, why: SkipReason, text: str) -> LeftOut:
+        """Return the file of a slice as left out."""
+        return cls(head.path, why, text, head.series, head.number, head.description)

@@ -23,7 +23,7 @@ from medrestore.io.dicom.plan.groups import (
 )
 from medrestore.io.dicom.plan.series import PlannedSeries, PlannedVolume
 from medrestore.io.dicom.plan.stack import Finding, GridDefect, stack_slices
-from medrestore.io.dicom.plan.volumes import VolumeSlices, group_slices, split_volumes
+from medrestore.io.dicom.plan.volumes import VolumeSlices, split_series
 from medrestore.options import ReadPolicy
 
 
@@ -77,8 +77,8 @@ def _grids(cluster: Cluster) -> tuple[list[_Grid], list[LeftOut]]:
     """Return the grids of parallel slices, with the defects that show beside each other alone."""
     grids: list[_Grid] = []
     left_out: list[LeftOut] = []
-    for group in group_slices(cluster.heads):
-        found, interrupted = _without_interrupted(_on_one_grid(split_volumes(group)))
+    for volumes in split_series(cluster.heads):
+        found, interrupted = _without_interrupted(_on_one_grid(volumes))
         left_out += interrupted
         grids += [_missing(grid, found) for grid in found]
     return [_cut(grid, grids, cluster.cut) for grid in grids], left_out
@@ -127,13 +127,7 @@ def _without_interrupted(grids: list[_Grid]) -> tuple[list[_Grid], list[LeftOut]
     text = f"the last volume lacks {missing} of {len(whole.heads)} slices and is left out: it was interrupted"
     note = findings.VOLUME_INTERRUPTED.found(text, slices=len(whole.heads), missing=missing)
     noted = replace(whole, notes=(*whole.notes, note))
-    left_out = [
-        LeftOut(
-            *(head.path, SkipReason.INTERRUPTED, f"{head.path}: {text}"),
-            *(head.series, head.number, head.description),
-        )
-        for head in volume.heads
-    ]
+    left_out = [LeftOut.of(head, SkipReason.INTERRUPTED, f"{head.path}: {text}") for head in volume.heads]
     return [noted if grid is whole else grid for grid in grids if grid is not last], left_out
 
 

@@ -14,6 +14,7 @@ from medrestore.errors import GeometryError, InputError
 from medrestore.io.dicom.parse.files import READ_ERRORS, sha256_pixels
 from medrestore.io.dicom.parse.header import SliceHeader
 from medrestore.io.dicom.parse.pixels import Pixels
+from medrestore.io.dicom.plan.groups import parts_by
 from medrestore.types import RealArray
 
 # Repeats of an image correlate by more than this, and their deviations differ by less than this factor.
@@ -26,12 +27,8 @@ def without_copies(heads: Sequence[SliceHeader]) -> tuple[list[SliceHeader], lis
     A copy is a file with the same pixels as another file, whose slices have the same place, instance number
     and attributes; instance UID, name and transfer syntax may differ.
     """
-    files: dict[Path, list[SliceHeader]] = {}
-    for head in heads:
-        files.setdefault(head.path, []).append(head)
-    alike: dict[tuple[SliceHeader, ...], list[Path]] = {}
-    for path, slices in files.items():
-        alike.setdefault(tuple(_anonymous(head) for head in slices), []).append(path)
+    files = parts_by(heads, lambda head: head.path)
+    alike = parts_by(files, lambda path: tuple(_anonymous(head) for head in files[path]))
     copies: set[Path] = set()
     for paths in alike.values():
         if len(paths) == 1:

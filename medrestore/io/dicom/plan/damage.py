@@ -59,10 +59,7 @@ def without_pictures(heads: Sequence[SliceHeader]) -> tuple[list[SliceHeader], l
     ]
     text = "its class is not MR, CT or PET, and other files beside it say that they are"
     left_out = {
-        head.path: LeftOut(
-            *(head.path, head.otherwise or SkipReason.OTHER, f"{head.path}: {text}"),
-            *(head.series, head.number, head.description),
-        )
+        head.path: LeftOut.of(head, head.otherwise or SkipReason.OTHER, f"{head.path}: {text}")
         for head in pictures
     }
     return [head for head in heads if head.path not in left_out], list(left_out.values())
@@ -75,15 +72,13 @@ def damaged_siblings(others: Sequence[Path], heads: Sequence[SliceHeader]) -> li
         others: Files whose content is not that of DICOM.
         heads: Slices that were read.
     """
-    endings = {(head.path.parent, _ending(head.path)) for head in heads}
-    forms = {(head.path.parent, _form(head.path)) for head in heads}
+    names = _Names(heads)
     damaged = []
     for file in others:
-        ending = _ending(file)
-        if (file.parent, ending) not in endings:
+        if not names.end_as(file):
             continue
         blank = is_blank(file)
-        if blank or ending or (file.parent, _form(file)) in forms:
+        if blank or names.are_as(file):
             what = "empty, or nothing but zeros where a header should be" if blank else "no DICOM by content"
             text = f"{file}: {what}, and named as the images beside it; get the file again, or remove it"
             damaged.append(LeftOut(file, SkipReason.DAMAGED, text))
@@ -97,16 +92,30 @@ def hindered_paths(entries: Sequence[Entry], heads: Sequence[SliceHeader]) -> li
         entries: Files and folders, with what hinders.
         heads: Slices that were read.
     """
-    endings = {(head.path.parent, _ending(head.path)) for head in heads}
-    forms = {(head.path.parent, _form(head.path)) for head in heads}
+    names = _Names(heads)
     found = []
     for entry in entries:
-        path, ending = entry.path, _ending(entry.path)
-        alike = (path.parent, ending) in endings and (ending or (path.parent, _form(path)) in forms)
-        otherwise = SkipReason.DAMAGED if alike else SkipReason.NO_FILE
+        path = entry.path
+        otherwise = SkipReason.DAMAGED if names.are_as(path) else SkipReason.NO_FILE
         text = f"{path}: is {entry.obstacle}, and is not read; put the file itself there, or remove it"
         found.append(LeftOut(path, _WHY.get(entry.obstacle or Obstacle.MISSING, otherwise), text))
     return found
+
+
+class _Names:
+    """How the files of slices are named, folder by folder."""
+
+    def __init__(self, heads: Sequence[SliceHeader]) -> None:
+        self._endings = {(head.path.parent, _ending(head.path)) for head in heads}
+        self._forms = {(head.path.parent, _form(head.path)) for head in heads}
+
+    def end_as(self, file: Path) -> bool:
+        """Whether images beside a file have its ending."""
+        return (file.parent, _ending(file)) in self._endings
+
+    def are_as(self, file: Path) -> bool:
+        """Whether images beside a file are named as it is; without an ending, the form of the name tells."""
+        return self.end_as(file) and bool(_ending(file) or (file.parent, _form(file)) in self._forms)
 
 
 def _ending(file: Path) -> str:

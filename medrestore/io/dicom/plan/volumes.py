@@ -51,20 +51,25 @@ class VolumeSlices:
     signed: bool = False
 
 
-def group_slices(heads: list[SliceHeader]) -> Parts:
-    """Return parallel slices by the series that they are.
+def split_series(heads: list[SliceHeader]) -> list[list[VolumeSlices]]:
+    """Return the volumes of parallel slices, by the series that they are.
 
     Where all of them are volumes of one even grid, geometry, frame of reference and image type divide only
     where they go through no volume; else they divide where `tells_apart` finds that they do.
     """
-    volumes = split_volumes(heads)
+    volumes = _split_volumes(heads)
+    groups = _groups(heads, volumes)
+    return [volumes] if len(groups) == 1 else [_split_volumes(group) for group in groups]
+
+
+def _groups(heads: list[SliceHeader], volumes: Sequence[VolumeSlices]) -> Parts:
     if not _complete(volumes, len(set(places_of(heads)))) or not is_even(volumes[0].heads):
         return divided(heads)
     within = {name for volume in volumes for name in dividers_within(volume.heads)}
     return divided(heads, [name for name in dividers_within(heads) if name not in within])
 
 
-def split_volumes(heads: Sequence[SliceHeader]) -> list[VolumeSlices]:
+def _split_volumes(heads: Sequence[SliceHeader]) -> list[VolumeSlices]:
     """Return the volumes of a group, in the order in which scanner or archive numbered their images.
 
     Where images have no numbers of their own, in the order of the labels.
@@ -86,10 +91,13 @@ def split_volumes(heads: Sequence[SliceHeader]) -> list[VolumeSlices]:
         through = any(not names.isdisjoint(volume.varying) for volume in others)
         if through and _complete(others, len(set(places_of(heads)))):
             volumes = others
-    starts = [min(_number(head) for head in volume.heads) for volume in volumes]
-    if all(head.order is not None for head in heads) and len(set(starts)) == len(starts):
-        volumes.sort(key=lambda volume: min(_number(head) for head in volume.heads))
+    if all(head.order is not None for head in heads) and len(set(map(_start, volumes))) == len(volumes):
+        volumes.sort(key=_start)
     return volumes
+
+
+def _start(volume: VolumeSlices) -> tuple[int, int]:
+    return min(map(_number, volume.heads))
 
 
 def _complete(volumes: Sequence[VolumeSlices], places: int) -> bool:
@@ -187,10 +195,10 @@ def _without_doubles(heads: list[SliceHeader]) -> list[VolumeSlices]:
 
 def _divides(volumes: Sequence[VolumeSlices], places: int, last_may_be_cut: bool) -> bool:
     """Whether every volume has one image in every place; the last of three or more may stop early."""
-    counts = [(len(volume.heads), len(set(places_of(volume.heads)))) for volume in volumes]
-    if last_may_be_cut and len(counts) > 2 and counts[-1][0] == counts[-1][1]:
-        counts.pop()
-    return len(counts) > 1 and all(count == (places, places) for count in counts)
+    last = volumes[-1].heads
+    if last_may_be_cut and len(volumes) > 2 and len(set(places_of(last))) == len(last):
+        volumes = volumes[:-1]
+    return len(volumes) > 1 and _complete(volumes, places)
 
 
 def _by_hints(heads: Sequence[SliceHeader]) -> list[list[VolumeSlices]]:
