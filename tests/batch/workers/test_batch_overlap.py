@@ -50,13 +50,13 @@ def enter(job):
             time.sleep(0.01)
         return len(begun) >= others
     say("stage", stage="read", share=0)
-    begun.add(name)
     voxels = (Path(job["root"]) / job["source"]).read_bytes()
     with (Path(job["root"]).parent / "runs.txt").open("a") as stream:
         stream.write(f"{name} {job.get('alone', False)} {job['restore'].get('tile')}\\n")
     out = Path(job["out"])
     half = out.with_name(f".0123abcd.{out.name}.nii.gz")
     half.write_bytes(b"half")
+    begun.add(name)  # last: whoever waits for it may end the process at once
     if name.startswith("reads") and not job.get("alone"):
         until(2)
         print(f"about {sorted(begun)}", file=sys.stderr, flush=True)
