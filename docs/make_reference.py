@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medrestore.cli.archive import PullRequest
 from medrestore.cli.judged import MetricsRequest
+from medrestore.cli.verify import VerifyRequest
 from medrestore.findings import KINDS
 from medrestore.options import (
     BatchRun,
@@ -65,6 +66,7 @@ SECTIONS = {
     "node": (NodeOptions,),
     "pull": (PullRequest,),
     "metrics": (MetricsRequest,),
+    "verify": (VerifyRequest,),
 }
 """Whose options a command declares; rows of other options are written by hand."""
 

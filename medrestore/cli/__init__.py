@@ -22,6 +22,7 @@ from medrestore.cli.restore import restore
 from medrestore.cli.scan import scan
 from medrestore.cli.train import train
 from medrestore.cli.verbs import VerbGroup
+from medrestore.cli.verify import verify
 from medrestore.errors import MedrestoreError, TrainingError
 
 REPORT = (
@@ -45,6 +46,7 @@ app.command()(scan)
 app.command()(noise)
 app.command()(metrics)
 app.command()(train)
+app.command()(verify)
 app.command()(node)
 app.command()(push)
 app.command()(pull)

@@ -97,6 +97,7 @@ def restore(
     prepared = time.perf_counter()
     run = ModelRun(model, options, known.budget, observers)
     measurement, more = run.settled(measurement)
+    release_memory()  # what measuring has left would count to the peak, which is reached now
     restored, std = run.result(measurement)
     release_memory()
     finished = time.perf_counter()

@@ -42,6 +42,9 @@ _METRICS = 22.5
 """Volumes that metrics take, most of them the mask of the head."""
 
 
+MEASURING_BYTES = 220e6
+"""Memory that reading the noise of a scan of MR takes, however small the scan: patches of a fixed number."""
+
 LEAST = 16**3
 """Voxels of a volume below which none takes less time: the rest does not depend on their number."""
 
@@ -186,7 +189,8 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
     waste = sum(sizes) / math.prod(shape)
     beside, most = _volumes(job)
     own = work if job.device == "cpu" else 0.0
-    peak = costs.base_bytes + max(beside * volume + own, most * volume)
+    least = 0 if job.spec.is_ct or job.spec.task is Task.SUPERRES else MEASURING_BYTES
+    peak = costs.base_bytes + max(beside * volume + own, most * volume, least)
     network = evaluations(job.options, job.spec) * waste * costs.network_seconds
     seconds = max(math.prod(job.shape), LEAST) * (costs.other_seconds + network)
     return Budget(int(peak), seconds, tile, streamed), 0 if job.device == "cpu" else int(work)
