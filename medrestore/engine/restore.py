@@ -97,7 +97,7 @@ def restore(
     prepared = time.perf_counter()
     run = ModelRun(model, options, known.budget, observers)
     measurement, more = run.settled(measurement)
-    restored, std = run.result(measurement)
+    restored, maps = run.result(measurement)
     release_memory()
     finished = time.perf_counter()
     modality = assumed_modality(volume, spec)
@@ -115,7 +115,7 @@ def restore(
         findings=(*findings, *more),
     )
     plugins().tell("medrestore_volume_restored", record=record)
-    return Restoration(restored, std, metrics, record)
+    return Restoration(restored, maps, metrics, record)
 
 
 def _checked(

@@ -90,10 +90,10 @@ class ModelRun:
             measurement = measurement.settled(tiled_denoiser(self.model, self.options, self.budget))
         return measurement, (*findings, *measurement.findings)
 
-    def result(self, measurement: Measurement) -> tuple[Volume, Volume | None]:
-        """Return the result, and the deviation of the samples where there are two or more."""
+    def result(self, measurement: Measurement) -> tuple[Volume, dict[str, Volume]]:
+        """Return the result, and its maps: the deviation of the samples where there are two or more."""
         if measurement.skip_reason is not None:
-            return measurement.baseline, None
+            return measurement.baseline, {}
         options, size = self.options, ensemble_size(self.options, self.model.spec)
         step = self._step(measurement, size)
         tiled = tiled_denoiser(
@@ -114,8 +114,10 @@ class ModelRun:
 
         sample, std = sample_statistics(draw, sample_count(options))
         chosen = mean if options.output == "mean" or sample is None else sample
-        spread = None if std is None else measurement.std_volume(std, Step("restore:std", step.params))
-        return measurement.to_volume(chosen, step), spread
+        maps = {}
+        if std is not None:
+            maps["std"] = measurement.std_volume(std, Step("restore:std", step.params))
+        return measurement.to_volume(chosen, step), maps
 
     def _step(self, measurement: Measurement, size: int) -> Step:
         """Return what is added to the history of the scan."""
