@@ -13,7 +13,7 @@ from medrestore.options.restore import RestoreOptions
 from medrestore.provenance import JSON
 from medrestore.types import Modality
 
-MAPS = ("std",)
+MAPS = ("std", "lower", "upper")
 """Names of the volumes that may be written beside a restored one, and endings of their names."""
 
 DTYPES = (
@@ -106,7 +106,8 @@ class FileOptions:
     @property
     def maps(self) -> tuple[str, ...]:
         """Names of the volumes, of `MAPS`, that are written beside the restored one."""
-        return ("std",) if self.output.save_std else ()
+        std = ("std",) if self.output.save_std else ()
+        return std if self.restore.interval is None else (*std, "lower", "upper")
 
     @property
     def samples(self) -> int:
