@@ -13,6 +13,7 @@ from medrestore.cli.verify import VerifyRequest
 from medrestore.findings import KINDS
 from medrestore.options import (
     BatchRun,
+    CalibrateOptions,
     CaseSelection,
     FileOptions,
     NodeOptions,
@@ -52,6 +53,8 @@ LINKS = {
     "--noise": "[Noise](../explanation/noise.md)",
     "--noise-map": "[Noise](../explanation/noise.md#noise-that-varies-over-the-scan)",
     "--ensemble": "[what that gains](../explanation/model-notes.md#self-ensemble)",
+    "--interval": "[Map the uncertainty](../how-to/map-the-uncertainty.md)",
+    "--calibration": "[`medrestore calibrate`](#medrestore-calibrate)",
     "--max-memory": "[Memory and time](../explanation/memory.md)",
     "--series": "[`medrestore scan`](#medrestore-scan)",
     "--format": "[Write DICOM](../how-to/write-dicom.md)",
@@ -67,6 +70,7 @@ SECTIONS = {
     "pull": (PullRequest,),
     "metrics": (MetricsRequest,),
     "verify": (VerifyRequest,),
+    "calibrate": (CalibrateOptions,),
 }
 """Whose options a command declares; rows of other options are written by hand."""
 

@@ -248,6 +248,12 @@ SPIKES = _warning(
     "k-space-spikes", "The stripes that spikes in k-space make are no noise and are left in the result."
 )
 
+# What is said of the error.
+INTERVALS_NOT_CALIBRATED = _warning(
+    "intervals-not-calibrated",
+    "The scan is unlike those that the intervals were calibrated on: they, and the bound, may not hold.",
+)
+
 # What was written.
 VOXELS_CLIPPED = _warning(
     "voxels-clipped", "Values did not fit into the type of the file and were set to its ends."

@@ -37,6 +37,11 @@ _PACKAGES = ("medrestore", "numpy", "scipy", "torch", "monai", "nibabel", "pydic
 _BLOCK = 1 << 20
 
 
+_MAPPINGS = (
+    *("versions", "settings", "noise", "slices", "intervals", "timings", "predicted", "metrics", "output"),
+)
+"""Fields of `RunRecord` that are plain mappings."""
+
 IN_PARTS = frozenset({"tile", "max_memory", "threads"})
 """Settings that say in what parts, or by how many threads, a result is computed: nothing in it changes."""
 
@@ -111,6 +116,7 @@ class RunRecord:
         noise: Noise level used and how it was found.
         slices: For super-resolution, how the slices were taken to be, and how well the result agrees with
             them; empty for denoising.
+        intervals: Level and calibration of the intervals, and the bound of PSNR and SSIM; empty without.
         timings: Seconds by phase.
         peak_memory_mb: Highest resident memory of the process, in MB; None if unknown.
         predicted: Peak memory, seconds of preparing, network and measuring, and tile, as told beforehand;
@@ -128,6 +134,7 @@ class RunRecord:
     seed: int | None = None
     noise: Mapping[str, JSON] = field(default_factory=dict)
     slices: Mapping[str, JSON] = field(default_factory=dict)
+    intervals: Mapping[str, JSON] = field(default_factory=dict)
     timings: Mapping[str, JSON] = field(default_factory=dict)
     peak_memory_mb: float | None = None
     predicted: Mapping[str, JSON] = field(default_factory=dict)
@@ -137,7 +144,7 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         """Detach every mapping from the caller's objects."""
-        for name in ("versions", "settings", "noise", "slices", "timings", "predicted", "metrics", "output"):
+        for name in _MAPPINGS:
             object.__setattr__(self, name, plain_mapping(getattr(self, name), name))
         object.__setattr__(self, "findings", tuple(self.findings))
 

@@ -12,6 +12,7 @@ from medrestore import __version__
 from medrestore.cli.archive import pull, push
 from medrestore.cli.batch import batch
 from medrestore.cli.bids import BidsCommand, bids
+from medrestore.cli.calibrate import calibrate
 from medrestore.cli.metrics import metrics
 from medrestore.cli.models import models
 from medrestore.cli.node import node
@@ -47,6 +48,7 @@ app.command()(noise)
 app.command()(metrics)
 app.command()(train)
 app.command()(verify)
+app.command()(calibrate)
 app.command()(node)
 app.command()(push)
 app.command()(pull)

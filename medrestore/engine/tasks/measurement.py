@@ -33,6 +33,7 @@ class Measurement(ABC):
             another order.
         baseline: The scan on the grid of the result, as interpolation alone gives it.
         nonnegative: Whether the result has no negative voxels.
+        share: Share of the model's residual that is taken out, from 0 to 1.
         start: First level of a sampler, in units of the condition's level: the error of the mean must be
             small beside it.
         views: Views of the scan that a self-ensemble may take its estimates from.
@@ -47,6 +48,7 @@ class Measurement(ABC):
     condition: Condition
     baseline: Volume
     nonnegative: bool
+    share: float = 1.0
     start: float = START
     views: tuple[View, ...] = VIEWS
     skip_reason: Finding | None = None
@@ -83,6 +85,19 @@ class Measurement(ABC):
         """Return what the record says of the measurement and of how well the result agrees with it."""
         del result
         return self.facts
+
+    @property
+    def factor(self) -> float:
+        """Distance of what was measured across the slices, in voxels of the result."""
+        return 1.0
+
+    @abstractmethod
+    def as_given(self, array: RealArray) -> FloatArray:
+        """Lay out voxels on the grid of the result as the image of the condition, in model units.
+
+        Args:
+            array: (X, Y, Z) in the units of the scan.
+        """
 
     def physical(self, array: FloatArray) -> FloatArray:
         """Return voxels that the scanner could have given: a magnitude image has no negative voxels.
