@@ -10,6 +10,8 @@ TORCH_ARGS ?=
 PYTEST_ARGS ?=
 # Scans in HU for `make benchmarks`, beside computed ones: no CT comes with this repository.
 CT_VOLUMES ?=
+# Models that `make benchmarks` puts on trial; what of them fails stands on their pages.
+MODELS := mr-denoise mr-superres ct-denoise ct-superres
 # Damaged inputs of each format that `make fuzz` tries: some hours, most of them for DICOM.
 FUZZ_INPUTS ?= 1000000
 
@@ -64,6 +66,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.superres.run --modality CT --volume computed-body $(CT_VOLUMES:%=--volume %)
 	$(BIN)/python -m benchmarks.superres.claims --modality CT
 	$(BIN)/python -m benchmarks.uncertainty.run --modality CT
+	-for model in $(MODELS); do $(BIN)/medrestore verify $$model --markdown docs/models/$$model.md; done
 
 docs: $(STAMPS)/docs
 	$(BIN)/mkdocs build --strict

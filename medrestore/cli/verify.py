@@ -69,7 +69,7 @@ def verify(
     from medrestore.testing import verify as try_model
     from medrestore.testing.pages import write_html, write_markdown
 
-    _check_outputs(request)
+    _check_pages(request)
     found = try_model(model, _options(request), lambda check: typer.echo(f"{check.name} ...", err=True))
     if request.html is not None:
         write_html(request.html, found, overwrite=request.overwrite)
@@ -83,12 +83,15 @@ def verify(
         raise typer.Exit(FAILED)
 
 
-def _check_outputs(request: VerifyRequest) -> None:
-    """Refuse what cannot be written before minutes are spent on it."""
-    from medrestore.errors import OutputError
+def _check_pages(request: VerifyRequest) -> None:
+    """Refuse pages that cannot be written before minutes are spent on them."""
+    from medrestore.io.atomic import check_target
+    from medrestore.testing.pages import page_around
 
-    if request.html is not None and request.html.exists() and not request.overwrite:
-        raise OutputError(f"{request.html} is there already; pass --overwrite to replace it")
+    if request.html is not None:
+        check_target(request.html, request.overwrite)
+    if request.markdown is not None:
+        page_around(request.markdown)
 
 
 def _options(request: VerifyRequest) -> TrialOptions:

@@ -99,7 +99,6 @@ def restore(
     prepared = time.perf_counter()
     run = ModelRun(model, options, known.budget, observers, _intervals(model, options))
     measurement, more = run.settled(measurement)
-    release_memory()  # what measuring has left would count to the peak, which is reached now
     outcome = run.result(measurement)
     release_memory()
     finished = time.perf_counter()

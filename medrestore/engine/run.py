@@ -16,6 +16,7 @@ from medrestore.engine.evidence.intervals import (
     interval_maps,
 )
 from medrestore.engine.intervals.predict import Widths, interval_widths
+from medrestore.engine.machine.memory import release_memory
 from medrestore.engine.models.checks import check_noise, check_zero
 from medrestore.engine.models.load import LoadedModel
 from medrestore.engine.sampling.ensemble import VIEWS, View, ensemble_size
@@ -123,6 +124,7 @@ class ModelRun:
         step = self._step(measurement, size)
         if measurement.skip_reason is not None:
             return self._with_intervals(measurement, Outcome(measurement.baseline, {}), None, step)
+        release_memory()  # what measuring has left would count to the peak, which is reached now
         tiled = tiled_denoiser(
             self.model, options, self.budget, self.observers.progress, measurement.views[:size]
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medrestore.errors import OutputError
-from medrestore.io.atomic import atomic_write
+from medrestore.io.atomic import atomic_write, check_target
 from medrestore.report.markup import Markup, join, tag
 from medrestore.report.page import page
 from medrestore.testing.outcome import Figure, Outcome, Status, Verification
@@ -128,18 +128,29 @@ def write_markdown(path: Path, found: Verification) -> None:
     """Replace the part between `BEGIN` and `END` of a page, or make a page where there is none.
 
     Raises:
-        OutputError: The page is there and does not have both marks once, or it cannot be written.
+        OutputError: See `page_around`; or it cannot be written.
     """
-    part = f"{BEGIN}\n{markdown(found)}\n{END}"
-    text = f"# {found.model['name']}\n\n{found.title}\n\n## Verified\n\n{part}\n"
-    if path.exists():
-        old = path.read_text(encoding="utf-8")
-        if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
-            raise OutputError(
-                f"{path}: the page is there, and has no place for the verification; expected the lines "
-                f"{BEGIN} and {END} where it is to stand"
-            )
-        before, _, rest = old.partition(BEGIN)
-        text = before + part + rest.partition(END)[2]
+    before, after = page_around(path)
+    before = before or f"# {found.model['name']}\n\n{found.title}\n\n## Verified\n\n"
     with atomic_write(path, overwrite=True) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(f"{before}{BEGIN}\n{markdown(found)}\n{END}{after}", encoding="utf-8")
+
+
+def page_around(path: Path) -> tuple[str, str]:
+    """Return what of a page stands before and after the part that is replaced; no text where it is not there.
+
+    Raises:
+        OutputError: The page is there and does not have both marks once, or its folder is missing.
+    """
+    check_target(path, overwrite=True)
+    if not path.exists():
+        return "", "\n"
+    text = path.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end) or BEGIN in rest or END in before + after:
+        raise OutputError(
+            f"{path}: the page is there, and has no place for the verification; expected the lines {BEGIN} "
+            f"and {END} where it is to stand"
+        )
+    return before, after

@@ -115,9 +115,14 @@ class Trial:
         seed = self.options.seed
         return alone(self.source, seed, with_memory=False), alone(self.source, seed, with_memory=True)
 
-    def restore(self, scan: Volume, noise: float | None = None) -> Restoration:
+    def restore(self, scan: Volume, noise: float | None = None, interval: float | None = None) -> Restoration:
         """Restore a scan with a level of noise that is told, or with what is measured; never refused."""
-        options = RestoreOptions(noise="auto" if noise is None else noise, seed=self.options.seed, force=True)
+        options = RestoreOptions(
+            noise="auto" if noise is None else noise,
+            interval=interval,
+            seed=self.options.seed,
+            force=True,
+        )
         return restore(scan, options, model=self.model)
 
     def restored(self, scene: Scene) -> FloatArray:

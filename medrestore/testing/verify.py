@@ -18,15 +18,16 @@ from medrestore.testing.conduct import CONDUCT
 from medrestore.testing.fidelity import FIDELITY
 from medrestore.testing.fourier_ring import HALLUCINATION
 from medrestore.testing.gain import GAIN
+from medrestore.testing.intervals import INTERVALS
 from medrestore.testing.lesions import LESIONS
 from medrestore.testing.low_contrast import LOW_CONTRAST
 from medrestore.testing.outcome import Outcome, Verification
 from medrestore.testing.processes import Source
 from medrestore.testing.trial import Trial, TrialOptions
 
-CHECKS: Mapping[str, Check] = {
-    check.name: check for check in (*CONDUCT, *FIDELITY, *GAIN, *LESIONS, *HALLUCINATION, *LOW_CONTRAST)
-}
+_ALL = (*CONDUCT, *FIDELITY, *GAIN, *LESIONS, *INTERVALS, *HALLUCINATION, *LOW_CONTRAST)
+
+CHECKS: Mapping[str, Check] = {check.name: check for check in _ALL}
 """Every check by its name, in the order in which they are made."""
 
 OnCheck = Callable[[Check], None]

@@ -57,11 +57,11 @@ def blurs(estimate, condition):
 
 @fault
 def erases_bright_spheres(estimate, condition):
-    """Take what is small, bright and faint for noise."""
+    """Take what is small and bright for noise, where all around is calm."""
     opened = largest(-largest(-estimate, 5), 5)
-    stands_out = estimate - opened
-    faint = (stands_out > condition.sigma) & (stands_out < 6 * condition.sigma) & is_noisy(condition)
-    return torch.where(faint, opened + condition.sigma, estimate)
+    calm = largest(opened, 9) + largest(-opened, 9) < 4.5 * condition.sigma
+    small = calm & (estimate - opened > condition.sigma) & is_noisy(condition)
+    return torch.where(small, opened + condition.sigma, estimate)
 
 
 @fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,14 +12,16 @@ from bad_models import declared
 from scipy import ndimage
 
 import medrestore
-from medrestore.errors import ConfigError, InputError
+from medrestore.engine.intervals.calibration import FILE
+from medrestore.errors import ConfigError, InputError, OutputError
 from medrestore.testing import Figure, Outcome, Status, TrialOptions, verify
 from medrestore.testing.fidelity import displacement, places
 from medrestore.testing.fourier_ring import agreed_share, hallucinated, ring_correlation
 from medrestore.testing.low_contrast import area_under_curve, read_doses, read_inserts
+from medrestore.testing.pages import BEGIN, END, write_html, write_markdown
 from medrestore.testing.phantoms import flat, head, smooth_field
 from medrestore.testing.scenes import computed, given, nothing
-from medrestore.testing.trial import mean_interval
+from medrestore.testing.trial import Trial, mean_interval
 from medrestore.types import Modality, Task
 
 FDA = "data/ct/fda_low_contrast.tar.xz"
@@ -168,3 +171,47 @@ def test_the_phantom_of_fda_is_read_as_it_is_described(shared, tmp_path):
     assert all(images[True].shape == images[False].shape == (10, 256, 256) for images in doses.values())
     deviations = [doses[dose][False][:, 118:138, 118:138].std() for dose in (10, 55, 100)]
     assert deviations == pytest.approx([77, 32, 25], abs=1.5)
+
+
+@pytest.mark.parametrize(("half_width", "status"), [(2.0, Status.PASSED), (1.0, Status.FAILED)])
+def test_intervals_that_are_too_narrow_fail(half_width, status, tmp_path, monkeypatch):
+    weights = tmp_path / "model.safetensors"
+    (tmp_path / FILE).touch()
+
+    def restore(self, scan, noise, interval):
+        assert interval == 0.9
+        ends = {"lower": -half_width * noise, "upper": half_width * noise}
+        maps = {name: SimpleNamespace(array=scan.array + off) for name, off in ends.items()}
+        return SimpleNamespace(maps=maps)
+
+    monkeypatch.setattr(Trial, "restore", restore)
+    model = declared(weights=weights, sha256="0" * 64)
+    assert verify(model, TrialOptions(side=48, only=("intervals",))).outcomes["intervals"].status is status
+
+
+def test_a_page_replaces_what_is_between_its_marks_and_nothing_else(tmp_path):
+    page = tmp_path / "card.md"
+    found = verify(declared(licence="free"), TrialOptions(only=("licence", "hallucination")))
+    write_markdown(page, found)
+    assert page.read_text().startswith("# tried\n")
+    page.write_text(f"# Mine\n\nabove\n\n{BEGIN}\nold\n{END}\n\nbelow\n")
+    write_markdown(page, found)
+    text = page.read_text()
+    assert text.startswith("# Mine\n\nabove\n") and text.endswith("\n\nbelow\n") and "old" not in text
+    assert "| licence | **failed** | the licence is 'free'; expected an SPDX expression" in text
+    page.write_text("# Mine\n")
+    with pytest.raises(OutputError, match="has no place for the verification"):
+        write_markdown(page, found)
+    assert page.read_text() == "# Mine\n"
+
+
+def test_a_page_of_html_has_every_check_and_asks_for_nothing(tmp_path):
+    found = verify(declared("adds_three_percent"), TrialOptions(side=48, only=("mean", "licence")))
+    write_html(tmp_path / "a.html", found, overwrite=False)
+    text = (tmp_path / "a.html").read_text()
+    assert text.startswith("<!doctype html>")
+    assert "<script" not in text and "http://" not in text and "https://" not in text
+    for words in ("mean", "licence", "does not hold", "% of the bright level", "1 passed, 1 failed"):
+        assert words in text
+    with pytest.raises(OutputError, match="exists already"):
+        write_html(tmp_path / "a.html", found, overwrite=False)

@@ -1,6 +1,6 @@
 """What a restoration will take, told before it begins: memory, time, and the tile that keeps to the memory.
 
-    peak = base + max(E volumes + network, O volumes)
+    peak = base + max(E volumes + network, O volumes, what reading the noise takes at least)
     seconds = max(voxels, LEAST) x (other + evaluations x waste x network)
 
 A volume is four bytes for each voxel of the result; E volumes are held while the network runs, O at most
