@@ -10,6 +10,8 @@ TORCH_ARGS ?=
 PYTEST_ARGS ?=
 # Scans in HU for `make benchmarks`, beside computed ones: no CT comes with this repository.
 CT_VOLUMES ?=
+# Folder that the package nilearn was unpacked into, whose template is one of the scans of `evidence.calibrate`.
+NILEARN ?=
 # Damaged inputs of each format that `make fuzz` tries: some hours, most of them for DICOM.
 FUZZ_INPUTS ?= 1000000
 
@@ -58,6 +60,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.superres.run
 	$(BIN)/python -m benchmarks.superres.claims
 	$(BIN)/python -m benchmarks.uncertainty.run
+	$(BIN)/python -m benchmarks.evidence.intervals $(NILEARN:%=--nilearn %)
 	$(BIN)/python -m benchmarks.speed.batch
 	$(BIN)/python -m benchmarks.ct.run $(CT_VOLUMES:%=--volume %)
 	$(BIN)/python -m benchmarks.ct.claims
