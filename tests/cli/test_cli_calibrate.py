@@ -207,3 +207,15 @@ def test_a_batch_writes_the_ends_of_every_case(run, tmp_path):
     assert names == {f"{case}_restored{end}.nii.gz" for case in "ab" for end in ("", "_lower", "_upper")}
     record = json.loads((tmp_path / "out" / "a_restored.json").read_text())
     assert record["intervals"]["level"] == 0.8
+
+
+def test_a_batch_does_a_case_again_with_another_calibration(run, tmp_path):
+    model = with_calibration(model_folder(tmp_path / "model"))
+    scans = scan_folder(tmp_path / "scans", ["a.nii.gz"])
+    command = ("batch", scans, "-o", tmp_path / "out", "--model", model, "--interval", 0.9)
+    assert run(*command)[0] == 0
+    upper = (tmp_path / "out" / "a_restored_upper.nii.gz").read_bytes()
+    changed = (model / FILE).read_text().replace("rms = 1.25", "rms = 1.5").replace("2.0,", "3.0,")
+    (model / FILE).write_text(changed)
+    assert run(*command)[0] == 0
+    assert (tmp_path / "out" / "a_restored_upper.nii.gz").read_bytes() != upper
