@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from medrestore.errors import OutputError
-from medrestore.node.config import NodeOptions, Routes
+from medrestore.errors import ConfigError, OutputError
+from medrestore.node.config import NodeOptions, Routes, load_routes
 from medrestore.node.job_store import Ledger, State
 from medrestore.node.listener import Listener, client_context
 from medrestore.node.spool import Spool
 from medrestore.node.transfer import send
 from medrestore.node.worker import Worker
+from medrestore.processes import start
 
 _NAP = 0.5
+
+
+def check_routes(path: Path) -> None:
+    """Check that the models, samplers and estimators that a routes file names are there.
+
+    Raises:
+        ConfigError: One is not, or the file is no routes file.
+    """
+    load_routes(path)
+    command = [sys.executable, "-m", "medrestore.node.routes_check", str(path)]
+    child = start(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    stated, _ = child.communicate()
+    if child.returncode != 0:
+        raise ConfigError(f"{path}: looking for its models ended with {child.returncode}; see `medrestore models`")
+    if problems := json.loads(stated):
+        raise ConfigError(f"{path}: {'; '.join(problems)}")
 
 
 def claim(spool: Path) -> int:
