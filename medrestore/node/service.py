@@ -35,7 +35,7 @@ def check_routes(path: Path) -> None:
     child = start(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     stated, _ = child.communicate()
     if child.returncode != 0:
-        raise ConfigError(f"{path}: looking for its models ended with {child.returncode}; see `medrestore models`")
+        raise ConfigError(f"{path}: looking for its models ended with status {child.returncode}")
     if problems := json.loads(stated):
         raise ConfigError(f"{path}: {'; '.join(problems)}")
 

@@ -74,9 +74,7 @@ destination = "web"
         ('"web"\n', '"web"\nmodel = "/nowhere/model"\n', "nowhere"),
     ],
 )
-def test_what_a_route_names_and_is_not_there_is_told_before_the_node_listens(
-    tmp_path, before, after, named
-):
+def test_what_a_route_names_and_is_not_there_is_told_before_the_node_listens(tmp_path, before, after, named):
     path = tmp_path / "r.toml"
     path.write_text(after.join(ROUTES.rsplit(before, 1)))
     with pytest.raises(ConfigError, match=f"route to .*{named}"):
