@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import subprocess
-import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -18,8 +16,7 @@ from medrestore.node.job_store import Ledger, State
 from medrestore.node.listener import Listener, client_context
 from medrestore.node.spool import Spool
 from medrestore.node.transfer import send
-from medrestore.node.worker import Worker
-from medrestore.processes import start
+from medrestore.node.worker import Worker, start_child
 
 _NAP = 0.5
 
@@ -31,13 +28,11 @@ def check_routes(path: Path) -> None:
         ConfigError: One is not, or the file is no routes file.
     """
     load_routes(path)
-    command = [sys.executable, "-m", "medrestore.node.routes_check", str(path)]
-    child = start(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    stated, _ = child.communicate()
-    if child.returncode != 0:
-        raise ConfigError(f"{path}: looking for its models ended with status {child.returncode}")
-    if problems := json.loads(stated):
-        raise ConfigError(f"{path}: {'; '.join(problems)}")
+    child = start_child()
+    stated, _ = child.communicate(json.dumps({"routes": str(path)}))
+    reason = json.loads(stated)["reason"] if stated else f"its check ended with {child.returncode}"
+    if reason:
+        raise ConfigError(f"{path}: {reason}")
 
 
 def claim(spool: Path) -> int:
