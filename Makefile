@@ -12,6 +12,8 @@ PYTEST_ARGS ?=
 CT_VOLUMES ?=
 # Models that `make benchmarks` puts on trial; what of them fails stands on their pages.
 MODELS := mr-denoise mr-superres ct-denoise ct-superres
+# Folder that the package nilearn was unpacked into, whose template is one of the scans of `evidence.calibrate`.
+NILEARN ?=
 # Damaged inputs of each format that `make fuzz` tries: some hours, most of them for DICOM.
 FUZZ_INPUTS ?= 1000000
 
@@ -60,6 +62,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.superres.run
 	$(BIN)/python -m benchmarks.superres.claims
 	$(BIN)/python -m benchmarks.uncertainty.run
+	$(BIN)/python -m benchmarks.evidence.intervals $(NILEARN:%=--nilearn %)
 	$(BIN)/python -m benchmarks.speed.batch
 	$(BIN)/python -m benchmarks.ct.run $(CT_VOLUMES:%=--volume %)
 	$(BIN)/python -m benchmarks.ct.claims

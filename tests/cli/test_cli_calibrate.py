@@ -8,7 +8,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
+from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save, scan_folder, with_calibration
 
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine.intervals.calibration import FILE, read_calibration
@@ -196,3 +196,26 @@ def test_the_file_is_not_replaced_unasked(made, run, tmp_path):
     assert status == 2
     assert "--overwrite" in err
     assert (tmp_path / "own.toml").read_text() == "mine"
+
+
+def test_a_batch_writes_the_ends_of_every_case(run, tmp_path):
+    model = with_calibration(model_folder(tmp_path / "model"))
+    scans = scan_folder(tmp_path / "scans", ["a.nii.gz", "b.nii.gz"])
+    status, _, err = run("batch", scans, "-o", tmp_path / "out", "--model", model, "--interval", 0.8)
+    assert status == 0, err
+    names = {path.name for path in (tmp_path / "out").rglob("*.nii.gz")}
+    assert names == {f"{case}_restored{end}.nii.gz" for case in "ab" for end in ("", "_lower", "_upper")}
+    record = json.loads((tmp_path / "out" / "a_restored.json").read_text())
+    assert record["intervals"]["level"] == 0.8
+
+
+def test_a_batch_does_a_case_again_with_another_calibration(run, tmp_path):
+    model = with_calibration(model_folder(tmp_path / "model"))
+    scans = scan_folder(tmp_path / "scans", ["a.nii.gz"])
+    command = ("batch", scans, "-o", tmp_path / "out", "--model", model, "--interval", 0.9)
+    assert run(*command)[0] == 0
+    upper = (tmp_path / "out" / "a_restored_upper.nii.gz").read_bytes()
+    changed = (model / FILE).read_text().replace("rms = 1.25", "rms = 1.5").replace("2.0,", "3.0,")
+    (model / FILE).write_text(changed)
+    assert run(*command)[0] == 0
+    assert (tmp_path / "out" / "a_restored_upper.nii.gz").read_bytes() != upper
