@@ -63,9 +63,9 @@ def sphere(diameter: float) -> FloatArray:
         (side, side, side) of float32, read-only, the side odd and at least the diameter.
     """
     side = 2 * math.ceil(diameter / 2) + 1
-    at = (np.arange(side * FINE) + 0.5) / FINE - side / 2
+    at = 2 * np.arange(side * FINE) + 1 - side * FINE  # in halves of a part: whole, so both sides round alike
     squares = sum(axis**2 for axis in np.meshgrid(at, at, at, indexing="ij", sparse=True))
-    inside = np.asarray(squares) <= (diameter / 2) ** 2
+    inside = np.asarray(squares) <= (diameter * FINE) ** 2
     parts: FloatArray = inside.reshape(side, FINE, side, FINE, side, FINE).mean(
         axis=(1, 3, 5), dtype=np.float32
     )
