@@ -37,6 +37,12 @@ _PACKAGES = ("medrestore", "numpy", "scipy", "torch", "monai", "nibabel", "pydic
 _BLOCK = 1 << 20
 
 
+_MAPPINGS = (
+    *("versions", "settings", "noise", "slices", "timings"),
+    *("predicted", "metrics", "domain", "detectability", "output"),
+)
+"""Fields of a record that are mappings."""
+
 IN_PARTS = frozenset({"tile", "max_memory", "threads"})
 """Settings that say in what parts, or by how many threads, a result is computed: nothing in it changes."""
 
@@ -116,6 +122,9 @@ class RunRecord:
         predicted: Peak memory, seconds of preparing, network and measuring, and tile, as told beforehand;
             empty where nothing was known of the model on that machine.
         metrics: Values against a reference, or the reason why there are none.
+        domain: What the scan was recognised as by its content, and whether it is what the model was made for;
+            empty where the model says nothing of that.
+        detectability: How well virtual lesions are found in the scan and in the result, where that was asked.
         output: What was written, with hashes and clipped voxels.
         findings: What a reader of the result should know.
     """
@@ -132,12 +141,14 @@ class RunRecord:
     peak_memory_mb: float | None = None
     predicted: Mapping[str, JSON] = field(default_factory=dict)
     metrics: Mapping[str, JSON] = field(default_factory=dict)
+    domain: Mapping[str, JSON] = field(default_factory=dict)
+    detectability: Mapping[str, JSON] = field(default_factory=dict)
     output: Mapping[str, JSON] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         """Detach every mapping from the caller's objects."""
-        for name in ("versions", "settings", "noise", "slices", "timings", "predicted", "metrics", "output"):
+        for name in _MAPPINGS:
             object.__setattr__(self, name, plain_mapping(getattr(self, name), name))
         object.__setattr__(self, "findings", tuple(self.findings))
 

@@ -63,7 +63,6 @@ class NoisyVoxels(Measurement):
     """
 
     grid: MeasuredGrid
-    share: float = 1.0
     slice_axis: int = 2
     padding: BoolArray | None = None
 
