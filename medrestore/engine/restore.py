@@ -97,7 +97,7 @@ def restore(
     prepared = time.perf_counter()
     run = ModelRun(model, options, known.budget, observers)
     measurement, more = run.settled(measurement)
-    restored, std = run.result(measurement)
+    restored, maps = run.result(measurement)
     detectability, lost = run.detectability(measurement)
     release_memory()
     finished = time.perf_counter()
@@ -116,7 +116,7 @@ def restore(
         findings=(*admission.findings, *more, *lost),
     )
     plugins().tell("medrestore_volume_restored", record=record)
-    return Restoration(restored, std, metrics, record)
+    return Restoration(restored, maps, metrics, record)
 
 
 def _checked(

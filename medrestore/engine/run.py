@@ -93,10 +93,10 @@ class ModelRun:
             measurement = measurement.settled(tiled_denoiser(self.model, self.options, self.budget))
         return measurement, (*findings, *measurement.findings)
 
-    def result(self, measurement: Measurement) -> tuple[Volume, Volume | None]:
-        """Return the result, and the deviation of the samples where there are two or more."""
+    def result(self, measurement: Measurement) -> tuple[Volume, dict[str, Volume]]:
+        """Return the result, and its maps: the deviation of the samples where there are two or more."""
         if measurement.skip_reason is not None:
-            return measurement.baseline, None
+            return measurement.baseline, {}
         options, size = self.options, ensemble_size(self.options, self.model.spec)
         step = self._step(measurement, size)
         tiled = tiled_denoiser(
@@ -117,10 +117,11 @@ class ModelRun:
 
         sample, std = sample_statistics(draw, sample_count(options))
         chosen = mean if options.output == "mean" or sample is None else sample
-        spread = None if std is None else measurement.std_volume(std, Step("restore:std", step.params))
-        return at_strength(
-            measurement.baseline, measurement.to_volume(chosen, step), spread, options.strength
-        )
+        maps = {}
+        if std is not None:
+            maps["std"] = measurement.std_volume(std, Step("restore:std", step.params))
+        whole = measurement.to_volume(chosen, step)
+        return at_strength(measurement.baseline, whole, maps, options.strength)
 
     def detectability(self, measurement: Measurement) -> tuple[Mapping[str, JSON], tuple[Finding, ...]]:
         """Return how well virtual lesions are found in the scan and in the result, if that is asked for."""
@@ -166,9 +167,9 @@ def _untold(reason: str) -> tuple[Mapping[str, JSON], tuple[Finding, ...]]:
 
 
 def at_strength(
-    baseline: Volume, result: Volume, std: Volume | None, strength: float
-) -> tuple[Volume, Volume | None]:
-    """Return what lies between no restoration and the whole of it, and its deviation.
+    baseline: Volume, result: Volume, maps: Mapping[str, Volume], strength: float
+) -> tuple[Volume, dict[str, Volume]]:
+    """Return what lies between no restoration and the whole of it, and the deviation of that.
 
     The path is a straight line: ``baseline + strength (result - baseline)``. Of what the model took out,
     noise or not, the part ``1 - strength`` is left in; the deviation of the samples shrinks by `strength`.
@@ -176,15 +177,15 @@ def at_strength(
     Args:
         baseline: The scan, or the cubic spline through its slices, on the grid of the result.
         result: Of the model.
-        std: Standard deviation of the samples; None where there are too few.
+        maps: The deviation of the samples, ``std``, where there are enough.
         strength: From 0 to 1; 1 changes nothing.
     """
     if strength == 1:
-        return result, std
+        return result, dict(maps)
     part = np.float32(strength)
     array = baseline.array + part * (result.array - baseline.array)
     weaker = replace(result, array=np.asarray(array, dtype=np.float32))
-    return weaker, None if std is None else replace(std, array=part * std.array)
+    return weaker, {name: replace(one, array=part * one.array) for name, one in maps.items()}
 
 
 def tiled_denoiser(

@@ -85,14 +85,13 @@ def forecast(header: ScanHeader, options: FileOptions, model: LoadedModel | None
     check_scan(header.geometry, stated, spec, grid, options.restore.force)
     check_outputs(ref, spec, options.restore)
     shape = network_shape(header.geometry, grid, spec, options.restore)
-    images = 2 if options.output.save_std else 1
     return Forecast(
         ref.name,
         modality,
         grid,
         header.volumes,
         _budget(header, options, shape, modality, model),
-        header.volumes * (math.prod(grid.shape) * _BYTES * images + _RECORD),
+        header.volumes * (math.prod(grid.shape) * _BYTES * (1 + len(options.maps)) + _RECORD),
         assumed,
     )
 

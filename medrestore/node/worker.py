@@ -26,6 +26,12 @@ Sender = Callable[[Destination, list[str]], str]
 """Sends files; returns what went wrong, empty if nothing did."""
 
 
+def start_child() -> subprocess.Popen[str]:
+    """Start the process that does what is written to it, and answers; see `medrestore.node.child`."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return start([sys.executable, "-m", "medrestore.node.child"], stderr=subprocess.DEVNULL, **pipes)
+
+
 class Worker:
     """One thing after another; all it knows is in the ledger and the spool.
 
@@ -119,9 +125,7 @@ class Worker:
             "options": {"model": route.model, **route.options},
             "reading": dict(route.reading),
         }
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        child = start([sys.executable, "-m", "medrestore.node.child"], stderr=subprocess.DEVNULL, **pipes)
-        self._child = child
+        self._child = child = start_child()
         if self._stopping.is_set():
             end(child)
         try:

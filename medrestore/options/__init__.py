@@ -2,7 +2,7 @@
 
 from medrestore.options.batch import BatchRun, CaseSelection
 from medrestore.options.declare import OptionInfo, declared_options
-from medrestore.options.files import BOTH, DTYPES, FileOptions, OutputRequest
+from medrestore.options.files import BOTH, DTYPES, MAPS, FileOptions, OutputRequest
 from medrestore.options.node import NodeOptions
 from medrestore.options.parse import names_a_plugin, parse_memory, parse_noise, parse_spacing
 from medrestore.options.reading import ReadPolicy, ReadRequest, Values
@@ -14,6 +14,7 @@ __all__ = [
     "CaseSelection",
     "DTYPES",
     "FileOptions",
+    "MAPS",
     "NodeOptions",
     "OptionInfo",
     "OutputRequest",

@@ -13,6 +13,9 @@ from medrestore.options.restore import RestoreOptions
 from medrestore.provenance import JSON
 from medrestore.types import Modality
 
+MAPS = ("std",)
+"""Names of the volumes that may be written beside a restored one, and endings of their names."""
+
 DTYPES = (
     *("float32", "input", "float64"),
     *("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
@@ -99,6 +102,11 @@ class FileOptions:
     modality: Modality | None = option(None, OptionInfo("What the scan is, where it does not say.", "Model"))
     reference: Path | None = option(None, _own("The truth, for PSNR and SSIM.", "REF"))
     bids: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the volumes, of `MAPS`, that are written beside the restored one."""
+        return ("std",) if self.output.save_std else ()
 
     @property
     def samples(self) -> int:

@@ -387,7 +387,7 @@ def test_a_strength_lies_between_the_scan_and_the_whole_result(scan, model):
     assert whole.volume.history == default.volume.history
     np.testing.assert_array_equal(none.volume.array, scan.array)
     np.testing.assert_allclose(half.volume.array, (scan.array + whole.volume.array) / 2, rtol=1e-5, atol=1e-3)
-    np.testing.assert_allclose(half.std.array, whole.std.array / 2, rtol=1e-5)
+    np.testing.assert_allclose(half.maps["std"].array, whole.maps["std"].array / 2, rtol=1e-5)
     assert half.record.settings["strength"] == 0.5
     assert half.volume.history[-1].params["strength"] == 0.5
     taken = [one.record.noise["std_over_sigma"] for one in (none, half, whole)]
