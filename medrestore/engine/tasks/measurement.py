@@ -37,7 +37,6 @@ class Measurement(ABC):
         start: First level of a sampler, in units of the condition's level: the error of the mean must be
             small beside it.
         views: Views of the scan that a self-ensemble may take its estimates from.
-        share: Part of what the model takes out that is taken out.
         skip_reason: Why the model has nothing to do, so that the baseline is the result; None if it has.
         facts: What a record says of the measurement.
         findings: What a reader of the result should know.
@@ -52,7 +51,6 @@ class Measurement(ABC):
     share: float = 1.0
     start: float = START
     views: tuple[View, ...] = VIEWS
-    share: float = 1.0
     skip_reason: Finding | None = None
     facts: Mapping[str, JSON] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
