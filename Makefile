@@ -58,6 +58,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.superres.run
 	$(BIN)/python -m benchmarks.superres.claims
 	$(BIN)/python -m benchmarks.uncertainty.run
+	$(BIN)/python -m benchmarks.evidence.verdict
 	$(BIN)/python -m benchmarks.speed.batch
 	$(BIN)/python -m benchmarks.ct.run $(CT_VOLUMES:%=--volume %)
 	$(BIN)/python -m benchmarks.ct.claims

@@ -14,6 +14,7 @@ from medrestore.engine.cost.calibration import is_known, too_small_to_measure
 from medrestore.engine.evidence.remeasured import remeasured
 from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.evidence.restoration import Restoration, as_json, check_reference, measure
+from medrestore.engine.evidence.verdict import Verdict, verdict
 from medrestore.engine.machine.memory import peak_bytes, release_memory, resident_bytes
 from medrestore.engine.models.checks import (
     assumed_modality,
@@ -102,7 +103,7 @@ def restore(
     finished = time.perf_counter()
     modality = assumed_modality(volume, spec)
     metrics = measure(measurement.baseline, restored, reference, modality, quality=options.quality)
-    evidence = _evidence(measurement, restored, spec)
+    judged, evidence = _evidence(measurement, restored, spec, options)
     seconds = time.perf_counter()
     timings = {"prepare": prepared - start, "network": finished - prepared, "measure": seconds - finished}
     record = replace(
@@ -112,7 +113,7 @@ def restore(
         peak_memory_mb=peak_bytes() / 1e6,
         predicted={} if known.budget is None else known.budget.as_json(),
         metrics=as_json(metrics),
-        findings=(*findings, *more),
+        findings=(*findings, *more, *judged.findings),
     )
     plugins().tell("medrestore_volume_restored", record=record)
     return Restoration(restored, std, metrics, record)
@@ -132,16 +133,20 @@ def _checked(
     return grid, findings + check_content(volume, spec)
 
 
-def _evidence(measurement: Measurement, restored: Volume, spec: ModelSpec) -> dict[str, Any]:
-    """Return what the record says of the noise and of the slices, as fields of it."""
-    residual = residual_evidence(
-        measurement.scan.array,
-        remeasured(measurement, restored, spec),
-        measurement.local_sigma(),
-        measurement.units.zero,
-    )
+def _evidence(
+    measurement: Measurement, restored: Volume, spec: ModelSpec, options: RestoreOptions
+) -> tuple[Verdict, dict[str, Any]]:
+    """Return whether the result agrees with the scan, and what the record says of that, as fields of it."""
+    seen = remeasured(measurement, restored, spec)
+    scan = measurement.scan
+    residual = residual_evidence(scan.array, seen, measurement.local_sigma(), measurement.units.zero)
+    if options.output == "sample":
+        judged = Verdict(None, "limits were set for the mean, and this is a sample")
+    else:
+        judged = verdict(measurement, seen, spec.task, assumed_modality(scan, spec))
     noise = {**measurement.noise.as_json(), "operator": spec.operator, **residual}
-    return {"noise": noise, "slices": measurement.evidence(restored)}
+    slices = measurement.evidence(restored)
+    return judged, {"noise": noise, "slices": slices, "verdict": judged.as_json()}
 
 
 def predict_budget(

@@ -56,14 +56,12 @@ class NoisyVoxels(Measurement):
 
     Attributes:
         grid: The way from the measured grid to the grid of the scan.
-        share: Share of the model's residual that is taken out, from 0 to 1.
         slice_axis: Array axis of the scan that is the last axis of the condition's image.
         padding: Voxels of the scan, slices last, that were not measured and stay as they are; None if all
             were measured.
     """
 
     grid: MeasuredGrid
-    share: float = 1.0
     slice_axis: int = 2
     padding: BoolArray | None = None
 

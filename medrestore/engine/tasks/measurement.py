@@ -33,6 +33,7 @@ class Measurement(ABC):
             another order.
         baseline: The scan on the grid of the result, as interpolation alone gives it.
         nonnegative: Whether the result has no negative voxels.
+        share: Share of the model's residual that is taken out, from 0 to 1.
         start: First level of a sampler, in units of the condition's level: the error of the mean must be
             small beside it.
         views: Views of the scan that a self-ensemble may take its estimates from.
@@ -47,6 +48,7 @@ class Measurement(ABC):
     condition: Condition
     baseline: Volume
     nonnegative: bool
+    share: float = 1.0
     start: float = START
     views: tuple[View, ...] = VIEWS
     skip_reason: Finding | None = None
@@ -79,10 +81,19 @@ class Measurement(ABC):
         """Return the noise of the scan in its units: one level, or (X, Y, Z) a level for each voxel."""
         return self.noise.sigma
 
+    def expected_sigma(self) -> float | RealArray:
+        """Return the level that the residual is compared with, as `local_sigma` does; above 0."""
+        return self.local_sigma()
+
     def evidence(self, result: Volume) -> Mapping[str, JSON]:
         """Return what the record says of the measurement and of how well the result agrees with it."""
         del result
         return self.facts
+
+    def unseen(self, result: Volume) -> Volume | None:
+        """Return the part of the result that nothing measured, on its grid; None where all was measured."""
+        del result
+        return None
 
     def physical(self, array: FloatArray) -> FloatArray:
         """Return voxels that the scanner could have given: a magnitude image has no negative voxels.
