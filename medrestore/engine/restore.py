@@ -15,6 +15,7 @@ from medrestore.engine.evidence.intervals import IntervalRequest
 from medrestore.engine.evidence.remeasured import remeasured
 from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.evidence.restoration import Restoration, as_json, check_reference, measure
+from medrestore.engine.evidence.verdict import Verdict, verdict
 from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.machine.memory import peak_bytes, release_memory, resident_bytes
 from medrestore.engine.models.checks import (
@@ -105,7 +106,7 @@ def restore(
     finished = time.perf_counter()
     modality, baseline = assumed_modality(volume, spec), measurement.baseline
     metrics = measure(baseline, outcome.volume, reference, modality, quality=options.quality)
-    evidence = {**_evidence(measurement, outcome.volume, spec), "intervals": outcome.intervals.entry}
+    judged, evidence = _evidence(measurement, outcome.volume, spec, options)
     seconds = time.perf_counter()
     timings = {"prepare": prepared - start, "network": finished - prepared, "measure": seconds - finished}
     record = replace(
@@ -115,7 +116,8 @@ def restore(
         peak_memory_mb=peak_bytes() / 1e6,
         metrics=as_json(metrics),
         detectability=detectability,
-        findings=(*admission.findings, *more, *lost, *outcome.intervals.findings),
+        intervals=outcome.intervals.entry,
+        findings=(*admission.findings, *more, *judged.findings, *lost, *outcome.intervals.findings),
     )
     plugins().tell("medrestore_volume_restored", record=record)
     return Restoration(outcome.volume, outcome.maps, metrics, record)
@@ -150,16 +152,21 @@ def _intervals(model: LoadedModel, options: RestoreOptions) -> IntervalRequest |
     return IntervalRequest(found, options.interval)
 
 
-def _evidence(measurement: Measurement, restored: Volume, spec: ModelSpec) -> dict[str, Any]:
-    """Return what the record says of the noise and of the slices, as fields of it."""
-    residual = residual_evidence(
-        measurement.scan.array,
-        remeasured(measurement, restored, spec),
-        measurement.local_sigma(),
-        measurement.units.zero,
-    )
+def _evidence(
+    measurement: Measurement, restored: Volume, spec: ModelSpec, options: RestoreOptions
+) -> tuple[Verdict, dict[str, Any]]:
+    """Return whether the result agrees with the scan, and what the record says of that, as fields of it."""
+    seen = remeasured(measurement, restored, spec)
+    scan = measurement.scan
+    residual = residual_evidence(scan.array, seen, measurement.local_sigma(), measurement.units.zero)
+    if options.output == "sample":
+        judged = Verdict(None, "limits were set for the mean, and this is a sample")
+    else:
+        taken = replace(measurement, share=measurement.share * options.strength)
+        judged = verdict(taken, seen, spec.task, assumed_modality(scan, spec))
     noise = {**measurement.noise.as_json(), "operator": spec.operator, **residual}
-    return {"noise": noise, "slices": measurement.evidence(restored)}
+    slices = measurement.evidence(restored)
+    return judged, {"noise": noise, "slices": slices, "verdict": judged.as_json()}
 
 
 def predict_budget(

@@ -81,6 +81,10 @@ class Measurement(ABC):
         """Return the noise of the scan in its units: one level, or (X, Y, Z) a level for each voxel."""
         return self.noise.sigma
 
+    def expected_sigma(self) -> float | RealArray:
+        """Return the level that the residual is compared with, as `local_sigma` does; above 0."""
+        return self.local_sigma()
+
     def evidence(self, result: Volume) -> Mapping[str, JSON]:
         """Return what the record says of the measurement and of how well the result agrees with it."""
         del result
@@ -98,6 +102,11 @@ class Measurement(ABC):
         Args:
             array: (X, Y, Z) in the units of the scan.
         """
+
+    def unseen(self, result: Volume) -> Volume | None:
+        """Return the part of the result that nothing measured, on its grid; None where all was measured."""
+        del result
+        return None
 
     def physical(self, array: FloatArray) -> FloatArray:
         """Return voxels that the scanner could have given: a magnitude image has no negative voxels.
