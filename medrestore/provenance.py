@@ -40,7 +40,7 @@ _BLOCK = 1 << 20
 
 
 _MAPPINGS = (
-    *("versions", "settings", "noise", "slices", "intervals", "timings"),
+    *("versions", "settings", "noise", "slices", "verdict", "intervals", "timings"),
     *("predicted", "metrics", "domain", "detectability", "output"),
 )
 """Fields of `RunRecord` that are plain mappings."""
@@ -103,12 +103,6 @@ class ModelRef:
     plugin: str
     sha256: str | None = None
     network: str | None = None
-
-
-_MAPPINGS = (
-    *("versions", "settings", "noise", "slices", "verdict", "timings", "predicted", "metrics"),
-    "output",
-)
 
 
 @dataclass(frozen=True)

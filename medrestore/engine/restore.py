@@ -26,7 +26,7 @@ from medrestore.engine.models.checks import (
 )
 from medrestore.engine.models.domain import Admission, admit, settled
 from medrestore.engine.models.load import LoadedModel, find_model, load_model
-from medrestore.engine.run import ModelRun, Observers
+from medrestore.engine.run import ModelRun, Observers, Outcome
 from medrestore.engine.sampling.ensemble import ensemble_size
 from medrestore.engine.sampling.posterior import (
     sample_count,
@@ -106,7 +106,7 @@ def restore(
     finished = time.perf_counter()
     modality, baseline = assumed_modality(volume, spec), measurement.baseline
     metrics = measure(baseline, outcome.volume, reference, modality, quality=options.quality)
-    judged, evidence = _evidence(measurement, outcome.volume, spec, options)
+    judged, evidence = _evidence(measurement, outcome, spec, options)
     seconds = time.perf_counter()
     timings = {"prepare": prepared - start, "network": finished - prepared, "measure": seconds - finished}
     record = replace(
@@ -116,7 +116,6 @@ def restore(
         peak_memory_mb=peak_bytes() / 1e6,
         metrics=as_json(metrics),
         detectability=detectability,
-        intervals=outcome.intervals.entry,
         findings=(*admission.findings, *more, *judged.findings, *lost, *outcome.intervals.findings),
     )
     plugins().tell("medrestore_volume_restored", record=record)
@@ -153,10 +152,10 @@ def _intervals(model: LoadedModel, options: RestoreOptions) -> IntervalRequest |
 
 
 def _evidence(
-    measurement: Measurement, restored: Volume, spec: ModelSpec, options: RestoreOptions
+    measurement: Measurement, outcome: Outcome, spec: ModelSpec, options: RestoreOptions
 ) -> tuple[Verdict, dict[str, Any]]:
     """Return whether the result agrees with the scan, and what the record says of that, as fields of it."""
-    seen = remeasured(measurement, restored, spec)
+    seen = remeasured(measurement, outcome.volume, spec)
     scan = measurement.scan
     residual = residual_evidence(scan.array, seen, measurement.local_sigma(), measurement.units.zero)
     if options.output == "sample":
@@ -165,8 +164,8 @@ def _evidence(
         taken = replace(measurement, share=measurement.share * options.strength)
         judged = verdict(taken, seen, spec.task, assumed_modality(scan, spec))
     noise = {**measurement.noise.as_json(), "operator": spec.operator, **residual}
-    slices = measurement.evidence(restored)
-    return judged, {"noise": noise, "slices": slices, "verdict": judged.as_json()}
+    more = {"slices": measurement.evidence(outcome.volume), "intervals": outcome.intervals.entry}
+    return judged, {"noise": noise, "verdict": judged.as_json(), **more}
 
 
 def predict_budget(
