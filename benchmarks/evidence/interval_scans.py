@@ -131,13 +131,13 @@ TRUTHS: dict[str, dict[str, tuple[Truth, ...]]] = {
     "ct-superres": {
         "tune": (
             Truth("LIDC chest", "dicom/ct_chest.tar.xz", denoised=True),
-            *map(_body, (1, 2)),
+            *map(_body, (2, 3)),
             *(_head(label, 1) for label in (1, 2)),
         ),
-        "held-out": tuple(map(_body, range(101, 106))),
+        "held-out": tuple(map(_body, (211, 231, 233, 237, 239))),  # of 1.25 mm: thicker slices are no truth
         "test": (
             Truth("TotalSegmentator torso", "ct/totalseg_torso_1p5mm.nii.gz", denoised=True),
-            *map(_body, (UNSEEN, UNSEEN + 1)),
+            *map(_body, (UNSEEN, UNSEEN + 3)),
         ),
     },
 }

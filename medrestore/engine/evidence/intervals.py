@@ -110,14 +110,14 @@ def interval_evidence(
         ensemble: Over how many estimates the mean was taken.
     """
     calibration = request.calibration
-    about = {
+    about: dict[str, JSON] = {
         "sha256": calibration.digest,
         "made": calibration.made,
         "population": asdict(calibration.population),
         "ranges": asdict(calibration.ranges),
     }
     bound = None if widths is None else _bound(request, measurement, widths, _range(result))
-    entry = {"level": request.level, "calibration": about, "bound": bound}
+    entry: dict[str, JSON] = {"level": request.level, "calibration": about, "bound": bound}
     return IntervalEvidence(
         entry, _findings(calibration, measurement, scan_facts(measurement, result), ensemble)
     )
