@@ -16,7 +16,7 @@ from medrestore.provenance import JSON, Step
 from medrestore.types import RealArray
 from medrestore.volume import Volume
 
-SLACK = {"noise": (0.9, 1.1), "spacing_mm": (0.8, 1.25), "correlation": (0.0, 1.15), "factor": (0.95, 1.05)}
+SLACK = {"noise": (0.9, 1.1), "spacing_mm": (0.8, 1.25), "correlation": (0.0, 1.15), "factor": (0.85, 1.1)}
 """How far below and above the scans of a calibration a scan is still taken for one of them."""
 
 _WORDS = {
