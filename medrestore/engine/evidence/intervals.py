@@ -16,7 +16,7 @@ from medrestore.provenance import JSON, Step
 from medrestore.types import RealArray
 from medrestore.volume import Volume
 
-SLACK = {"noise": (0.9, 1.1), "spacing_mm": (0.8, 1.25), "correlation": (0.0, 1.15), "factor": (0.95, 1.05)}
+SLACK = {"noise": (0.9, 1.1), "spacing_mm": (0.8, 1.25), "correlation": (0.0, 1.15), "factor": (0.85, 1.1)}
 """How far below and above the scans of a calibration a scan is still taken for one of them."""
 
 _WORDS = {
@@ -110,14 +110,14 @@ def interval_evidence(
         ensemble: Over how many estimates the mean was taken.
     """
     calibration = request.calibration
-    about = {
+    about: dict[str, JSON] = {
         "sha256": calibration.digest,
         "made": calibration.made,
         "population": asdict(calibration.population),
         "ranges": asdict(calibration.ranges),
     }
     bound = None if widths is None else _bound(request, measurement, widths, _range(result))
-    entry = {"level": request.level, "calibration": about, "bound": bound}
+    entry: dict[str, JSON] = {"level": request.level, "calibration": about, "bound": bound}
     return IntervalEvidence(
         entry, _findings(calibration, measurement, scan_facts(measurement, result), ensemble)
     )
