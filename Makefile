@@ -10,6 +10,9 @@ TORCH_ARGS ?=
 PYTEST_ARGS ?=
 # Scans in HU for `make benchmarks`, beside computed ones: no CT comes with this repository.
 CT_VOLUMES ?=
+# The folder of the scans that recognition is counted on, and that of their unpacked series.
+SCANS ?=
+SERIES ?=
 # Damaged inputs of each format that `make fuzz` tries: some hours, most of them for DICOM.
 FUZZ_INPUTS ?= 1000000
 
@@ -64,6 +67,8 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.superres.run --modality CT --volume computed-body $(CT_VOLUMES:%=--volume %)
 	$(BIN)/python -m benchmarks.superres.claims --modality CT
 	$(BIN)/python -m benchmarks.uncertainty.run --modality CT
+	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.rows $(SCANS) $(SERIES) $(STAMPS)/rows.jsonl
+	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.domain $(STAMPS)/rows.jsonl
 
 docs: $(STAMPS)/docs
 	$(BIN)/mkdocs build --strict
