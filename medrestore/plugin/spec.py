@@ -212,7 +212,8 @@ class ModelSpec(Declaration):
         )
         fine = isinstance(self.colour, bool) and (not self.colour or self.task is Task.DENOISE)
         self._require(fine, "colour", "true or false, true for the task denoise only")
-        fine = self.domain is None or (self.domain in DOMAINS and DOMAINS.get(self.domain) in self.modalities)
+        known = isinstance(self.domain, str) and DOMAINS.get(self.domain) in self.modalities
+        fine = self.domain is None or known
         self._require(fine, "domain", f"one of {', '.join(DOMAINS)}, of a modality of the model, or None")
         named = isinstance(self.operator, str) and all(map(is_name, self.operator.split("/", 1)))
         fine = self.operator is None or (named and "/" in self.operator and self.task is Task.DENOISE)

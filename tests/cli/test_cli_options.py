@@ -316,7 +316,8 @@ def test_the_reference_states_the_defaults(command):
     wrong = {}
     for name, cell in stated.items():
         value = found[name].value if isinstance(found[name], Enum) else found[name]
-        expected = None if value in (None, inspect.Parameter.empty) else str(value)
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        expected = None if value in (None, inspect.Parameter.empty) else shown
         if literal(cell) != expected:
             wrong[name] = (cell, value)
     assert not wrong

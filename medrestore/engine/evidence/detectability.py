@@ -33,8 +33,8 @@ ARRANGEMENTS = 4
 EVALUATIONS = ARRANGEMENTS + 1
 """How often the model restores the part."""
 
-PLACES, FEWEST = 120, 12
-"""Most places, and the fewest of which something is said."""
+PLACES, FEWEST = 120, 18
+"""Most places, and the fewest of which something is said: every kind of sphere lies in four."""
 
 BACKGROUND = 300
 """Cubes without a sphere from which the observer learns what is no lesion; they may overlap."""

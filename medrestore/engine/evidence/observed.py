@@ -92,12 +92,24 @@ class Wins:
     fair: Float64Array
     index: tuple[float, float]
 
-    def areas(self, counts: Float64Array, when: int) -> Float64Array:
-        """Return the area under the curve for each row of (B, P) counts of the places."""
-        rows = counts[:, self.place]
-        pairs = np.einsum("br,rp,bp->b", rows, self.fair, counts, optimize=True)
-        wins = np.einsum("br,rp,bp->b", rows, self.fair * self.won[when], counts, optimize=True)
-        return np.asarray(wins / np.maximum(pairs, 1e-12))
+    def pairs(self, counts: Float64Array) -> Float64Array:
+        """Return how many fair pairs there are for each row of (B, P) counts of the places."""
+        return np.asarray(np.einsum("br,rp,bp->b", counts[:, self.place], self.fair, counts, optimize=True))
+
+    def wins(self, counts: Float64Array, when: int) -> Float64Array:
+        """Return how many of them the sphere wins."""
+        fair = self.fair * self.won[when]
+        return np.asarray(np.einsum("br,rp,bp->b", counts[:, self.place], fair, counts, optimize=True))
+
+
+def areas(wins: list[Wins], counts: Float64Array, when: int) -> Float64Array:
+    """Return the area under the curve over some kinds, for each row of (B, P) counts of the places.
+
+    It is NaN for a draw of the places that holds no pair.
+    """
+    pairs = np.sum([one.pairs(counts) for one in wins], axis=0)
+    won = np.sum([one.wins(counts, when) for one in wins], axis=0)
+    return np.asarray(np.where(pairs > 0, won / np.maximum(pairs, 1), np.nan))
 
 
 def judged(observed: Observed, strength: float, seed: int) -> tuple[dict[str, JSON], tuple[Finding, ...]]:
@@ -184,7 +196,7 @@ def _row(
 
 def _compared(wins: list[Wins], counts: Float64Array) -> dict[str, Any]:
     """Return the mean area under the curve of some kinds before and after, with intervals and verdict."""
-    before, after = (np.mean([one.areas(counts, when) for one in wins], axis=0) for when in (0, 1))
+    before, after = (areas(wins, counts, when) for when in (0, 1))
     difference = _interval(after - before)
     verdict = "not inferior" if difference["low"] >= -MARGIN else "not shown"
     index = [float(np.mean([one.index[when] for one in wins])) for when in (0, 1)]
@@ -199,7 +211,7 @@ def _compared(wins: list[Wins], counts: Float64Array) -> dict[str, Any]:
 
 def _interval(values: Float64Array) -> dict[str, float]:
     """Return the first value, of the places as they are, and the interval of those resampled."""
-    low, high = np.quantile(values[1:], ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    low, high = np.nanquantile(values[1:], ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return {"value": float(values[0]), "low": float(low), "high": float(high)}
 
 
@@ -211,7 +223,7 @@ def _at(observed: Observed, strength: float) -> dict[str, Any]:
     noise = [flat_deviation(image, observed.inside) for image in moved.images]
     return {
         "strength": strength,
-        "area": float(np.mean([one.areas(once, 1)[0] for one in wins])),
+        "area": float(areas(wins, once, 1)[0]),
         "index": float(np.mean([one.index[1] for one in wins])),
         "contrast": float(moved.kept.mean()),
         "noise": noise[1] / noise[0] if noise[0] > 0 else None,

@@ -14,7 +14,14 @@ from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.diffusion import Condition
 from medrestore.engine import load_model
 from medrestore.engine.cost.budget import predict
-from medrestore.engine.evidence.detectability import CONTRASTS, DIAMETERS, evaluated, observe, tissue
+from medrestore.engine.evidence.detectability import (
+    CONTRASTS,
+    DIAMETERS,
+    FEWEST,
+    evaluated,
+    observe,
+    tissue,
+)
 from medrestore.engine.evidence.observed import STRENGTHS, judged
 from medrestore.errors import ConfigError
 from medrestore.metrics.observer import (
@@ -106,7 +113,7 @@ def test_a_restoration_tells_it_foresees_it_and_says_where_it_cannot(tmp_path):
     head = Volume.from_array(noisy(phantom(96), 0.05), modality=Modality.MR)
     asked = RestoreOptions(detectability=True)
     record = restore(head, asked, model=model).record
-    assert record.detectability["places"] >= 12
+    assert record.detectability["places"] >= FEWEST
     assert record.settings["detectability"] is True
     assert restore(head, RestoreOptions(), model=model).record.detectability == {}
     small = Volume.from_array(noisy(phantom(24), 0.05), modality=Modality.MR)
