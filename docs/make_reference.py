@@ -9,9 +9,11 @@ from pathlib import Path
 
 from medrestore.cli.archive import PullRequest
 from medrestore.cli.judged import MetricsRequest
+from medrestore.cli.verify import VerifyRequest
 from medrestore.findings import KINDS
 from medrestore.options import (
     BatchRun,
+    CalibrateOptions,
     CaseSelection,
     FileOptions,
     NodeOptions,
@@ -51,6 +53,8 @@ LINKS = {
     "--noise": "[Noise](../explanation/noise.md)",
     "--noise-map": "[Noise](../explanation/noise.md#noise-that-varies-over-the-scan)",
     "--ensemble": "[what that gains](../explanation/model-notes.md#self-ensemble)",
+    "--interval": "[Map the uncertainty](../how-to/map-the-uncertainty.md)",
+    "--calibration": "[`medrestore calibrate`](#medrestore-calibrate)",
     "--max-memory": "[Memory and time](../explanation/memory.md)",
     "--series": "[`medrestore scan`](#medrestore-scan)",
     "--format": "[Write DICOM](../how-to/write-dicom.md)",
@@ -65,6 +69,8 @@ SECTIONS = {
     "node": (NodeOptions,),
     "pull": (PullRequest,),
     "metrics": (MetricsRequest,),
+    "verify": (VerifyRequest,),
+    "calibrate": (CalibrateOptions,),
 }
 """Whose options a command declares; rows of other options are written by hand."""
 

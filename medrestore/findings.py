@@ -258,6 +258,12 @@ VERDICT_FAIL = _warning(
     "What was taken out differs from noise, or the result from the scan, as in next to no good result.",
 )
 
+# What is said of the error.
+INTERVALS_NOT_CALIBRATED = _warning(
+    "intervals-not-calibrated",
+    "The scan is unlike those that the intervals were calibrated on: they, and the bound, may not hold.",
+)
+
 # What was written.
 VOXELS_CLIPPED = _warning(
     "voxels-clipped", "Values did not fit into the type of the file and were set to its ends."

@@ -39,6 +39,11 @@ _PACKAGES = ("medrestore", "numpy", "scipy", "torch", "monai", "nibabel", "pydic
 _BLOCK = 1 << 20
 
 
+_MAPPINGS = (
+    *("versions", "settings", "noise", "slices", "intervals", "timings", "predicted", "metrics", "output"),
+)
+"""Fields of `RunRecord` that are plain mappings."""
+
 IN_PARTS = frozenset({"tile", "max_memory", "threads"})
 """Settings that say in what parts, or by how many threads, a result is computed: nothing in it changes."""
 
@@ -121,6 +126,7 @@ class RunRecord:
             them; empty for denoising.
         verdict: Whether the result agrees with the scan, and what that rests on; empty in records of earlier
             versions.
+        intervals: Level and calibration of the intervals, and the bound of PSNR and SSIM; empty without.
         timings: Seconds by phase.
         peak_memory_mb: Highest resident memory of the process, in MB; None if unknown.
         predicted: Peak memory, seconds of preparing, network and measuring, and tile, as told beforehand;
@@ -139,6 +145,7 @@ class RunRecord:
     noise: Mapping[str, JSON] = field(default_factory=dict)
     slices: Mapping[str, JSON] = field(default_factory=dict)
     verdict: Mapping[str, JSON] = field(default_factory=dict)
+    intervals: Mapping[str, JSON] = field(default_factory=dict)
     timings: Mapping[str, JSON] = field(default_factory=dict)
     peak_memory_mb: float | None = None
     predicted: Mapping[str, JSON] = field(default_factory=dict)

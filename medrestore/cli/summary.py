@@ -51,6 +51,7 @@ def _rows(records: Sequence[RunRecord]) -> list[Row]:
             ("residual", f"{residual} of the noise, neighbours correlated {neighbours}"),
             *_slices(first),
             *_quality(first),
+            *_bound(first),
         ]
     rows.append(("time", _times(records)))
     if last.peak_memory_mb is not None:
@@ -128,6 +129,17 @@ def _quality(record: RunRecord) -> list[Row]:
         missing = [metric["reason"] for metric in _both(record, name) if metric["value"] is None]
         rows.append((title, f"absent: {missing[0]}" if missing else _change(record, name, digits)))
     return rows
+
+
+def _bound(record: RunRecord) -> list[Row]:
+    """Return the least PSNR and SSIM, where intervals were asked for."""
+    bound = cast("Mapping[str, Any]", record.intervals).get("bound")
+    if not bound:
+        return []
+    text = (
+        f"PSNR {bound['psnr']:.1f} dB, SSIM {bound['ssim']:.3f}, with a probability of {bound['level']:.0%}"
+    )
+    return [("at least", text)]
 
 
 def _further(record: RunRecord) -> tuple[str, ...]:

@@ -11,10 +11,12 @@ from typing import Any
 
 from medrestore.engine.cost.budget import Beside, Budget, predict
 from medrestore.engine.cost.calibration import is_known, too_small_to_measure
+from medrestore.engine.evidence.intervals import IntervalRequest
 from medrestore.engine.evidence.remeasured import remeasured
 from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.evidence.restoration import Restoration, as_json, check_reference, measure
 from medrestore.engine.evidence.verdict import Verdict, verdict
+from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.machine.memory import peak_bytes, release_memory, resident_bytes
 from medrestore.engine.models.checks import (
     assumed_modality,
@@ -96,14 +98,14 @@ def restore(
     known = known or Known(predict_budget(volume, grid, options, model, reference))
     measurement = MEASURE[spec.task](volume, spec, options, known.series)
     prepared = time.perf_counter()
-    run = ModelRun(model, options, known.budget, observers)
+    run = ModelRun(model, options, known.budget, observers, _intervals(model, options))
     measurement, more = run.settled(measurement)
-    restored, std = run.result(measurement)
+    outcome = run.result(measurement)
     release_memory()
     finished = time.perf_counter()
-    modality = assumed_modality(volume, spec)
-    metrics = measure(measurement.baseline, restored, reference, modality, quality=options.quality)
-    judged, evidence = _evidence(measurement, restored, spec, options)
+    modality, baseline = assumed_modality(volume, spec), measurement.baseline
+    metrics = measure(baseline, outcome.volume, reference, modality, quality=options.quality)
+    judged, evidence = _evidence(measurement, outcome.volume, spec, options)
     seconds = time.perf_counter()
     timings = {"prepare": prepared - start, "network": finished - prepared, "measure": seconds - finished}
     record = replace(
@@ -113,10 +115,11 @@ def restore(
         peak_memory_mb=peak_bytes() / 1e6,
         predicted={} if known.budget is None else known.budget.as_json(),
         metrics=as_json(metrics),
-        findings=(*findings, *more, *judged.findings),
+        intervals=outcome.intervals.entry,
+        findings=(*findings, *more, *outcome.intervals.findings, *judged.findings),
     )
     plugins().tell("medrestore_volume_restored", record=record)
-    return Restoration(restored, std, metrics, record)
+    return Restoration(outcome.volume, outcome.maps, metrics, record)
 
 
 def _checked(
@@ -131,6 +134,14 @@ def _checked(
     if reference is not None:
         check_reference(grid, reference.geometry)
     return grid, findings + check_content(volume, spec)
+
+
+def _intervals(model: LoadedModel, options: RestoreOptions) -> IntervalRequest | None:
+    """Return the intervals that are asked for, with the calibration of the model."""
+    if options.interval is None:
+        return None
+    found = find_calibration(model.ref.name, model.spec, options.calibration)
+    return IntervalRequest(found, options.interval)
 
 
 def _evidence(

@@ -81,7 +81,7 @@ def forecast(header: ScanHeader, options: FileOptions, model: LoadedModel | None
         grid,
         header.volumes,
         _budget(header, options, network_shape(header.geometry, grid, spec, options.restore), model),
-        header.volumes * (math.prod(grid.shape) * _BYTES * (2 if options.output.save_std else 1) + _RECORD),
+        header.volumes * (math.prod(grid.shape) * _BYTES * (1 + len(options.maps)) + _RECORD),
     )
 
 

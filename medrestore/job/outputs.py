@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from medrestore.job.form import choose_form, endings
 from medrestore.options import OutputRequest
 from medrestore.paths import resolved
 from medrestore.plugin import installed_formats
+from medrestore.provenance import JSON
 from medrestore.types import SERIES_FILES, Task
 
 INDEX = "index.json"
@@ -28,20 +29,20 @@ class OutputPaths:
     Attributes:
         image: The restored scan as an image file, if one is asked for.
         sidecar: The record beside it.
-        std: The standard deviation as an image file, if one is asked for.
         trajectory: The folder of the sampler's steps, if they are asked for.
         overwrite: Whether existing outputs are replaced.
         series: The folder of the restored scan as DICOM, if DICOM is asked for.
-        series_std: The folder of the standard deviation as DICOM.
+        maps: The volumes beside the restored one as image files, by name, such as ``"std"``.
+        series_maps: The folders of the same as DICOM.
     """
 
     image: Path | None
     sidecar: Path
-    std: Path | None
     trajectory: Path | None
     overwrite: bool
     series: Path | None = None
-    series_std: Path | None = None
+    maps: Mapping[str, Path] = field(default_factory=dict)
+    series_maps: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def main(self) -> Path:
@@ -50,11 +51,12 @@ class OutputPaths:
 
     def files(self) -> list[Path]:
         """Return the files, the image last."""
-        return [path for path in (self.sidecar, self.std, self.image) if path is not None]
+        image = [] if self.image is None else [self.image]
+        return [self.sidecar, *self.maps.values(), *image]
 
     def folders(self) -> list[Path]:
         """Return the folders of DICOM series, the restored scan last."""
-        return [path for path in (self.series_std, self.series) if path is not None]
+        return [*self.series_maps.values(), *([] if self.series is None else [self.series])]
 
     def everything(self) -> tuple[Path, ...]:
         """Return the files and folders that are there when a run has ended, the restored scan first."""
@@ -63,7 +65,12 @@ class OutputPaths:
 
 
 def name_outputs(
-    scan: Path, out: Path, request: OutputRequest, suffix: str, protected: Iterable[Path] = ()
+    scan: Path,
+    out: Path,
+    request: OutputRequest,
+    suffix: str,
+    protected: Iterable[Path] = (),
+    maps: Iterable[str] = (),
 ) -> OutputPaths:
     """Name everything that will be written, and check that it can be.
 
@@ -73,12 +80,13 @@ def name_outputs(
         request: Outputs that are to be written.
         suffix: Ends the name of the image where `out` is a folder.
         protected: Files read that are never written, even with `overwrite`.
+        maps: Names of the volumes that are written beside the restored one.
 
     Raises:
         OutputError: A name is taken, has another suffix, or its folder is missing.
         ConfigError: DICOM is asked for of a scan that is no DICOM, or with a voxel type; or no such format.
     """
-    paths = _named(scan, out, request, suffix)
+    paths = _named(scan, out, request, suffix, tuple(maps))
     reads = {resolved(scan), *(resolved(read) for read in protected)}
     for path in paths.files():
         _check_file(path, request.overwrite, reads)
@@ -94,7 +102,7 @@ def result_suffix(task: Task) -> str:
     return "superres" if task is Task.SUPERRES else "restored"
 
 
-def _named(scan: Path, out: Path, request: OutputRequest, suffix: str) -> OutputPaths:
+def _named(scan: Path, out: Path, request: OutputRequest, suffix: str, maps: tuple[str, ...]) -> OutputPaths:
     """Return every name that the request leads to."""
     formats, form = installed_formats(), choose_form(scan, out, request.form)
     if form.image is None and request.dtype != "float32":
@@ -109,15 +117,16 @@ def _named(scan: Path, out: Path, request: OutputRequest, suffix: str) -> Output
         raise OutputError(f"{out}: the name of the output ends in {endings(asked)}, or is that of a folder")
     else:
         image = out.with_name(f"{out.name}{form.suffix}")
-    std = request.save_std
+    beside = {name: out.with_name(f"{out.name}_{name}") for name in maps}
+    files = {name: path.with_name(f"{path.name}{form.suffix}") for name, path in beside.items()}
     return OutputPaths(
         image=None if form.image is None else image,
         sidecar=out.with_name(f"{out.name}.json"),
-        std=out.with_name(f"{out.name}_std{form.suffix}") if form.image is not None and std else None,
         trajectory=None if request.trajectory is None else resolved(request.trajectory),
         overwrite=request.overwrite,
         series=out if form.series else None,
-        series_std=out.with_name(f"{out.name}_std") if form.series and std else None,
+        maps={} if form.image is None else files,
+        series_maps=beside if form.series else {},
     )
 
 
@@ -131,11 +140,7 @@ def outdated(paths: OutputPaths, protected: Iterable[Path]) -> list[Path]:
     try:
         stated = json.loads(paths.sidecar.read_text(encoding="utf-8"))
         first = stated[0] if isinstance(stated, list) else stated.get("volumes", [stated])[0]
-        output = first["output"]
-        series = output.get("series", {})
-        names = [
-            entry.get("path") for entry in (output, output.get("std", {}), series, series.get("std", {}))
-        ]
+        names = list(_paths_in(first["output"]))
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return []
     found = [paths.sidecar.with_name(name) for name in names if name and Path(str(name)).name == name]
@@ -148,6 +153,15 @@ def outdated(paths: OutputPaths, protected: Iterable[Path]) -> list[Path]:
         and not any(one.is_relative_to(resolved(path)) for one in read)
         and (path.is_file() or _holds_series(path))
     ]
+
+
+def _paths_in(output: Mapping[str, JSON]) -> Iterator[str]:
+    """Yield every path that the outputs in a record name, maps and series included."""
+    for name, entry in output.items():
+        if name == "path":
+            yield str(entry)
+        elif isinstance(entry, Mapping):
+            yield from _paths_in(entry)
 
 
 def _is_earlier_series(folder: Path) -> bool:

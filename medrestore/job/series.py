@@ -18,16 +18,16 @@ def write_series(
     paths: OutputPaths,
     held: Mapping[Path, Path],
     results: Sequence[Restoration],
-    deviations: Sequence[Volume],
+    maps: Mapping[str, Sequence[Volume]],
     sources: Sources | None,
 ) -> tuple[dict[str, JSON], tuple[Finding, ...]]:
-    """Write the restored scan, all volumes in one series, and its standard deviation if that is asked for.
+    """Write the restored scan, all volumes in one series, and a series for each of its maps.
 
     Args:
         paths: The names of the outputs; the names of the folders go into the record.
         held: The temporary folder to write to for each folder.
         results: The restored volumes.
-        deviations: The standard deviations; empty if they are not asked for.
+        maps: The volumes of each map, by name.
         sources: The images of the source; None to read their headers again.
 
     Returns:
@@ -42,9 +42,8 @@ def write_series(
     if report.clipped_voxels:
         text = f"{report.clipped_voxels} voxels did not fit into the 16 bits of DICOM and were clipped"
         findings += (VOXELS_CLIPPED.found(text, voxels=report.clipped_voxels),)
-    if paths.series_std is not None:
-        std = write(deviations, held[paths.series_std], records, quantity="std")
-        series["std"] = _entry(paths.series_std, std)
+    for name, path in paths.series_maps.items():
+        series[name] = _entry(path, write(maps[name], held[path], records, quantity=name))
     main: dict[str, JSON] = {
         "path": paths.series.name,
         "sha256": report.sha256,

@@ -65,7 +65,7 @@ def plan_job(scan: Path, out: Path, options: FileOptions) -> Job:
     options.output.check_samples(options.samples)
     protected = [] if options.reference is None else [options.reference]
     suffix = result_suffix(_task(options))
-    return Job(scan, name_outputs(scan, out, options.output, suffix, protected), options)
+    return Job(scan, name_outputs(scan, out, options.output, suffix, protected, options.maps), options)
 
 
 def _task(options: FileOptions) -> Task:

@@ -1,4 +1,4 @@
-"""The files of a restoration: image, deviation and sidecar, all together or none."""
+"""The files of a restoration: image, maps and sidecar, all together or none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from medrestore.volume import Volume
 def write_results(
     job: Job, results: Sequence[Restoration], stack: ExitStack, reading: Reading
 ) -> tuple[RunRecord, ...]:
-    """Write image, deviation and sidecar under temporary names, which `stack` makes final when all is well.
+    """Write image, maps and sidecar under temporary names, which `stack` makes final when all is well.
 
     Args:
         job: The job, with the names of its outputs.
@@ -66,9 +66,9 @@ def _write_images(
 ) -> tuple[dict[str, JSON], tuple[Finding, ...]]:
     """Write everything but the sidecar; return its entries of the record, and findings."""
     paths, output, findings = job.paths, dict[str, JSON](), tuple[Finding, ...]()
-    deviations = [_deviation(result) for result in results] if job.options.output.save_std else []
+    maps = {name: [_map(result, name) for result in results] for name in job.options.maps}
     if paths.series is not None:
-        output, findings = write_series(paths, held, results, deviations, sources)
+        output, findings = write_series(paths, held, results, maps, sources)
     if paths.image is not None:
         images = [result.volume for result in results]
         report = write(images, held[paths.image], dtype=job.options.output.dtype, overwrite=True)
@@ -80,8 +80,8 @@ def _write_images(
         if report.clipped_voxels:
             text = f"{report.clipped_voxels} voxels did not fit into {report.dtype} and were clipped"
             findings += (VOXELS_CLIPPED.found(text, voxels=report.clipped_voxels),)
-    if paths.std is not None:
-        output["std"] = _entry(paths.std, write(deviations, held[paths.std], overwrite=True))
+    for name, path in paths.maps.items():
+        output[name] = _entry(path, write(maps[name], held[path], overwrite=True))
     return output, findings
 
 
@@ -107,9 +107,9 @@ def _entry(path: Path, report: WriteReport) -> dict[str, JSON]:
     return {"path": path.name, "sha256": report.sha256}
 
 
-def _deviation(result: Restoration) -> Volume:
-    """Return the deviation; it is 0 in a volume without noise, which was returned unchanged."""
-    if result.std is not None:
-        return result.std
+def _map(result: Restoration, name: str) -> Volume:
+    """Return a map; what a volume without noise, which was returned unchanged, lacks is 0 everywhere."""
+    if name in result.maps:
+        return result.maps[name]
     zeros = np.zeros(result.volume.shape, dtype=np.float32)
-    return result.volume.with_array(zeros, Step("restore:std", {"sigma": 0.0}))
+    return result.volume.with_array(zeros, Step(f"restore:{name}", {"sigma": 0.0}))

@@ -14,7 +14,7 @@ def check_options(
     """Refuse what is no network, or one that no machine holds, before anything is made of it.
 
     Raises:
-        ValueError: A number is none, or out of its range.
+        ValueError: A value is no number, or out of its range.
     """
     ranges = {
         "widths": (widths, 1, _WIDEST),

@@ -19,14 +19,14 @@ Slabs = Iterator[Tensor]
 
 
 class Rows:
-    """Rows that wait for those of another branch: put in by the slab, taken out by the number."""
+    """Rows that wait for the rows of another branch: put in by the slab, taken out by the number."""
 
     def __init__(self) -> None:
         self._slabs: deque[Tensor] = deque()
         self.count = 0
 
     def put(self, slab: Tensor) -> Tensor:
-        """Keep a slab behind those that wait, and return it."""
+        """Keep a slab behind the slabs that wait, and return it."""
         self._slabs.append(slab)
         self.count += slab.shape[2]
         return slab
@@ -54,10 +54,10 @@ def map_slabs(layer: Callable[[Tensor], Tensor], slabs: Slabs) -> Slabs:
 
 
 def rechunk(slabs: Iterable[Tensor], rows: int, positions: int) -> Slabs:
-    """Cut slabs into ones of at most so many rows and, but for a single row, so many positions.
+    """Cut slabs into slabs of at most so many rows and, but for a single row, so many positions.
 
     What waited on the way comes out at once at the end; and small tensors, whose memory is soon used again,
-    take an eighth less time than large ones.
+    take an eighth less time than large slabs.
     """
     for slab in slabs:
         most = min(rows, positions // (slab.shape[3] * slab.shape[4]))

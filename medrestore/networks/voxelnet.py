@@ -172,7 +172,7 @@ class VoxelNet(nn.Module):
         none: see `widen`.
 
         Raises:
-            RuntimeError: The weights are those of another network.
+            RuntimeError: The weights belong to another network.
             ValueError: They are of less than half as many channels at the finest level.
         """
         old = weights["embed.0.weight"]

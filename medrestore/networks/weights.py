@@ -20,7 +20,7 @@ def not_finite(weights: Mapping[str, Tensor]) -> str:
 
 
 def other_kinds(weights: Mapping[str, Tensor], network: Mapping[str, Tensor]) -> str:
-    """Return which weights are no floating-point numbers where a network has those; empty if none."""
+    """Name weights that are no floating-point numbers where a network has such numbers; empty if none."""
     for name, value in weights.items():
         if name in network and network[name].is_floating_point() and not value.is_floating_point():
             return f"{name!r:.100} is of {value.dtype}, expected floating-point numbers"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from medrestore.node.config import Destination, NodeOptions, Peer, Route, Routes, load_routes
 from medrestore.node.job_store import Ledger, State
-from medrestore.node.service import Node
+from medrestore.node.service import Node, check_routes
 
 __all__ = [
     "Destination",
@@ -19,5 +19,6 @@ __all__ = [
     "Route",
     "Routes",
     "State",
+    "check_routes",
     "load_routes",
 ]

@@ -1,4 +1,4 @@
-"""Restores one series in a process of its own: what kills it, kills one series and not the node.
+"""What needs torch, in a process of its own: what kills it, kills one series and not the node.
 
 Run as ``python -m medrestore.node.child``, with a job as JSON on standard input. What went wrong, empty if
 nothing did, comes back as JSON on standard output: what libraries and plugins print may quote headers.
@@ -12,11 +12,15 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
-from medrestore.errors import MedrestoreError, unforeseen
+from medrestore.engine.models.checks import check_outputs
+from medrestore.engine.models.load import find_model
+from medrestore.errors import ConfigError, MedrestoreError, ModelError, PluginError, unforeseen
 from medrestore.io import DICOM
 from medrestore.job.run import restore_file
+from medrestore.node.config import Route, load_routes
 from medrestore.options import (
     FileOptions,
     OutputRequest,
@@ -25,16 +29,18 @@ from medrestore.options import (
     RestoreOptions,
 )
 from medrestore.processes import ignore_requests
+from medrestore.types import Modality
 
 
 def main() -> None:
-    """Restore what standard input says."""
+    """Do what standard input says: restore a series, or look for what routes name."""
     ignore_requests()
     _die_with(os.getppid())
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)
         try:
-            _restore(json.load(sys.stdin))
+            job = json.load(sys.stdin)
+            _check(Path(job["routes"])) if "routes" in job else _restore(job)
         except Exception as error:  # noqa: BLE001  whatever it is, it is the end of this series alone
             json.dump(_described(error), answer)
         else:
@@ -49,6 +55,22 @@ def _restore(job: dict[str, Any]) -> None:
         output=OutputRequest(form=DICOM.name, overwrite=True),
     )
     restore_file(job["source"], job["target"], options)
+
+
+def _check(routes: Path) -> None:
+    """Look for the models, samplers and estimators that routes name."""
+    for route in load_routes(routes).routes:
+        try:
+            _check_route(route)
+        except (ConfigError, ModelError, PluginError) as error:
+            raise ConfigError(f"route to {route.destination} for {route.modality}: {error}") from error
+
+
+def _check_route(route: Route) -> None:
+    options = route.restore_options()
+    modality = next((one for one in Modality if one == route.modality), Modality.UNKNOWN)
+    ref, spec = find_model(options, modality)
+    check_outputs(ref, spec, options)
 
 
 def _described(error: Exception) -> dict[str, str]:

@@ -87,7 +87,7 @@ class Route:
         destination: Name of a destination.
         modality: Modality of the series.
         description: Pattern (``*`` and ``?``, capitals matter not) for the series description.
-        model: Name of a model; None for the one that fits.
+        model: Name of a model; None for the model that fits.
         options: Further fields of `RestoreOptions`.
         reading: Fields of `ReadPolicy`: what is done with series that are no regular grid.
     """

@@ -2,7 +2,7 @@
 
 pynetdicom bounds neither how long a peer may take over a PDU nor how long a PDU is, and counts a connection
 that says nothing as an association. Here silence ends after a few seconds, and of silent connections the
-oldest make room for those that come.
+oldest make room for connections that come.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def digest_of(content: bytes) -> str:
     """Return the SHA-256 of the elements of an image, pixels included, as they were written.
 
     Whether elements state their VR, lengths of groups and of sequences, and the header of the file do not
-    count: they change on the way through an archive. Compressed pixels are others than those without.
+    count: they change on the way through an archive. Compressed pixels differ from uncompressed pixels.
     """
     digest = hashlib.sha256()
     try:

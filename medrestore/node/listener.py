@@ -146,7 +146,7 @@ class Listener:
 
 
 def server_context(options: NodeOptions) -> ssl.SSLContext | None:
-    """Return TLS for those who call: they too need a certificate of the named authority."""
+    """Return TLS for peers who call: they too need a certificate of the named authority."""
     context = _context(options, ssl.Purpose.CLIENT_AUTH)
     if context is not None:
         context.verify_mode = ssl.CERT_REQUIRED
@@ -154,7 +154,7 @@ def server_context(options: NodeOptions) -> ssl.SSLContext | None:
 
 
 def client_context(options: NodeOptions) -> ssl.SSLContext | None:
-    """Return TLS for those who are called."""
+    """Return TLS for peers who are called."""
     return _context(options, ssl.Purpose.SERVER_AUTH)
 
 
@@ -165,7 +165,7 @@ def _context(options: NodeOptions, purpose: ssl.Purpose) -> ssl.SSLContext | Non
     try:
         context = ssl.create_default_context(purpose, cafile=str(authority))
         context.load_cert_chain(certificate, key)
-    except OSError as error:  # that of ssl is one
+    except OSError as error:  # the error of ssl is one
         files = ", ".join(map(str, options.tls))
         raise ConfigError(f"TLS: certificate, key and authority ({files}) cannot be used: {error}") from error
     return context

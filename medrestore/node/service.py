@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import threading
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-from medrestore.errors import OutputError
-from medrestore.node.config import NodeOptions, Routes
+from medrestore.errors import ConfigError, OutputError
+from medrestore.node.config import NodeOptions, Routes, load_routes
 from medrestore.node.job_store import Ledger, State
 from medrestore.node.listener import Listener, client_context
 from medrestore.node.spool import Spool
 from medrestore.node.transfer import send
-from medrestore.node.worker import Worker
+from medrestore.node.worker import Worker, start_child
 
 _NAP = 0.5
+
+
+def check_routes(path: Path) -> None:
+    """Check that the models, samplers and estimators that a routes file names are there.
+
+    Raises:
+        ConfigError: One is not, or the file is no routes file.
+    """
+    load_routes(path)
+    child = start_child()
+    stated, _ = child.communicate(json.dumps({"routes": str(path)}))
+    reason = json.loads(stated)["reason"] if stated else f"its check ended with {child.returncode}"
+    if reason:
+        raise ConfigError(f"{path}: {reason}")
 
 
 def claim(spool: Path) -> int:

@@ -19,7 +19,7 @@ def check_url(url: str) -> None:
     """Check the address of a DICOMweb service.
 
     Raises:
-        ConfigError: It is none, or holds a password, which would come to stand in logs.
+        ConfigError: It is no address, or holds a password, which would come to stand in logs.
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -36,7 +36,7 @@ def check_url(url: str) -> None:
 def web_client(url: str) -> Any:
     """Return a client of `dicomweb_client`.
 
-    User name and password are those that ``~/.netrc``, or the file that ``NETRC`` names, has for the host;
+    User name and password are the pair that ``~/.netrc``, or the file that ``NETRC`` names, has for the host;
     certificates are checked against the authorities of the file that ``REQUESTS_CA_BUNDLE`` names, if it is
     set: both are what the library `requests` does.
 

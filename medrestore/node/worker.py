@@ -26,6 +26,12 @@ Sender = Callable[[Destination, list[str]], str]
 """Sends files; returns what went wrong, empty if nothing did."""
 
 
+def start_child() -> subprocess.Popen[str]:
+    """Start the process that does what is written to it, and answers; see `medrestore.node.child`."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return start([sys.executable, "-m", "medrestore.node.child"], stderr=subprocess.DEVNULL, **pipes)
+
+
 class Worker:
     """One thing after another; all it knows is in the ledger and the spool.
 
@@ -119,9 +125,7 @@ class Worker:
             "options": {"model": route.model, **route.options},
             "reading": dict(route.reading),
         }
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        child = start([sys.executable, "-m", "medrestore.node.child"], stderr=subprocess.DEVNULL, **pipes)
-        self._child = child
+        self._child = child = start_child()
         if self._stopping.is_set():
             end(child)
         try:
@@ -151,7 +155,8 @@ class Worker:
         if route is None:
             self._ignore(series, "its route is gone")
             return
-        files = sorted(str(path) for path in self._spool.result(series.uid).glob("*.dcm"))
+        folders = self._spool.results(series.uid)
+        files = [str(path) for folder in folders for path in sorted(folder.glob("*.dcm"))]
         if not files:
             # The ledger says restored, the spool has nothing: do it again rather than send nothing.
             self._ledger.move(series.uid, State.QUEUED)

@@ -13,6 +13,9 @@ from medrestore.options.restore import RestoreOptions
 from medrestore.provenance import JSON
 from medrestore.types import Modality
 
+MAPS = ("std", "lower", "upper")
+"""Names of the volumes that may be written beside a restored one, and endings of their names."""
+
 DTYPES = (
     *("float32", "input", "float64"),
     *("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
@@ -99,6 +102,12 @@ class FileOptions:
     modality: Modality | None = option(None, OptionInfo("What the scan is, where it does not say.", "Model"))
     reference: Path | None = option(None, _own("The truth, for PSNR and SSIM.", "REF"))
     bids: Mapping[str, JSON] = field(default_factory=dict)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Names of the volumes, of `MAPS`, that are written beside the restored one."""
+        std = ("std",) if self.output.save_std else ()
+        return std if self.restore.interval is None else (*std, "lower", "upper")
 
     @property
     def samples(self) -> int:

@@ -16,6 +16,9 @@ from medrestore.types import Task
 _COUNTS = {"samples": 0, "steps": 1, "seed": 0, "threads": 1, "tile": 1, "ensemble": 1}
 """Options that are whole numbers, with the least that each may be."""
 
+_LEVELS = (0.5, 0.95)
+"""Least and largest share of the voxels that intervals can be had for."""
+
 _OPEN = frozenset({"threads", "tile", "ensemble"})
 """Those of them that may be left to the machine or the model."""
 
@@ -66,6 +69,10 @@ class RestoreOptions:
         tile: Largest side of a tile in voxels; None for the whole volume where it is small enough.
         max_memory: Largest memory of the process, in bytes or as in ``"6GB"``; None for 80 % of what is free
             or of what the system allows, whichever is less. Tiles are chosen to keep to it.
+        interval: Share of the voxels, 0.5 to 0.95, whose truth is to lie in an interval around the mean; its
+            ends are maps of the result, and PSNR and SSIM get a lower bound. None for no intervals.
+        calibration: ``calibration.toml`` of the model, see ``medrestore calibrate``; None for the one beside
+            its weights.
         quality: Judge scan and result without a reference too: SNR, CNR, CJV, EFC, FBER, edge width.
         force: Run a scan outside the voxel sizes or the modality that the model was made for.
 
@@ -98,6 +105,10 @@ class RestoreOptions:
     max_memory: int | str | None = option(
         None, _run("Such as 6GB; else 80 % of what is free or allowed.", "AMOUNT")
     )
+    interval: float | None = option(
+        None, _run("Write OUT_lower, OUT_upper: that share of voxels lies between.", "0.9")
+    )
+    calibration: str | None = option(None, _run("For --interval; else that of the model.", "FILE"))
     quality: bool = option(False, _run("SNR, contrast and edge width too, without a reference."))
     force: bool = option(False, _model("Run a model on what it was not made for."))
 
@@ -111,11 +122,30 @@ class RestoreOptions:
         object.__setattr__(self, "force", bool(self.force))
         object.__setattr__(self, "quality", bool(self.quality))
         object.__setattr__(self, "task", Task(self.task))
+        self._check_interval()
         check_choices(self)
         check_noise(self.noise)
         parse_spacing(self.spacing)
         if self.max_memory is not None:
             parse_memory(self.max_memory)
+
+    def _check_interval(self) -> None:
+        level, (least, most) = self.interval, _LEVELS
+        if level is None:
+            if self.calibration is not None:
+                raise ConfigError(
+                    "calibration is for intervals, and none are asked for; pass interval=0.9, say"
+                )
+            return
+        if not (_is_number(level) and least <= level <= most):
+            raise ConfigError(f"interval is {level!r}; expected a share of {least} to {most}")
+        object.__setattr__(self, "interval", float(level))
+        if not isinstance(self.calibration, str | None):
+            raise ConfigError(f"calibration is {self.calibration!r}; expected the path of a calibration.toml")
+        if self.output == "sample":
+            raise ConfigError(
+                "intervals are those of the mean, and output is 'sample'; leave one of them out"
+            )
 
     def _check_kinds(self) -> None:
         if not isinstance(self.model, str | None):

@@ -1,6 +1,6 @@
 """The noise of low-dose CT: quantum and electronic noise of projections, through filtered back projection.
 
-Filtered back projection is linear, so the noise of a scan at a lower dose is that of the scan plus the
+Filtered back projection is linear, so the noise of a scan at a lower dose is the noise of the scan plus the
 reconstruction of noise alone, drawn in the projections with the right variance. That variance follows from
 the line integrals of the scan, which are smooth enough to be computed on a coarse grid. The beam is parallel:
 what a scanner reconstructs from after it has rebinned its fan. Detector blur, crosstalk, beam hardening and

@@ -51,7 +51,7 @@ KERNELS = {
     "standard": Kernel(cutoff=0.85, power=1.5, boost=0.6),
     "sharp": Kernel(cutoff=1.15, power=1.0, boost=3.0),
 }
-"""Kernels like those for soft tissue, for most things, and for lung and bone."""
+"""Kernels like the kernels for soft tissue, for most things, and for lung and bone."""
 
 
 @dataclass(frozen=True)

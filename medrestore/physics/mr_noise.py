@@ -42,8 +42,8 @@ def add_rician(image: FloatArray, sigma: float | FloatArray, rng: np.random.Gene
 def sum_of_squares_as_rician(magnitude: RealArray, sigma: float | FloatArray, coils: int) -> FloatArray:
     """Take the noise floor of further coils out of a sum of squares: its second moment becomes a Rician one.
 
-    The square of a sum of squares over `coils` is on average A^2 + 2 coils sigma^2, that of a Rician variable
-    A^2 + 2 sigma^2. Source: Constantinides, Atalar and McVeigh, Magn Reson Med 38 (1997), eq. 3.
+    The square of a sum of squares over `coils` is on average A^2 + 2 coils sigma^2, the square of a Rician
+    variable A^2 + 2 sigma^2. Source: Constantinides, Atalar and McVeigh, Magn Reson Med 38 (1997), eq. 3.
 
     Args:
         magnitude: Voxels of any shape.

@@ -126,7 +126,7 @@ DETAILS = 4
 
 @dataclass(frozen=True)
 class Upsampled:
-    """Slices on the fine grid, as a model is given them; the fields are those of a `Condition`.
+    """Slices on the fine grid, as a model is given them; the fields are the fields of a `Condition`.
 
     Attributes:
         image: (..., planes) interpolated, and made consistent with the slices.

@@ -100,7 +100,7 @@ def why_missing(row: CaseRow, reason: str) -> str:
 
 
 def or_dash(text: object | None, reason: str) -> Markup:
-    """Return the text, or a dash that says why there is none to those who point at it or hear it."""
+    """Return the text, or a dash that says why there is no text to people who point at it or hear it."""
     if text is None:
         return tag("span", DASH, class_="missing", title=reason, role="img", aria_label=f"none: {reason}")
     return join(text)

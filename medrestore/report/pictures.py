@@ -38,6 +38,6 @@ def centre(picture: RealArray, size: int) -> RealArray:
 
 
 def image(data: bytes, width: int, height: int, text: str) -> Markup:
-    """Return an HTML image that holds the PNG file itself, `text` for those who do not see it."""
+    """Return an HTML image that holds the PNG file itself, `text` for people who do not see it."""
     source = f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}"
     return tag("img", src=source, width=width, height=height, alt=text, title=text, loading="lazy")

@@ -242,7 +242,7 @@ def _limit(values: Iterable[RealArray]) -> float:
 def _telling_plane(volume: Volume, shares_grid: bool) -> str:
     """Return the plane across the longest side of a voxel, axial where they are cubes.
 
-    Where the result has other voxels it is a plane along that side, in which the finer ones show.
+    Where the result has other voxels it is a plane along that side, in which the finer voxels show.
     """
     sizes = np.abs(volume.geometry.direction * volume.geometry.spacing).max(axis=1)
     long = {name: round(float(sizes[axis]), 3) for name, axis in PLANES.items()}

@@ -35,11 +35,11 @@ class CaseRow:
         shape: Voxels of the scan along X, Y and Z.
         spacing_mm: Voxel size of the scan along the same axes, in mm.
         noise: Noise level as in the record of the run (``noise.fraction``): standard deviation over the
-            bright level of the scan, or for a model in units of attenuation over that of water.
+            bright level of the scan, or for a model in units of attenuation over the attenuation of water.
         sigma: The same in the units of the scan: HU in CT.
         psnr: PSNR of the result, in dB; None without a reference.
         ssim: SSIM of the result, 0 to 1; None without a reference.
-        further: Metrics of plugins of the result, by ``plugin/name``; those that have a value.
+        further: Metrics of plugins of the result, by ``plugin/name``; metrics without a value are left out.
         seconds: Wall-clock time.
         predicted_seconds: The time that the planner promised.
         peak_bytes: Peak resident memory.

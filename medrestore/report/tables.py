@@ -14,7 +14,7 @@ from medrestore.provenance import JSON
 from medrestore.report.rows import CaseRow, further_metrics
 
 SCHEMA = "medrestore-summary/1"
-"""Changes when a column is renamed, removed or given another meaning; new ones come last."""
+"""Changes when a column is renamed, removed or given another meaning; new columns come last."""
 
 COLUMNS: dict[str, Callable[[CaseRow], JSON]] = {
     "case": lambda row: row.case,
@@ -99,5 +99,5 @@ def write_json(path: Path, rows: Sequence[CaseRow], title: str) -> None:
 
 
 def count(rows: Sequence[CaseRow]) -> dict[str, int]:
-    """Return how many cases there are by status, those with none included."""
+    """Return how many cases there are by status, also where there are no cases."""
     return {status: sum(row.status == status for row in rows) for status in ("done", "failed", "skipped")}

@@ -17,7 +17,7 @@ from medrestore.report.rows import STATUSES, CaseRow
 from medrestore.report.tables import write_csv, write_json
 
 PAGES = "cases"
-"""The folder of the pages of the cases, in that of the report."""
+"""The folder of the pages of the cases, in the folder of the report."""
 
 _DOCTYPE = b"<!doctype html>\n"
 
@@ -27,7 +27,7 @@ def write(folder: Path, rows: Sequence[CaseRow], title: str, *, single_files: bo
 
     The viewer (2.3 MB) lies in ``cases`` once, for all pages.
 
-    Every file appears whole or not at all, and replaces the one that is there; pages of cases that have not
+    Every file appears whole or not at all, and replaces the file that is there; pages of cases that have not
     changed, or are not in `rows`, stay as they are. No page asks the network for anything.
 
     Args:

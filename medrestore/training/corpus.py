@@ -32,7 +32,7 @@ class Corpus:
             where its rounding is far below the noise.
         labels: (X, Y, Z) label maps.
         files: Path below the data roots of everything read, for the model card.
-        phantoms: How many of the scans, the last, are computed ones; their share is that of `synthetic`.
+        phantoms: How many of the scans, the last, are computed; their share is `synthetic`.
         in_plane: Whether the last axis is special, so that patches are turned in the plane of the others.
     """
 

@@ -67,13 +67,13 @@ def load_ct(config: TrainConfig, options: CtOptions, base: Path, work: Path) -> 
 
 
 def _key(config: TrainConfig, options: CtOptions, paths: list[Path]) -> str:
-    """Return what tells whether a corpus that was kept is that of a configuration."""
+    """Return what tells whether a corpus that was kept belongs to a configuration."""
     made_of = (config.data, options, config.loop.seed, [str(path) for path in paths])
     return hashlib.sha256(repr(made_of).encode()).hexdigest()
 
 
 def _read(kept: Path, key: str) -> dict[str, FloatArray] | None:
-    """Read a corpus that was kept; None where there is none, or not the right one."""
+    """Read a corpus that was kept; None if there is no corpus, or another one."""
     try:
         with np.load(kept) as data:
             if str(data["key"]) != key:

@@ -40,7 +40,7 @@ class NoiseBank:
     own: list[float]
 
     def draw(self, place: Place, size: int, options: CtOptions, rng: np.random.Generator) -> FloatArray:
-        """Draw noise for a patch: that of one kernel, or of a mixture of two, correlated along the slices.
+        """Draw noise for a patch: of one kernel, or of a mixture of two, correlated along the slices.
 
         Noise from some slices further is as good, and a mixture of Gaussian fields is Gaussian; so a single
         reconstruction gives many independent draws.

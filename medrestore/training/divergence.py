@@ -38,7 +38,7 @@ def check_weights(step: int, weights: Mapping[str, Tensor]) -> None:
 
 
 def check_score(step: int, score: float | None) -> None:
-    """Look at the validation score after a step, in dB; None where there is none.
+    """Look at the validation score after a step, in dB; None where none was taken.
 
     Raises:
         TrainingError: The training diverged.

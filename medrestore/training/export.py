@@ -95,7 +95,7 @@ def model_card(model: Mapping[str, Any], config: TrainConfig, facts: TrainingFac
   {"random weights" if facts.origin is None else f"the weights of {facts.origin}"}.
 - In training: {degraded}.
 - Validation: {score}{validation}, {judged}.
-- Not for diagnosis. Nothing is known of its behaviour on scans unlike those below.
+- Not for diagnosis. Nothing is known of its behaviour on scans unlike the scans below.
 
 ## Scans and label maps that the weights saw
 

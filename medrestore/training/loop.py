@@ -109,7 +109,7 @@ class Trainer:
         """Begin with the weights of a trained model rather than with random ones; its card will say so.
 
         Raises:
-            ModelError: They are those of another network.
+            ModelError: They are the weights of another network.
         """
         self.origin = model
         try:
@@ -135,7 +135,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self.step = state["step"]
-        self.origin = state.get("origin", self.origin)  # that of this call has no effect any more
+        self.origin = state.get("origin", self.origin)  # the origin of this call has no effect any more
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):

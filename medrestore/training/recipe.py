@@ -103,8 +103,8 @@ class DegradationOptions:
         rician: Probability of Rician rather than Gaussian noise.
         varying: Probability of noise that varies over the patch, as parallel imaging makes it.
         unmapped: Probability that a model is told nothing of how the noise varies.
-        estimate_error: Standard deviation of the logarithm of the level that the model is told; that of the
-            map of varying noise has four times as much, and each correlation of the noise as much.
+        estimate_error: Standard deviation of the logarithm of the level that the model is told; the
+            logarithm of the map of varying noise has four times as much, each correlation as much.
         coloured: Probability of a k-space window on image and noise. Above 0 the model is told the colour.
         untold: Probability that it is not, so that it learns to find the colour itself.
         coils: Probability that a magnitude is the sum of squares of 2 to 8 coils rather than of one.
@@ -212,7 +212,7 @@ class TrainConfig:
         augmentation: What is done to clean patches.
         degradation: The noise that the model is to remove.
         slices: The slices that it is to resolve, instead; None for denoising.
-        ct: The noise of CT, instead of that of `degradation`; None for MR.
+        ct: The noise of CT, instead of the noise of `degradation`; None for MR.
     """
 
     data: DataOptions

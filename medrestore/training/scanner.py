@@ -40,7 +40,7 @@ class KSpace:
 
     Attributes:
         image: (X, Y, Z) factors of the image, at the frequencies of the discrete cosine transform.
-        noise: (X, Y, Z) factors of the complex noise, at those of the discrete Fourier transform.
+        noise: (X, Y, Z) factors of the complex noise, at the frequencies of the discrete Fourier transform.
     """
 
     image: Float64Array

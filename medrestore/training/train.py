@@ -44,7 +44,7 @@ def train(
 
     Args:
         config: What to do.
-        base: Folder that `config.data.roots` are relative to: that of the configuration file.
+        base: Folder that `config.data.roots` are relative to: the folder of the configuration file.
         work: Gets `checkpoint.pt`, `log.csv`, `loss.png` and, at the end, the folder `model`. A checkpoint
             in it is continued from; a kill loses the steps since.
         init: Model to start from rather than from random weights: its name, or its folder. Without effect
@@ -86,7 +86,7 @@ def train(
         facts = TrainingFacts(0, data.files, None, trainer.origin)
         export_model(trainer.average, config, facts, Path(rehearsal))
     run(trainer, sampler, work, validator(cases, trainer.bfloat16) if cases else None, progress)
-    trainer.check_weights()  # also those of a checkpoint from which there was nothing left to do
+    trainer.check_weights()  # also the weights of a checkpoint from which there was nothing left to do
     plot_log(work / "log.csv", work / "loss.png")
     facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"), trainer.origin)
     return export_model(trainer.average, config, facts, work / "model")
@@ -158,7 +158,7 @@ def weights_of(model: str) -> tuple[str, dict[str, Tensor]]:
     """Return what a model is called, with the start of its sha256, and its weights to start from.
 
     Raises:
-        ModelError: There is no such model, or it is none that was trained here.
+        ModelError: There is no such model, or it was not trained here.
         PluginError: Loading it failed otherwise.
     """
     options = RestoreOptions(model=model)

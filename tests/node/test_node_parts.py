@@ -14,7 +14,7 @@ from dicom_series import write_series
 pytest.importorskip("pynetdicom")
 
 from medrestore.errors import ConfigError, InputError, OutputError
-from medrestore.node import Destination, Ledger, load_routes
+from medrestore.node import Destination, Ledger, check_routes, load_routes
 from medrestore.node.instance import Instance
 from medrestore.node.service import claim
 from medrestore.node.spool import Spool
@@ -65,6 +65,22 @@ destination = "web"
 """
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ("samples = 4", 'sampler = "acme/leapfrog"', "acme"),
+        ("samples = 4", 'noise = "acme/guess"', "acme"),
+        ('model = "mr-denoise"', 'model = "mr-denoize"', "mr-denoize"),
+        ('"web"\n', '"web"\nmodel = "/nowhere/model"\n', "nowhere"),
+    ],
+)
+def test_what_a_route_names_and_is_not_there_is_told_before_the_node_listens(tmp_path, before, after, named):
+    path = tmp_path / "r.toml"
+    path.write_text(after.join(ROUTES.rsplit(before, 1)))
+    with pytest.raises(ConfigError, match=f"route to .*{named}"):
+        check_routes(path)
+
+
 def test_routes(tmp_path):
     (tmp_path / "r.toml").write_text(ROUTES)
     routes = load_routes(tmp_path / "r.toml")
@@ -73,6 +89,7 @@ def test_routes(tmp_path):
     resolve = replace(routes.find("MR", "T2"), options={"task": "superres"})
     assert resolve.restore_options().task is Task.SUPERRES
     assert routes.find("CT", "T1") is None
+    check_routes(tmp_path / "r.toml")
     (peer,) = routes.peers
     assert peer.is_caller("SCANNER", "10.0.0.7")
     assert peer.is_caller("SCANNER", "::ffff:10.0.0.7")

@@ -139,10 +139,11 @@ def test_an_unknown_kind_of_map_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("shape", "gained"), [(middle, 0.02), (ramp, 0.1)])
+@pytest.mark.parametrize(("shape", "gained"), [(middle, 0.3), (ramp, 1.0)])
 def test_the_shipped_model_is_better_with_the_map(shape, gained):
-    truth = medrestore.read(CROP).as_modality("MR")
-    clean = truth.array.astype(np.float32)
+    inside = (slice(16, 112),) * 3
+    clean = medrestore.read(CROP).array[inside].astype(np.float32)
+    truth = medrestore.Volume.from_array(clean, modality=medrestore.Modality.MR)
     head = head_mask(clean)
     gain = shape(clean.shape)
     sigma = np.float32(0.06 * np.percentile(clean, 99)) * gain / np.median(gain[head])
@@ -151,7 +152,6 @@ def test_the_shipped_model_is_better_with_the_map(shape, gained):
     for requested in ("auto", "constant"):
         done = medrestore.restore(noisy, medrestore.RestoreOptions(noise_map=requested, force=True))
         scores[requested] = psnr(done.volume.array, clean, data_range=float(clean.max()), mask=head)
-    # The model copes without the map too: 0.04 dB (middle) is what is left to gain, ramps gain more.
     assert scores["auto"] > scores["constant"] + gained
 
 

@@ -14,6 +14,7 @@ from medrestore.batch.bids.names import RAW
 from medrestore.batch.find.names import remove, temporary_files
 from medrestore.errors import OutputError
 from medrestore.io import atomic_write
+from medrestore.options import MAPS
 
 BIDS_VERSION = "1.10.0"
 """The version of BIDS that the results follow; ``tests/batch/bids/test_bids.py`` has them checked."""
@@ -27,16 +28,14 @@ Made of the data set that `dataset_description.json` links to. For research; not
 the voxel size. The JSON file beside each image is also the record of how it was made: model, noise, settings,
 software. Its keys that begin with a capital are those of BIDS. `report.html` shows images before and after.
 """
-_IGNORED = """\
-# The report of the batch, the spread of samples, and images that BIDS has no place for yet.
-/report.html
-/summary.csv
-/summary.json
-/cases
-*_std.nii.gz
-*_ct.*
-**/ct
-"""
+_IGNORED = "\n".join(
+    (
+        "# The report of the batch, maps beside the images, and images that BIDS has no place for yet.",
+        *("/report.html", "/summary.csv", "/summary.json", "/cases"),
+        *(f"*_{name}.nii.gz" for name in MAPS),
+        *("*_ct.*", "**/ct", ""),
+    )
+)
 
 
 def begin_derivative(raw: Path, out: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from medrestore.errors import OutputError
 from medrestore.io.atomic import TEMPORARY, temporary_end
+from medrestore.options import MAPS
 from medrestore.paths import open_file, resolved
 from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
@@ -18,13 +19,14 @@ from medrestore.types import SERIES_FILES
 _LONGEST = 150  # bytes of a part of a path; file systems take 255, and endings come behind
 _SHORTEST = 2  # names this short are not replaced, as they are part of any word
 _ODD = re.compile(r"[\x00-\x1f\x7f<>:\"|?*\\]")
-_DEVIATION = "_std"
+_MAPS = tuple(f"_{name}" for name in MAPS)
 
 
 def endings() -> tuple[str, ...]:
     """Return every ending that may follow the name of a result, in whatever format its image is."""
     images = [one.suffixes[0] for one in installed_formats() if one.write is not None]
-    return "", ".json", _DEVIATION, *images, *(f"{_DEVIATION}{image}" for image in images)
+    maps = (f"{one}{image}" for one in _MAPS for image in images)
+    return "", ".json", *_MAPS, *images, *maps
 
 
 def case_id(source: PurePosixPath, series: str = "") -> str:
@@ -41,7 +43,7 @@ def safe_path(path: PurePosixPath) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise OutputError(f"{str(path)!r} is no path below the folder of results; expected a relative one")
     *folders, name = (_safe_name(part) for part in path.parts)
-    if name.lower().endswith(_DEVIATION):  # else the result looks like the deviation of another case
+    if name.lower().endswith(_MAPS):  # else the result looks like a map of another case
         name = f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return PurePosixPath(*folders, name)
 

@@ -162,10 +162,11 @@ def _processor() -> str:
 
 def measure(model: LoadedModel) -> Calibration:
     """Measure what a model costs, on a synthetic scan of `CALIBRATION_SIDE` voxels along each axis."""
-    reset_peak()
-    base, spec = resident_bytes(), model.spec
+    spec = model.spec
     scan = synthetic(spec)
     measurement, before = _timed(lambda: MEASURE[spec.task](scan, spec, RestoreOptions(), ()))
+    reset_peak()
+    base = resident_bytes()  # with the libraries that are loaded where a scan is first measured
     condition = measurement.condition
     arguments = (model.denoiser, 2**31, spec.halo, spec.multiple, model.device)
     small, fixed = _reshaped(condition, (SMALL,) * 3), 0.0

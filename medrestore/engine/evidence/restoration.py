@@ -34,7 +34,8 @@ class Restoration:
     Attributes:
         volume: The restored scan, in the units of the input and on its grid; across the slices finer than
             that after super-resolution.
-        std: Standard deviation of the posterior samples, same grid and units; None with fewer than two.
+        maps: Volumes on the same grid that go with it, by name: ``"std"``, the standard deviation of the
+            posterior samples, where there are two or more.
         metrics: Quality of the input and of the result against the reference, and without one where that was
             asked for; absent values say why. The input of super-resolution is the cubic spline through the
             slices.
@@ -42,9 +43,14 @@ class Restoration:
     """
 
     volume: Volume
-    std: Volume | None
+    maps: Mapping[str, Volume]
     metrics: Metrics
     record: RunRecord
+
+    @property
+    def std(self) -> Volume | None:
+        """Standard deviation of the posterior samples, in the units of the scan; None with fewer than two."""
+        return self.maps.get("std")
 
 
 def measure(

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.sampling.posterior import plugin_sampler
 from medrestore.errors import InputError, ModelError
 from medrestore.findings import (
@@ -103,12 +104,12 @@ def assumed_modality(volume: Volume, spec: ModelSpec) -> Modality:
 
 
 def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> None:
-    """Refuse to draw samples from a model that offers no samples: they would all be its mean.
+    """Refuse to draw samples from a model that offers no samples: they would all be its mean; and more.
 
     Raises:
-        ModelError: The options ask for an output that the model does not offer, or it names an operator that
-            no plugin declares.
-        ConfigError: The options name what no plugin declares.
+        ModelError: The options ask for an output that the model does not offer, or for intervals that it was
+            not calibrated for, or it names an operator that no plugin declares.
+        ConfigError: The options name what no plugin declares, or a calibration that is none of this model.
     """
     check_names(options)
     if spec.operator is not None:
@@ -118,6 +119,8 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
             f"{ref.name} offers {', '.join(sorted(spec.outputs))}; asked for output {options.output!r} with "
             f"{options.samples} samples"
         )
+    if options.interval is not None:
+        find_calibration(ref.name, spec, options.calibration)
 
 
 def check_names(options: RestoreOptions) -> None:

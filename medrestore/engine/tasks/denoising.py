@@ -118,6 +118,10 @@ class NoisyVoxels(Measurement):
         array = self.grid.delivered(array)
         return self.scan.with_array(np.ascontiguousarray(np.moveaxis(array, -1, self.slice_axis)), step)
 
+    def as_given(self, array: RealArray) -> FloatArray:
+        """See `Measurement.as_given`: on the grid that was measured."""
+        return self.units.to_model(self.grid.measured(np.moveaxis(array, self.slice_axis, -1)))
+
     def remeasure(self, result: Volume) -> RealArray:
         """See `Measurement.remeasure`."""
         return result.array

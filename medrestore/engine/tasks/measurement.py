@@ -95,6 +95,19 @@ class Measurement(ABC):
         del result
         return None
 
+    @property
+    def factor(self) -> float:
+        """Distance of what was measured across the slices, in voxels of the result."""
+        return 1.0
+
+    @abstractmethod
+    def as_given(self, array: RealArray) -> FloatArray:
+        """Lay out voxels on the grid of the result as the image of the condition, in model units.
+
+        Args:
+            array: (X, Y, Z) in the units of the scan.
+        """
+
     def physical(self, array: FloatArray) -> FloatArray:
         """Return voxels that the scanner could have given: a magnitude image has no negative voxels.
 

@@ -93,6 +93,15 @@ class ThickSlices(Measurement):
         """See `Measurement.place`: on the finer grid, with the slice axis where the scan has it."""
         return self.scan.on_grid(self.plan.from_stack(array), self.plan.geometry, step)
 
+    @property
+    def factor(self) -> float:
+        """See `Measurement.factor`."""
+        return self.plan.stack.spacing
+
+    def as_given(self, array: RealArray) -> FloatArray:
+        """See `Measurement.as_given`: slices last."""
+        return self.units.to_model(self.plan.to_stack(array))
+
     def remeasure(self, result: Volume) -> RealArray:
         """See `Measurement.remeasure`."""
         return self.plan.from_stack(self.plan.stack.forward(self.plan.to_stack(result.array)))

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from dicom_series import dicom_errors, left_in, spread_of, write_head, write_series
 from test_dicom_read_others import converted, differing
-from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
+from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save, with_calibration
 
 from medrestore.io import read, read_series
 from medrestore.job import run as restoring
@@ -89,6 +89,32 @@ def test_nifti_beside_it_and_standard_deviations(cli, scan, results, model):
     assert (output["path"], output["dtype"], output["std"]["path"]) == ("a.nii.gz", "float32", "a_std.nii.gz")
     assert (output["series"]["path"], output["series"]["std"]["path"]) == ("a", "a_std")
     assert output["series"]["uid"] != output["series"]["std"]["uid"]
+
+
+def test_the_ends_of_intervals_are_series_too(cli, scan, results, tmp_path):
+    model = with_calibration(model_folder(tmp_path / "tiny", spacing_mm=[0.5, 3]))
+    options = ("--model", model, "--interval", 0.9, "--format", "both")
+    status, _, errors = cli("restore", scan, "-o", results / "a", *options)
+    assert status == 0, errors
+    ends = ["a", "a_lower", "a_upper"]
+    assert left_in(results) == sorted([*ends, "a.json", *(f"{name}.nii.gz" for name in ends)])
+    output = json.loads((results / "a.json").read_text())["output"]
+    for name in ("lower", "upper"):
+        folder = results / f"a_{name}"
+        spread = spread_of(folder)
+        np.testing.assert_allclose(spread, nib.load(results / f"a_{name}.nii.gz").get_fdata(), atol=0.05)
+        assert output["series"][name]["path"] == f"a_{name}"
+        data = pydicom.dcmread(next(folder.iterdir()))
+        assert data.ImageType[3] == name.upper()
+        assert "NOT AN IMAGE OF THE PATIENT" in data.ImageComments
+        assert "90% interval" in data.ImageComments
+        for path in folder.iterdir():
+            assert dicom_errors(path) == []
+    lower, image, upper = (
+        nib.load(results / f"{name}.nii.gz").get_fdata() for name in ("a_lower", "a", "a_upper")
+    )
+    assert (lower <= image).all()
+    assert (image < upper).all()
 
 
 def test_nifti_is_written_where_its_name_or_the_format_says_so(cli, scan, results, model):

@@ -6,13 +6,13 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage
 
 from medrestore.io.dicom.derive.header import (
-    Quantity,
     derivation_codes,
     derived_header,
     description,
     source_items,
 )
 from medrestore.io.dicom.derive.image import set_lossy, set_place, set_values
+from medrestore.io.dicom.derive.quantities import Quantity
 from medrestore.io.dicom.derive.series import DerivedSeries, DerivedSlice
 from medrestore.io.dicom.derive.source import SourceSlice
 from medrestore.io.dicom.parse.tiling import TILED_WORDS
@@ -49,8 +49,8 @@ def _image_type(data: Dataset, quantity: Quantity) -> list[str]:
     values = [str(value) for value in ([kind] if isinstance(kind, str) else kind)[2:]]
     further = [value for value in values if value not in TILED_WORDS]
     usual = "AXIAL" if data.SOPClassUID == CTImageStorage else "OTHER"
-    if quantity == "std":
-        return ["DERIVED", "SECONDARY", usual, "STD_DEV"]
+    if quantity.is_map:
+        return ["DERIVED", "SECONDARY", usual, quantity.image_type]
     return ["DERIVED", "SECONDARY", *(further or [usual])]
 
 

@@ -157,8 +157,8 @@ def _replaced(series: DerivedSeries, shared: bool) -> list[str]:
 def _set_frame_type(series: DerivedSeries, group: Dataset) -> None:
     """Write that frames are derived, and how, in the terms of enhanced images, which are never SECONDARY."""
     how = "RESAMPLED" if series.what.resampled else "FILTERED"
-    if series.what.quantity == "std":
-        how = "STD_DEVIATION"
+    if series.what.quantity.is_map:
+        how = series.what.quantity.frame_type
     for name in _FRAME_TYPES:
         for item in group.get(name) or ():
             flavour = [*(item.get("FrameType") or []), "", "", ""][2] or "NONE"

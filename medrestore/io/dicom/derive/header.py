@@ -8,7 +8,6 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -23,19 +22,13 @@ from pydicom.uid import (
 )
 
 from medrestore.errors import OutputError
+from medrestore.io.dicom.derive.quantities import QUANTITIES, SCHEME, Quantity
 from medrestore.io.dicom.derive.source import SourceSlice
 from medrestore.io.dicom.parse.files import READ_ERRORS
 from medrestore.provenance import IN_PARTS, JSON, RunRecord
 
-Quantity = Literal["restored", "std"]
-
-SCHEME = "99MEDRESTORE"
-"""Designator of our own codes, where DICOM has none."""
-
 # uuid5 of the DNS namespace and "medrestore"; UIDs are made in it and so never equal other UIDs.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "medrestore")
-_NUMBER = {"restored": 1000, "std": 2000}
-_TITLE = {"restored": "Restored", "std": "Std dev"}
 
 # Elements about the stored pixels, the file or the time of its making, true of the source alone.
 _STALE = (
@@ -74,7 +67,7 @@ class Derivation:
     """What every image of a derived series states of the series.
 
     Attributes:
-        quantity: The restored scan, or the standard deviation of its samples.
+        quantity: What the images show.
         record: Record of the restoration.
         series_uid: UID of the new series.
         resampled: Whether the result lies on another grid than the source.
@@ -95,7 +88,7 @@ class Derivation:
 
 
 def derivation(
-    record: RunRecord, quantity: Quantity, sources: Sequence[SourceSlice], resampled: bool
+    record: RunRecord, quantity: str, sources: Sequence[SourceSlice], resampled: bool
 ) -> Derivation:
     """Work out the UIDs of a series: the same sources, weights and settings give the same UIDs.
 
@@ -113,7 +106,7 @@ def derivation(
     }
     settings = json.dumps(facts, sort_keys=True)
     uid, frame = make_uid("series", settings), sources[0].head.frame_of_reference
-    return Derivation(quantity, record, uid, resampled, settings, frame)
+    return Derivation(QUANTITIES[quantity], record, uid, resampled, settings, frame)
 
 
 def make_uid(*parts: str) -> str:
@@ -140,7 +133,7 @@ def derived_header(source: SourceSlice, what: Derivation) -> Dataset:
     data.SeriesInstanceUID = what.series_uid
     if what.frame_of_reference:
         data.FrameOfReferenceUID = what.frame_of_reference
-    data.SeriesNumber = _NUMBER[what.quantity] + int(source.data.get("SeriesNumber") or 0)
+    data.SeriesNumber = what.quantity.number + int(source.data.get("SeriesNumber") or 0)
     data.SeriesDescription = _series_description(data, what)
     comment, before = _comment(what), str(data.get("ImageComments") or "")
     data.ImageComments = (f"{comment}. {before}" if before else comment)[:_LONG_TEXT]
@@ -184,20 +177,16 @@ def storage_class(source: SourceSlice) -> UID:
 
 
 def _series_description(data: Dataset, what: Derivation) -> str:
-    title = _TITLE[what.quantity]
     model = what.record.model.name.rsplit("/", 1)[-1][:24]
-    return f"{title} ({model}) {data.get('SeriesDescription') or ''}".strip()[:_LONG].rstrip()
+    return f"{what.quantity.title} ({model}) {data.get('SeriesDescription') or ''}".strip()[:_LONG].rstrip()
 
 
 def _comment(what: Derivation) -> str:
     """Return a comment, which viewers show, that the image is processed."""
     record = what.record
     model = f"medrestore {record.medrestore}, model {record.model.name}"
-    if what.quantity == "std":
-        return (
-            f"NOT AN IMAGE OF THE PATIENT: standard deviation of {record.settings.get('samples')} posterior "
-            f"samples ({model})"
-        )
+    if what.quantity.is_map:
+        return f"NOT AN IMAGE OF THE PATIENT: {what.quantity.comment.format_map(record.settings)} ({model})"
     codes = ", ".join(dict.fromkeys(finding.code for finding in record.findings))
     found = f"; findings: {codes}" if codes else ""
     judged = "" if record.judgement is None else f"; consistency with the source: {record.judgement}"
@@ -212,7 +201,7 @@ def description(what: Derivation, before: str = "") -> str:
     record = what.record
     weights = f", weights sha256 {record.model.sha256}" if record.model.sha256 else ""
     text = (
-        f"{_TITLE[what.quantity]}: medrestore {record.medrestore}, model {record.model.name}{weights}; "
+        f"{what.quantity.title}: medrestore {record.medrestore}, model {record.model.name}{weights}; "
         f"{_settings(record)}"
     )
     return (f"{text}. After: {before}" if before else text)[:_SHORT_TEXT]
@@ -226,8 +215,9 @@ def _settings(record: RunRecord) -> str:
 
 def derivation_codes(what: Derivation) -> list[Dataset]:
     """Return the codes of the kind of derivation."""
-    if what.quantity == "std":
-        return [code("posterior-std", SCHEME, "Standard deviation of posterior samples")]
+    if what.quantity.is_map:
+        value, meaning = what.quantity.code
+        return [code(value, SCHEME, meaning)]
     kind = ("113085", "DCM", "Spatial resampling") if what.resampled else ("113087", "DCM", "Smoothing")
     return [code(*kind), code("restoration", SCHEME, "Restoration by a statistical model")]
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from medrestore.errors import OutputError
 from medrestore.io.dicom.derive.grid import Placement, padded_pixels, place_slices
-from medrestore.io.dicom.derive.header import Derivation, Quantity, derivation, storage_class
+from medrestore.io.dicom.derive.header import Derivation, derivation, storage_class
 from medrestore.io.dicom.derive.image import Lossy, Window, lossy_history, way_of_locations
+from medrestore.io.dicom.derive.quantities import RESTORED
 from medrestore.io.dicom.derive.source import Padding, Sources, SourceSlice, source_slices
 from medrestore.io.dicom.derive.values import (
     Encoding,
@@ -122,14 +123,14 @@ def _check_sources(volume: Volume, sources: Sequence[SourceSlice]) -> None:
 
 
 def plan_series(
-    volumes: Sequence[Volume], records: Sequence[RunRecord], quantity: Quantity, parts: Sources
+    volumes: Sequence[Volume], records: Sequence[RunRecord], quantity: str, parts: Sources
 ) -> DerivedSeries:
     """Plan the series: places, scale, window and UIDs.
 
     Args:
         volumes: One volume, or the volumes of a 4-D series, all on one grid.
         records: How the volumes were made, one record for each.
-        quantity: The restored scan, or the standard deviation of its samples.
+        quantity: What they show: a name in `QUANTITIES`.
         parts: Source images that the volumes were read from.
 
     Raises:
@@ -140,7 +141,7 @@ def plan_series(
     _check_sources(volumes[0], sources)
     slices = _slices(volumes, parts)
     resampled = not all(item.place.preserved for item in slices)
-    restored = quantity == "restored"
+    restored = quantity == RESTORED
     wanted = _wanted(volumes, records, sources, restored)
     hounsfield = restored and str(sources[0].data.Modality) == "CT"
     # The window of a header is in rescaled values.

@@ -16,7 +16,8 @@ from medrestore.findings import LOSSY_COMPRESSION_UNKNOWN, Finding
 from medrestore.io.atomic import atomic_folder
 from medrestore.io.dicom.derive.classic import classic_image
 from medrestore.io.dicom.derive.enhanced import enhanced_image, objects
-from medrestore.io.dicom.derive.header import Quantity, make_uid
+from medrestore.io.dicom.derive.header import make_uid
+from medrestore.io.dicom.derive.quantities import RESTORED
 from medrestore.io.dicom.derive.series import DerivedSeries, check_derivable, plan_series
 from medrestore.io.dicom.derive.source import Sources, source_slices
 from medrestore.provenance import RunRecord, sha256_file
@@ -60,7 +61,7 @@ def write_dicom(
     path: Path,
     records: RunRecord | Sequence[RunRecord],
     *,
-    quantity: Quantity = "restored",
+    quantity: str = RESTORED,
     overwrite: bool = False,
     sources: Sources | None = None,
 ) -> SeriesReport:
@@ -75,7 +76,7 @@ def write_dicom(
             frame of reference.
         path: The folder to make; its parent must exist. It appears with all files or not at all.
         records: How the voxels were made, one for each volume.
-        quantity: The restored scan, or the standard deviation of its samples.
+        quantity: What they show: a name in `QUANTITIES`.
         overwrite: Whether a series already in the folder is replaced.
         sources: Source images as `check_derivable` returns them; None to read the source again.
 
