@@ -139,6 +139,8 @@ class ModelRun:
             maps["std"] = measurement.std_volume(std, Step("restore:std", step.params))
         chosen = mean if options.output == "mean" or sample is None else sample
         outcome = Outcome(measurement.to_volume(chosen, step), maps)
+        if options.save_map == "null":
+            maps["null"] = measurement.unseen(outcome.volume)
         return self._with_intervals(measurement, outcome, widths, step)
 
     def _sampled(

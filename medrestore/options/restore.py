@@ -73,6 +73,8 @@ class RestoreOptions:
             ends are maps of the result, and PSNR and SSIM get a lower bound. None for no intervals.
         calibration: ``calibration.toml`` of the model, see ``medrestore calibrate``; None for the one beside
             its weights.
+        save_map: ``"null"``: where slices are resolved, a map of the part of the result that no slice shows,
+            which is the model's alone. None for none.
         quality: Judge scan and result without a reference too: SNR, CNR, CJV, EFC, FBER, edge width.
         force: Run a scan outside the voxel sizes or the modality that the model was made for.
 
@@ -104,6 +106,9 @@ class RestoreOptions:
     tile: int | None = option(None, _run("Largest side of a tile in voxels: less memory."))
     max_memory: int | str | None = option(
         None, _run("Such as 6GB; else 80 % of what is free or allowed.", "AMOUNT")
+    )
+    save_map: Literal["null"] | None = option(
+        None, _run("Write OUT_null: what no slice shows, and the model made up.")
     )
     interval: float | None = option(
         None, _run("Write OUT_lower, OUT_upper: that share of voxels lies between.", "0.9")

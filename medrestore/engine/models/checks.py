@@ -8,7 +8,7 @@ import numpy as np
 
 from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.sampling.posterior import plugin_sampler
-from medrestore.errors import InputError, ModelError
+from medrestore.errors import ConfigError, InputError, ModelError
 from medrestore.findings import (
     MODALITY_NOT_STATED,
     MODALITY_OUTSIDE_MODEL,
@@ -26,7 +26,7 @@ from medrestore.plugin import Intensity, ModelSpec
 from medrestore.plugin.extensions.noise_estimators import find_noise_estimator
 from medrestore.plugin.extensions.operators import find_operator
 from medrestore.provenance import ModelRef
-from medrestore.types import UNMEASURED_HU, Modality
+from medrestore.types import UNMEASURED_HU, Modality, Task
 from medrestore.volume import Volume
 
 COMPUTABLE = (1e-20, 1e9)
@@ -109,9 +109,15 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
     Raises:
         ModelError: The options ask for an output that the model does not offer, or for intervals that it was
             not calibrated for, or it names an operator that no plugin declares.
-        ConfigError: The options name what no plugin declares, or a calibration that is none of this model.
+        ConfigError: The options name what no plugin declares, a calibration that is none of this model, or a
+            map that its task has none of.
     """
     check_names(options)
+    if options.save_map == "null" and spec.task is not Task.SUPERRES:
+        raise ConfigError(
+            f"save_map is 'null', and {ref.name} removes noise: every voxel was measured, so there is no "
+            "null space; --interval 0.9, or --samples 8 --save-std, shows what is not known"
+        )
     if spec.operator is not None:
         find_operator(spec.operator)
     if options.output not in spec.outputs or (options.samples and "sample" not in spec.outputs):

@@ -90,10 +90,9 @@ class Measurement(ABC):
         del result
         return self.facts
 
-    def unseen(self, result: Volume) -> Volume | None:
-        """Return the part of the result that nothing measured, on its grid; None where all was measured."""
-        del result
-        return None
+    def unseen(self, result: Volume) -> Volume:
+        """Return the part of the result that nothing measured, on its grid: none where all was measured."""
+        return result.with_array(np.zeros(result.shape, dtype=np.float32), Step("restore:null", {}))
 
     @property
     def factor(self) -> float:
