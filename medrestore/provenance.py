@@ -40,7 +40,8 @@ _BLOCK = 1 << 20
 
 
 _MAPPINGS = (
-    *("versions", "settings", "noise", "slices", "intervals", "timings", "predicted", "metrics", "output"),
+    *("versions", "settings", "noise", "slices", "verdict", "intervals", "timings"),
+    *("predicted", "metrics", "domain", "detectability", "output"),
 )
 """Fields of `RunRecord` that are plain mappings."""
 
@@ -104,12 +105,6 @@ class ModelRef:
     network: str | None = None
 
 
-_MAPPINGS = (
-    *("versions", "settings", "noise", "slices", "verdict", "timings", "predicted", "metrics"),
-    "output",
-)
-
-
 @dataclass(frozen=True)
 class RunRecord:
     """All that is needed to say how a result was made, and to make it again.
@@ -132,6 +127,9 @@ class RunRecord:
         predicted: Peak memory, seconds of preparing, network and measuring, and tile, as told beforehand;
             empty where nothing was known of the model on that machine.
         metrics: Values against a reference, or the reason why there are none.
+        domain: What the scan was recognised as by its content, and whether it is what the model was made for;
+            empty where the model says nothing of that.
+        detectability: How well virtual lesions are found in the scan and in the result, where that was asked.
         output: What was written, with hashes and clipped voxels.
         findings: What a reader of the result should know.
     """
@@ -150,6 +148,8 @@ class RunRecord:
     peak_memory_mb: float | None = None
     predicted: Mapping[str, JSON] = field(default_factory=dict)
     metrics: Mapping[str, JSON] = field(default_factory=dict)
+    domain: Mapping[str, JSON] = field(default_factory=dict)
+    detectability: Mapping[str, JSON] = field(default_factory=dict)
     output: Mapping[str, JSON] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 

@@ -17,6 +17,9 @@ Float64Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 """Masks: True inside."""
 
+IntArray = npt.NDArray[np.intp]
+"""Indices."""
+
 RealArray = npt.NDArray[Any]
 """Any real (boolean, integer or floating) array; `Volume` checks that it is real."""
 

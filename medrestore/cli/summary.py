@@ -27,7 +27,38 @@ def print_summary(records: Sequence[RunRecord], restored: Path) -> None:
             ],
         )
     print_table(("restored", str(restored)), _rows(records))
+    for number, record in enumerate(records):
+        _print_detectability(record, f"volume {number}: " if len(records) > 1 else "")
     print_findings(finding for record in records for finding in record.findings)
+
+
+def _print_detectability(record: RunRecord, where: str) -> None:
+    """Print how well virtual spheres are found before and after, and what each strength leaves."""
+    told = cast("Mapping[str, Any]", record.detectability)
+    if "spheres" not in told:
+        return
+    rows = [
+        (
+            f"{row['diameter']} voxels, {row['contrast']:g} x noise" if "diameter" in row else "all",
+            *(f"{row[when]['value']:.2f}" for when in ("before", "after")),
+            f"{row['difference']['low']:+.2f} to {row['difference']['high']:+.2f}",
+            *(_number(row.get("kept", {}).get(sign), ".2f") for sign in ("bright", "dark")),
+            row["verdict"],
+        )
+        for row in (*told["spheres"], told["overall"])
+    ]
+    heads = ("area under curve", "before", "after", "difference", "bright kept", "dark kept", "verdict")
+    print_table((f"{where}virtual spheres, {heads[0]}", *heads[1:]), rows)
+    steps = [
+        (
+            f"{step['strength']:g}",
+            f"{step['area']:.3f}",
+            f"{step['index']:.2f}",
+            _number(step["noise"], ".2f"),
+        )
+        for step in told["strengths"]
+    ]
+    print_table((f"{where}strength", "area under curve", "d'", "noise left"), steps)
 
 
 def print_findings(findings: Iterable[Finding]) -> None:

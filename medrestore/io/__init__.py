@@ -115,6 +115,12 @@ def _read_nifti(header: ScanHeader) -> tuple[Volume, ...]:
     return read_nifti(header)
 
 
+def _first_nifti(header: ScanHeader) -> Volume:
+    from medrestore.io.nifti.read import first_nifti
+
+    return first_nifti(header)
+
+
 def _write_nifti(volumes: Sequence[Volume], path: Path, dtype: str) -> StoredVoxels:
     from medrestore.io.nifti.write import write_nifti
 
@@ -134,6 +140,7 @@ NIFTI = Format(
     suffixes=(".nii.gz", ".nii"),
     header=_nifti_header,
     read=_read_nifti,
+    first=_first_nifti,
     recognises=_is_nifti,
     write=_write_nifti,
     title="NIfTI",
@@ -223,6 +230,15 @@ def read_volumes(header: ScanHeader, formats: Formats = STANDARD) -> tuple[Volum
         InputError: As `read`.
     """
     return formats.volumes(header)
+
+
+def read_first(header: ScanHeader, formats: Formats = STANDARD) -> Volume:
+    """Read the first volume of a scan whose header is known, for a look at what it is of.
+
+    Raises:
+        InputError: As `read`.
+    """
+    return formats.first(header)
 
 
 def write(

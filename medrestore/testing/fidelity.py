@@ -154,7 +154,7 @@ FIDELITY: Sequence[Check] = (
     Check(
         "nothing",
         "Does it see anything where nothing is?",
-        "No more spheres of a contrast of one standard deviation than the noise itself shows, with the counts "
+        "No more spheres of a contrast of one standard deviation than the noise itself shows, with counts "
         "that chance exceeds once in twenty times.",
         _nothing,
     ),

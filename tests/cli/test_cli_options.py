@@ -46,6 +46,8 @@ RESTORE = {
     "tile": ("64", 64),
     "max_memory": ("6GB", "6GB"),
     "quality": (None, True),
+    "detectability": (None, True),
+    "strength": ("0.5", 0.5),
     "force": (None, True),
 }
 """For each field of `RestoreOptions` what is said, None for a flag, and what arrives."""

@@ -157,7 +157,7 @@ def verdict(measurement: Measurement, seen: RealArray, task: Task, modality: Mod
     """
     limits = known_limits().get(f"{modality} {task}")
     sigma = measurement.expected_sigma()
-    if measurement.skip_reason is not None or not np.min(sigma) > 0:
+    if measurement.skip_reason is not None or measurement.share == 0 or not np.min(sigma) > 0:
         return Verdict(None, "no noise was taken out")
     if limits is None:
         return Verdict(None, f"no limits were set for {task} of {modality}")

@@ -16,7 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from medrestore.errors import ConfigError, OutputError
-from medrestore.io.dicom.derive.header import SCHEME, make_uid
+from medrestore.io.dicom.derive.header import make_uid
+from medrestore.io.dicom.derive.quantities import SCHEME
 from medrestore.provenance import RunRecord
 
 if TYPE_CHECKING:
