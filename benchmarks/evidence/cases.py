@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from benchmarks.harness.coloured import COLOURS, simulate
 
 import medrestore
 from benchmarks.ct.run import Truth, low_dose
