@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from benchmarks.harness.coloured import COLOURS, simulate
 
 import medrestore
 from benchmarks.ct.run import Truth, low_dose
 from benchmarks.harness.common import CH2, ROOT
 from medrestore.noise.ct import estimate_ct_noise, without_padding
 from medrestore.noise.intensity import bright_level
+from medrestore.physics.mr_colour import COLOURS, simulate
 from medrestore.physics.mr_noise import add_rician
 from medrestore.physics.slices import SOFTNESS, SliceStack
 from medrestore.training import anatomy

@@ -62,7 +62,7 @@ def outcome(
     measurement = (change or (lambda same: same))(run.settled(measurement)[0])
     if measurement.skip_reason is not None:
         return None
-    result, _ = run.result(measurement)
+    result = run.result(measurement).volume
     expected = ExpectedNoise(
         measurement.expected_sigma(),
         measurement.units.zero,

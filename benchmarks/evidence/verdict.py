@@ -165,29 +165,27 @@ def limits_text(rows: dict[str, list[Values]], subjects: dict[str, set[str]]) ->
     return "\n".join(lines) + "\n"
 
 
-def count(keep: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return the verdicts on good and bad outputs of the subjects that set no limits, by task and kind."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {task: defaultdict(list) for task in SUBJECTS}
-    for task in SUBJECTS:
-        limits = known_limits()[task]
-        seen: Counter[str] = Counter()
-        for case, one in good(task, "test", keep):
-            kinds = {**SPOILT, **(IN_NULL_SPACE if one.stack is not None else {})}
-            made = [("good", one)]
-            # Every other kind of spoiling, in turn: each is tried on half of the outputs, of every subject.
-            for name, spoil in list(kinds.items())[seen.total() % 2 :: 2]:
-                rng = np.random.default_rng(zlib.crc32(f"{case.name} {name}".encode()))
-                made.append((name, spoil(one, rng)))
-            seen[case.subject] += 1
-            if seen[case.subject] == 1:
-                made += mistaken(task, case, one, keep)
-            for name, output in made:
-                statistics = measured(output)
-                if statistics.statistics:
-                    judgement, causes = judge(statistics, limits)
-                    row = {"case": case.name, "subject": case.subject, "verdict": str(judgement)}
-                    told = {key: value and round(value, 4) for key, value in statistics.statistics.items()}
-                    found[task][name].append({**row, "causes": causes, "statistics": told})
+def count(task: str, keep: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the verdicts on good and bad outputs of the subjects that set no limits, by kind."""
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    seen: Counter[str] = Counter()
+    for case, one in good(task, "test", keep):
+        kinds = {**SPOILT, **(IN_NULL_SPACE if one.stack is not None else {})}
+        made = [("good", one)]
+        # Every other kind of spoiling, in turn: each is tried on half of the outputs, of every subject.
+        for name, spoil in list(kinds.items())[seen.total() % 2 :: 2]:
+            rng = np.random.default_rng(zlib.crc32(f"{case.name} {name}".encode()))
+            made.append((name, spoil(one, rng)))
+        seen[case.subject] += 1
+        if seen[case.subject] == 1:
+            made += mistaken(task, case, one, keep)
+        for name, output in made:
+            statistics = measured(output)
+            if statistics.statistics:
+                judgement, causes = judge(statistics, known_limits()[task])
+                row = {"case": case.name, "subject": case.subject, "verdict": str(judgement)}
+                told = {key: value and round(value, 4) for key, value in statistics.statistics.items()}
+                found[name].append({**row, "causes": causes, "statistics": told})
     return found
 
 
@@ -226,11 +224,14 @@ def main(argv: list[str] | None = None) -> None:
         if arguments.limits:
             LIMITS.write_text(limits_text(*good_statistics(keep)), encoding="utf-8")
             return
-        found = count(keep)
-    models = weights("", "MR", *Task) | weights("", "CT", *Task)
-    made = {**describe_machine({"medrestore"}), "weights": models, "subjects": SUBJECTS, "outputs": found}
-    (arguments.out / "verdict.md").write_text(page(found), encoding="utf-8")
-    (arguments.out / "verdict.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        models = weights("", "MR", *Task) | weights("", "CT", *Task)
+        made = {**describe_machine({"medrestore"}), "weights": models, "subjects": SUBJECTS}
+        found = {}
+        for task in SUBJECTS:
+            found[task] = count(task, keep)
+            told = json.dumps({**made, "outputs": found}, indent=1)
+            (arguments.out / "verdict.json").write_text(told + "\n", encoding="utf-8")
+            (arguments.out / "verdict.md").write_text(page(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

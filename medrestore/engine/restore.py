@@ -93,8 +93,7 @@ def restore(
     options, observers = options or RestoreOptions(), observers or Observers()
     volume, grid, admission = _checked(computable(volume), options, reference, model)
     model = model or load_model(options, volume.modality)
-    spec = model.spec
-    check_outputs(model.ref, spec, options)
+    check_outputs(model.ref, spec := model.spec, options)
     known = known or Known(predict_budget(volume, grid, options, model, reference))
     measurement = MEASURE[spec.task](volume, spec, options, known.series)
     prepared = time.perf_counter()
@@ -107,8 +106,8 @@ def restore(
     modality, baseline = assumed_modality(volume, spec), measurement.baseline
     metrics = measure(baseline, outcome.volume, reference, modality, quality=options.quality)
     judged, evidence = _evidence(measurement, outcome, spec, options)
-    seconds = time.perf_counter()
-    timings = {"prepare": prepared - start, "network": finished - prepared, "measure": seconds - finished}
+    measured = time.perf_counter() - finished
+    timings = {"prepare": prepared - start, "network": finished - prepared, "measure": measured}
     record = replace(
         _record(volume, model, options, known, admission),
         **evidence,

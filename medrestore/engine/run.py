@@ -143,6 +143,9 @@ class ModelRun:
         chosen = mean if options.output == "mean" or sample is None else sample
         whole = measurement.to_volume(chosen, step)
         outcome = Outcome(*at_strength(measurement.baseline, whole, maps, options.strength))
+        if options.save_map == "null":
+            null = measurement.unseen(outcome.volume)
+            outcome = replace(outcome, maps={**outcome.maps, "null": null})
         return self._with_intervals(measurement, outcome, widths, step)
 
     def _sampled(

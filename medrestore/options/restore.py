@@ -73,6 +73,8 @@ class RestoreOptions:
             ends are maps of the result, and PSNR and SSIM get a lower bound. None for no intervals.
         calibration: ``calibration.toml`` of the model, see ``medrestore calibrate``; None for the one beside
             its weights.
+        save_map: ``"null"``: where slices are resolved, a map of the part of the result that no slice shows,
+            which is the model's alone. None for none.
         quality: Judge scan and result without a reference too: SNR, CNR, CJV, EFC, FBER, edge width.
         detectability: For denoising: put virtual spheres into a part of this scan, restore it with them and
             without, and tell how well a model observer finds them before and after, at strengths from 0 to 1.
@@ -108,6 +110,9 @@ class RestoreOptions:
     tile: int | None = option(None, _run("Largest side of a tile in voxels: less memory."))
     max_memory: int | str | None = option(
         None, _run("Such as 6GB; else 80 % of what is free or allowed.", "AMOUNT")
+    )
+    save_map: Literal["null"] | None = option(
+        None, _run("Write OUT_null: what no slice shows, and the model made up.")
     )
     interval: float | None = option(
         None, _run("Write OUT_lower, OUT_upper: that share of voxels lies between.", "0.9")

@@ -107,7 +107,8 @@ class SliceStack:
 
     def unseen(self, planes: FloatArray) -> FloatArray:
         """Return the part of (..., planes) that no slice shows: their projection onto the null space."""
-        return np.asarray(planes - self.forward(planes) @ self.correction())
+        determined = self.forward(planes) @ np.linalg.pinv(self.matrix, rcond=1e-3).T.astype(np.float32)
+        return np.asarray(planes - determined)
 
     def interpolate(self, slices: FloatArray) -> FloatArray:
         """Interpolate (..., slices) to (..., planes) by a cubic spline along the axis."""

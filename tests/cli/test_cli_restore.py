@@ -240,6 +240,7 @@ def test_a_modality_may_be_given(cli, out, model, tmp_path):
         (("-o", "{out}", "--samples", 1, "--save-trajectory", "{scan}"), "is a file, and a folder"),
         (("-o", "{out}", "--out-dtype", "int17"), "--out-dtype is 'int17'; expected one of float32, input"),
         (("-o", "{out}", "--noise", "much"), "noise is 'much'"),
+        (("-o", "{out}", "--save-map", "null"), "so there is no null space; --interval 0.9"),
         (("-o", "{out}", "--output", "median"), "output is 'median'"),
         (("-o", "{out}", "--device", "cuda:77"), "device 'cuda:77' is not available"),
         (("-o", "{out}", "--model", "nonesuch"), "no model is named 'nonesuch'"),

@@ -113,6 +113,11 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
             what such a model cannot tell.
     """
     check_names(options)
+    if options.save_map == "null" and spec.task is not Task.SUPERRES:
+        raise ConfigError(
+            f"save_map is 'null', and {ref.name} removes noise: every voxel was measured, so there is no "
+            "null space; --interval 0.9, or --samples 8 --save-std, shows what is not known"
+        )
     if options.detectability and (spec.task is not Task.DENOISE or spec.operator is not None):
         raise ConfigError(
             f"detectability is told of denoising alone, and {ref.name} does more; leave --detectability out"

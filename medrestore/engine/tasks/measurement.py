@@ -90,6 +90,10 @@ class Measurement(ABC):
         del result
         return self.facts
 
+    def unseen(self, result: Volume) -> Volume:
+        """Return the part of the result that nothing measured, on its grid: none where all was measured."""
+        return result.with_array(np.zeros(result.shape, dtype=np.float32), Step("restore:null", {}))
+
     @property
     def factor(self) -> float:
         """Distance of what was measured across the slices, in voxels of the result."""
@@ -102,11 +106,6 @@ class Measurement(ABC):
         Args:
             array: (X, Y, Z) in the units of the scan.
         """
-
-    def unseen(self, result: Volume) -> Volume | None:
-        """Return the part of the result that nothing measured, on its grid; None where all was measured."""
-        del result
-        return None
 
     def physical(self, array: FloatArray) -> FloatArray:
         """Return voxels that the scanner could have given: a magnitude image has no negative voxels.
