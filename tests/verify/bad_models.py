@@ -124,8 +124,8 @@ def takes_memory_unforeseen(estimate, condition):
 
 
 @fault
-def keeps_the_spline(estimate, condition):
-    """What interpolation shows, for thick slices: it invents nothing."""
+def keeps_the_scan(estimate, condition):
+    """Take nothing out; between thick slices, what interpolation shows."""
     return condition.image
 
 
