@@ -78,6 +78,7 @@ def test_a_fault_is_seen_by_its_check_and_a_good_model_passes_that(fault, check)
     assert failed(declared(**here(check)), (check,), 48) == set()
 
 
+@pytest.mark.slow
 def test_two_processes_show_what_one_does_not():
     found = verify(declared("depends_on_process"), TrialOptions(side=48, only=("determinism", "offline")))
     assert found.failed == ("determinism",)
@@ -111,9 +112,9 @@ def test_weights_without_a_licence_beside_them_fail(tmp_path):
 
 
 def test_a_model_that_raises_fails_the_check_and_the_others_are_made():
-    found = verify(declared("returns_nan"), TrialOptions(side=48, only=("geometry", "licence")))
+    found = verify(declared("changes_its_input"), TrialOptions(side=48, only=("geometry", "licence")))
     assert found.failed == ("geometry",)
-    assert "not finite" in found.outcomes["geometry"].problems[0]
+    assert "in place" in found.outcomes["geometry"].problems[0]
     assert found.outcomes["licence"].status is Status.PASSED
 
 
