@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
+import numpy as np
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
+from medrestore.engine.cost.budget import least_tile
 from medrestore.testing.checks import Check
 from medrestore.testing.contract import (
     LARGEST_HALO,
@@ -23,11 +26,18 @@ from medrestore.testing.contract import (
 )
 from medrestore.testing.outcome import Figure, Outcome
 from medrestore.testing.trial import Trial
+from medrestore.types import Task
 
 NOT_TOLD = (
     "another process cannot be told of this model: its `load` is no function of a module; give its name or "
     "its folder"
 )
+
+CORE, COLUMN = 32, 24
+"""Voxels between the halos of the tiles that are tried, and across the column that they are cut from."""
+
+ROUNDING = 1e-4
+"""Of the bright level."""
 
 SPREAD = 0.05
 """Part of the forecast of memory by which it differs when it is made again."""
@@ -44,9 +54,22 @@ def _contract(*rules: Rule) -> Callable[[Trial], Outcome]:
 
 
 def _tiles(trial: Trial) -> Outcome:
-    if trial.spec.halo > LARGEST_HALO:
-        return Outcome(skipped=f"a halo of {trial.spec.halo} voxels takes too long; {LARGEST_HALO} are tried")
-    return _contract(check_halo)(trial)
+    """Compare a column restored as a whole with the same in tiles, and try the halo that is declared."""
+    spec = trial.spec
+    if spec.halo > LARGEST_HALO:
+        return Outcome(skipped=f"a halo of {spec.halo} voxels takes too long; {LARGEST_HALO} are tried")
+    scene, tile = trial.computed, least_tile(spec) + CORE
+    scan = scene.scan
+    middle = [slice(n // 2 - COLUMN // 2, n // 2 + COLUMN // 2) for n in scan.shape[1:2]]
+    column = scan.array[:, *middle, : scan.shape[2] if spec.task is Task.SUPERRES else COLUMN]
+    length = 2 * tile - 2 * spec.halo + CORE
+    array = np.pad(column, [(0, max(length - len(column), 0)), (0, 0), (0, 0)], mode="symmetric")
+    volume = replace(scan, array=array, geometry=replace(scan.geometry, shape=array.shape))
+    whole, parts = (trial.restore(volume, scene.sigma, tile=size).volume.array for size in (None, tile))
+    off = float(np.abs(whole - parts).max()) / scene.reference
+    name = f"largest difference of tiles of {tile} voxels from the whole"
+    figure = Figure(name, off, "of the bright level", most=ROUNDING)
+    return Outcome((figure,), tuple(model_problems(spec, (check_halo,))))
 
 
 def _determinism(trial: Trial) -> Outcome:

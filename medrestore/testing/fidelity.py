@@ -154,8 +154,8 @@ FIDELITY: Sequence[Check] = (
     Check(
         "nothing",
         "Does it see anything where nothing is?",
-        "No more spheres of a contrast of one standard deviation than the noise itself shows, with counts "
-        "that chance exceeds once in twenty times.",
+        "No more spheres of a contrast of one standard deviation than the noise itself shows, but for what "
+        "chance exceeds once in twenty times.",
         _nothing,
     ),
 )

@@ -34,6 +34,9 @@ OFFSET = 1000
 FAINT = 60
 """HU that an insert may differ from water by."""
 
+BESIDE = 24
+"""Pixels around the inserts that are restored with them."""
+
 MARGIN = 0.05
 """Area under the curve that may be lost: non-inferiority."""
 
@@ -65,9 +68,9 @@ def _low_contrast(trial: Trial) -> Outcome:
     if trial.options.fda is None:
         return Outcome(skipped="the folder of FDA's low-contrast phantom was not given")
     inserts, doses = read_inserts(trial.options.fda), read_doses(trial.options.fda)
-    figures, before, after = [], [], []
+    region, figures, before, after = _around(inserts), [], [], []
     for dose, images in doses.items():
-        restored = {present: _restored(trial, stack) for present, stack in images.items()}
+        restored = _restored(trial, images, region)
         for insert in inserts:
             scores = [_scores(kind, insert) for kind in (images, restored)]
             areas = [area_under_curve(*one) for one in scores]
@@ -119,6 +122,8 @@ def read_doses(folder: Path) -> dict[int, Images]:
             kind == "present": np.stack([_image(one, "<i2") for one in some]).astype(np.float32) - OFFSET
             for kind, some in files.items()
         }
+        if len(files["absent"]) != len(files["present"]):
+            raise InputError(f"{path}: not as many images with inserts as without; expected pairs")
     if not found:
         raise InputError(f"{folder}: no folder dose_NNN; expected those of the low-contrast phantom")
     return found
@@ -138,11 +143,42 @@ def _image(path: Path, kind: str) -> FloatArray:
     return np.asarray(pixels.reshape(PIXELS, PIXELS))
 
 
-def _restored(trial: Trial, images: FloatArray) -> FloatArray:
-    """Restore images as slices of one scan: the phantom is the same in each, and its noise is another."""
+def _restored(trial: Trial, images: Images, region: tuple[slice, slice]) -> Images:
+    """Restore images as slices of a scan without inserts but in one slice, or in two that are far apart.
+
+    In a stack of images with inserts these would be cylinders, and a mean over slices the best of filters.
+    """
+    absent, present = images[False], images[True]
+    apart = len(present) // 2
+    found = {False: _of_stack(trial, absent, region), True: present.copy()}
+    for first in range(apart + len(present) % 2):
+        places = [place for place in (first, first + apart) if place < len(present)]
+        stack = absent.copy()
+        stack[places] = present[places]
+        found[True][places] = _of_stack(trial, stack, region)[places]
+    return found
+
+
+def _of_stack(trial: Trial, images: FloatArray, region: tuple[slice, slice]) -> FloatArray:
+    """Return (N, X, Y) images, restored in a part of them as the slices of one scan."""
     affine = np.diag([PIXEL_MM, PIXEL_MM, SLICE_MM, 1.0])
-    scan = Volume.from_array(np.ascontiguousarray(np.moveaxis(images, 0, -1)), affine, Modality.CT)
-    return np.moveaxis(trial.restore(scan).volume.array, -1, 0)
+    part = np.ascontiguousarray(np.moveaxis(images[:, *region], 0, -1))
+    restored = trial.restore(Volume.from_array(part, affine, Modality.CT)).volume.array
+    result = images.copy()
+    result[:, *region] = np.moveaxis(restored, -1, 0)
+    return result
+
+
+def _around(inserts: Sequence[Insert]) -> tuple[slice, slice]:
+    """Return the part of an image that holds all inserts, and some water around them."""
+    x, y = (
+        slice(
+            max(min(one.box[axis].start for one in inserts) - BESIDE, 0),
+            max(one.box[axis].stop for one in inserts) + BESIDE,
+        )
+        for axis in range(2)
+    )
+    return x, y
 
 
 def _scores(images: Images, insert: Insert) -> Scores:

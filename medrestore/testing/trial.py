@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -115,14 +115,16 @@ class Trial:
         seed = self.options.seed
         return alone(self.source, seed, with_memory=False), alone(self.source, seed, with_memory=True)
 
-    def restore(self, scan: Volume, noise: float | None = None, interval: float | None = None) -> Restoration:
-        """Restore a scan with a level of noise that is told, or with what is measured; never refused."""
-        options = RestoreOptions(
-            noise="auto" if noise is None else noise,
-            interval=interval,
-            seed=self.options.seed,
-            force=True,
-        )
+    def restore(self, scan: Volume, noise: float | None = None, **asked: Any) -> Restoration:
+        """Restore a scan, which is never refused.
+
+        Args:
+            scan: The scan.
+            noise: Its level, which is told; None for what is measured.
+            asked: Further options, see `RestoreOptions`.
+        """
+        level = "auto" if noise is None else noise
+        options = RestoreOptions(noise=level, seed=self.options.seed, force=True, **asked)
         return restore(scan, options, model=self.model)
 
     def restored(self, scene: Scene) -> FloatArray:

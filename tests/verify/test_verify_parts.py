@@ -12,6 +12,7 @@ from bad_models import declared
 from scipy import ndimage
 
 import medrestore
+from medrestore import Intensity
 from medrestore.engine.intervals.calibration import FILE
 from medrestore.errors import ConfigError, InputError, OutputError
 from medrestore.testing import Figure, Outcome, Status, TrialOptions, verify
@@ -171,6 +172,20 @@ def test_the_phantom_of_fda_is_read_as_it_is_described(shared, tmp_path):
     assert all(images[True].shape == images[False].shape == (10, 256, 256) for images in doses.values())
     deviations = [doses[dose][False][:, 118:138, 118:138].std() for dose in (10, 55, 100)]
     assert deviations == pytest.approx([77, 32, 25], abs=1.5)
+
+
+@pytest.mark.slow
+@pytest.mark.needs_shared
+@pytest.mark.parametrize(("fault", "status"), [("keeps_the_scan", Status.PASSED), ("blurs", Status.FAILED)])
+def test_inserts_that_are_blurred_are_harder_to_find(fault, status, shared, tmp_path):
+    with tarfile.open(shared / FDA) as packed:
+        packed.extractall(tmp_path, filter="data")
+    ct = {"modalities": (Modality.CT,), "intensity": Intensity.ATTENUATION, "noise": (0.006, 0.15)}
+    options = TrialOptions(side=48, fda=tmp_path, only=("low-contrast",))
+    found = verify(declared(fault, **ct, colour=False), options).outcomes["low-contrast"]
+    assert found.status is status
+    if fault == "keeps_the_scan":
+        assert found.figures[0].value == 0
 
 
 @pytest.mark.parametrize(("half_width", "status"), [(2.0, Status.PASSED), (1.0, Status.FAILED)])
