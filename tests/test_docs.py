@@ -95,7 +95,7 @@ def test_the_quick_start_runs(tmp_path):
     assert len(ran) >= 6
     for block in ran:
         execute(block, tmp_path)
-    for name in ("restored.json", "restored_dicom.nii.gz", "restored_python.nii.gz", "mean_std.nii.gz"):
+    for name in ("restored.json", "restored_dicom.nii.gz", "restored_python.nii.gz", "sure_upper.nii.gz"):
         assert (tmp_path / name).stat().st_size > 0
 
 
