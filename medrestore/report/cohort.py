@@ -12,7 +12,7 @@ from medrestore.report.charts import histogram
 from medrestore.report.markup import Markup, join, printable, tag
 from medrestore.report.page import asset, gib, number, or_dash, page, percent, times, why_missing
 from medrestore.report.pictures import image
-from medrestore.report.preview import NAMES, THUMBNAIL, Preview
+from medrestore.report.preview import FIRST, THUMBNAIL, Preview
 from medrestore.report.rows import CaseRow, further_metrics
 from medrestore.report.tables import count
 
@@ -235,7 +235,7 @@ def _thumbnails(row: CaseRow) -> Markup:
     except InputError:
         return or_dash(None, "the pictures of this case cannot be read")
     images = []
-    for name in NAMES:
+    for name in FIRST:
         data = kept.thumbnail(name)
         if data is not None:
             width, height = _fit(kept, name)

@@ -46,6 +46,8 @@ class CaseRow:
         predicted_peak_bytes: The memory that the planner promised.
         findings: Codes of what was found; None where there is no record.
         verdict: ``"PASS"``, ``"WARN"`` or ``"FAIL"``; None where none was given.
+        bound: What PSNR (``psnr``, in dB) and SSIM (``ssim``) reach or exceed with a probability (``level``);
+            empty without intervals.
         attempts: How often the case was tried.
         output: Path of the result, relative to the folder of the report.
         pictures: What `preview` wrote of the case; None shows the case without pictures.
@@ -75,6 +77,7 @@ class CaseRow:
     predicted_peak_bytes: int | None = None
     findings: tuple[str, ...] | None = None
     verdict: str | None = None
+    bound: Mapping[str, float] = field(default_factory=dict)
     attempts: int = 1
     output: str | None = None
     pictures: Path | None = None

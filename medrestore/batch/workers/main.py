@@ -174,7 +174,7 @@ class WorkerServer:
         def written(scan: Volume, result: Restoration) -> None:
             seen.update(shape=list(scan.shape), spacing_mm=[float(size) for size in scan.spacing])
             if sent["pictures"] is not None:
-                preview(scan, result.volume, None, Path(sent["pictures"]))
+                preview(scan, result.volume, None, Path(sent["pictures"]), result.maps)
 
         def now(work: Callable[[], list[Restoration]]) -> list[Restoration]:
             reset_peak()
@@ -233,6 +233,7 @@ def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
         "predicted": dict(first.predicted),
         "findings": sorted({finding.code for finding in first.findings}),
         "verdict": first.judgement and str(first.judgement),
+        "bound": first.intervals.get("bound"),
     }
 
 
