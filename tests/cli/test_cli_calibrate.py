@@ -12,6 +12,7 @@ from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save, scan
 
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine.intervals.calibration import FILE, read_calibration
+from medrestore.errors import ConfigError
 from medrestore.metrics import head_mask, psnr
 
 SIZE = 24
@@ -196,6 +197,12 @@ def test_the_file_is_not_replaced_unasked(made, run, tmp_path):
     assert status == 2
     assert "--overwrite" in err
     assert (tmp_path / "own.toml").read_text() == "mine"
+
+
+def test_a_calibration_of_other_clues_is_told(scan, tmp_path):
+    model = with_calibration(model_folder(tmp_path / "model"), clues=8)
+    with pytest.raises(ConfigError, match="8 clues, and the model is given 7"):
+        restore(scan, RestoreOptions(model=str(model), interval=0.9))
 
 
 def test_a_batch_writes_the_ends_of_every_case(run, tmp_path):
