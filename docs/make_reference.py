@@ -9,6 +9,7 @@ from pathlib import Path
 
 from medrestore.cli.archive import PullRequest
 from medrestore.cli.judged import MetricsRequest
+from medrestore.cli.verify import VerifyRequest
 from medrestore.findings import KINDS
 from medrestore.options import (
     BatchRun,
@@ -68,6 +69,7 @@ SECTIONS = {
     "node": (NodeOptions,),
     "pull": (PullRequest,),
     "metrics": (MetricsRequest,),
+    "verify": (VerifyRequest,),
     "calibrate": (CalibrateOptions,),
 }
 """Whose options a command declares; rows of other options are written by hand."""

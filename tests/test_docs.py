@@ -369,6 +369,18 @@ def test_the_page_of_the_sidecar_has_what_is_written_of_slices(tmp_path):
     assert keys(tables(DOCS / "reference/sidecar.md")["slices"]) == list(record.slices)
 
 
+def test_the_pages_have_what_is_written_of_the_verdict():
+    from medrestore.engine.evidence.consistency import Consistency
+    from medrestore.engine.evidence.verdict import CAUSES, Verdict
+    from medrestore.types import Judgement
+
+    given = Verdict(Judgement.PASS, "", Consistency(1, {}))
+    written = ["verdict", *Verdict(None, "").as_json(), *given.as_json()]
+    assert keys(tables(DOCS / "reference/sidecar.md")["verdict"]) == list(dict.fromkeys(written))
+    told = keys(tables(DOCS / "explanation/evidence.md")["The verdict"])
+    assert [name for name in told if name.islower()] == list(CAUSES)
+
+
 def test_the_page_of_the_metrics_has_every_metric():
     from medrestore.metrics import evaluate
 

@@ -18,10 +18,11 @@ from scipy import ndimage
 
 from benchmarks.ct.run import FULL, low_dose
 from benchmarks.ct.run import Truth as Scan
-from benchmarks.ct.spheres import by_diameter, contrast_kept, place
+from benchmarks.ct.spheres import by_diameter, place
 from benchmarks.denoise.claims import Runner, sizes_of, structure
 from benchmarks.denoise.claims_tables import ct_page
 from benchmarks.harness.common import DOCS, computed_body, describe_machine, middle_box
+from medrestore.metrics.lesions import Lesion, contrast_kept
 from medrestore.training.ct_noise import tissue_level
 from medrestore.types import Modality
 
@@ -67,7 +68,7 @@ def nothing(spacing: tuple[float, ...], run: Runner) -> list[dict[str, Any]]:
     return rows
 
 
-def with_spheres(clean: np.ndarray, contrast: float) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def with_spheres(clean: np.ndarray, contrast: float) -> tuple[np.ndarray, list[Lesion]]:
     """Put bright and dark spheres of all diameters into soft tissue; return the scan and what is where."""
     tissue = (clean > 0) & (clean < 120)
     deep = ndimage.minimum_filter(tissue, CALM)
@@ -84,7 +85,7 @@ def spheres(truth: Scan, kernel: str, noise: np.ndarray, run: Runner) -> list[di
     for cnr in CONTRASTS:
         scan, placed = with_spheres(truth.voxels, cnr * level)
         restored = run(np.asarray(scan + level * noise, dtype=np.float32), level)[0]
-        kept = np.array(contrast_kept(restored, without, cnr * level, placed))
+        kept = np.array(contrast_kept(restored, without, placed))
         case = {"level": f"{level:g} HU, {kernel}", "cnr": cnr}
         rows += [case | row for row in by_diameter(kept, placed)]
     return rows

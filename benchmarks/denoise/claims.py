@@ -21,12 +21,13 @@ import numpy as np
 from scipy import ndimage
 
 import medrestore
-from benchmarks.ct.spheres import by_diameter, contrast_kept, place
+from benchmarks.ct.spheres import by_diameter, place
 from benchmarks.denoise.claims_tables import mr_page
 from benchmarks.denoise.methods import METHODS, Scan
 from benchmarks.harness.common import CH2, DOCS, NO_CH2, describe_machine, middle_box
 from medrestore.engine import LoadedModel, RestoreOptions, load_model
 from medrestore.metrics import head_mask, reference_range
+from medrestore.metrics.lesions import Lesion, contrast_kept
 from medrestore.physics.mr_noise import add_gaussian, add_rician
 from medrestore.types import Modality
 
@@ -132,7 +133,7 @@ def sites(clean: np.ndarray) -> list[tuple[int, int, int]]:
     return [(x, y, z) for x in grid[0] for y in grid[1] for z in grid[2] if deep[x, y, z]]
 
 
-def with_spheres(clean: np.ndarray, contrast: float) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def with_spheres(clean: np.ndarray, contrast: float) -> tuple[np.ndarray, list[Lesion]]:
     """Put bright and dark spheres of all diameters into a scan; return it and what is where."""
     # A dark sphere below zero would not have the contrast that is asked for.
     return place(clean, contrast, sites(clean), least=0.0)
@@ -151,7 +152,7 @@ def spheres(clean: np.ndarray, run: Runner, levels: tuple[float, ...]) -> list[d
         without = restored(clean)
         for cnr in CONTRASTS:
             scan, placed = with_spheres(clean, cnr * sigma)
-            kept = np.array(contrast_kept(restored(scan), without, cnr * sigma, placed))
+            kept = np.array(contrast_kept(restored(scan), without, placed))
             rows += [{"level": level, "cnr": cnr} | row for row in by_diameter(kept, placed)]
     return rows
 

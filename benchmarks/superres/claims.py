@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ct.spheres import by_diameter, contrast_kept
+from benchmarks.ct.spheres import by_diameter
 from benchmarks.denoise.claims import structure, with_spheres
 from benchmarks.denoise.claims_tables import superres_page
 from benchmarks.harness.common import (
@@ -35,6 +35,7 @@ from benchmarks.superres.methods import METHODS, Scan
 from benchmarks.superres.run import cut, make_slices, parse_case
 from medrestore import Modality, RestoreOptions, Task
 from medrestore.engine.models.load import find_model
+from medrestore.metrics.lesions import contrast_kept
 
 SIDE = 96
 CASES = ("x2", "x4", "x6")
@@ -60,10 +61,7 @@ def spheres(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
         for contrast in CONTRASTS[args.modality]:
             scan, placed = with_spheres(whole.voxels, contrast * unit)
             made = resolved(scan)
-            kept = {
-                method: np.array(contrast_kept(made[method], without[method], contrast * unit, placed))
-                for method in made
-            }
+            kept = {method: np.array(contrast_kept(made[method], without[method], placed)) for method in made}
             ours, peer = (by_diameter(kept[method], placed) for method in (METHOD, PEER))
             rows += [
                 {"case": case.title, "contrast": 100 * contrast} | one | {"peer": other["mean"]}

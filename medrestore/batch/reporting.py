@@ -61,6 +61,7 @@ def _row(out: Path, case: Case, entry: Entry, task: str) -> CaseRow:
         predicted_seconds=_times(_number(predicted.get("seconds")), _number(facts.get("volumes"))),
         predicted_peak_bytes=int(1e6 * (_number(predicted.get("peak_memory_mb")) or 0)) or None,
         findings=_codes(facts) if done else None,
+        verdict=_text(facts.get("verdict")) if done else None,
         attempts=entry.attempts,
         output=_output(out, case) if done else None,
         pictures=kept if done and kept.is_file() else None,

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from medrestore.errors import InputError
 from medrestore.findings import KINDS
 from medrestore.picture import PLANES
-from medrestore.report.cohort import beside, measures
+from medrestore.report.cohort import beside, measures, verdict_badge
 from medrestore.report.markup import Markup, join, printable, tag
 from medrestore.report.page import asset, number, or_dash, page, times, why_missing
 from medrestore.report.pictures import image
@@ -83,6 +83,7 @@ def _facts(row: CaseRow) -> Markup:
     facts: list[tuple[str, object | None, str]] = [
         ("Case", row.case, ""),
         ("Result", result, why_missing(row, "nothing was written")),
+        ("Verdict", verdict_badge(row), ""),
         ("Model", row.model, why_missing(row, "no model ran")),
         ("Task", row.task, why_missing(row, "no model ran")),
         ("Modality", row.modality, "the scan was not read"),

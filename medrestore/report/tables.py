@@ -42,6 +42,7 @@ COLUMNS: dict[str, Callable[[CaseRow], JSON]] = {
     "attempts": lambda row: row.attempts,
     "output": lambda row: row.output,
     "page": lambda row: f"cases/{row.case}.html",
+    "verdict": lambda row: row.verdict,
 }
 """Columns of both files, in their order; metrics of plugins, by their names, are behind them."""
 

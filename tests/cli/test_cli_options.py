@@ -48,6 +48,8 @@ RESTORE = {
     "interval": ("0.9", 0.9),
     "calibration": ("own.toml", "own.toml"),
     "quality": (None, True),
+    "detectability": (None, True),
+    "strength": ("0.5", 0.5),
     "force": (None, True),
 }
 """For each field of `RestoreOptions` what is said, None for a flag, and what arrives."""
@@ -314,7 +316,8 @@ def test_the_reference_states_the_defaults(command):
     wrong = {}
     for name, cell in stated.items():
         value = found[name].value if isinstance(found[name], Enum) else found[name]
-        expected = None if value in (None, inspect.Parameter.empty) else str(value)
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        expected = None if value in (None, inspect.Parameter.empty) else shown
         if literal(cell) != expected:
             wrong[name] = (cell, value)
     assert not wrong

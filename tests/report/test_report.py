@@ -79,6 +79,25 @@ def test_the_tables_have_the_failures_first_and_nothing_in_place_of_what_is_miss
     assert list(summary["cases"][0]) == list(failed)
 
 
+def test_results_are_sorted_by_their_verdict_and_the_column_sorts_by_it_again(tmp_path):
+    verdicts = ["PASS", None, "FAIL", "WARN"]
+    rows = [replace(DONE, case=f"c{n}", name=f"n{n}", verdict=word) for n, word in enumerate(verdicts)]
+    write(tmp_path, [*rows, FAILED], "A batch")
+    assert [row["verdict"] for row in table(tmp_path)] == ["", "FAIL", "WARN", "", "PASS"]
+    page = (tmp_path / "report.html").read_text()
+    cells = re.findall(r'<td(?: data-value="(\d)")?><span class="badge (\w+)">(FAIL|WARN|PASS)<', page)
+    assert cells == [("0", "failed", "FAIL"), ("1", "warned", "WARN"), ("3", "done", "PASS")]
+    heads = re.findall(r'data-column="(\d+)">([^<]+)<', page)
+    assert ("3", "Verdict") in heads
+    assert 'data-key="verdict"' in page
+    assert 'class="badge failed">FAIL' in (tmp_path / "cases/c2.html").read_text()
+
+
+def test_a_verdict_that_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match="verdict"):
+        replace(DONE, verdict="GOOD")
+
+
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)"])
 def test_no_cell_of_the_csv_file_is_a_formula(name, tmp_path):
     write(tmp_path, [replace(DONE, name=name)], "A batch")
@@ -148,7 +167,7 @@ def test_missing_values_are_dashes_that_say_why(tmp_path):
     write(tmp_path, [FAILED, replace(DONE, psnr=None, ssim=None)], "A batch")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count('title="no reference was given, or there is nothing to measure" role="img"') == 2
-    assert page.count('title="the case failed" role="img"') == 6
+    assert page.count('title="the case failed" role="img"') == 7
     assert "nan" not in page.lower().replace("number.isnan", "")
 
 

@@ -1,6 +1,6 @@
 """What a restoration will take, told before it begins: memory, time, and the tile that keeps to the memory.
 
-    peak = base + max(E volumes + network, O volumes)
+    peak = base + max(E volumes + network, O volumes, what reading the noise takes at least)
     seconds = max(voxels, LEAST) x (other + evaluations x waste x network)
 
 A volume is four bytes for each voxel of the result; E volumes are held while the network runs, O at most
@@ -18,10 +18,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from medrestore.engine.cost.calibration import Calibration, calibration
+from medrestore.engine.evidence.detectability import evaluated
 from medrestore.engine.intervals.features import slab_bytes
 from medrestore.engine.machine.device import choose_device
 from medrestore.engine.machine.memory import SHARE, usable_bytes
 from medrestore.engine.models.load import LoadedModel, find_model
+from medrestore.engine.sampling.ensemble import ensemble_size
 from medrestore.engine.sampling.posterior import evaluations, plugin_sampler, sample_count
 from medrestore.engine.sampling.tiled_denoiser import plan_tiles, whole_shape
 from medrestore.errors import ConfigError
@@ -42,6 +44,9 @@ _SAMPLING = {"heun": 27.0, "euler": 20.0, "stochastic": 20.0}
 _METRICS = 22.5
 """Volumes that metrics take, most of them the mask of the head."""
 
+
+MEASURING_BYTES = 220e6
+"""Memory that reading the noise of a scan of MR takes, however small the scan: patches of a fixed number."""
 
 _INTERVALS = 6.0
 """Volumes that intervals add once the network has run: widths, ends, and what those are made with."""
@@ -191,12 +196,14 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
     waste = sum(sizes) / math.prod(shape)
     beside, most = _volumes(job)
     own = work if job.device == "cpu" else 0.0
-    after = 0.0
+    besides = 0.0 if job.spec.is_ct or job.spec.task is Task.SUPERRES else MEASURING_BYTES
     if job.options.interval is not None:
-        after = (beside + _INTERVALS) * volume + slab_bytes(job.shape)
-    peak = costs.base_bytes + max(beside * volume + own, most * volume, after)
+        besides = max(besides, (beside + _INTERVALS) * volume + slab_bytes(job.shape))
+    peak = costs.base_bytes + max(beside * volume + own, most * volume, besides)
     network = evaluations(job.options, job.spec) * waste * costs.network_seconds
     seconds = max(math.prod(job.shape), LEAST) * (costs.other_seconds + network)
+    if job.options.detectability:
+        seconds += evaluated(job.shape) * ensemble_size(job.options, job.spec) * costs.network_seconds
     return Budget(int(peak), seconds, tile, streamed), 0 if job.device == "cpu" else int(work)
 
 
