@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import fft
 
 from medrestore.physics.kspace import Window, band_limit, fermi, fourier_frequencies, hann, outer
@@ -67,8 +69,10 @@ class Draw:
 
     def cut(self, where: tuple[slice, ...]) -> Draw:
         """Return a part of it: the window was that of the whole scan."""
-        parts = (np.ascontiguousarray(part[where]) for part in (self.noisy, self.clean, self.noise))
-        return Draw(*parts, sigma=self.sigma)
+        noisy, clean, noise = (
+            np.ascontiguousarray(part[where]) for part in (self.noisy, self.clean, self.noise)
+        )
+        return Draw(noisy, clean, noise, self.sigma)
 
 
 def simulate(clean: FloatArray, colour: Colour, sigma: float, rng: np.random.Generator) -> Draw:
@@ -107,5 +111,5 @@ def _mean_power(factors: FloatArray) -> float:
     return float(np.mean(np.square(factors, dtype=np.float64)))
 
 
-def _windowed(image: FloatArray, factors: FloatArray) -> FloatArray:
-    return fft.ifftn(fft.fftn(image) * factors, overwrite_x=True)
+def _windowed(image: npt.NDArray[Any], factors: FloatArray) -> npt.NDArray[Any]:
+    return np.asarray(fft.ifftn(fft.fftn(image) * factors, overwrite_x=True))

@@ -19,7 +19,7 @@ from medrestore.testing.checks import Check
 from medrestore.testing.outcome import Figure, Outcome
 from medrestore.testing.scenes import is_ct
 from medrestore.testing.trial import DRAWS, LEVEL, Trial
-from medrestore.types import BoolArray, Float64Array, FloatArray, Modality, Task
+from medrestore.types import BoolArray, Float64Array, FloatArray, Modality, RealArray, Task
 from medrestore.volume import Volume
 
 PIXELS = 256
@@ -199,7 +199,7 @@ def _difference(before: Sequence[Scores], after: Sequence[Scores], rng: np.rando
     """Return the mean change of the area, with an interval from drawing images anew."""
     counts = [len(score) for score in before[0]]
 
-    def change(which: Sequence[Float64Array]) -> float:
+    def change(which: Sequence[RealArray]) -> float:
         areas = [
             np.mean([area_under_curve(absent[which[0]], present[which[1]]) for absent, present in kind])
             for kind in (before, after)

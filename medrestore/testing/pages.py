@@ -34,8 +34,9 @@ def conditions(found: Verification) -> str:
     given = f", {scans} scan{'s' * (scans > 1)} given" if scans else ""
     return (
         f"{found.model['name']}, weights {str(found.model['sha256'])[:12]}; computed scenes of "
-        f"{setup['side']} voxels along each axis, seed {setup['seed']}{given}; on {setup['device']} in "
-        f"{setup['dtype']}, medrestore {setup['medrestore']}, {setup['date']}"
+        f"{setup['side']} voxels along each axis, seed {setup['seed']}{given}; on {setup['device']} "
+        f"({setup['processor']}, {setup['cores']} cores) in {setup['dtype']}, "
+        f"medrestore {setup['medrestore']}, {setup['date']}"
     )
 
 

@@ -68,7 +68,8 @@ class Source:
             ModelError, PluginError, ConfigError: See `load_model`.
         """
         if isinstance(self.model, str):
-            return load_model(RestoreOptions(model=self.model, device=self.device, dtype=self.dtype))
+            asked: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+            return load_model(RestoreOptions(model=self.model, **asked))
         spec, device = self.model, choose_device(self.device)
         dtype = choose_dtype(self.dtype, spec.dtypes, device)
         denoiser = load_denoiser(spec, LoadContext(device, dtype), f"model {spec.name!r}")
@@ -135,7 +136,7 @@ def _observe(source: Source, seed: int, with_memory: bool) -> Alone:
     digests = {}
     for output, options in wanted.items():
         voxels = restore(scene.scan, options, model=model).volume.array
-        digests[output] = hashlib.sha256(np.ascontiguousarray(voxels)).hexdigest()
+        digests[output] = hashlib.sha256(voxels.tobytes()).hexdigest()
     peak, predicted = _memory(model, seed) if with_memory else (0.0, 0.0)
     return Alone(tuple(dict.fromkeys(_asked)), digests, peak, predicted)
 

@@ -202,16 +202,11 @@ def given(volume: Volume, spec: ModelSpec, name: str) -> Scene:
         GeometryError: It has no slices to resolve, and the model resolves slices.
     """
     array = np.asarray(volume.array, dtype=np.float32)
-    truth, forward = array, np.asarray
-    if spec.task is Task.SUPERRES:
-        plan = plan_slices(volume, RestoreOptions())
-        truth = plan.from_stack(plan.stack.interpolate(plan.to_stack(array)))
-
-        def forward(added: FloatArray) -> FloatArray:
-            return plan.from_stack(plan.stack.forward(plan.to_stack(added)))
+    truth, forward = _seen_through_slices(volume, array) if spec.task is Task.SUPERRES else (array, None)
 
     def measure(image: FloatArray) -> Volume:
-        return replace(volume, array=array + forward(image - truth))
+        added = image - truth
+        return replace(volume, array=array + (added if forward is None else forward(added)))
 
     reference = WATER_HU if is_ct(spec) else bright_level(array)
     if reference <= 0 or array.min() == array.max():
@@ -222,3 +217,15 @@ def given(volume: Volume, spec: ModelSpec, name: str) -> Scene:
     tissue = ndimage.binary_erosion((calm > low) & (calm < high) & head, iterations=2)
     floor = LEAST_HU if is_ct(spec) else min(float(array.min()), 0.0)
     return Scene(name, truth, measure, tissue, {"tissue": tissue}, None, reference, floor=floor)
+
+
+def _seen_through_slices(
+    volume: Volume, array: FloatArray
+) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    """Return the spline through thick slices, and what the slices measure of an image on its grid."""
+    plan = plan_slices(volume, RestoreOptions())
+
+    def forward(image: FloatArray) -> FloatArray:
+        return plan.from_stack(plan.stack.forward(np.asarray(plan.to_stack(image))))
+
+    return plan.from_stack(plan.stack.interpolate(np.asarray(plan.to_stack(array)))), forward

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 
+from medrestore.engine.cost.calibration import processor
 from medrestore.errors import ConfigError
 from medrestore.plugin import ModelSpec
 from medrestore.plugin.containment import describe
@@ -90,7 +90,7 @@ def _setup(trial: Trial) -> dict[str, JSON]:
         "date": datetime.now(UTC).date().isoformat(),
         "device": trial.model.device,
         "dtype": trial.model.dtype,
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "side": options.side,
         "seed": options.seed,

@@ -56,12 +56,11 @@ def blurs(estimate, condition):
 
 
 @fault
-def erases_bright_spheres(estimate, condition):
-    """Take what is small and bright for noise, where all around is calm."""
-    opened = largest(-largest(-estimate, 5), 5)
-    calm = largest(opened, 9) + largest(-opened, 9) < 4.5 * condition.sigma
-    small = calm & (estimate - opened > condition.sigma) & is_noisy(condition)
-    return torch.where(small, opened + condition.sigma, estimate)
+def erases_what_is_small_and_faint(estimate, condition):
+    """Keep edges, and take what departs little from what is around it for noise."""
+    around = mean(estimate, 5)
+    faint = ((estimate - around).abs() < 3 * condition.sigma) & is_noisy(condition)
+    return torch.where(faint, around, estimate)
 
 
 @fault

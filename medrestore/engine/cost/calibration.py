@@ -135,7 +135,7 @@ def _path(options: RestoreOptions, modality: Modality, model: LoadedModel | None
         dtype = choose_dtype(options.dtype, spec.dtypes, device)
     else:
         ref, device, dtype = model.ref, model.device, model.dtype
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
     versions = software_versions()
     facts = [
         ref.name,
@@ -152,12 +152,14 @@ def _path(options: RestoreOptions, modality: Modality, model: LoadedModel | None
     return cache / "medrestore" / "calibration" / f"{digest[:20]}.json"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor, as far as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((line for line in lines if line.startswith("model name")), platform.machine())
+    named = (line for line in lines if line.startswith("model name"))
+    return next(named, platform.machine()).rpartition(":")[2].strip()
 
 
 def measure(model: LoadedModel) -> Calibration:
