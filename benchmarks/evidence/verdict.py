@@ -205,9 +205,9 @@ def page(found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
         "Made by `python -m benchmarks.evidence.verdict`. Limits were set on other subjects, so that of",
         f"their good outputs {WARNED:.0%} get a WARN or FAIL and {FAILED:.0%} a FAIL;",
         "[what it means](../explanation/evidence.md#the-verdict). Bad outputs are made of the good ones; a",
-        "sphere lies at a random place, its contrast in units of the noise, or for slices without noise in those",
-        "of the level that counts as none. The cause is the most frequent. Each bad output but the last ones,",
-        "for which the model ran anew on one part of each subject, was made of half of the good ones.",
+        "sphere lies at a random place, its contrast in units of the noise, or of the level that counts as",
+        "none. The cause is the most frequent. Each kind is made of half of the good outputs; for the last",
+        "ones the model ran anew on a part of each subject.",
     ]
     for task, kinds in found.items():
         subjects = {row["subject"] for row in kinds["good"]}
