@@ -51,7 +51,7 @@ def pictures() -> np.ndarray:
     from skimage import data
 
     picture = data.camera()[::4, ::4].astype(np.float32)
-    return np.stack([np.roll(picture, 2 * shift, 0) for shift in range(64)], axis=-1)
+    return np.stack([picture] * 64, axis=-1)
 
 
 def neither() -> dict[str, Volume]:
@@ -89,8 +89,8 @@ def test_neither_the_order_of_axes_nor_the_scale_of_mr_matters():
 @pytest.mark.parametrize("kind", ["shuffled", "noise", "picture", "labels"])
 def test_what_is_neither_is_refused_whoever_names_it_and_run_where_it_is_forced(kind):
     volume = neither()[kind]
-    with pytest.raises(DomainError, match="its content does not tell for sure"):
-        settled([volume], RestoreOptions())
+    with pytest.raises(DomainError, match=r"its content does not tell for sure|does not know such scans"):
+        restore(volume)
     spec = find_model(RestoreOptions(model="mr-denoise"), Modality.MR)[1]
     with pytest.raises(DomainError, match=r"mr-denoise does not know such scans; .*--force"):
         admit(volume.as_modality("MR"), spec, force=False)
