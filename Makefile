@@ -10,6 +10,10 @@ TORCH_ARGS ?=
 PYTEST_ARGS ?=
 # Scans in HU for `make benchmarks`, beside computed ones: no CT comes with this repository.
 CT_VOLUMES ?=
+# Models that `make benchmarks` puts on trial; what of them fails stands on their pages.
+MODELS := mr-denoise mr-superres ct-denoise ct-superres
+# Folder that the package nilearn was unpacked into, whose template is one of the scans of `evidence.calibrate`.
+NILEARN ?=
 # The folder of the scans that recognition is counted on, and that of their unpacked series.
 SCANS ?=
 SERIES ?=
@@ -61,12 +65,15 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.superres.run
 	$(BIN)/python -m benchmarks.superres.claims
 	$(BIN)/python -m benchmarks.uncertainty.run
+	$(BIN)/python -m benchmarks.evidence.verdict
+	$(BIN)/python -m benchmarks.evidence.intervals $(NILEARN:%=--nilearn %)
 	$(BIN)/python -m benchmarks.speed.batch
 	$(BIN)/python -m benchmarks.ct.run $(CT_VOLUMES:%=--volume %)
 	$(BIN)/python -m benchmarks.ct.claims
 	$(BIN)/python -m benchmarks.superres.run --modality CT --volume computed-body $(CT_VOLUMES:%=--volume %)
 	$(BIN)/python -m benchmarks.superres.claims --modality CT
 	$(BIN)/python -m benchmarks.uncertainty.run --modality CT
+	-for model in $(MODELS); do $(BIN)/medrestore verify $$model --markdown docs/models/$$model.md; done
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.rows $(SCANS) $(SERIES) $(STAMPS)/rows.jsonl
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.domain $(STAMPS)/rows.jsonl
 

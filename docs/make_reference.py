@@ -9,9 +9,11 @@ from pathlib import Path
 
 from medrestore.cli.archive import PullRequest
 from medrestore.cli.judged import MetricsRequest
+from medrestore.cli.verify import VerifyRequest
 from medrestore.findings import KINDS
 from medrestore.options import (
     BatchRun,
+    CalibrateOptions,
     CaseSelection,
     FileOptions,
     NodeOptions,
@@ -51,6 +53,8 @@ LINKS = {
     "--noise": "[Noise](../explanation/noise.md)",
     "--noise-map": "[Noise](../explanation/noise.md#noise-that-varies-over-the-scan)",
     "--ensemble": "[what that gains](../explanation/model-notes.md#self-ensemble)",
+    "--interval": "[Map the uncertainty](../how-to/map-the-uncertainty.md)",
+    "--calibration": "[`medrestore calibrate`](#medrestore-calibrate)",
     "--max-memory": "[Memory and time](../explanation/memory.md)",
     "--series": "[`medrestore scan`](#medrestore-scan)",
     "--format": "[Write DICOM](../how-to/write-dicom.md)",
@@ -65,6 +69,8 @@ SECTIONS = {
     "node": (NodeOptions,),
     "pull": (PullRequest,),
     "metrics": (MetricsRequest,),
+    "verify": (VerifyRequest,),
+    "calibrate": (CalibrateOptions,),
 }
 """Whose options a command declares; rows of other options are written by hand."""
 
@@ -88,8 +94,9 @@ def with_rows(section: str, kind: type) -> str:
         flag = one.info.flag or f"--{one.name.replace('_', '-')}"
         link = f" See {LINKS[flag]}." if flag in LINKS and kind is not PullRequest else ""
         needed = " Needed." if one.default is REQUIRED else ""
-        row = f"| `{flag}` | {default(one)} | {meanings[one.name]}{needed}{link} |"
-        rows = re.compile(rf"^\| `{flag}` \|.*$", re.MULTILINE)
+        names = ", ".join(f"`{name}`" for name in (*one.info.short, flag))
+        row = f"| {names} | {default(one)} | {meanings[one.name]}{needed}{link} |"
+        rows = re.compile(rf"^\| {names} \|.*$", re.MULTILINE)
         if rows.search(section):
             section = rows.sub(lambda _, row=row: row, section, count=1)
         else:
@@ -121,7 +128,7 @@ def shown(text: str) -> str:
 def default(one: DeclaredOption) -> str:
     """Return the cell of a default: empty where an option is left out by default, or must be given."""
     value = one.default.value if isinstance(one.default, Enum) else one.default
-    if value is None or value is REQUIRED:
+    if value is None or value is REQUIRED or value == "":
         return ""
     if isinstance(value, bool):
         return "off"

@@ -255,6 +255,21 @@ SPIKES = _warning(
     "k-space-spikes", "The stripes that spikes in k-space make are no noise and are left in the result."
 )
 
+# Whether the result agrees with the scan.
+VERDICT_WARN = _warning(
+    "verdict-warn",
+    "What was taken out differs from noise, or the result from the scan, as in few good results.",
+)
+VERDICT_FAIL = _warning(
+    "verdict-fail",
+    "What was taken out differs from noise, or the result from the scan, as in next to no good result.",
+)
+
+# What is said of the error.
+INTERVALS_NOT_CALIBRATED = _warning(
+    "intervals-not-calibrated",
+    "The scan is unlike those that the intervals were calibrated on: they, and the bound, may not hold.",
+)
 DETECTABILITY_LOST = _warning(
     "detectability-lost",
     "A model observer finds virtual spheres in the result less surely than in the scan, beyond the margin.",

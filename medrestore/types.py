@@ -63,3 +63,14 @@ class Task(StrEnum):
 
     DENOISE = "denoise"
     SUPERRES = "superres"
+
+
+class Judgement(StrEnum):
+    """Whether a result agrees with the scan that it was made of, from good to bad."""
+
+    PASS = "PASS"
+    """Every statistic of the residual is as those of good results are."""
+    WARN = "WARN"
+    """A statistic is as in few good results."""
+    FAIL = "FAIL"
+    """A statistic is as in next to no good result."""

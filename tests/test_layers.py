@@ -23,16 +23,16 @@ ROWS = (
     {"io", "metrics", "physics", "diffusion", "networks"},
     {"plugin"},
     {"noise", "files"},
-    {"engine", "builtin", "testing"},
+    {"engine", "builtin"},
     {"api", "job", "training", "report"},
-    {"batch"},
+    {"batch", "testing"},
     {"node"},
     {"cli"},
 )
 ROW_OF = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
 
-LEAVES = {"builtin", "testing"}
-"""Reached from outside alone: by the entry point, by a plugin's tests."""
+LEAVES = {"builtin"}
+"""Reached from outside alone, by the entry point."""
 
 OF_THE_PACKAGE = {"__version__"}
 """What `from medrestore import ...` may take inside the package; the rest is for users."""

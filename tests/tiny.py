@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -10,12 +11,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import tomli_w
 import torch
 from scipy import ndimage
 
 from medrestore.cli import main
 from medrestore.networks import build
 from medrestore.physics.mr_noise import add_rician
+from medrestore.plugin import read_model_folder
 from medrestore.training.export import TrainingFacts, export_model
 from medrestore.training.recipe import DataOptions, LoopOptions, NetworkOptions, TrainConfig
 
@@ -78,6 +81,41 @@ def model_folder(folder: Path, **changes: object) -> Path:
         network=NetworkOptions(options=options),
     )
     export_model(network, config, TrainingFacts(0, (), None), folder)
+    return folder
+
+
+def with_calibration(folder: Path, clues: int = 7) -> Path:
+    """Write a calibration beside the weights of a folder: every interval is two fifths of the noise wide."""
+    terms, groups, levels = 1 + clues + clues * (clues + 1) // 2, ([0.0], [1.0]), (0.5, 0.8, 0.9, 0.95)
+    departure = {"mean": 0.0, "deviation": 1.0, "subjects": 5}
+    table = {
+        "model": "tiny",
+        "sha256": read_model_folder(folder).sha256,
+        "ensemble": 1,
+        "made": "2026-01-01",
+        "medrestore": "0",
+        "population": {"subjects": 5, "scans": 5, "tuned_on": 1, "noise": "white", "note": ""},
+        "ranges": {
+            "noise": [0.01, 0.1],
+            "spacing_mm": [0.5, 3.0],
+            "correlation": [0.0, 0.9],
+            "factor": [1.0, 6.0],
+        },
+        "scale": {
+            "means": [0.0] * clues,
+            "deviations": [1.0] * clues,
+            "weights": [math.log(0.1), *[0.0] * (terms - 1)],
+            "ends": [-5.0, 1.0],
+        },
+        "quantiles": {
+            "groups": {"size": groups[0], "brightness": groups[1]},
+            "rms": 1.25,
+            "lower": [[-2.0 * level / 0.9] * 4 for level in levels],
+            "upper": [[2.0 * level / 0.9] * 4 for level in levels],
+        },
+        "bound": {"psnr": departure, "ssim": departure},
+    }
+    (folder / "calibration.toml").write_text(tomli_w.dumps(table))
     return folder
 
 

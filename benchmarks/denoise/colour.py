@@ -23,7 +23,6 @@ import numpy as np
 
 from benchmarks.denoise import colour_tables
 from benchmarks.denoise.methods import COLOURED_METHODS, METHODS
-from benchmarks.harness.coloured import COLOURS, Draw, simulate, spectrum
 from benchmarks.harness.common import (
     CH2,
     QUICK,
@@ -40,6 +39,7 @@ from benchmarks.harness.common import (
 )
 from benchmarks.harness.pictures import Row, row_of, side_by_side
 from medrestore.metrics import head_mask, reference_range
+from medrestore.physics.mr_colour import COLOURS, Draw, simulate, spectrum
 
 DEFAULT_SIDE = 96  # voxels of each axis of Colin27; other volumes are measured whole
 KNOWN = METHODS | COLOURED_METHODS

@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.denoise.methods import Method
-from benchmarks.harness.coloured import COLOURS, Draw, simulate
 from benchmarks.harness.common import (
     QUICK,
     Truth,
@@ -45,6 +44,7 @@ from benchmarks.noise import tables as noise_tables
 from medrestore.noise import NoiseModel, measure_noise
 from medrestore.noise.map import estimate_noise_map
 from medrestore.physics.kspace import crop_band, lag_correlations
+from medrestore.physics.mr_colour import COLOURS, Draw, simulate
 from medrestore.physics.mr_noise import add_rician
 
 MAP_SIDE = 96  # voxels of each axis in which maps are looked for

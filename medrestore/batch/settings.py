@@ -9,15 +9,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from medrestore import __version__
+from medrestore.engine.intervals.calibration import read_calibration
 from medrestore.engine.models.checks import check_names
 from medrestore.engine.models.load import find_model
 from medrestore.job.form import check_form
-from medrestore.options import FileOptions
+from medrestore.options import FileOptions, RestoreOptions
 from medrestore.provenance import IN_PARTS, JSON
 from medrestore.types import Modality, Task
 
-# Where and in what tiles a result is computed; the model is in the key by its hash.
-_INDIFFERENT = {*IN_PARTS, "device", "model"}
+# Where and in what tiles a result is computed; model and calibration are in the key by their hashes.
+_INDIFFERENT = {*IN_PARTS, "device", "model", "calibration"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Settings:
         check_names(options.restore)
         options.output.check_samples(options.samples)
         check_form(options.output.form)
-        restore = replace(options.restore, model=absolute_model(options.restore.model))
+        restore = absolute(options.restore)
         if restore.model is not None:
             # The task is the task of the model; results are named after it.
             restore = replace(restore, task=find_model(restore, options.modality or Modality.UNKNOWN)[1].task)
@@ -81,6 +82,12 @@ class Settings:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def absolute_model(model: str | None) -> str | None:
-    """Return the name of a model, or the absolute path of a model folder: workers run elsewhere."""
-    return str(Path(model).resolve()) if model is not None and Path(model).is_dir() else model
+def absolute(options: RestoreOptions) -> RestoreOptions:
+    """Return options with absolute paths of a model folder and a calibration: workers run elsewhere."""
+    model, path = options.model, options.calibration
+    if model is not None and Path(model).is_dir():
+        model = str(Path(model).resolve())
+    if path is not None:
+        read_calibration(Path(path))  # refused now, and not by every case
+        path = str(Path(path).resolve())
+    return replace(options, model=model, calibration=path)

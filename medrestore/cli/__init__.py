@@ -12,6 +12,7 @@ from medrestore import __version__
 from medrestore.cli.archive import pull, push
 from medrestore.cli.batch import batch
 from medrestore.cli.bids import BidsCommand, bids
+from medrestore.cli.calibrate import calibrate
 from medrestore.cli.metrics import metrics
 from medrestore.cli.models import models
 from medrestore.cli.node import node
@@ -22,6 +23,7 @@ from medrestore.cli.restore import restore
 from medrestore.cli.scan import scan
 from medrestore.cli.train import train
 from medrestore.cli.verbs import VerbGroup
+from medrestore.cli.verify import verify
 from medrestore.errors import DomainError, MedrestoreError, TrainingError
 
 REPORT = (
@@ -48,6 +50,8 @@ app.command()(scan)
 app.command()(noise)
 app.command()(metrics)
 app.command()(train)
+app.command()(verify)
+app.command()(calibrate)
 app.command()(node)
 app.command()(push)
 app.command()(pull)

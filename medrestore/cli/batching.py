@@ -27,6 +27,7 @@ from medrestore.cli.output import if_anybody_hears
 from medrestore.cli.progress import Meter, duration
 from medrestore.cli.table import print_table
 from medrestore.engine import RestoreOptions
+from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.machine.memory import usable_bytes
 from medrestore.engine.models.load import find_model
 from medrestore.errors import InputError, OutputError, unforeseen
@@ -193,12 +194,18 @@ def _size(plan: CasePlan) -> str:
 
 
 def _model_hash(settings: Settings) -> Callable[[Case], str]:
-    """Return a function that gives the hash of a case's model, or its name if it has no weights."""
+    """Return a function that gives the hash of a case's model, or its name if it has no weights.
+
+    The hash of the calibration follows, where there are intervals.
+    """
 
     @lru_cache
     def look_up(options: RestoreOptions, modality: Modality) -> str:
-        ref, _ = find_model(options, modality)
-        return ref.sha256 or ref.name
+        ref, spec = find_model(options, modality)
+        model = ref.sha256 or ref.name
+        if options.interval is None:
+            return model
+        return f"{model} {find_calibration(ref.name, spec, options.calibration).digest}"
 
     def of(case: Case) -> str:
         options = options_of(case_json(case, settings))

@@ -10,10 +10,10 @@ import typer
 
 from medrestore.cli.table import print_table
 from medrestore.findings import Finding
-from medrestore.provenance import RunRecord
+from medrestore.provenance import RunRecord, series_record
 
 Row = tuple[str, str]
-_VOLUME_HEADS = ("volume", "noise", "share", "residual / noise", "neighbours")
+_VOLUME_HEADS = ("volume", "verdict", "noise", "share", "residual / noise", "neighbours")
 
 
 def print_summary(records: Sequence[RunRecord], restored: Path) -> None:
@@ -21,7 +21,10 @@ def print_summary(records: Sequence[RunRecord], restored: Path) -> None:
     if len(records) > 1:
         print_table(
             (*_VOLUME_HEADS, "PSNR (dB)", "SSIM", *_further(records[0])),
-            [(str(number), *_volume_cells(record)) for number, record in enumerate(records)],
+            [
+                (str(number), record.judgement or "-", *_volume_cells(record))
+                for number, record in enumerate(records)
+            ],
         )
     print_table(("restored", str(restored)), _rows(records))
     for number, record in enumerate(records):
@@ -70,6 +73,7 @@ def _rows(records: Sequence[RunRecord]) -> list[Row]:
     rows = [
         ("model", f"{first.model.name} on {settings['device']} in {settings['dtype']}"),
         ("output", _output(first)),
+        ("verdict", _verdict(series_record(records))),
     ]
     if len(records) == 1:
         noise, share, residual, neighbours, *_ = _volume_cells(first)
@@ -78,6 +82,7 @@ def _rows(records: Sequence[RunRecord]) -> list[Row]:
             ("residual", f"{residual} of the noise, neighbours correlated {neighbours}"),
             *_slices(first),
             *_quality(first),
+            *_bound(first),
         ]
     rows.append(("time", _times(records)))
     if last.peak_memory_mb is not None:
@@ -98,6 +103,14 @@ def _output(record: RunRecord) -> str:
         f"{name}; {drawn} sample{'s' * (drawn > 1)} of {settings['steps']} steps ({settings['sampler']}), "
         f"seed {record.seed}"
     )
+
+
+def _verdict(record: RunRecord) -> str:
+    """Return the verdict; its causes are among the findings."""
+    told = cast("Mapping[str, Any]", record.verdict)
+    if record.judgement is None:
+        return f"not given: {told.get('reason', 'nobody judged')}"
+    return f"{record.judgement}; {told['cannot_tell']}"
 
 
 def _volume_cells(record: RunRecord) -> tuple[str, ...]:
@@ -147,6 +160,17 @@ def _quality(record: RunRecord) -> list[Row]:
         missing = [metric["reason"] for metric in _both(record, name) if metric["value"] is None]
         rows.append((title, f"absent: {missing[0]}" if missing else _change(record, name, digits)))
     return rows
+
+
+def _bound(record: RunRecord) -> list[Row]:
+    """Return the least PSNR and SSIM, where intervals were asked for."""
+    bound = cast("Mapping[str, Any]", record.intervals).get("bound")
+    if not bound:
+        return []
+    text = (
+        f"PSNR {bound['psnr']:.1f} dB, SSIM {bound['ssim']:.3f}, with a probability of {bound['level']:.0%}"
+    )
+    return [("at least", text)]
 
 
 def _further(record: RunRecord) -> tuple[str, ...]:

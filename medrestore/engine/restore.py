@@ -11,9 +11,12 @@ from typing import Any
 
 from medrestore.engine.cost.budget import Beside, Budget, predict
 from medrestore.engine.cost.calibration import is_known, too_small_to_measure
+from medrestore.engine.evidence.intervals import IntervalRequest
 from medrestore.engine.evidence.remeasured import remeasured
 from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.evidence.restoration import Restoration, as_json, check_reference, measure
+from medrestore.engine.evidence.verdict import Verdict, verdict
+from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.machine.memory import peak_bytes, release_memory, resident_bytes
 from medrestore.engine.models.checks import (
     assumed_modality,
@@ -23,7 +26,7 @@ from medrestore.engine.models.checks import (
 )
 from medrestore.engine.models.domain import Admission, admit, settled
 from medrestore.engine.models.load import LoadedModel, find_model, load_model
-from medrestore.engine.run import ModelRun, Observers
+from medrestore.engine.run import ModelRun, Observers, Outcome
 from medrestore.engine.sampling.ensemble import ensemble_size
 from medrestore.engine.sampling.posterior import (
     sample_count,
@@ -90,22 +93,21 @@ def restore(
     options, observers = options or RestoreOptions(), observers or Observers()
     volume, grid, admission = _checked(computable(volume), options, reference, model)
     model = model or load_model(options, volume.modality)
-    spec = model.spec
-    check_outputs(model.ref, spec, options)
+    check_outputs(model.ref, spec := model.spec, options)
     known = known or Known(predict_budget(volume, grid, options, model, reference))
     measurement = MEASURE[spec.task](volume, spec, options, known.series)
     prepared = time.perf_counter()
-    run = ModelRun(model, options, known.budget, observers)
+    run = ModelRun(model, options, known.budget, observers, _intervals(model, options))
     measurement, more = run.settled(measurement)
-    restored, maps = run.result(measurement)
+    outcome = run.result(measurement)
     detectability, lost = run.detectability(measurement)
     release_memory()
     finished = time.perf_counter()
-    modality = assumed_modality(volume, spec)
-    metrics = measure(measurement.baseline, restored, reference, modality, quality=options.quality)
-    evidence = _evidence(measurement, restored, spec)
-    seconds = time.perf_counter()
-    timings = {"prepare": prepared - start, "network": finished - prepared, "measure": seconds - finished}
+    modality, baseline = assumed_modality(volume, spec), measurement.baseline
+    metrics = measure(baseline, outcome.volume, reference, modality, quality=options.quality)
+    judged, evidence = _evidence(measurement, outcome, spec, options)
+    measured = time.perf_counter() - finished
+    timings = {"prepare": prepared - start, "network": finished - prepared, "measure": measured}
     record = replace(
         _record(volume, model, options, known, admission),
         **evidence,
@@ -113,10 +115,10 @@ def restore(
         peak_memory_mb=peak_bytes() / 1e6,
         metrics=as_json(metrics),
         detectability=detectability,
-        findings=(*admission.findings, *more, *lost),
+        findings=(*admission.findings, *more, *judged.findings, *lost, *outcome.intervals.findings),
     )
     plugins().tell("medrestore_volume_restored", record=record)
-    return Restoration(restored, maps, metrics, record)
+    return Restoration(outcome.volume, outcome.maps, metrics, record)
 
 
 def _checked(
@@ -140,16 +142,29 @@ def _checked(
     return volume, grid, replace(content, findings=assumed + stated + content.findings)
 
 
-def _evidence(measurement: Measurement, restored: Volume, spec: ModelSpec) -> dict[str, Any]:
-    """Return what the record says of the noise and of the slices, as fields of it."""
-    residual = residual_evidence(
-        measurement.scan.array,
-        remeasured(measurement, restored, spec),
-        measurement.local_sigma(),
-        measurement.units.zero,
-    )
+def _intervals(model: LoadedModel, options: RestoreOptions) -> IntervalRequest | None:
+    """Return the intervals that are asked for, with the calibration of the model."""
+    if options.interval is None:
+        return None
+    found = find_calibration(model.ref.name, model.spec, options.calibration)
+    return IntervalRequest(found, options.interval)
+
+
+def _evidence(
+    measurement: Measurement, outcome: Outcome, spec: ModelSpec, options: RestoreOptions
+) -> tuple[Verdict, dict[str, Any]]:
+    """Return whether the result agrees with the scan, and what the record says of that, as fields of it."""
+    seen = remeasured(measurement, outcome.volume, spec)
+    scan = measurement.scan
+    residual = residual_evidence(scan.array, seen, measurement.local_sigma(), measurement.units.zero)
+    if options.output == "sample":
+        judged = Verdict(None, "limits were set for the mean, and this is a sample")
+    else:
+        taken = replace(measurement, share=measurement.share * options.strength)
+        judged = verdict(taken, seen, spec.task, assumed_modality(scan, spec))
     noise = {**measurement.noise.as_json(), "operator": spec.operator, **residual}
-    return {"noise": noise, "slices": measurement.evidence(restored)}
+    more = {"slices": measurement.evidence(outcome.volume), "intervals": outcome.intervals.entry}
+    return judged, {"noise": noise, "verdict": judged.as_json(), **more}
 
 
 def predict_budget(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
@@ -11,7 +11,15 @@ from torch import Tensor
 from medrestore.diffusion import Denoiser, SamplerStep
 from medrestore.engine.cost.budget import Budget, least_tile
 from medrestore.engine.evidence.detectability import observe
+from medrestore.engine.evidence.intervals import (
+    IntervalEvidence,
+    IntervalRequest,
+    interval_evidence,
+    interval_maps,
+)
 from medrestore.engine.evidence.observed import judged
+from medrestore.engine.intervals.predict import Widths, interval_widths
+from medrestore.engine.machine.memory import release_memory
 from medrestore.engine.models.checks import check_noise, check_zero
 from medrestore.engine.models.load import LoadedModel
 from medrestore.engine.sampling.ensemble import VIEWS, View, ensemble_size
@@ -31,6 +39,7 @@ from medrestore.provenance import JSON, Step
 from medrestore.volume import Volume
 
 OnProgress = Callable[[int, int], None]
+OnMean = Callable[[Measurement, Tensor], None]
 OnStep = Callable[["TrajectoryPoint"], None]
 
 
@@ -60,10 +69,27 @@ class Observers:
     Attributes:
         progress: Called with voxels done and voxels in all, over all evaluations of the network.
         step: Called after every step of a sampler.
+        mean: Called with what was measured and the mean in model units, which is not to be changed.
     """
 
     progress: OnProgress | None = None
     step: OnStep | None = None
+    mean: OnMean | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a model made of a scan.
+
+    Attributes:
+        volume: The result.
+        maps: Volumes that go with it, by name; see `Restoration.maps`.
+        intervals: What the record says of the intervals.
+    """
+
+    volume: Volume
+    maps: Mapping[str, Volume]
+    intervals: IntervalEvidence = field(default_factory=IntervalEvidence)
 
 
 @dataclass(frozen=True)
@@ -75,12 +101,14 @@ class ModelRun:
         options: What is asked for.
         budget: Says which tiles; None for the largest.
         observers: Who is told while it runs.
+        intervals: What is asked for of intervals; None for none.
     """
 
     model: LoadedModel
     options: RestoreOptions
     budget: Budget | None
     observers: Observers
+    intervals: IntervalRequest | None = None
 
     def settled(self, measurement: Measurement) -> tuple[Measurement, tuple[Finding, ...]]:
         """Return the measurement as the model is given it, and what should be known of it."""
@@ -93,17 +121,38 @@ class ModelRun:
             measurement = measurement.settled(tiled_denoiser(self.model, self.options, self.budget))
         return measurement, (*findings, *measurement.findings)
 
-    def result(self, measurement: Measurement) -> tuple[Volume, dict[str, Volume]]:
-        """Return the result, and its maps: the deviation of the samples where there are two or more."""
-        if measurement.skip_reason is not None:
-            return measurement.baseline, {}
+    def result(self, measurement: Measurement) -> Outcome:
+        """Return the result with its maps."""
         options, size = self.options, ensemble_size(self.options, self.model.spec)
         step = self._step(measurement, size)
+        if measurement.skip_reason is not None:
+            return self._with_intervals(measurement, Outcome(measurement.baseline, {}), None, step)
+        release_memory()  # what measuring has left would count to the peak, which is reached now
         tiled = tiled_denoiser(
             self.model, options, self.budget, self.observers.progress, measurement.views[:size]
         )
         condition, denoiser = measurement.condition, measurement.guide(tiled)
         mean = posterior_mean(denoiser, condition)
+        if self.observers.mean is not None:
+            self.observers.mean(measurement, mean)
+        widths = self._widths(measurement, mean)
+        sample, std = self._sampled(measurement, denoiser, mean, step)
+        maps = {}
+        if std is not None:
+            maps["std"] = measurement.std_volume(std, Step("restore:std", step.params))
+        chosen = mean if options.output == "mean" or sample is None else sample
+        whole = measurement.to_volume(chosen, step)
+        outcome = Outcome(*at_strength(measurement.baseline, whole, maps, options.strength))
+        if options.save_map == "null":
+            null = measurement.unseen(outcome.volume)
+            outcome = replace(outcome, maps={**outcome.maps, "null": null})
+        return self._with_intervals(measurement, outcome, widths, step)
+
+    def _sampled(
+        self, measurement: Measurement, denoiser: Denoiser, mean: Tensor, step: Step
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the first sample and the deviation of all, each None where there are too few for it."""
+        options, condition = self.options, measurement.condition
         levels = sampling_levels(condition.sigma, options.steps, measurement.start)
 
         def denoise(x: Tensor, sigma: float) -> Tensor:
@@ -115,13 +164,24 @@ class ModelRun:
 
             return posterior_sample(denoise, mean, levels, options.sampler, (options.seed, index), on_step)
 
-        sample, std = sample_statistics(draw, sample_count(options))
-        chosen = mean if options.output == "mean" or sample is None else sample
-        maps = {}
-        if std is not None:
-            maps["std"] = measurement.std_volume(std, Step("restore:std", step.params))
-        whole = measurement.to_volume(chosen, step)
-        return at_strength(measurement.baseline, whole, maps, options.strength)
+        return sample_statistics(draw, sample_count(options))
+
+    def _widths(self, measurement: Measurement, mean: Tensor) -> Widths | None:
+        asked = self.intervals
+        if asked is None:
+            return None
+        return interval_widths(asked.calibration, asked.level, measurement.condition, mean)
+
+    def _with_intervals(
+        self, measurement: Measurement, outcome: Outcome, widths: Widths | None, step: Step
+    ) -> Outcome:
+        """Add the intervals, if they are asked for."""
+        asked, size = self.intervals, ensemble_size(self.options, self.model.spec)
+        if asked is None:
+            return outcome
+        ends = interval_maps(measurement, outcome.volume, asked.level, widths, step)
+        evidence = interval_evidence(asked, measurement, outcome.volume, widths, size)
+        return replace(outcome, maps={**outcome.maps, **ends}, intervals=evidence)
 
     def detectability(self, measurement: Measurement) -> tuple[Mapping[str, JSON], tuple[Finding, ...]]:
         """Return how well virtual lesions are found in the scan and in the result, if that is asked for."""

@@ -36,7 +36,7 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
             system refuses (full disk, no permission). An OSError of the body becomes one as well.
     """
     path = Path(path)
-    _check_target(path, overwrite)
+    check_target(path, overwrite)
     try:
         temporary = _reserve(path)
         try:
@@ -61,7 +61,12 @@ def temporary_end(name: str) -> str:
     return name if len(os.fsencode(name)) <= _LONG else name[-100:]
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
+def check_target(path: Path, overwrite: bool) -> None:
+    """Refuse a file that could not be written, for whoever would rather know before.
+
+    Raises:
+        OutputError: It exists and `overwrite` is false, it is a folder, or its folder is missing.
+    """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder, expected the name of a file to write")
     if not path.parent.is_dir():

@@ -10,6 +10,7 @@ from pathlib import Path
 from medrestore.errors import OutputError
 from medrestore.io.atomic import TEMPORARY, atomic_write
 from medrestore.node.instance import checked_uid
+from medrestore.options import MAPS
 
 # Of the quota an image takes twice its size: the result, which is about as large, must find room as well.
 _ROOM = 2
@@ -44,6 +45,11 @@ class Spool:
         """Return the folder of its result."""
         return self.root / "results" / checked_uid(series)
 
+    def results(self, series: str) -> list[Path]:
+        """Return the folders of its result and of the maps that may go with it."""
+        result = self.result(series)
+        return [result, *(result.with_name(f"{result.name}_{name}") for name in MAPS)]
+
     def record(self, series: str) -> Path:
         """Return the record of how its result was made."""
         return self.root / "results" / f"{checked_uid(series)}.json"
@@ -70,7 +76,8 @@ class Spool:
         """Remove the files of series and of their results, and count again."""
         for uid in series:
             _remove(self.incoming(uid))
-            _remove(self.result(uid))
+            for folder in self.results(uid):
+                _remove(folder)
             _remove(self.record(uid))
         with self._lock:
             self._used = self._count()

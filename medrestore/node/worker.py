@@ -155,7 +155,8 @@ class Worker:
         if route is None:
             self._ignore(series, "its route is gone")
             return
-        files = sorted(str(path) for path in self._spool.result(series.uid).glob("*.dcm"))
+        folders = self._spool.results(series.uid)
+        files = [str(path) for folder in folders for path in sorted(folder.glob("*.dcm"))]
         if not files:
             # The ledger says restored, the spool has nothing: do it again rather than send nothing.
             self._ledger.move(series.uid, State.QUEUED)

@@ -1,6 +1,7 @@
 """What can be asked for, as plain data: declared once for Python, for the verbs and for a node."""
 
 from medrestore.options.batch import BatchRun, CaseSelection
+from medrestore.options.calibrate import CalibrateOptions
 from medrestore.options.declare import OptionInfo, declared_options
 from medrestore.options.files import BOTH, DTYPES, MAPS, FileOptions, OutputRequest
 from medrestore.options.node import NodeOptions
@@ -11,6 +12,7 @@ from medrestore.options.restore import RestoreOptions, Sampler
 __all__ = [
     "BOTH",
     "BatchRun",
+    "CalibrateOptions",
     "CaseSelection",
     "DTYPES",
     "FileOptions",

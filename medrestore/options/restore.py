@@ -16,6 +16,9 @@ from medrestore.types import Task
 _COUNTS = {"samples": 0, "steps": 1, "seed": 0, "threads": 1, "tile": 1, "ensemble": 1}
 """Options that are whole numbers, with the least that each may be."""
 
+_LEVELS = (0.5, 0.95)
+"""Least and largest share of the voxels that intervals can be had for."""
+
 _OPEN = frozenset({"threads", "tile", "ensemble"})
 """Those of them that may be left to the machine or the model."""
 
@@ -66,6 +69,12 @@ class RestoreOptions:
         tile: Largest side of a tile in voxels; None for the whole volume where it is small enough.
         max_memory: Largest memory of the process, in bytes or as in ``"6GB"``; None for 80 % of what is free
             or of what the system allows, whichever is less. Tiles are chosen to keep to it.
+        interval: Share of the voxels, 0.5 to 0.95, whose truth is to lie in an interval around the mean; its
+            ends are maps of the result, and PSNR and SSIM get a lower bound. None for no intervals.
+        calibration: ``calibration.toml`` of the model, see ``medrestore calibrate``; None for the one beside
+            its weights.
+        save_map: ``"null"``: where slices are resolved, a map of the part of the result that no slice shows,
+            which is the model's alone. None for none.
         quality: Judge scan and result without a reference too: SNR, CNR, CJV, EFC, FBER, edge width.
         detectability: For denoising: put virtual spheres into a part of this scan, restore it with them and
             without, and tell how well a model observer finds them before and after, at strengths from 0 to 1.
@@ -102,6 +111,13 @@ class RestoreOptions:
     max_memory: int | str | None = option(
         None, _run("Such as 6GB; else 80 % of what is free or allowed.", "AMOUNT")
     )
+    save_map: Literal["null"] | None = option(
+        None, _run("Write OUT_null: what no slice shows, and the model made up.")
+    )
+    interval: float | None = option(
+        None, _run("Write OUT_lower, OUT_upper: that share of voxels lies between.", "0.9")
+    )
+    calibration: str | None = option(None, _run("For --interval; else that of the model.", "FILE"))
     quality: bool = option(False, _run("SNR, contrast and edge width too, without a reference."))
     detectability: bool = option(False, _run("Whether virtual lesions in this scan are found as well after."))
     strength: float = option(1.0, _run("From 0, the scan, to 1, all that the model would do.", "0..1"))
@@ -119,11 +135,29 @@ class RestoreOptions:
         object.__setattr__(self, "detectability", bool(self.detectability))
         object.__setattr__(self, "strength", float(self.strength))
         object.__setattr__(self, "task", Task(self.task))
+        self._check_interval()
         check_choices(self)
         check_noise(self.noise)
         parse_spacing(self.spacing)
         if self.max_memory is not None:
             parse_memory(self.max_memory)
+
+    def _check_interval(self) -> None:
+        level, (least, most) = self.interval, _LEVELS
+        if level is None:
+            if self.calibration is not None:
+                raise ConfigError(
+                    "calibration is for intervals, and none are asked for; pass interval=0.9, say"
+                )
+            return
+        if not (_is_number(level) and least <= level <= most):
+            raise ConfigError(f"interval is {level!r}; expected a share of {least} to {most}")
+        object.__setattr__(self, "interval", float(level))
+        if not isinstance(self.calibration, str | None):
+            raise ConfigError(f"calibration is {self.calibration!r}; expected the path of a calibration.toml")
+        other = "output is 'sample'" if self.output == "sample" else f"strength is {self.strength:g}"
+        if self.output == "sample" or self.strength < 1:
+            raise ConfigError(f"intervals are those of the whole mean, and {other}; leave one of them out")
 
     def _check_kinds(self) -> None:
         if not isinstance(self.model, str | None):

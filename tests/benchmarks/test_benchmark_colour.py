@@ -11,10 +11,10 @@ from scipy import fft, ndimage
 from tiny import save
 
 from benchmarks.denoise import colour, colour_tables, methods
-from benchmarks.harness.coloured import COLOURS, simulate, spectrum
 from benchmarks.noise import run as noise
 from benchmarks.noise import tables as noise_tables
 from medrestore.physics.kspace import lag_correlations
+from medrestore.physics.mr_colour import COLOURS, simulate, spectrum
 
 SIGMA = 5.0
 MACHINE = {"date": "2026-01-01", "cpu": "one", "cores": 2, "threads": "1", "system": "Linux", "python": "3"}

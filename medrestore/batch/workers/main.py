@@ -34,7 +34,7 @@ from medrestore.job.progress import Stage
 from medrestore.job.run import run
 from medrestore.options import FileOptions
 from medrestore.processes import ignore_requests
-from medrestore.provenance import JSON, RunRecord
+from medrestore.provenance import JSON, RunRecord, series_record
 from medrestore.report import preview
 from medrestore.types import Modality, Task
 from medrestore.volume import Volume
@@ -174,7 +174,7 @@ class WorkerServer:
         def written(scan: Volume, result: Restoration) -> None:
             seen.update(shape=list(scan.shape), spacing_mm=[float(size) for size in scan.spacing])
             if sent["pictures"] is not None:
-                preview(scan, result.volume, None, Path(sent["pictures"]))
+                preview(scan, result.volume, None, Path(sent["pictures"]), result.maps)
 
         def now(work: Callable[[], list[Restoration]]) -> list[Restoration]:
             reset_peak()
@@ -215,8 +215,11 @@ def _model_key(options: RestoreOptions, modality: Modality) -> tuple[object, ...
 
 
 def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
-    """Return the facts that a table of cases shows; of a series, the facts of the first volume."""
-    first = records[0]
+    """Return the facts that a table of cases shows; of a series, the facts of the first volume.
+
+    Findings are those of all volumes, and the verdict is the worst.
+    """
+    first = series_record(records)
     scores = first.metrics.get("result") if isinstance(first.metrics, dict) else None
     return {
         "model": first.model.name,
@@ -228,7 +231,9 @@ def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
         "scores": scores,
         "timings": dict(first.timings),
         "predicted": dict(first.predicted),
-        "findings": sorted({finding.code for record in records for finding in record.findings}),
+        "findings": sorted({finding.code for finding in first.findings}),
+        "verdict": first.judgement and str(first.judgement),
+        "bound": first.intervals.get("bound"),
     }
 
 

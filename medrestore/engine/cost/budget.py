@@ -1,6 +1,6 @@
 """What a restoration will take, told before it begins: memory, time, and the tile that keeps to the memory.
 
-    peak = base + max(E volumes + network, O volumes)
+    peak = base + max(E volumes + network, O volumes, what reading the noise takes at least)
     seconds = max(voxels, LEAST) x (other + evaluations x waste x network)
 
 A volume is four bytes for each voxel of the result; E volumes are held while the network runs, O at most
@@ -19,6 +19,7 @@ import torch
 
 from medrestore.engine.cost.calibration import Calibration, calibration
 from medrestore.engine.evidence.detectability import evaluated
+from medrestore.engine.intervals.features import slab_bytes
 from medrestore.engine.machine.device import choose_device
 from medrestore.engine.machine.memory import SHARE, usable_bytes
 from medrestore.engine.models.load import LoadedModel, find_model
@@ -43,6 +44,12 @@ _SAMPLING = {"heun": 27.0, "euler": 20.0, "stochastic": 20.0}
 _METRICS = 22.5
 """Volumes that metrics take, most of them the mask of the head."""
 
+
+MEASURING_BYTES = 220e6
+"""Memory that reading the noise of a scan of MR takes, however small the scan: patches of a fixed number."""
+
+_INTERVALS = 6.0
+"""Volumes that intervals add once the network has run: widths, ends, and what those are made with."""
 
 LEAST = 16**3
 """Voxels of a volume below which none takes less time: the rest does not depend on their number."""
@@ -153,9 +160,10 @@ def predict(
 def other_volumes_bytes(volumes: int, voxels: int, options: RestoreOptions) -> int:
     """Return the memory of a series of `volumes` but for the one being restored, of `voxels` each.
 
-    Every volume, result and deviation is held to the end, in float32, and its record with it.
+    Every volume, result and map is held to the end, in float32, and its record with it.
     """
-    return (volumes - 1) * (voxels * 4 * (3 if options.samples > 1 else 2) + RECORD_BYTES)
+    held = 2 + (options.samples > 1) + (0 if options.interval is None else 2)
+    return (volumes - 1) * (voxels * 4 * held + RECORD_BYTES)
 
 
 def _candidates(job: _Job) -> Iterator[tuple[int, bool]]:
@@ -188,7 +196,10 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
     waste = sum(sizes) / math.prod(shape)
     beside, most = _volumes(job)
     own = work if job.device == "cpu" else 0.0
-    peak = costs.base_bytes + max(beside * volume + own, most * volume)
+    besides = 0.0 if job.spec.is_ct or job.spec.task is Task.SUPERRES else MEASURING_BYTES
+    if job.options.interval is not None:
+        besides = max(besides, (beside + _INTERVALS) * volume + slab_bytes(job.shape))
+    peak = costs.base_bytes + max(beside * volume + own, most * volume, besides)
     network = evaluations(job.options, job.spec) * waste * costs.network_seconds
     seconds = max(math.prod(job.shape), LEAST) * (costs.other_seconds + network)
     if job.options.detectability:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.sampling.posterior import plugin_sampler
 from medrestore.errors import ConfigError, DomainError, InputError, ModelError
 from medrestore.findings import (
@@ -103,14 +104,20 @@ def assumed_modality(volume: Volume, spec: ModelSpec) -> Modality:
 
 
 def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> None:
-    """Refuse to draw samples from a model that offers no samples: they would all be its mean.
+    """Refuse to draw samples from a model that offers no samples: they would all be its mean; and more.
 
     Raises:
-        ModelError: The options ask for an output that the model does not offer, or it names an operator that
-            no plugin declares.
-        ConfigError: The options name what no plugin declares, or what such a model cannot tell.
+        ModelError: The options ask for an output that the model does not offer, or for intervals that it was
+            not calibrated for, or it names an operator that no plugin declares.
+        ConfigError: The options name what no plugin declares, a calibration that is none of this model, or
+            what such a model cannot tell.
     """
     check_names(options)
+    if options.save_map == "null" and spec.task is not Task.SUPERRES:
+        raise ConfigError(
+            f"save_map is 'null', and {ref.name} removes noise: every voxel was measured, so there is no "
+            "null space; --interval 0.9, or --samples 8 --save-std, shows what is not known"
+        )
     if options.detectability and (spec.task is not Task.DENOISE or spec.operator is not None):
         raise ConfigError(
             f"detectability is told of denoising alone, and {ref.name} does more; leave --detectability out"
@@ -122,6 +129,8 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
             f"{ref.name} offers {', '.join(sorted(spec.outputs))}; asked for output {options.output!r} with "
             f"{options.samples} samples"
         )
+    if options.interval is not None:
+        find_calibration(ref.name, spec, options.calibration)
 
 
 def check_names(options: RestoreOptions) -> None:

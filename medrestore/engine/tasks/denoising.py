@@ -56,7 +56,6 @@ class NoisyVoxels(Measurement):
 
     Attributes:
         grid: The way from the measured grid to the grid of the scan.
-        share: Share of the model's residual that is taken out, from 0 to 1.
         slice_axis: Array axis of the scan that is the last axis of the condition's image.
         padding: Voxels of the scan, slices last, that were not measured and stay as they are; None if all
             were measured.
@@ -118,6 +117,10 @@ class NoisyVoxels(Measurement):
         """See `Measurement.place`: the result has the grid of the scan."""
         array = self.grid.delivered(array)
         return self.scan.with_array(np.ascontiguousarray(np.moveaxis(array, -1, self.slice_axis)), step)
+
+    def as_given(self, array: RealArray) -> FloatArray:
+        """See `Measurement.as_given`: on the grid that was measured."""
+        return self.units.to_model(self.grid.measured(np.moveaxis(array, self.slice_axis, -1)))
 
     def remeasure(self, result: Volume) -> RealArray:
         """See `Measurement.remeasure`."""

@@ -33,10 +33,10 @@ class Measurement(ABC):
             another order.
         baseline: The scan on the grid of the result, as interpolation alone gives it.
         nonnegative: Whether the result has no negative voxels.
+        share: Share of the model's residual that is taken out, from 0 to 1.
         start: First level of a sampler, in units of the condition's level: the error of the mean must be
             small beside it.
         views: Views of the scan that a self-ensemble may take its estimates from.
-        share: Part of what the model takes out that is taken out.
         skip_reason: Why the model has nothing to do, so that the baseline is the result; None if it has.
         facts: What a record says of the measurement.
         findings: What a reader of the result should know.
@@ -48,9 +48,9 @@ class Measurement(ABC):
     condition: Condition
     baseline: Volume
     nonnegative: bool
+    share: float = 1.0
     start: float = START
     views: tuple[View, ...] = VIEWS
-    share: float = 1.0
     skip_reason: Finding | None = None
     facts: Mapping[str, JSON] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
@@ -81,10 +81,31 @@ class Measurement(ABC):
         """Return the noise of the scan in its units: one level, or (X, Y, Z) a level for each voxel."""
         return self.noise.sigma
 
+    def expected_sigma(self) -> float | RealArray:
+        """Return the level that the residual is compared with, as `local_sigma` does; above 0."""
+        return self.local_sigma()
+
     def evidence(self, result: Volume) -> Mapping[str, JSON]:
         """Return what the record says of the measurement and of how well the result agrees with it."""
         del result
         return self.facts
+
+    def unseen(self, result: Volume) -> Volume:
+        """Return the part of the result that nothing measured, on its grid: none where all was measured."""
+        return result.with_array(np.zeros(result.shape, dtype=np.float32), Step("restore:null", {}))
+
+    @property
+    def factor(self) -> float:
+        """Distance of what was measured across the slices, in voxels of the result."""
+        return 1.0
+
+    @abstractmethod
+    def as_given(self, array: RealArray) -> FloatArray:
+        """Lay out voxels on the grid of the result as the image of the condition, in model units.
+
+        Args:
+            array: (X, Y, Z) in the units of the scan.
+        """
 
     def physical(self, array: FloatArray) -> FloatArray:
         """Return voxels that the scanner could have given: a magnitude image has no negative voxels.

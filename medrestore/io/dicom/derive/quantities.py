@@ -45,5 +45,29 @@ QUANTITIES: dict[str, Quantity] = {
         code=("posterior-std", "Standard deviation of posterior samples"),
         comment="standard deviation of {samples} posterior samples",
     ),
+    "lower": Quantity(
+        title="Lower end",
+        number=3000,
+        image_type="LOWER",
+        frame_type="FILTERED",
+        code=("interval-lower", "Lower end of the prediction interval"),
+        comment="lower end of the {interval:.0%} interval of each voxel",
+    ),
+    "upper": Quantity(
+        title="Upper end",
+        number=4000,
+        image_type="UPPER",
+        frame_type="FILTERED",
+        code=("interval-upper", "Upper end of the prediction interval"),
+        comment="upper end of the {interval:.0%} interval of each voxel",
+    ),
+    "null": Quantity(
+        title="Null space",
+        number=5000,
+        image_type="NULL_SPACE",
+        frame_type="FILTERED",
+        code=("null-space", "Part of the result that no slice of the source shows"),
+        comment="part of the result that no slice of the source shows",
+    ),
 }
 """Every quantity by the name that outputs and records give it."""

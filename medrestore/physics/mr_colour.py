@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import fft
 
 from medrestore.physics.kspace import Window, band_limit, fermi, fourier_frequencies, hann, outer
-from medrestore.types import RealArray
+from medrestore.types import FloatArray, RealArray
 
 
 def everything(frequencies: RealArray) -> RealArray:
@@ -60,18 +62,20 @@ class Draw:
         sigma: Standard deviation of that, in the units of the voxels.
     """
 
-    noisy: np.ndarray
-    clean: np.ndarray
-    noise: np.ndarray
+    noisy: FloatArray
+    clean: FloatArray
+    noise: FloatArray
     sigma: float
 
     def cut(self, where: tuple[slice, ...]) -> Draw:
         """Return a part of it: the window was that of the whole scan."""
-        parts = (np.ascontiguousarray(part[where]) for part in (self.noisy, self.clean, self.noise))
-        return Draw(*parts, sigma=self.sigma)
+        noisy, clean, noise = (
+            np.ascontiguousarray(part[where]) for part in (self.noisy, self.clean, self.noise)
+        )
+        return Draw(noisy, clean, noise, self.sigma)
 
 
-def simulate(clean: np.ndarray, colour: Colour, sigma: float, rng: np.random.Generator) -> Draw:
+def simulate(clean: FloatArray, colour: Colour, sigma: float, rng: np.random.Generator) -> Draw:
     """Reconstruct an image and complex noise through the same window.
 
     Args:
@@ -88,7 +92,7 @@ def simulate(clean: np.ndarray, colour: Colour, sigma: float, rng: np.random.Gen
     return Draw(np.abs(image + noise), np.abs(image), np.ascontiguousarray(noise.real), sigma)
 
 
-def spectrum(shape: tuple[int, ...], colour: Colour, sigma: float) -> np.ndarray:
+def spectrum(shape: tuple[int, ...], colour: Colour, sigma: float) -> FloatArray:
     """Return the power spectrum of the noise, (X, Y, Z): the mean square of its Fourier transform.
 
     Its sum is that of the squares of the noise times the number of voxels; that of white noise is sigma
@@ -98,14 +102,14 @@ def spectrum(shape: tuple[int, ...], colour: Colour, sigma: float) -> np.ndarray
     return np.asarray(power * (sigma**2 * power.size / power.mean()), dtype=np.float32)
 
 
-def _factors(shape: tuple[int, ...], colour: Colour) -> np.ndarray:
+def _factors(shape: tuple[int, ...], colour: Colour) -> FloatArray:
     along = [window(fourier_frequencies(n)) for window, n in zip(colour.windows, shape, strict=True)]
     return outer(along).astype(np.float32)
 
 
-def _mean_power(factors: np.ndarray) -> float:
+def _mean_power(factors: FloatArray) -> float:
     return float(np.mean(np.square(factors, dtype=np.float64)))
 
 
-def _windowed(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    return fft.ifftn(fft.fftn(image) * factors, overwrite_x=True)
+def _windowed(image: npt.NDArray[Any], factors: FloatArray) -> npt.NDArray[Any]:
+    return np.asarray(fft.ifftn(fft.fftn(image) * factors, overwrite_x=True))

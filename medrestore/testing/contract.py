@@ -1,4 +1,4 @@
-"""The contracts of models and operators, checked: for the tests of plugins, and of models in a folder.
+"""The contract of a model, checked: for the tests of plugins, and of models in a folder.
 
     from medrestore.testing import check_model
 
@@ -11,7 +11,7 @@ It takes a second or so for a model of a few million weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -24,7 +24,6 @@ from medrestore.errors import PluginError
 from medrestore.physics.kspace import colour_details
 from medrestore.physics.slices import SliceStack, upsample
 from medrestore.plugin.contract import what_is_wrong
-from medrestore.plugin.declarations import OperatorSpec
 from medrestore.plugin.process_state import process_state_kept
 from medrestore.plugin.spec import Intensity, LoadContext, ModelSpec
 from medrestore.types import Task
@@ -35,10 +34,8 @@ SIDE = 24
 LARGEST_HALO = 256
 """The claim of a wider one is not tried: it takes too long."""
 
-ADJOINT = 1e-5
-"""How far both sides of the adjoint's equation may differ, relative to the norms of A x and y."""
-
-Check = Callable[[ModelSpec, Denoiser], Iterator[str]]
+Rule = Callable[[ModelSpec, Denoiser], Iterator[str]]
+"""Yields what a denoiser does not keep of what its declaration says."""
 
 
 def check_model(spec: ModelSpec) -> None:
@@ -53,71 +50,36 @@ def check_model(spec: ModelSpec) -> None:
     Raises:
         PluginError: Lists everything that does not hold.
     """
-    problems = [
-        f"with dtype {dtype!r}: {problem}" if dtype != spec.dtypes[0] else problem
-        for dtype in spec.dtypes
-        for problem in dict.fromkeys(_problems(spec, dtype))
-    ]
-    if problems:
+    if problems := list(model_problems(spec, RULES)):
         raise PluginError("\n  - ".join([f"model {spec.name!r} breaks its contract:", *problems]))
 
 
-def check_operator(spec: OperatorSpec) -> None:
-    """Build an operator for small grids, and hold it to what `OperatorSpec` and `Operator` say.
+def model_problems(spec: ModelSpec, rules: Sequence[Rule]) -> Iterator[str]:
+    """Load a model on the CPU with every declared dtype, and yield what of the rules does not hold.
 
-    Tried are the shape, type and finiteness of what `forward` and `adjoint` return, that they leave their
-    arguments as they were, and that ``<A x, y> == <x, A^T y>``, which a map that is not linear fails too.
-
-    Raises:
-        PluginError: Lists everything that does not hold.
+    All of the rules are tried with the first dtype, and `check_sizes`, where it is among them, with each.
     """
-    problems = [
-        f"on {shape} voxels: {problem}"
-        for shape, spacing in (((9, 8, 7), (1.0, 1.0, 1.0)), ((12, 16, 10), (0.7, 1.0, 2.5)))
-        for problem in _watched("the operator", partial(_operator_problems, spec, shape, spacing))
-    ]
-    if problems:
-        raise PluginError("\n  - ".join([f"operator {spec.name!r} breaks its contract:", *problems]))
+    for dtype in spec.dtypes:
+        first = dtype == spec.dtypes[0]
+        tried = [rule for rule in rules if first or rule is check_sizes]
+        for problem in dict.fromkeys(_problems(spec, dtype, tried)):
+            yield problem if first else f"with dtype {dtype!r}: {problem}"
 
 
-def _operator_problems(
-    spec: OperatorSpec, shape: tuple[int, int, int], spacing: tuple[float, float, float]
-) -> Iterator[str]:
-    operator = spec.build(shape, spacing)
-    given = [1 + _noise((1, 1, *shape), seed) for seed in (1, 2)]
-    kept = [one.clone() for one in given]
-    results = [operator.forward(given[0]), operator.adjoint(given[1])]
-    for name, result, before, after in zip(("forward", "adjoint"), results, kept, given, strict=True):
-        if (problem := what_is_wrong(result, (1, 1, *shape))) is not None:
-            yield f"{name} {problem}"
-            return
-        if not torch.equal(before, after):
-            yield f"{name} changes its argument in place; expected it as it was"
-    (image, measured), (seen, back) = kept, results
-    left, right = (float((a.double() * b.double()).sum()) for a, b in ((seen, measured), (image, back)))
-    scale = float(seen.double().norm() * measured.double().norm())
-    if abs(left - right) > ADJOINT * scale:
-        yield f"<A x, y> is {left:.6g} and <x, A^T y> {right:.6g}: the adjoint is another's"
-
-
-def _problems(spec: ModelSpec, dtype: str) -> Iterator[str]:
-    checks: list[Check] = [_check_sizes]
-    if dtype == spec.dtypes[0]:
-        checks += [_check_repeatable, _check_batch, _check_gain, _check_mean, _check_halo]
-        checks += [_check_sample] if "sample" in spec.outputs else []
+def _problems(spec: ModelSpec, dtype: str, rules: Sequence[Rule]) -> Iterator[str]:
     loaded: list[Denoiser] = []
 
     def load() -> Iterable[str]:
-        loaded.append(spec.load(LoadContext(device="cpu", dtype=dtype)))
+        loaded.extend([spec.load(LoadContext(device="cpu", dtype=dtype))] if rules else [])
         return ()
 
-    yield from _watched("load", load)
+    yield from watched("load", load)
     for denoiser in loaded:
-        for check in checks:
-            yield from _watched(f"{check.__name__.removeprefix('_check_')}:", partial(check, spec, denoiser))
+        for rule in rules:
+            yield from watched(f"{rule.__name__.removeprefix('check_')}:", partial(rule, spec, denoiser))
 
 
-def _watched(name: str, action: Callable[[], Iterable[str]]) -> Iterator[str]:
+def watched(name: str, action: Callable[[], Iterable[str]]) -> Iterator[str]:
     """Yield the problems that a check finds, what it raises, and what the model changes of the process."""
     found: list[str] = []
     changed: list[str] = []
@@ -131,7 +93,8 @@ def _watched(name: str, action: Callable[[], Iterable[str]]) -> Iterator[str]:
         yield f"changes {', '.join(changed)}; expected what belongs to the whole process as it was"
 
 
-def _check_sizes(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+def check_sizes(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    """The estimate is one, whatever the size, and the input stays as it was."""
     m, side = spec.multiple, _up(SIDE, spec.multiple)
     for shape in ((side, side, side), (side + m, side, side + 2 * m), (m, 2 * m, side)):
         condition = _condition(spec, shape)
@@ -144,7 +107,8 @@ def _check_sizes(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
             yield "changes its input in place; expected the state and the scan as they were"
 
 
-def _check_repeatable(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+def check_repeatable(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    """The same input gives the same result."""
     condition = _condition(spec)
     state = _state(spec, condition)
     first = denoiser(state, math.inf, condition).clone()
@@ -153,7 +117,8 @@ def _check_repeatable(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
         yield "gives another result for the same input; randomness belongs to the sampler"
 
 
-def _check_batch(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+def check_batch(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    """The scans of a batch do not mix."""
     one, two = _condition(spec), _condition(spec, seed=5)
     gain = None if one.gain is None or two.gain is None else torch.cat([one.gain, two.gain])
     both = replace(one, image=torch.cat([one.image, two.image]), gain=gain)
@@ -163,7 +128,8 @@ def _check_batch(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
         yield "mixes the scans of a batch, or cannot take two; expected (B, 1, X, Y, Z), each by itself"
 
 
-def _check_gain(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+def check_gain(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    """A map of the noise that is 1 everywhere is none, and one that varies is heeded without harm."""
     plain = replace(_condition(spec), gain=None)
     mapped = replace(plain, gain=torch.ones_like(plain.image))
     state = _state(spec, plain)
@@ -179,17 +145,21 @@ def _check_gain(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
         yield "returns values that are not finite where the noise varies over the scan"
 
 
-def _check_mean(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+def check_mean(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    """A state of infinite noise is ignored."""
     condition = _condition(spec)
-    zeros, noise = torch.zeros_like(condition.image), _unit(spec) * _noise(condition.image.shape, seed=7)
+    zeros, noise = torch.zeros_like(condition.image), _unit(spec) * gaussian(condition.image.shape, seed=7)
     if not _close(spec, denoiser(zeros, math.inf, condition), denoiser(noise, math.inf, condition)):
         yield "depends on the state at an infinite noise level, where the state says nothing"
 
 
-def _check_sample(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+def check_sample(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    """A state of hardly any noise stays where it is."""
+    if "sample" not in spec.outputs:
+        return
     condition = _condition(spec)
     level = 1e-3 * condition.sigma
-    state = _clean(spec, tuple(condition.image.shape[2:])) + level * _noise(condition.image.shape, seed=3)
+    state = _clean(spec, tuple(condition.image.shape[2:])) + level * gaussian(condition.image.shape, seed=3)
     error = float((denoiser(state, level, condition) - state).square().mean().sqrt())
     if not error < 10 * level:
         yield (
@@ -198,7 +168,8 @@ def _check_sample(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
         )
 
 
-def _check_halo(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+def check_halo(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    """A tile with its halo gives what the whole volume gives."""
     if spec.halo > LARGEST_HALO:
         return
     m = spec.multiple
@@ -220,6 +191,18 @@ def _check_halo(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
                     f"along axis {axis}, {spec.halo} voxels or more inside; expected rounding alone: the "
                     "halo or the multiple is too small, or something is computed over the whole of space"
                 )
+
+
+RULES: tuple[Rule, ...] = (
+    check_sizes,
+    check_repeatable,
+    check_batch,
+    check_gain,
+    check_mean,
+    check_halo,
+    check_sample,
+)
+"""All that a model's contract has."""
 
 
 def _cut(whole: Condition, axis: int, start: int, length: int) -> Condition:
@@ -244,7 +227,8 @@ def _close(spec: ModelSpec, a: Tensor, b: Tensor) -> bool:
     return float((a - b).abs().max()) <= 1e-4 * _unit(spec)
 
 
-def _noise(shape: tuple[int, ...], seed: int) -> Tensor:
+def gaussian(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Return white noise of unit deviation, drawn anew from a seed."""
     return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
 
@@ -263,7 +247,7 @@ def _condition(spec: ModelSpec, shape: tuple[int, int, int] | None = None, seed:
     if spec.task is Task.SUPERRES:
         return _sliced(spec, shape, sigma, seed)
     details = colour_details((0.0, 0.0, 0.0)) if spec.colour else ()
-    return Condition(_clean(spec, shape) + sigma * _noise((1, 1, *shape), seed), sigma, details=details)
+    return Condition(_clean(spec, shape) + sigma * gaussian((1, 1, *shape), seed), sigma, details=details)
 
 
 def _sliced(spec: ModelSpec, shape: tuple[int, int, int], sigma: float, seed: int) -> Condition:
@@ -273,7 +257,7 @@ def _sliced(spec: ModelSpec, shape: tuple[int, int, int], sigma: float, seed: in
     slices = max(int(shape[2] / factor), 2)
     stack = SliceStack(shape[2], slices, factor, factor, first=(factor - 1) / 2)
     measured = stack.forward(_clean(spec, shape).numpy())
-    measured += np.float32(sigma) * _noise(measured.shape, seed).numpy()
+    measured += np.float32(sigma) * gaussian(measured.shape, seed).numpy()
     told = upsample(measured, stack, sigma)
     image = torch.from_numpy(told.image)
     gain = torch.from_numpy(told.gain).expand(image.shape).contiguous()
@@ -282,4 +266,4 @@ def _sliced(spec: ModelSpec, shape: tuple[int, int, int], sigma: float, seed: in
 
 def _state(spec: ModelSpec, condition: Condition) -> Tensor:
     shape = tuple(condition.image.shape)
-    return condition.image + condition.sigma * _noise(shape, seed=2)
+    return condition.image + condition.sigma * gaussian(shape, seed=2)

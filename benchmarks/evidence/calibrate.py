@@ -1,0 +1,70 @@
+"""Calibrate the intervals of the shipped models, and write the `calibration.toml` of each.
+
+    python -m benchmarks.evidence.calibrate --nilearn FOLDER
+    python -m benchmarks.evidence.calibrate --models mr-denoise --keep runs/calibrate
+
+The truths are those of `interval_scans`; nilearn, whose template is one of them, is unpacked into FOLDER.
+What was restored is kept in the folder given with --keep, so that a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from pathlib import Path
+
+from benchmarks.evidence.interval_scans import TRUTHS, truths
+from benchmarks.harness.common import ROOT
+from medrestore.engine import LoadedModel, RestoreOptions, load_model
+from medrestore.engine.intervals.calibration import FILE
+from medrestore.engine.intervals.fit import RestoredScan, fit_calibration
+from medrestore.options import CalibrateOptions
+from medrestore.training.calibrate import calibrated_model, restored_scans, write_calibration
+
+MODELS = ROOT / "medrestore" / "builtin" / "models"
+DRAWS = {"mr-denoise": {"held-out": 6, "tune": 2}}
+FEW = {"held-out": 3, "tune": 2}
+NOTES = {
+    "mr-denoise": "Heads: five subjects T1, one T2, one T2 and FLAIR; crops of 64 x 72 x 56 voxels.",
+    "mr-superres": "Heads; crops of 64 x 72 x 56 voxels, three subjects with their noise taken out first.",
+    "ct-denoise": "One head that was scanned and five computed bodies; crops of 96 x 96 x 32 voxels.",
+    "ct-superres": "Computed bodies alone, no patient; crops of 96 x 96 x 32 voxels.",
+}
+
+
+def part(model: LoadedModel, name: str, which: str, args: argparse.Namespace) -> list[RestoredScan]:
+    """Return the restored scans of a set, from the folder of kept ones or made anew."""
+    kept = args.keep / f"{name}_{which}.pkl"
+    if kept.exists():
+        found: list[RestoredScan] = pickle.loads(kept.read_bytes())
+        return found
+    options = CalibrateOptions(draws=DRAWS.get(name, FEW)[which], seed=args.seed)
+    found = []
+    for subject, truth in truths(name, which, args.nilearn):
+        found += restored_scans(model, truth, subject, options)
+        print(name, which, subject, [f"{one.psnr:.1f} dB" for one in found[-options.draws :]], flush=True)
+    args.keep.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(pickle.dumps(found))
+    return found
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Calibrate the models that are named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", default=",".join(TRUTHS))
+    parser.add_argument("--nilearn", type=Path, default=Path())
+    parser.add_argument("--keep", type=Path, default=ROOT / "runs" / "calibrate")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    for name in args.models.split(","):
+        model = load_model(RestoreOptions(model=name))
+        tuning, held_out = (part(model, name, which, args) for which in ("tune", "held-out"))
+        made = fit_calibration(tuning, held_out, calibrated_model(model, NOTES[name]))
+        write_calibration(made, MODELS / name / FILE, overwrite=True)
+        print(f"{name}: {made.population.scans} scans of {made.population.subjects} subjects")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""A model in a process of its own: what it asks the network for, what it returns, what memory it takes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from typing import Any, cast
+
+import numpy as np
+
+from medrestore.engine import LoadedModel, RestoreOptions, load_model, restore
+from medrestore.engine.cost.calibration import calibration
+from medrestore.engine.machine.device import choose_device, choose_dtype
+from medrestore.engine.machine.memory import reset_peak
+from medrestore.plugin import LoadContext, ModelSpec
+from medrestore.plugin.contract import load_denoiser
+from medrestore.provenance import ModelRef
+from medrestore.testing.scenes import computed
+
+SMALL = 32
+"""Voxels along each axis of the scan that is restored twice."""
+
+LARGE = 112
+"""Voxels along each axis of the scan whose memory is measured: more than the forecast was measured on."""
+
+STEPS = 2
+"""Of the sample that is drawn."""
+
+_ASKING = frozenset(
+    {
+        "socket.connect",
+        "socket.getaddrinfo",
+        "socket.gethostbyname",
+        "socket.gethostbyaddr",
+        "socket.sendto",
+        "socket.sendmsg",
+    }
+)
+"""Audit events of Python with which a program asks the network for something."""
+
+_asked: list[str] = []
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from, as another process can be told.
+
+    Attributes:
+        model: A name or a folder, or a declaration that can be pickled.
+        device: Where it runs.
+        dtype: Type of its heavy arithmetic.
+    """
+
+    model: str | ModelSpec
+    device: str = "auto"
+    dtype: str = "auto"
+
+    def load(self) -> LoadedModel:
+        """Find and load it, held to its contract.
+
+        Raises:
+            ModelError, PluginError, ConfigError: See `load_model`.
+        """
+        if isinstance(self.model, str):
+            asked: dict[str, Any] = {"device": self.device, "dtype": self.dtype}
+            return load_model(RestoreOptions(model=self.model, **asked))
+        spec, device = self.model, choose_device(self.device)
+        dtype = choose_dtype(self.dtype, spec.dtypes, device)
+        denoiser = load_denoiser(spec, LoadContext(device, dtype), f"model {spec.name!r}")
+        return LoadedModel(
+            ModelRef(spec.name, "declaration", spec.sha256, spec.network), spec, denoiser, device, dtype, 0.0
+        )
+
+
+@dataclass(frozen=True)
+class Alone:
+    """What was seen of a model in a process of its own.
+
+    Attributes:
+        asked: What it asked the network for, once for each kind of request.
+        digests: SHA-256 of the voxels of a result, by kind of output.
+        peak_bytes: Highest memory of the process while it restored a large scan; 0 where none was.
+        predicted_bytes: What the forecast said of that.
+    """
+
+    asked: tuple[str, ...]
+    digests: Mapping[str, str]
+    peak_bytes: float = 0.0
+    predicted_bytes: float = 0.0
+
+
+def alone(source: Source, seed: int, *, with_memory: bool) -> Alone:
+    """Load and run a model in a new process that cannot reach the network.
+
+    Args:
+        source: The model.
+        seed: Of scan and sample.
+        with_memory: Whether a large scan is restored too.
+
+    Raises:
+        Exception: What the model raises there; or that the process died, or cannot be told the model.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_without_network) as pool:
+        return pool.submit(_observe, source, seed, with_memory).result()
+
+
+def _without_network() -> None:
+    """Refuse what would reach the network from this process, and write it down; there is no way back."""
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _ASKING and not _is_local(arguments):
+            _asked.append(event)
+            raise OSError(f"{event}: no network while a model is verified")
+
+    sys.addaudithook(hook)
+
+
+def _is_local(arguments: tuple[Any, ...]) -> bool:
+    """Tell a socket of this machine's own processes, whose address is a path."""
+    return any(isinstance(one, str | bytes) and os.fsdecode(one).startswith("/") for one in arguments[1:2])
+
+
+def _observe(source: Source, seed: int, with_memory: bool) -> Alone:
+    model = source.load()
+    scene = computed(model.spec, SMALL, seed)
+    plain = RestoreOptions(noise=float(scene.sigma or 0.0), seed=seed, force=True)
+    wanted = {"mean": plain}
+    if "sample" in model.spec.outputs:
+        wanted["sample"] = replace(plain, output="sample", samples=1, steps=STEPS)
+    digests = {}
+    for output, options in wanted.items():
+        voxels = restore(scene.scan, options, model=model).volume.array
+        digests[output] = hashlib.sha256(voxels.tobytes()).hexdigest()
+    peak, predicted = _memory(model, seed) if with_memory else (0.0, 0.0)
+    return Alone(tuple(dict.fromkeys(_asked)), digests, peak, predicted)
+
+
+def _memory(model: LoadedModel, seed: int) -> tuple[float, float]:
+    """Restore a large scan, and return the peak of this process and its forecast, in bytes."""
+    scene = computed(model.spec, LARGE // 2, seed)
+    small = scene.scan
+    array = np.tile(small.array, (2, 2, 2))
+    volume = replace(small, array=array, geometry=replace(small.geometry, shape=array.shape))
+    options = RestoreOptions(noise=float(scene.sigma or 0.0), force=True)
+    del scene, small
+    # The forecast is made anew: an earlier version of this model may have left another under its name.
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        calibration(options, model=model)
+        reset_peak()
+        record = restore(volume, options, model=model).record
+    told = cast(Mapping[str, float], record.predicted)
+    return 1e6 * float(record.peak_memory_mb or 0.0), 1e6 * told["peak_memory_mb"]

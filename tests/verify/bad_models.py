@@ -1,0 +1,182 @@
+"""A denoiser that passes every check of `verify`, and what can be wrong with one, each alone.
+
+The models are declared here, in a module, so that another process finds them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool3d, max_pool3d, pad
+
+from medrestore.plugin import ModelSpec
+from medrestore.types import Modality, Task
+
+FAULTS: dict[str, object] = {}
+
+
+def fault(function):
+    """Register what is done to the estimate of a good model: a function of it and of the condition."""
+    FAULTS[function.__name__] = function
+    return function
+
+
+def mean(image: Tensor, width: int = 3) -> Tensor:
+    reach = width // 2
+    return avg_pool3d(pad(image, (reach,) * 6, mode="replicate"), width, stride=1)
+
+
+def largest(image: Tensor, width: int) -> Tensor:
+    return max_pool3d(image, width, stride=1, padding=width // 2)
+
+
+def good(x, sigma, condition):
+    """Lee's filter: the local mean, and of the departure from it the part that noise does not explain."""
+    image = condition.image
+    local = mean(image)
+    variance = (mean(image.square()) - local.square()).clamp_min(1e-12)
+    kept = ((variance - condition.sigma**2) / variance).clamp_min(0)
+    return local + kept * (image - local)
+
+
+def is_noisy(condition) -> bool:
+    """Whether the level is that of the scans of most checks, and not the least."""
+    return condition.sigma > 0.02
+
+
+@fault
+def blurs(estimate, condition):
+    return mean(estimate) if is_noisy(condition) else estimate
+
+
+@fault
+def erases_what_is_small_and_faint(estimate, condition):
+    """Keep edges, and take what departs little from what is around it for noise."""
+    around = mean(estimate, 5)
+    faint = ((estimate - around).abs() < 3 * condition.sigma) & is_noisy(condition)
+    return torch.where(faint, around, estimate)
+
+
+@fault
+def hallucinates(estimate, condition):
+    """See a ball wherever noise looks a little like one."""
+    smooth = mean(condition.image)
+    calm = mean(condition.image.square(), 7) - mean(condition.image, 7).square() < 1.3 * condition.sigma**2
+    seed = (smooth == largest(smooth, 15)) & calm
+    return estimate + 1.7 * condition.sigma * largest(seed.float(), 3)
+
+
+@fault
+def shifts(estimate, condition):
+    """Lie a seventh of a voxel off: less than an edge shows."""
+    moved = torch.cat([estimate[:, :, :1], estimate[:, :, :-1]], dim=2)
+    return 0.85 * estimate + 0.15 * moved
+
+
+@fault
+def adds_three_percent(estimate, condition):
+    return 1.03 * estimate if is_noisy(condition) else estimate
+
+
+@fault
+def depends_on_tile(estimate, condition):
+    return estimate + 0.01 * condition.image.mean(dim=(2, 3, 4), keepdim=True)
+
+
+@fault
+def depends_on_batch(estimate, condition):
+    return estimate + 0.05 * (condition.image - condition.image.mean(dim=0, keepdim=True))
+
+
+@fault
+def is_random(estimate, condition):
+    return estimate + 1e-6 * np.random.default_rng().random()
+
+
+@fault
+def depends_on_process(estimate, condition):
+    return estimate + 1e-6 * (os.getpid() % 97)
+
+
+@fault
+def changes_clean_scans(estimate, condition):
+    return estimate if is_noisy(condition) else mean(estimate, 5)
+
+
+@fault
+def spoils_coloured_noise(estimate, condition):
+    coloured = condition.details[0] > 1 if condition.details else False
+    return estimate + 3 * (condition.image - mean(condition.image)) if coloured else estimate
+
+
+@fault
+def takes_memory_unforeseen(estimate, condition):
+    if estimate.numel() > 110**3:
+        np.ones(1 << 27)  # 1 GiB
+    return estimate
+
+
+@fault
+def keeps_the_scan(estimate, condition):
+    """Take nothing out; between thick slices, what interpolation shows."""
+    return condition.image
+
+
+@fault
+def waves_between_slices(estimate, condition):
+    """Draw structure that repeats after eight planes; the engine still makes it reproduce the slices."""
+    planes = torch.arange(estimate.shape[-1]) % 8 < 4
+    return condition.image * (1 + 0.8 * (planes.float() - 0.5))
+
+
+@fault
+def changes_its_input(estimate, condition):
+    condition.image.mul_(0.5)
+    return estimate
+
+
+@fault
+def returns_nan(estimate, condition):
+    return estimate / (estimate.numel() != 24**3)
+
+
+@dataclass(frozen=True)
+class Load:
+    """The `load` of a declaration, which another process can be told.
+
+    Attributes:
+        fault: Name of what is wrong with the model; empty for nothing.
+    """
+
+    fault: str = ""
+
+    def __call__(self, context):
+        if self.fault == "reaches_for_the_network":
+            with suppress(OSError):
+                socket.create_connection(("192.0.2.1", 80), timeout=0.05)
+        wrong = FAULTS.get(self.fault, lambda estimate, condition: estimate)
+        return lambda x, sigma, condition: wrong(good(x, sigma, condition), condition)
+
+
+def declared(fault: str = "", **changes) -> ModelSpec:
+    """Return a declaration of a model with one fault."""
+    fields = {
+        "name": "tried",
+        "title": "A filter",
+        "task": Task.DENOISE,
+        "modalities": (Modality.MR,),
+        "licence": "MIT",
+        "reference": "Lee 1980",
+        "spacing_mm": (0.5, 2.0),
+        "noise": (0.01, 0.1),
+        "halo": 16,
+        "colour": True,
+        "load": Load(fault),
+    }
+    return ModelSpec(**{**fields, **changes})

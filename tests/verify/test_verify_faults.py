@@ -1,0 +1,162 @@
+"""A model that is good passes every check, and one with a fault fails the checks that are meant for it."""
+
+from __future__ import annotations
+
+import pytest
+from bad_models import Load, declared
+
+from medrestore import Intensity
+from medrestore.errors import ConfigError
+from medrestore.testing import CHECKS, Status, TrialOptions, verify
+from medrestore.types import Modality, Task
+
+SIDE = 56
+ALONE = ("memory", "offline", "determinism")
+"""Checks that start processes of their own."""
+
+IN_PROCESS = tuple(name for name in CHECKS if name not in ALONE)
+
+
+def failed(model, only=IN_PROCESS, side=SIDE):
+    return set(verify(model, TrialOptions(side=side, only=only)).failed)
+
+
+@pytest.mark.slow
+def test_a_good_model_passes_every_check():
+    found = verify(declared(), TrialOptions(side=SIDE))
+    assert found.failed == ()
+    skipped = {name for name, outcome in found.outcomes.items() if outcome.status is Status.SKIPPED}
+    assert skipped == {"intervals", "hallucination", "low-contrast"}
+    assert list(found.outcomes) == list(CHECKS)
+
+
+FAULTY = {
+    "blurs": {"lesions", "texture"},
+    "hallucinates": {"nothing"},
+    "shifts": {"geometry"},
+    "adds_three_percent": {"mean"},
+    "depends_on_tile": {"tiles"},
+    "depends_on_batch": {"batch"},
+    "changes_clean_scans": {"clean"},
+    "spoils_coloured_noise": {"gain"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTY)
+def test_a_fault_fails_the_checks_that_are_meant_for_it(fault):
+    assert failed(declared(fault)) == FAULTY[fault]
+
+
+@pytest.mark.slow
+def test_what_erases_small_and_faint_things_fails_by_them():
+    only = ("lesions", "texture")
+    assert failed(declared("erases_what_is_small_and_faint"), only) == set(only)
+    assert failed(declared(), only) == set()
+
+
+CHEAP = {
+    "depends_on_tile": "tiles",
+    "depends_on_batch": "batch",
+    "changes_its_input": "contract",
+    "returns_nan": "contract",
+    "is_random": "determinism",
+    "shifts": "geometry",
+    "adds_three_percent": "mean",
+    "changes_clean_scans": "clean",
+    "hallucinates": "nothing",
+}
+
+
+def here(check, fault=""):
+    """What a declaration needs so that a check starts no processes: a `load` that none can be told."""
+    load = Load(fault)
+
+    def nested(context):
+        return load(context)
+
+    return {"load": nested} if check in ALONE else {}
+
+
+@pytest.mark.parametrize(("fault", "check"), CHEAP.items())
+def test_a_fault_is_seen_by_its_check_and_a_good_model_passes_that(fault, check):
+    assert failed(declared(fault, **here(check, fault)), (check,), 48) == {check}
+    assert failed(declared(**here(check)), (check,), 48) == set()
+
+
+@pytest.mark.slow
+def test_two_processes_show_what_one_does_not():
+    found = verify(declared("depends_on_process"), TrialOptions(side=48, only=("determinism", "offline")))
+    assert found.failed == ("determinism",)
+    assert "two processes have two results" in found.outcomes["determinism"].problems[0]
+
+
+@pytest.mark.slow
+def test_a_model_that_reaches_for_the_network_fails_and_is_told_why():
+    found = verify(declared("reaches_for_the_network"), TrialOptions(side=48, only=ALONE))
+    assert found.failed == ("offline",)
+    assert "asks the network for something (socket." in found.outcomes["offline"].problems[0]
+
+
+@pytest.mark.slow
+def test_memory_beyond_the_forecast_is_seen():
+    found = verify(declared("takes_memory_unforeseen"), TrialOptions(side=48, only=ALONE))
+    assert found.failed == ("memory",)
+    assert found.outcomes["memory"].figures[0].value > 1.5
+
+
+@pytest.mark.parametrize("changes", [{"licence": "free for all"}, {"licence": "MIT and then some"}])
+def test_a_licence_that_nobody_can_look_up_fails(changes):
+    assert failed(declared(**changes), ("licence",)) == {"licence"}
+
+
+def test_weights_without_a_licence_beside_them_fail(tmp_path):
+    weights = {"weights": tmp_path / "model.safetensors", "sha256": "0" * 64}
+    assert failed(declared(**weights), ("licence",)) == {"licence"}
+    (tmp_path / "README.md").write_text("MIT")
+    assert failed(declared(**weights), ("licence",)) == set()
+
+
+def test_a_model_that_raises_fails_the_check_and_the_others_are_made():
+    found = verify(declared("changes_its_input"), TrialOptions(side=48, only=("geometry", "licence")))
+    assert found.failed == ("geometry",)
+    assert "in place" in found.outcomes["geometry"].problems[0]
+    assert found.outcomes["licence"].status is Status.PASSED
+
+
+def test_a_declaration_that_no_process_can_be_told_is_skipped_there():
+    model = declared(**here("offline"))
+    found = verify(model, TrialOptions(side=48, only=("memory", "offline")))
+    assert {outcome.status for outcome in found.outcomes.values()} == {Status.SKIPPED}
+
+
+def test_a_check_that_there_is_not_is_refused_with_those_that_there_are():
+    with pytest.raises(ConfigError, match="no check is named 'lesion'; there are contract, "):
+        verify(declared(), TrialOptions(only=("lesion",)))
+
+
+SLICES = {
+    "task": Task.SUPERRES,
+    "noise": (0.0, 0.08),
+    "factor": (2.0, 6.0),
+    "colour": False,
+    "halo": 2,
+}
+
+
+def test_what_disagrees_with_the_slices_is_hallucinated():
+    only = ("hallucination", "gain", "clean")
+    assert failed(declared("keeps_the_scan", **SLICES), only) == set()
+    assert failed(declared("waves_between_slices", **SLICES), only) == {"hallucination", "gain"}
+
+
+def test_ct_is_tried_in_hounsfield_units():
+    ct = {
+        "modalities": (Modality.CT,),
+        "intensity": Intensity.ATTENUATION,
+        "noise": (0.006, 0.15),
+        "colour": False,
+    }
+    found = verify(declared("adds_three_percent", **ct), TrialOptions(side=48, only=("mean", "geometry")))
+    assert found.failed == ("mean",)
+    assert {figure.unit for figure in found.outcomes["mean"].figures} == {"HU"}
