@@ -14,6 +14,9 @@ CT_VOLUMES ?=
 MODELS := mr-denoise mr-superres ct-denoise ct-superres
 # Folder that the package nilearn was unpacked into, whose template is one of the scans of `evidence.calibrate`.
 NILEARN ?=
+# The folder of the scans that recognition is counted on, and that of their unpacked series.
+SCANS ?=
+SERIES ?=
 # Damaged inputs of each format that `make fuzz` tries: some hours, most of them for DICOM.
 FUZZ_INPUTS ?= 1000000
 
@@ -62,6 +65,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.superres.run
 	$(BIN)/python -m benchmarks.superres.claims
 	$(BIN)/python -m benchmarks.uncertainty.run
+	$(BIN)/python -m benchmarks.evidence.verdict
 	$(BIN)/python -m benchmarks.evidence.intervals $(NILEARN:%=--nilearn %)
 	$(BIN)/python -m benchmarks.speed.batch
 	$(BIN)/python -m benchmarks.ct.run $(CT_VOLUMES:%=--volume %)
@@ -70,6 +74,8 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.superres.claims --modality CT
 	$(BIN)/python -m benchmarks.uncertainty.run --modality CT
 	-for model in $(MODELS); do $(BIN)/medrestore verify $$model --markdown docs/models/$$model.md; done
+	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.rows $(SCANS) $(SERIES) $(STAMPS)/rows.jsonl
+	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.domain $(STAMPS)/rows.jsonl
 
 docs: $(STAMPS)/docs
 	$(BIN)/mkdocs build --strict

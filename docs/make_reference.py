@@ -94,8 +94,9 @@ def with_rows(section: str, kind: type) -> str:
         flag = one.info.flag or f"--{one.name.replace('_', '-')}"
         link = f" See {LINKS[flag]}." if flag in LINKS and kind is not PullRequest else ""
         needed = " Needed." if one.default is REQUIRED else ""
-        row = f"| `{flag}` | {default(one)} | {meanings[one.name]}{needed}{link} |"
-        rows = re.compile(rf"^\| `{flag}` \|.*$", re.MULTILINE)
+        names = ", ".join(f"`{name}`" for name in (*one.info.short, flag))
+        row = f"| {names} | {default(one)} | {meanings[one.name]}{needed}{link} |"
+        rows = re.compile(rf"^\| {names} \|.*$", re.MULTILINE)
         if rows.search(section):
             section = rows.sub(lambda _, row=row: row, section, count=1)
         else:
@@ -127,7 +128,7 @@ def shown(text: str) -> str:
 def default(one: DeclaredOption) -> str:
     """Return the cell of a default: empty where an option is left out by default, or must be given."""
     value = one.default.value if isinstance(one.default, Enum) else one.default
-    if value is None or value is REQUIRED:
+    if value is None or value is REQUIRED or value == "":
         return ""
     if isinstance(value, bool):
         return "off"

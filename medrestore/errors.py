@@ -37,6 +37,10 @@ class ModelError(MedrestoreError):
     """An unknown, ambiguous or broken model, or weights that do not match it."""
 
 
+class DomainError(ModelError):
+    """A scan that the model was not made for; it may be forced, and the record says so."""
+
+
 class PluginError(MedrestoreError):
     """A plugin, or a model, that breaks its contract: at import, in a hook, while it is loaded or runs."""
 

@@ -37,6 +37,16 @@ def read_volumes(header: ScanHeader) -> tuple[Volume, ...]:
     return io.read_volumes(header, installed_formats())
 
 
+def read_first(header: ScanHeader) -> Volume:
+    """Read the first volume of a scan whose header is known, for a look at what it is of.
+
+    Raises:
+        InputError: As `read`.
+        PluginError: As `read`.
+    """
+    return io.read_first(header, installed_formats())
+
+
 def read(
     path: str | os.PathLike[str], *, policy: ReadPolicy | None = None, series: str | None = None
 ) -> Volume:

@@ -114,6 +114,10 @@ def _warning(code: str, meaning: str) -> FindingKind:
 MODALITY_NOT_STATED = _warning(
     "modality-not-stated", "The scan does not say its modality and was taken for that of the model."
 )
+MODALITY_RECOGNISED = _note(
+    "modality-recognised",
+    "The scan does not say its modality and was taken for what its content is, with the probability stated.",
+)
 MODALITY_CONTRADICTED = _warning(
     "modality-contradicted", "The scan says one modality and the caller another, which was taken."
 )
@@ -198,6 +202,9 @@ LOSSY_COMPRESSION_UNKNOWN = _note(
 MODALITY_OUTSIDE_MODEL = _warning(
     "modality-outside-model", "The scan is of another modality than the model is for; it was forced."
 )
+OUTSIDE_DOMAIN = _warning(
+    "outside-domain", "By its content the scan is not of what the model was made for; it was forced."
+)
 VOXELS_OUTSIDE_MODEL = _warning(
     "voxels-outside-model", "Voxels have another size than the model is for; it was forced."
 )
@@ -248,10 +255,27 @@ SPIKES = _warning(
     "k-space-spikes", "The stripes that spikes in k-space make are no noise and are left in the result."
 )
 
+# Whether the result agrees with the scan.
+VERDICT_WARN = _warning(
+    "verdict-warn",
+    "What was taken out differs from noise, or the result from the scan, as in few good results.",
+)
+VERDICT_FAIL = _warning(
+    "verdict-fail",
+    "What was taken out differs from noise, or the result from the scan, as in next to no good result.",
+)
+
 # What is said of the error.
 INTERVALS_NOT_CALIBRATED = _warning(
     "intervals-not-calibrated",
     "The scan is unlike those that the intervals were calibrated on: they, and the bound, may not hold.",
+)
+DETECTABILITY_LOST = _warning(
+    "detectability-lost",
+    "A model observer finds virtual spheres in the result less surely than in the scan, beyond the margin.",
+)
+DETECTABILITY_UNKNOWN = _note(
+    "detectability-unknown", "How well faint spheres are found could not be tried in this scan."
 )
 
 # What was written.

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +17,7 @@ from medrestore.errors import InputError
 from medrestore.findings import UNCLASSIFIED, Finding
 from medrestore.paths import open_file
 from medrestore.plain import JSON, plain, plain_mapping
+from medrestore.types import Judgement
 
 __all__ = [
     "JSON",
@@ -26,6 +27,7 @@ __all__ = [
     "Source",
     "Step",
     "plain",
+    "series_record",
     "sha256_file",
     "software_versions",
 ]
@@ -38,7 +40,8 @@ _BLOCK = 1 << 20
 
 
 _MAPPINGS = (
-    *("versions", "settings", "noise", "slices", "intervals", "timings", "predicted", "metrics", "output"),
+    *("versions", "settings", "noise", "slices", "verdict", "intervals", "timings"),
+    *("predicted", "metrics", "domain", "detectability", "output"),
 )
 """Fields of `RunRecord` that are plain mappings."""
 
@@ -116,12 +119,17 @@ class RunRecord:
         noise: Noise level used and how it was found.
         slices: For super-resolution, how the slices were taken to be, and how well the result agrees with
             them; empty for denoising.
+        verdict: Whether the result agrees with the scan, and what that rests on; empty in records of earlier
+            versions.
         intervals: Level and calibration of the intervals, and the bound of PSNR and SSIM; empty without.
         timings: Seconds by phase.
         peak_memory_mb: Highest resident memory of the process, in MB; None if unknown.
         predicted: Peak memory, seconds of preparing, network and measuring, and tile, as told beforehand;
             empty where nothing was known of the model on that machine.
         metrics: Values against a reference, or the reason why there are none.
+        domain: What the scan was recognised as by its content, and whether it is what the model was made for;
+            empty where the model says nothing of that.
+        detectability: How well virtual lesions are found in the scan and in the result, where that was asked.
         output: What was written, with hashes and clipped voxels.
         findings: What a reader of the result should know.
     """
@@ -134,11 +142,14 @@ class RunRecord:
     seed: int | None = None
     noise: Mapping[str, JSON] = field(default_factory=dict)
     slices: Mapping[str, JSON] = field(default_factory=dict)
+    verdict: Mapping[str, JSON] = field(default_factory=dict)
     intervals: Mapping[str, JSON] = field(default_factory=dict)
     timings: Mapping[str, JSON] = field(default_factory=dict)
     peak_memory_mb: float | None = None
     predicted: Mapping[str, JSON] = field(default_factory=dict)
     metrics: Mapping[str, JSON] = field(default_factory=dict)
+    domain: Mapping[str, JSON] = field(default_factory=dict)
+    detectability: Mapping[str, JSON] = field(default_factory=dict)
     output: Mapping[str, JSON] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
@@ -152,6 +163,12 @@ class RunRecord:
     def sentences(self) -> tuple[str, ...]:
         """What was found, in words."""
         return tuple(finding.text for finding in self.findings)
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """Whether the result agrees with the scan; None where nobody judged, or could."""
+        stated = self.verdict.get("verdict")
+        return Judgement(stated) if stated in tuple(Judgement) else None
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """Return the record as JSON text with stable key order; `from_json` reads it back."""
@@ -194,6 +211,14 @@ class RunRecord:
             return cls(**data)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"run record: a field is missing or of the wrong kind ({error})") from error
+
+
+def series_record(records: Sequence[RunRecord]) -> RunRecord:
+    """Return the record of a series: that of its first volume, with the findings and worst verdict of all."""
+    order = [None, *Judgement]
+    worst = max(records, key=lambda record: order.index(record.judgement))
+    found = {finding.text: finding for record in records for finding in record.findings}
+    return replace(records[0], verdict=worst.verdict, findings=tuple(found.values()))
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

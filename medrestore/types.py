@@ -17,6 +17,9 @@ Float64Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 """Masks: True inside."""
 
+IntArray = npt.NDArray[np.intp]
+"""Indices."""
+
 RealArray = npt.NDArray[Any]
 """Any real (boolean, integer or floating) array; `Volume` checks that it is real."""
 
@@ -60,3 +63,14 @@ class Task(StrEnum):
 
     DENOISE = "denoise"
     SUPERRES = "superres"
+
+
+class Judgement(StrEnum):
+    """Whether a result agrees with the scan that it was made of, from good to bad."""
+
+    PASS = "PASS"
+    """Every statistic of the residual is as those of good results are."""
+    WARN = "WARN"
+    """A statistic is as in few good results."""
+    FAIL = "FAIL"
+    """A statistic is as in next to no good result."""

@@ -127,7 +127,9 @@ def dicom_errors(path: Path) -> list[str]:
         [tool("dciodvfy"), "-new", str(path)], capture_output=True, text=True, check=False, errors="replace"
     )
     lines = (run.stdout + run.stderr).splitlines()
-    assert any(word in line for line in lines for word in ("MRImage", "CTImage")), lines[:3]
+    assert any(word in line for line in lines for word in ("MRImage", "CTImage", "ComprehensiveSR")), lines[
+        :3
+    ]
     return [re.sub(r"\s+", " ", line) for line in lines if line.startswith("Error")]
 
 

@@ -95,7 +95,7 @@ def test_the_quick_start_runs(tmp_path):
     assert len(ran) >= 6
     for block in ran:
         execute(block, tmp_path)
-    for name in ("restored.json", "restored_dicom.nii.gz", "restored_python.nii.gz", "mean_std.nii.gz"):
+    for name in ("restored.json", "restored_dicom.nii.gz", "restored_python.nii.gz", "sure_upper.nii.gz"):
         assert (tmp_path / name).stat().st_size > 0
 
 
@@ -367,6 +367,18 @@ def test_the_page_of_the_sidecar_has_what_is_written_of_slices(tmp_path):
     scan = medrestore.Volume.from_array(phantom(16), np.diag([1, 1, 2, 1]), medrestore.Modality.MR)
     record = medrestore.restore(scan, options).record
     assert keys(tables(DOCS / "reference/sidecar.md")["slices"]) == list(record.slices)
+
+
+def test_the_pages_have_what_is_written_of_the_verdict():
+    from medrestore.engine.evidence.consistency import Consistency
+    from medrestore.engine.evidence.verdict import CAUSES, Verdict
+    from medrestore.types import Judgement
+
+    given = Verdict(Judgement.PASS, "", Consistency(1, {}))
+    written = ["verdict", *Verdict(None, "").as_json(), *given.as_json()]
+    assert keys(tables(DOCS / "reference/sidecar.md")["verdict"]) == list(dict.fromkeys(written))
+    told = keys(tables(DOCS / "explanation/evidence.md")["The verdict"])
+    assert [name for name in told if name.islower()] == list(CAUSES)
 
 
 def test_the_page_of_the_metrics_has_every_metric():

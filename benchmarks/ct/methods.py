@@ -42,7 +42,7 @@ def ours_8(scan: Scan) -> np.ndarray:
 def restored(scan: Scan, noise: float | str, ensemble: int | None = None) -> np.ndarray:
     affine = np.diag([*scan.spacing, 1.0])
     volume = medrestore.Volume(scan.voxels, Geometry(scan.voxels.shape, affine), medrestore.Modality.CT)
-    options = medrestore.RestoreOptions(model=scan.model, noise=noise, ensemble=ensemble)
+    options = medrestore.RestoreOptions(model=scan.model, noise=noise, ensemble=ensemble, force=True)
     return medrestore.restore(volume, options).volume.array
 
 

@@ -76,6 +76,7 @@ def _ours(*, given: bool = False, noise_map: str = "auto", ensemble: int | None 
             noise=scan.sigma if given else "auto",
             noise_map=noise_map,
             ensemble=ensemble,
+            force=True,
         )
         result = restore(volume, options)
         for phase, seconds in result.record.timings.items():

@@ -131,20 +131,20 @@ TRUTHS: dict[str, dict[str, tuple[Truth, ...]]] = {
     "ct-superres": {
         "tune": (
             Truth("LIDC chest", "dicom/ct_chest.tar.xz", denoised=True),
-            *map(_body, (1, 2)),
+            *map(_body, (2, 3)),
             *(_head(label, 1) for label in (1, 2)),
         ),
-        "held-out": tuple(map(_body, range(101, 106))),
+        "held-out": tuple(map(_body, (211, 231, 233, 237, 239))),  # of 1.25 mm: thicker slices are no truth
         "test": (
             Truth("TotalSegmentator torso", "ct/totalseg_torso_1p5mm.nii.gz", denoised=True),
-            *map(_body, (UNSEEN, UNSEEN + 1)),
+            *map(_body, (UNSEEN, UNSEEN + 3)),
         ),
     },
 }
 
 
 def truths(model: str, part: str, nilearn: Path) -> Iterator[tuple[str, Volume]]:
-    """Yield the truths of a model, each with its subject.
+    """Yield the truths of a model, each with its subject; scans that are not here are told and left out.
 
     Args:
         model: Name of a shipped model.
@@ -153,7 +153,10 @@ def truths(model: str, part: str, nilearn: Path) -> Iterator[tuple[str, Volume]]
     """
     for one in TRUTHS[model][part]:
         modality = Modality.CT if model.startswith("ct") else Modality.MR
-        volume = _computed(one) if one.computed else _read(one, nilearn)
+        if not (one.computed or _path(one, nilearn).exists()):
+            print(f"{one.subject} is not here and is left out", flush=True)
+            continue
+        volume = _computed(one) if one.computed else _read(_path(one, nilearn))
         volume = Volume.from_array(*_averaged(volume, one), modality)
         volume = cropped(volume, SIDES[modality])
         if one.denoised:
@@ -170,11 +173,12 @@ def _computed(one: Truth) -> Volume:
     return Volume.from_array(made.hu, np.diag([*made.spacing, 1.0]), modality=Modality.CT)
 
 
-def _read(one: Truth, nilearn: Path) -> Volume:
-    path = nilearn / one.path if one.path == ICBM else DATA / one.path
-    if path.name.endswith(".tar.xz"):
-        return _archive(path)
-    return medrestore.read(path)
+def _path(one: Truth, nilearn: Path) -> Path:
+    return nilearn / one.path if one.path == ICBM else DATA / one.path
+
+
+def _read(path: Path) -> Volume:
+    return _archive(path) if path.name.endswith(".tar.xz") else medrestore.read(path)
 
 
 def _archive(path: Path) -> Volume:

@@ -141,6 +141,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=8, help="to compare with; 0 for none (default: 8)")
     parser.add_argument("--compared", type=int, default=2, help="scans of a model that are (default: 2)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", action="store_true", help="leave what the page has of other models")
     return parser.parse_args(argv)
 
 
@@ -160,13 +161,28 @@ def describe_setup(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def kept(before: dict[str, Any], now: dict[str, Any], models: list[str]) -> dict[str, Any]:
+    """Return a report that goes on with what an earlier one has of other models."""
+    setup = {**now["setup"], "weights": {**before["setup"]["weights"], **now["setup"]["weights"]}}
+    setup["command"] = f"{before['setup']['command']}` and `{now['setup']['command']}"
+    setup["samples"] = max(before["setup"]["samples"], now["setup"]["samples"])
+    return {"setup": setup, "models": [one for one in before["models"] if one["model"] not in models]}
+
+
 def main(argv: list[str] | None = None) -> None:
     """Measure, and write the page."""
     args = parse(argv)
     path = args.out / "intervals.json"
-    report = {"setup": describe_setup(args), "models": []}
+    report: dict[str, Any] = {"setup": describe_setup(args), "models": []}
+    beside: dict[str, Any] = {}
+    if args.keep and path.exists():
+        before = json.loads(path.read_text())
+        beside = {one["model"]: one["beside"] for one in before["models"]}
+        report = kept(before, report, args.models.split(","))
     for name in args.models.split(","):
-        report["models"].append(measure(name, args))
+        found = measure(name, args)
+        found["beside"] = found["beside"] or beside.get(name, [])  # a run without samples leaves them
+        report["models"].append(found)
         path.write_text(json.dumps(report, indent=1) + "\n")  # after each: the next takes long
     (args.out / "intervals.md").write_text(intervals_tables.markdown(report))
 

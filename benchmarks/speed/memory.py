@@ -55,7 +55,7 @@ def make_scan(shape: tuple[int, int, int], path: Path) -> None:
 
 def run(scan: Path, model: str, limit: str) -> dict[str, Any]:
     """Read, restore and write a scan in this process; return time, processor time and memory."""
-    options = RestoreOptions(model=model, device="cpu", max_memory=limit, ensemble=1)
+    options = RestoreOptions(model=model, device="cpu", max_memory=limit, ensemble=1, force=True)
     loaded = load_model(options)
     calibration.calibration(options, model=loaded)
     reset_peak()

@@ -127,6 +127,7 @@ def _ours(*, sample: bool = False, exact: bool = False) -> Resolve:
             slice_thickness=scan.width * scan.spacing,
             output="sample" if sample else "mean",
             noise=0.0 if exact else "auto",
+            force=True,  # slices of nothing are tried too
         )
         result = restore(volume, options)
         record = result.record

@@ -49,6 +49,7 @@ class Entry:
         facts: Facts of the run: seconds, peak memory, noise, metrics, shape.
         cause: Why the case failed, in plain words.
         stage: The stage in which it failed.
+        kind: What kind of failure it was; empty for other cases, and in ledgers of earlier versions.
         log: The last output of the worker.
         attempts: How often the case was tried.
         time: Seconds since 1970.
@@ -61,6 +62,7 @@ class Entry:
     facts: dict[str, JSON] = field(default_factory=dict)
     cause: str = ""
     stage: str = ""
+    kind: str = ""
     log: str = ""
     attempts: int = 1
     time: float = field(default_factory=time.time)

@@ -14,6 +14,7 @@ from medrestore.report import CaseRow, write
 from medrestore.report.write import PAGES
 
 _FILES = ("summary.csv", "summary.json", "report.html")
+_BOUND = ("psnr", "ssim", "level")
 _HALF_A_PAGE = re.compile(r"\.[0-9a-f]{8}\.([0-9a-f]{12}\.html|niivue-[0-9a-f]{8}\.js)")
 
 
@@ -61,6 +62,8 @@ def _row(out: Path, case: Case, entry: Entry, task: str) -> CaseRow:
         predicted_seconds=_times(_number(predicted.get("seconds")), _number(facts.get("volumes"))),
         predicted_peak_bytes=int(1e6 * (_number(predicted.get("peak_memory_mb")) or 0)) or None,
         findings=_codes(facts) if done else None,
+        verdict=_text(facts.get("verdict")) if done else None,
+        bound=_bound(facts) if done else {},
         attempts=entry.attempts,
         output=_output(out, case) if done else None,
         pictures=kept if done and kept.is_file() else None,
@@ -84,6 +87,14 @@ def _further(facts: dict[str, Any]) -> dict[str, float]:
     scores = facts.get("scores")
     names = [name for name in scores if "/" in name] if isinstance(scores, dict) else []
     return {name: value for name in names if (value := _score(facts, name)) is not None}
+
+
+def _bound(facts: dict[str, Any]) -> dict[str, float]:
+    """The least PSNR and SSIM, and with what probability; of a 4-D series those of the first volume."""
+    stated = facts.get("bound")
+    found = {name: _number(stated.get(name)) for name in _BOUND} if isinstance(stated, dict) else {}
+    known = {name: value for name, value in found.items() if value is not None}
+    return known if len(known) == len(_BOUND) else {}
 
 
 def _codes(facts: dict[str, Any]) -> tuple[str, ...]:

@@ -155,8 +155,7 @@ class _Batch:
             if isinstance(error, OSError):
                 self._unreadable(case, error)
             failure = stumbled(error, read=bool(key["input"]))
-            cause, stage = failure.cause, failure.stage
-            entry = Entry(case.id, State.FAILED, key, cause=cause, stage=stage, log=failure.log)
+            entry = Entry(case.id, State.FAILED, key, cause=failure.cause, **failure.told())
         self._end(case, entry)
 
     def _prepare(self, case: Case, key: dict[str, str]) -> Path | None:
@@ -242,8 +241,7 @@ class _Batch:
             key,
             facts=facts,
             cause=failure.cause + earlier,
-            stage=failure.stage,
-            log=failure.log,
+            **failure.told(),
             attempts=attempts,
         )
 

@@ -24,13 +24,16 @@ from medrestore.cli.scan import scan
 from medrestore.cli.train import train
 from medrestore.cli.verbs import VerbGroup
 from medrestore.cli.verify import verify
-from medrestore.errors import MedrestoreError, TrainingError
+from medrestore.errors import DomainError, MedrestoreError, TrainingError
 
 REPORT = (
     f"medrestore {__version__}: this is a bug. Please report it with the lines above, once you have looked "
     "through them for names of files and people."
 )
 """What is said below a traceback."""
+
+STATUS = {TrainingError: 1, DomainError: 5}
+"""Exit status of errors that a message tells; of all others it is 2."""
 
 app = typer.Typer(
     name="medrestore",
@@ -74,15 +77,15 @@ def _options(
 def main() -> None:
     """Run the command line.
 
-    What a user can mend is a message and exit status 2; training that diverged is a message and status 1;
-    anything else is a traceback, and a request to report it, with status 1.
+    What a user can mend is a message and exit status 2; for a scan that the model was not made for that is 5,
+    for a training that diverged 1; anything else is a traceback, and a request to report it, with status 1.
     """
     prepare_streams()
     try:
         app()
     except MedrestoreError as error:
         typer.echo(f"medrestore: {error}", err=True)
-        sys.exit(1 if isinstance(error, TrainingError) else 2)
+        sys.exit(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 2))
     except Exception:  # noqa: BLE001  whatever it is, it is a bug here, and not the user's
         traceback.print_exc()
         typer.echo(REPORT, err=True)

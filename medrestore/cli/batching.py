@@ -31,6 +31,8 @@ from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.machine.memory import usable_bytes
 from medrestore.engine.models.load import find_model
 from medrestore.errors import InputError, OutputError, unforeseen
+from medrestore.files import read_header
+from medrestore.job.forecast import taken_for
 from medrestore.options import BatchRun, parse_memory
 from medrestore.provenance import JSON
 from medrestore.types import Modality
@@ -207,7 +209,8 @@ def _model_hash(settings: Settings) -> Callable[[Case], str]:
 
     def of(case: Case) -> str:
         options = options_of(case_json(case, settings))
-        return look_up(options.restore, options.modality or Modality.UNKNOWN)
+        header = case.header or read_header(case.files[0])
+        return look_up(options.restore, taken_for(header, options)[0])
 
     return of
 

@@ -10,10 +10,10 @@ import typer
 
 from medrestore.cli.table import print_table
 from medrestore.findings import Finding
-from medrestore.provenance import RunRecord
+from medrestore.provenance import RunRecord, series_record
 
 Row = tuple[str, str]
-_VOLUME_HEADS = ("volume", "noise", "share", "residual / noise", "neighbours")
+_VOLUME_HEADS = ("volume", "verdict", "noise", "share", "residual / noise", "neighbours")
 
 
 def print_summary(records: Sequence[RunRecord], restored: Path) -> None:
@@ -21,10 +21,44 @@ def print_summary(records: Sequence[RunRecord], restored: Path) -> None:
     if len(records) > 1:
         print_table(
             (*_VOLUME_HEADS, "PSNR (dB)", "SSIM", *_further(records[0])),
-            [(str(number), *_volume_cells(record)) for number, record in enumerate(records)],
+            [
+                (str(number), record.judgement or "-", *_volume_cells(record))
+                for number, record in enumerate(records)
+            ],
         )
     print_table(("restored", str(restored)), _rows(records))
+    for number, record in enumerate(records):
+        _print_detectability(record, f"volume {number}: " if len(records) > 1 else "")
     print_findings(finding for record in records for finding in record.findings)
+
+
+def _print_detectability(record: RunRecord, where: str) -> None:
+    """Print how well virtual spheres are found before and after, and what each strength leaves."""
+    told = cast("Mapping[str, Any]", record.detectability)
+    if "spheres" not in told:
+        return
+    rows = [
+        (
+            f"{row['diameter']} voxels, {row['contrast']:g} x noise" if "diameter" in row else "all",
+            *(f"{row[when]['value']:.2f}" for when in ("before", "after")),
+            f"{row['difference']['low']:+.2f} to {row['difference']['high']:+.2f}",
+            *(_number(row.get("kept", {}).get(sign), ".2f") for sign in ("bright", "dark")),
+            row["verdict"],
+        )
+        for row in (*told["spheres"], told["overall"])
+    ]
+    heads = ("area under curve", "before", "after", "difference", "bright kept", "dark kept", "verdict")
+    print_table((f"{where}virtual spheres, {heads[0]}", *heads[1:]), rows)
+    steps = [
+        (
+            f"{step['strength']:g}",
+            f"{step['area']:.3f}",
+            f"{step['index']:.2f}",
+            _number(step["noise"], ".2f"),
+        )
+        for step in told["strengths"]
+    ]
+    print_table((f"{where}strength", "area under curve", "d'", "noise left"), steps)
 
 
 def print_findings(findings: Iterable[Finding]) -> None:
@@ -39,6 +73,7 @@ def _rows(records: Sequence[RunRecord]) -> list[Row]:
     rows = [
         ("model", f"{first.model.name} on {settings['device']} in {settings['dtype']}"),
         ("output", _output(first)),
+        ("verdict", _verdict(series_record(records))),
     ]
     if len(records) == 1:
         noise, share, residual, neighbours, *_ = _volume_cells(first)
@@ -68,6 +103,14 @@ def _output(record: RunRecord) -> str:
         f"{name}; {drawn} sample{'s' * (drawn > 1)} of {settings['steps']} steps ({settings['sampler']}), "
         f"seed {record.seed}"
     )
+
+
+def _verdict(record: RunRecord) -> str:
+    """Return the verdict; its causes are among the findings."""
+    told = cast("Mapping[str, Any]", record.verdict)
+    if record.judgement is None:
+        return f"not given: {told.get('reason', 'nobody judged')}"
+    return f"{record.judgement}; {told['cannot_tell']}"
 
 
 def _volume_cells(record: RunRecord) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from medrestore.engine.evidence.intervals import IntervalRequest
 from medrestore.engine.evidence.remeasured import remeasured
 from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.evidence.restoration import Restoration, as_json, check_reference, measure
+from medrestore.engine.evidence.verdict import Verdict, verdict
 from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.machine.memory import peak_bytes, release_memory, resident_bytes
 from medrestore.engine.models.checks import (
@@ -23,9 +24,9 @@ from medrestore.engine.models.checks import (
     check_scan,
     computable,
 )
-from medrestore.engine.models.content import check_content
+from medrestore.engine.models.domain import Admission, admit, settled
 from medrestore.engine.models.load import LoadedModel, find_model, load_model
-from medrestore.engine.run import ModelRun, Observers
+from medrestore.engine.run import ModelRun, Observers, Outcome
 from medrestore.engine.sampling.ensemble import ensemble_size
 from medrestore.engine.sampling.posterior import (
     sample_count,
@@ -81,40 +82,40 @@ def restore(
         grid.
 
     Raises:
-        ModelError: No model fits, it offers no samples and some are asked for, or the scan is outside what
-            the model was made for.
+        ModelError: No model fits, or it offers no samples and some are asked for.
+        DomainError: The scan is outside what the model was made for, or it does not say what it is and its
+            content does not tell.
         ConfigError: An option cannot be had on this machine, or does not fit the scan or the model passed.
         InputError: The voxels are so large or so small that computing with them would go beyond float32.
         GeometryError: The reference is not on the grid of the result, or there are no slices to resolve.
     """
     start = time.perf_counter()
     options, observers = options or RestoreOptions(), observers or Observers()
-    volume = computable(volume)
-    grid, findings = _checked(volume, options, reference, model)
+    volume, grid, admission = _checked(computable(volume), options, reference, model)
     model = model or load_model(options, volume.modality)
-    spec = model.spec
-    check_outputs(model.ref, spec, options)
+    check_outputs(model.ref, spec := model.spec, options)
     known = known or Known(predict_budget(volume, grid, options, model, reference))
     measurement = MEASURE[spec.task](volume, spec, options, known.series)
     prepared = time.perf_counter()
     run = ModelRun(model, options, known.budget, observers, _intervals(model, options))
     measurement, more = run.settled(measurement)
     outcome = run.result(measurement)
+    detectability, lost = run.detectability(measurement)
     release_memory()
     finished = time.perf_counter()
     modality, baseline = assumed_modality(volume, spec), measurement.baseline
     metrics = measure(baseline, outcome.volume, reference, modality, quality=options.quality)
-    evidence = {**_evidence(measurement, outcome.volume, spec), "intervals": outcome.intervals.entry}
-    seconds = time.perf_counter()
-    timings = {"prepare": prepared - start, "network": finished - prepared, "measure": seconds - finished}
+    judged, evidence = _evidence(measurement, outcome, spec, options)
+    measured = time.perf_counter() - finished
+    timings = {"prepare": prepared - start, "network": finished - prepared, "measure": measured}
     record = replace(
-        _record(volume, model, options),
+        _record(volume, model, options, known, admission),
         **evidence,
         timings={"load_model": model.load_seconds, **timings},
         peak_memory_mb=peak_bytes() / 1e6,
-        predicted={} if known.budget is None else known.budget.as_json(),
         metrics=as_json(metrics),
-        findings=(*findings, *more, *outcome.intervals.findings),
+        detectability=detectability,
+        findings=(*admission.findings, *more, *judged.findings, *lost, *outcome.intervals.findings),
     )
     plugins().tell("medrestore_volume_restored", record=record)
     return Restoration(outcome.volume, outcome.maps, metrics, record)
@@ -122,16 +123,23 @@ def restore(
 
 def _checked(
     volume: Volume, options: RestoreOptions, reference: Volume | None, model: LoadedModel | None
-) -> tuple[Geometry, tuple[Finding, ...]]:
-    """Return the grid of the result, and what a model that is forced was not made for; nothing is loaded."""
-    if model is not None:
+) -> tuple[Volume, Geometry, Admission]:
+    """Return the scan as what it is taken for, the grid of the result, and what should be known of that.
+
+    Nothing is loaded.
+    """
+    assumed: tuple[Finding, ...] = ()
+    if model is None:
+        (volume,), assumed = settled([volume], options)
+    else:
         model.check_options(options)
     spec = find_model(options, volume.modality)[1] if model is None else model.spec
     grid = target_grid(volume.geometry, spec.task, options)
-    findings = check_scan(volume.geometry, stated_modality(volume), spec, grid, options.force)
+    stated = check_scan(volume.geometry, stated_modality(volume), spec, grid, options.force)
     if reference is not None:
         check_reference(grid, reference.geometry)
-    return grid, findings + check_content(volume, spec)
+    content = admit(volume, spec, force=options.force)
+    return volume, grid, replace(content, findings=assumed + stated + content.findings)
 
 
 def _intervals(model: LoadedModel, options: RestoreOptions) -> IntervalRequest | None:
@@ -142,16 +150,21 @@ def _intervals(model: LoadedModel, options: RestoreOptions) -> IntervalRequest |
     return IntervalRequest(found, options.interval)
 
 
-def _evidence(measurement: Measurement, restored: Volume, spec: ModelSpec) -> dict[str, Any]:
-    """Return what the record says of the noise and of the slices, as fields of it."""
-    residual = residual_evidence(
-        measurement.scan.array,
-        remeasured(measurement, restored, spec),
-        measurement.local_sigma(),
-        measurement.units.zero,
-    )
+def _evidence(
+    measurement: Measurement, outcome: Outcome, spec: ModelSpec, options: RestoreOptions
+) -> tuple[Verdict, dict[str, Any]]:
+    """Return whether the result agrees with the scan, and what the record says of that, as fields of it."""
+    seen = remeasured(measurement, outcome.volume, spec)
+    scan = measurement.scan
+    residual = residual_evidence(scan.array, seen, measurement.local_sigma(), measurement.units.zero)
+    if options.output == "sample":
+        judged = Verdict(None, "limits were set for the mean, and this is a sample")
+    else:
+        taken = replace(measurement, share=measurement.share * options.strength)
+        judged = verdict(taken, seen, spec.task, assumed_modality(scan, spec))
     noise = {**measurement.noise.as_json(), "operator": spec.operator, **residual}
-    return {"noise": noise, "slices": measurement.evidence(restored)}
+    more = {"slices": measurement.evidence(outcome.volume), "intervals": outcome.intervals.entry}
+    return judged, {"noise": noise, "verdict": judged.as_json(), **more}
 
 
 def predict_budget(
@@ -166,7 +179,9 @@ def predict_budget(
     return predict(shape, options, model=model, beside=Beside(reference is not None, held))
 
 
-def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunRecord:
+def _record(
+    volume: Volume, model: LoadedModel, options: RestoreOptions, known: Known, admission: Admission
+) -> RunRecord:
     """Return what can be said of a run before its result is there."""
     return RunRecord(
         medrestore=metadata.version("medrestore"),
@@ -175,6 +190,8 @@ def _record(volume: Volume, model: LoadedModel, options: RestoreOptions) -> RunR
         input=volume.source or Source("", "array"),
         settings={**asdict(options), **resolved_settings(model, options)},
         seed=options.seed if sample_count(options) else None,
+        predicted={} if known.budget is None else known.budget.as_json(),
+        domain=admission.facts,
     )
 
 

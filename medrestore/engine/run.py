@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from torch import Tensor
 
 from medrestore.diffusion import Denoiser, SamplerStep
 from medrestore.engine.cost.budget import Budget, least_tile
+from medrestore.engine.evidence.detectability import observe
 from medrestore.engine.evidence.intervals import (
     IntervalEvidence,
     IntervalRequest,
     interval_evidence,
     interval_maps,
 )
+from medrestore.engine.evidence.observed import judged
 from medrestore.engine.intervals.predict import Widths, interval_widths
 from medrestore.engine.machine.memory import release_memory
 from medrestore.engine.models.checks import check_noise, check_zero
@@ -30,9 +33,9 @@ from medrestore.engine.sampling.posterior import (
 )
 from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser
 from medrestore.engine.tasks.measurement import Measurement
-from medrestore.findings import Finding
+from medrestore.findings import DETECTABILITY_UNKNOWN, Finding
 from medrestore.options import RestoreOptions
-from medrestore.provenance import Step
+from medrestore.provenance import JSON, Step
 from medrestore.volume import Volume
 
 OnProgress = Callable[[int, int], None]
@@ -138,7 +141,11 @@ class ModelRun:
         if std is not None:
             maps["std"] = measurement.std_volume(std, Step("restore:std", step.params))
         chosen = mean if options.output == "mean" or sample is None else sample
-        outcome = Outcome(measurement.to_volume(chosen, step), maps)
+        whole = measurement.to_volume(chosen, step)
+        outcome = Outcome(*at_strength(measurement.baseline, whole, maps, options.strength))
+        if options.save_map == "null":
+            null = measurement.unseen(outcome.volume)
+            outcome = replace(outcome, maps={**outcome.maps, "null": null})
         return self._with_intervals(measurement, outcome, widths, step)
 
     def _sampled(
@@ -176,11 +183,33 @@ class ModelRun:
         evidence = interval_evidence(asked, measurement, outcome.volume, widths, size)
         return replace(outcome, maps={**outcome.maps, **ends}, intervals=evidence)
 
+    def detectability(self, measurement: Measurement) -> tuple[Mapping[str, JSON], tuple[Finding, ...]]:
+        """Return how well virtual lesions are found in the scan and in the result, if that is asked for."""
+        options, spec = self.options, self.model.spec
+        if not options.detectability:
+            return {}, ()
+        if measurement.skip_reason is not None:
+            return _untold("nothing was taken out of the scan")
+        views = measurement.views[: ensemble_size(options, spec)]
+        denoiser = tiled_denoiser(self.model, options, self.budget, views=views)
+        observed = observe(
+            measurement.condition,
+            denoiser,
+            share=measurement.share,
+            is_ct=spec.is_ct,
+            seed=options.seed,
+        )
+        if observed is None:
+            return _untold("too little tissue for spheres in the part of the scan that was tried")
+        return judged(observed, options.strength, options.seed)
+
     def _step(self, measurement: Measurement, size: int) -> Step:
         """Return what is added to the history of the scan."""
         ref, options = self.model.ref, self.options
         what = {"model": ref.name, "sha256": ref.sha256, "sigma": measurement.noise.sigma}
         how = {**measurement.facts, "ensemble": size, "seed": options.seed}
+        if options.strength < 1:
+            how["strength"] = options.strength
         return Step(f"restore:{options.output}", {**what, **how})
 
     def _tell(self, measurement: Measurement, step: Step, index: int, at: SamplerStep) -> None:
@@ -190,6 +219,33 @@ class ModelRun:
         state, estimate = (measurement.state(seen, step) for seen in (at.state, at.estimate))
         level = at.sigma * measurement.units.one
         self.observers.step(TrajectoryPoint(index, at.index, level, state, estimate))
+
+
+def _untold(reason: str) -> tuple[Mapping[str, JSON], tuple[Finding, ...]]:
+    text = f"how well virtual lesions are found is not told: {reason}"
+    return {"reason": reason}, (DETECTABILITY_UNKNOWN.found(text),)
+
+
+def at_strength(
+    baseline: Volume, result: Volume, maps: Mapping[str, Volume], strength: float
+) -> tuple[Volume, dict[str, Volume]]:
+    """Return what lies between no restoration and the whole of it, and the deviation of that.
+
+    The path is a straight line: ``baseline + strength (result - baseline)``. Of what the model took out,
+    noise or not, the part ``1 - strength`` is left in; the deviation of the samples shrinks by `strength`.
+
+    Args:
+        baseline: The scan, or the cubic spline through its slices, on the grid of the result.
+        result: Of the model.
+        maps: The deviation of the samples, ``std``, where there are enough.
+        strength: From 0 to 1; 1 changes nothing.
+    """
+    if strength == 1:
+        return result, dict(maps)
+    part = np.float32(strength)
+    array = baseline.array + part * (result.array - baseline.array)
+    weaker = replace(result, array=np.asarray(array, dtype=np.float32))
+    return weaker, {name: replace(one, array=part * one.array) for name, one in maps.items()}
 
 
 def tiled_denoiser(

@@ -20,6 +20,7 @@ from medrestore.provenance import sha256_file
 from medrestore.volume import Volume
 
 if TYPE_CHECKING:
+    from medrestore.io.dicom.derive.report import check_reports_can_be_written, write_report
     from medrestore.io.dicom.derive.write import SeriesReport, Sources, check_derivable, write_dicom
     from medrestore.io.dicom.plan.plan import Plan, PlannedSeries, plan_dicom
     from medrestore.io.dicom.read import is_dicom, reading_findings
@@ -41,6 +42,7 @@ __all__ = [
     "atomic_folder",
     "atomic_write",
     "check_derivable",
+    "check_reports_can_be_written",
     "is_dicom",
     "plan_dicom",
     "read",
@@ -49,6 +51,7 @@ __all__ = [
     "reading_findings",
     "write",
     "write_dicom",
+    "write_report",
 ]
 
 
@@ -58,10 +61,12 @@ _HOMES = {
     "SeriesReport": "medrestore.io.dicom.derive.write",
     "Sources": "medrestore.io.dicom.derive.write",
     "check_derivable": "medrestore.io.dicom.derive.write",
+    "check_reports_can_be_written": "medrestore.io.dicom.derive.report",
     "is_dicom": "medrestore.io.dicom.read",
     "plan_dicom": "medrestore.io.dicom.plan.plan",
     "reading_findings": "medrestore.io.dicom.read",
     "write_dicom": "medrestore.io.dicom.derive.write",
+    "write_report": "medrestore.io.dicom.derive.report",
 }
 """What is imported when it is asked for: whoever names a format pays for no reader."""
 
@@ -110,6 +115,12 @@ def _read_nifti(header: ScanHeader) -> tuple[Volume, ...]:
     return read_nifti(header)
 
 
+def _first_nifti(header: ScanHeader) -> Volume:
+    from medrestore.io.nifti.read import first_nifti
+
+    return first_nifti(header)
+
+
 def _write_nifti(volumes: Sequence[Volume], path: Path, dtype: str) -> StoredVoxels:
     from medrestore.io.nifti.write import write_nifti
 
@@ -129,6 +140,7 @@ NIFTI = Format(
     suffixes=(".nii.gz", ".nii"),
     header=_nifti_header,
     read=_read_nifti,
+    first=_first_nifti,
     recognises=_is_nifti,
     write=_write_nifti,
     title="NIfTI",
@@ -218,6 +230,15 @@ def read_volumes(header: ScanHeader, formats: Formats = STANDARD) -> tuple[Volum
         InputError: As `read`.
     """
     return formats.volumes(header)
+
+
+def read_first(header: ScanHeader, formats: Formats = STANDARD) -> Volume:
+    """Read the first volume of a scan whose header is known, for a look at what it is of.
+
+    Raises:
+        InputError: As `read`.
+    """
+    return formats.first(header)
 
 
 def write(

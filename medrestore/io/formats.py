@@ -13,32 +13,13 @@ from typing import Any
 
 from medrestore.errors import ConfigError, InputError, PluginError
 from medrestore.geometry import Geometry
+from medrestore.io.named import modality_of_name
 from medrestore.options import ReadRequest
 from medrestore.paths import Obstacle, obstacle
 from medrestore.provenance import JSON, Source, sha256_of
 from medrestore.types import Modality, RealArray
 from medrestore.volume import UNITS, Volume
 from medrestore.voxels import as_float32, fill, filled
-
-NAMES = {
-    **dict.fromkeys(
-        ("t1w", "t2w", "pdw", "flair", "t2starw", "t2star", "inplanet1", "inplanet2", "swi", "mp2rage"),
-        Modality.MR,
-    ),
-    **dict.fromkeys(("ct",), Modality.CT),
-}
-"""Ends of file names that tell the modality, as in ``sub-01_T1w.nii.gz``: the part after the last ``_``."""
-
-
-def modality_of_name(path: Path) -> Modality:
-    """Return the modality that a BIDS-like file name states, else UNKNOWN.
-
-    Headers of NIfTI and its like do not know the modality, so the part after the last underscore (before the
-    first dot) is looked up in `NAMES`, whatever its case. ``head_ct.nii`` is CT and in HU; ``ct_head.nii``
-    says nothing.
-    """
-    stem = path.name.split(".", 1)[0]
-    return NAMES.get(stem.rpartition("_")[2].lower(), Modality.UNKNOWN) if "_" in stem else Modality.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -140,6 +121,7 @@ class Format:
             tell nothing.
         header: Reads what is known before the voxels.
         read: Reads every volume of the scan of a header.
+        first: Reads the first of them alone; None where it is had by reading all.
         recognises: Whether a path holds this format, by content; None where names alone tell.
         write: Writes volumes on one grid to a file with voxels of a type (``"float32"``, ``"input"`` or
             another name); None where the format is read only.
@@ -155,6 +137,7 @@ class Format:
     suffixes: tuple[str, ...]
     header: Callable[[Path, ReadRequest], ScanHeader]
     read: Callable[[ScanHeader], Sequence[Volume]]
+    first: Callable[[ScanHeader], Volume] | None = None
     recognises: Callable[[Path], bool] | None = None
     write: Callable[[Sequence[Volume], Path, str], StoredVoxels] | None = None
     files: Callable[[Path], Sequence[Path]] | None = None
@@ -220,8 +203,20 @@ class Formats:
         Raises:
             InputError, PluginError: As the format's own `read`.
         """
+        return tuple(self._of_header(header).read(header))
+
+    def first(self, header: ScanHeader) -> Volume:
+        """Read the first volume of a scan whose header is known, for a look at what it is of.
+
+        Raises:
+            InputError, PluginError: As the format's own `first` or `read`.
+        """
+        found = self._of_header(header)
+        return found.read(header)[0] if found.first is None else found.first(header)
+
+    def _of_header(self, header: ScanHeader) -> Format:
         named = (one for one in self._formats if one.name == header.format)
-        return tuple((next(named, None) or self.of(header.path)).read(header))
+        return next(named, None) or self.of(header.path)
 
     def of(self, path: Path) -> Format:
         """Return the format of a file or folder that is there.

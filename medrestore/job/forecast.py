@@ -6,14 +6,19 @@ A dry run prints it, `restore_file` and the workers of a batch keep to it, a nod
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 
-from medrestore.engine import LoadedModel
+from medrestore.engine import LoadedModel, RestoreOptions
 from medrestore.engine.cost.budget import Beside, Budget, other_volumes_bytes, predict
 from medrestore.engine.cost.calibration import is_known, too_small_to_measure
 from medrestore.engine.models.checks import check_outputs, check_scan
+from medrestore.engine.models.domain import settled
 from medrestore.engine.models.load import find_model
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid
+from medrestore.files import read_first, read_header
+from medrestore.findings import Finding
 from medrestore.geometry import Geometry
 from medrestore.io import ScanHeader
 from medrestore.options import FileOptions
@@ -34,6 +39,7 @@ class Forecast:
         volumes: Number of volumes.
         budget: Memory, time and tile of a volume; None for a scan so small that nothing was measured for it.
         disk_bytes: Most bytes that images and sidecar take on the disk.
+        findings: What was assumed of the scan.
     """
 
     model: str
@@ -42,6 +48,7 @@ class Forecast:
     volumes: int
     budget: Budget | None
     disk_bytes: int
+    findings: tuple[Finding, ...] = ()
 
     @property
     def seconds(self) -> float | None:
@@ -66,40 +73,82 @@ def forecast(header: ScanHeader, options: FileOptions, model: LoadedModel | None
         model: The model, if it is loaded already.
 
     Raises:
-        ModelError: No model fits, or the model was not made for such a scan.
+        ModelError: No model fits.
+        DomainError: The model was not made for such a scan, or nothing says what it is, nor its content.
         ConfigError: An option does not fit the scan, or the scan does not fit into the memory.
         GeometryError: There are no slices to resolve.
     """
-    modality = options.modality or header.modality
+    modality, assumed = taken_for(header, options)
     ref, spec = (model.ref, model.spec) if model is not None else find_model(options.restore, modality)
     grid = target_grid(header.geometry, spec.task, options.restore)
-    check_scan(header.geometry, options.modality or header.stated, spec, grid, options.restore.force)
+    stated = options.modality or header.stated or (str(modality) if assumed else None)
+    check_scan(header.geometry, stated, spec, grid, options.restore.force)
     check_outputs(ref, spec, options.restore)
+    shape = network_shape(header.geometry, grid, spec, options.restore)
     return Forecast(
         ref.name,
         modality,
         grid,
         header.volumes,
-        _budget(header, options, network_shape(header.geometry, grid, spec, options.restore), model),
+        _budget(header, options, shape, modality, model),
         header.volumes * (math.prod(grid.shape) * _BYTES * (1 + len(options.maps)) + _RECORD),
+        assumed,
     )
 
 
 def needs_measuring(header: ScanHeader, options: FileOptions, model: LoadedModel | None = None) -> bool:
     """Whether a forecast, whose errors it raises, would first measure the model, which takes some seconds."""
-    modality = options.modality or header.modality
+    modality, _ = taken_for(header, options)
     spec = model.spec if model is not None else find_model(options.restore, modality)[1]
     grid = target_grid(header.geometry, spec.task, options.restore)
     known = is_known(options.restore, modality, model)
     return not known and not too_small_to_measure(math.prod(grid.shape), options.restore, header.volumes)
 
 
+def taken_for(header: ScanHeader, options: FileOptions) -> tuple[Modality, tuple[Finding, ...]]:
+    """Return the modality that a scan is taken for, and what should be known of that.
+
+    It is what the caller says, or the scan. Where neither does and no model is named, its content decides,
+    for which its first volume is read.
+
+    Raises:
+        DomainError: The content does not tell.
+        InputError: The first volume cannot be read.
+    """
+    modality = options.modality or header.modality
+    if modality is not Modality.UNKNOWN or header.stated is not None or options.restore.model is not None:
+        return modality, ()
+    status = header.path.stat()
+    full = header if header.format else read_header(header.path, options.reading)
+    full = replace(full, nan_fill=options.reading.policy.nan_fill)
+    return _recognised(_Look(header.path, status.st_mtime_ns, status.st_size, full))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A file as it was when its content was looked at: several forecasts of a scan look once."""
+
+    path: Path
+    changed: int
+    size: int
+    header: ScanHeader = field(compare=False)
+
+
+@lru_cache(maxsize=64)
+def _recognised(look: _Look) -> tuple[Modality, tuple[Finding, ...]]:
+    (first,), found = settled([read_first(look.header)], RestoreOptions())
+    return first.modality, found
+
+
 def _budget(
-    header: ScanHeader, options: FileOptions, shape: tuple[int, int, int], model: LoadedModel | None
+    header: ScanHeader,
+    options: FileOptions,
+    shape: tuple[int, int, int],
+    modality: Modality,
+    model: LoadedModel | None,
 ) -> Budget | None:
     """Predict memory and time for volumes that a network is given in a shape."""
-    asked, modality = options.restore, options.modality or header.modality
-    voxels = math.prod(shape)
+    asked, voxels = options.restore, math.prod(shape)
     if too_small_to_measure(voxels, asked, header.volumes) and not is_known(asked, modality, model):
         return None
     beside = Beside(

@@ -10,7 +10,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from medrestore.errors import ConfigError, OutputError
-from medrestore.job.form import choose_form, endings
+from medrestore.io import check_reports_can_be_written
+from medrestore.job.form import Form, choose_form, endings
 from medrestore.options import OutputRequest
 from medrestore.paths import resolved
 from medrestore.plugin import installed_formats
@@ -34,6 +35,7 @@ class OutputPaths:
         series: The folder of the restored scan as DICOM, if DICOM is asked for.
         maps: The volumes beside the restored one as image files, by name, such as ``"std"``.
         series_maps: The folders of the same as DICOM.
+        report: The structured report on the series as DICOM, if one is asked for.
     """
 
     image: Path | None
@@ -43,6 +45,7 @@ class OutputPaths:
     series: Path | None = None
     maps: Mapping[str, Path] = field(default_factory=dict)
     series_maps: Mapping[str, Path] = field(default_factory=dict)
+    report: Path | None = None
 
     @property
     def main(self) -> Path:
@@ -51,8 +54,8 @@ class OutputPaths:
 
     def files(self) -> list[Path]:
         """Return the files, the image last."""
-        image = [] if self.image is None else [self.image]
-        return [self.sidecar, *self.maps.values(), *image]
+        last = [path for path in (self.report, self.image) if path is not None]
+        return [self.sidecar, *self.maps.values(), *last]
 
     def folders(self) -> list[Path]:
         """Return the folders of DICOM series, the restored scan last."""
@@ -107,6 +110,8 @@ def _named(scan: Path, out: Path, request: OutputRequest, suffix: str, maps: tup
     formats, form = installed_formats(), choose_form(scan, out, request.form)
     if form.image is None and request.dtype != "float32":
         raise ConfigError(f"--out-dtype is {request.dtype}, and DICOM stores 16 bits; leave it out")
+    if request.sr:
+        _check_report(form)
     if out.is_dir() and (not form.series or not _is_earlier_series(out)):
         out = out / f"{formats.stem(resolved(scan))}_{suffix}"
         image = out.with_name(f"{out.name}{form.suffix}")
@@ -127,7 +132,14 @@ def _named(scan: Path, out: Path, request: OutputRequest, suffix: str, maps: tup
         series=out if form.series else None,
         maps={} if form.image is None else files,
         series_maps=beside if form.series else {},
+        report=out.with_name(f"{out.name}_sr.dcm") if request.sr else None,
     )
+
+
+def _check_report(form: Form) -> None:
+    if not form.series:
+        raise ConfigError("--sr writes a report on a derived DICOM series; pass --format dicom, or both")
+    check_reports_can_be_written()
 
 
 def outdated(paths: OutputPaths, protected: Iterable[Path]) -> list[Path]:

@@ -134,6 +134,9 @@ def _read(job: Job) -> _Scan:
     foreseen = forecast(header, options)
     volumes = read_volumes(header)
     found = reading_findings(volumes[0])
+    found += foreseen.findings
+    if foreseen.findings:
+        volumes = tuple(volume.as_modality(foreseen.modality) for volume in volumes)
     if options.modality is not None:
         found += taken_as(volumes[0], options.modality, "--modality")[1]
         volumes = tuple(taken_as(volume, options.modality, "--modality")[0] for volume in volumes)
@@ -165,7 +168,7 @@ def _restore_all(
 ) -> list[Restoration]:
     """Restore every volume with one model."""
     options, count = job.options.restore, len(scan.volumes)
-    model = load(options, scan.volumes[0].modality)
+    model = load(options, scan.foreseen.modality)
     results: list[Restoration] = []
 
     def on_progress(done: int, total: int) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from medrestore.engine import Restoration
 from medrestore.findings import VOXELS_CLIPPED, Finding
-from medrestore.io import SeriesReport, Sources, write_dicom
+from medrestore.io import SeriesReport, Sources, write_dicom, write_report
 from medrestore.job.outputs import OutputPaths
-from medrestore.provenance import JSON
+from medrestore.provenance import JSON, series_record, sha256_file
 from medrestore.volume import Volume
 
 
@@ -21,7 +21,7 @@ def write_series(
     maps: Mapping[str, Sequence[Volume]],
     sources: Sources | None,
 ) -> tuple[dict[str, JSON], tuple[Finding, ...]]:
-    """Write the restored scan, all volumes in one series, and a series for each of its maps.
+    """Write the restored scan, all volumes in one series, a series for each map, and the report.
 
     Args:
         paths: The names of the outputs; the names of the folders go into the record.
@@ -44,6 +44,9 @@ def write_series(
         findings += (VOXELS_CLIPPED.found(text, voxels=report.clipped_voxels),)
     for name, path in paths.series_maps.items():
         series[name] = _entry(path, write(maps[name], held[path], records, quantity=name))
+    if paths.report is not None:
+        write_report(held[paths.series].iterdir(), series_record(records), held[paths.report])
+        series["report"] = {"path": paths.report.name, "sha256": sha256_file(held[paths.report])}
     main: dict[str, JSON] = {
         "path": paths.series.name,
         "sha256": report.sha256,

@@ -80,6 +80,14 @@ class NoiseLevel:
         """Whether it was chosen by the user, and is not to be doubted."""
         return self.method.startswith(GIVEN)
 
+    @property
+    def neighbour_correlations(self) -> tuple[float, ...] | None:
+        """Correlation of the noise between neighbours on the grid of the scan; None where nobody looked."""
+        if self.measured is None:
+            return None
+        axes = self.measured.axes
+        return tuple(FermiWindow(axis.edge, axis.width).correlation(axis.band) for axis in axes)
+
     def as_json(self) -> Mapping[str, JSON]:
         """Return what a record keeps."""
         measured = None if self.measured is None else self.measured.as_json()

@@ -66,6 +66,27 @@ def find_spikes(array: RealArray) -> tuple[tuple[Spike, ...], FloatArray]:
     return tuple(spikes[:MOST]), np.asarray(fft.irfftn(spectrum, s=voxels.shape), dtype=np.float32)
 
 
+def tallest(array: RealArray) -> float:
+    """Return how many times a sample of k-space exceeds those around it, at most, away from the centre.
+
+    Noise reaches 5, and a spike is above `HEIGHT`. A part of a scan will do: it is faded out to its borders,
+    so that stripes which do not fit into it a whole number of times stay narrow in k-space.
+
+    Args:
+        array: (X, Y, Z) voxels.
+    """
+    voxels = np.asarray(array, dtype=np.float32)
+    for axis, size in enumerate(voxels.shape):
+        fade = np.hanning(size + 2)[1:-1].astype(np.float32)
+        voxels = voxels * fade.reshape(-1, *(1,) * (2 - axis))
+    amplitude = np.abs(fft.rfftn(voxels))
+    far = _is_outer(voxels.shape) & (amplitude > SHARE * float(amplitude[0, 0, 0]))
+    if not far.any():
+        return 0.0
+    around = np.maximum(_around(amplitude), 1e-12 * float(amplitude.max()))
+    return float((amplitude[far] / around[far]).max())
+
+
 def _is_outer(shape: tuple[int, ...]) -> BoolArray:
     """Tell which samples of a half spectrum are far enough from the centre."""
     cycles = [np.abs(np.rint(fft.fftfreq(n) * n)) for n in shape[:2]] + [np.arange(shape[2] // 2 + 1)]

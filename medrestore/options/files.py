@@ -13,7 +13,7 @@ from medrestore.options.restore import RestoreOptions
 from medrestore.provenance import JSON
 from medrestore.types import Modality
 
-MAPS = ("std", "lower", "upper")
+MAPS = ("std", "lower", "upper", "null")
 """Names of the volumes that may be written beside a restored one, and endings of their names."""
 
 DTYPES = (
@@ -46,11 +46,13 @@ class OutputRequest:
             and scaling of the input), or ``"int8"`` to ``"uint64"``; clipped voxels are counted.
         save_std: Whether the standard deviation of the samples is written beside the image; it needs two
             samples or more.
+        sr: Whether a DICOM structured report with the verdict is written beside a derived series.
         trajectory: Folder for the steps of the sampler; None for none.
         overwrite: Replace what is there; never the input or the reference.
     """
 
     save_std: bool = option(False, _info("Write OUT_std: spread of samples."))
+    sr: bool = option(False, _own("Write OUT_sr.dcm: the verdict as a DICOM structured report."))
     trajectory: Path | None = option(None, _own("Write every step.", "DIR", "--save-trajectory"))
     form: str | None = option(
         None, _info("dicom, both, nifti, ...: else as OUT ends, or IN is.", "NAME", "--format")
@@ -106,8 +108,12 @@ class FileOptions:
     @property
     def maps(self) -> tuple[str, ...]:
         """Names of the volumes, of `MAPS`, that are written beside the restored one."""
-        std = ("std",) if self.output.save_std else ()
-        return std if self.restore.interval is None else (*std, "lower", "upper")
+        asked = {
+            "std": self.output.save_std,
+            **dict.fromkeys(("lower", "upper"), self.restore.interval is not None),
+            "null": self.restore.save_map == "null",
+        }
+        return tuple(name for name in MAPS if asked[name])
 
     @property
     def samples(self) -> int:

@@ -73,8 +73,14 @@ class RestoreOptions:
             ends are maps of the result, and PSNR and SSIM get a lower bound. None for no intervals.
         calibration: ``calibration.toml`` of the model, see ``medrestore calibrate``; None for the one beside
             its weights.
+        save_map: ``"null"``: where slices are resolved, a map of the part of the result that no slice shows,
+            which is the model's alone. None for none.
         quality: Judge scan and result without a reference too: SNR, CNR, CJV, EFC, FBER, edge width.
-        force: Run a scan outside the voxel sizes or the modality that the model was made for.
+        detectability: For denoising: put virtual spheres into a part of this scan, restore it with them and
+            without, and tell how well a model observer finds them before and after, at strengths from 0 to 1.
+        strength: How much of the restoration is done, from 0 to 1: the result lies on the straight line from
+            the scan (or, for slices, the cubic spline through them) to what the model returns.
+        force: Run a scan that the model was not made for: another modality, voxel size or content.
 
     Raises:
         ConfigError: A value is out of range, or not of its kind.
@@ -105,11 +111,16 @@ class RestoreOptions:
     max_memory: int | str | None = option(
         None, _run("Such as 6GB; else 80 % of what is free or allowed.", "AMOUNT")
     )
+    save_map: Literal["null"] | None = option(
+        None, _run("Write OUT_null: what no slice shows, and the model made up.")
+    )
     interval: float | None = option(
         None, _run("Write OUT_lower, OUT_upper: that share of voxels lies between.", "0.9")
     )
     calibration: str | None = option(None, _run("For --interval; else that of the model.", "FILE"))
     quality: bool = option(False, _run("SNR, contrast and edge width too, without a reference."))
+    detectability: bool = option(False, _run("Whether virtual lesions in this scan are found as well after."))
+    strength: float = option(1.0, _run("From 0, the scan, to 1, all that the model would do.", "0..1"))
     force: bool = option(False, _model("Run a model on what it was not made for."))
 
     def __post_init__(self) -> None:
@@ -121,6 +132,8 @@ class RestoreOptions:
         self._check_kinds()
         object.__setattr__(self, "force", bool(self.force))
         object.__setattr__(self, "quality", bool(self.quality))
+        object.__setattr__(self, "detectability", bool(self.detectability))
+        object.__setattr__(self, "strength", float(self.strength))
         object.__setattr__(self, "task", Task(self.task))
         self._check_interval()
         check_choices(self)
@@ -142,20 +155,20 @@ class RestoreOptions:
         object.__setattr__(self, "interval", float(level))
         if not isinstance(self.calibration, str | None):
             raise ConfigError(f"calibration is {self.calibration!r}; expected the path of a calibration.toml")
-        if self.output == "sample":
-            raise ConfigError(
-                "intervals are those of the mean, and output is 'sample'; leave one of them out"
-            )
+        other = "output is 'sample'" if self.output == "sample" else f"strength is {self.strength:g}"
+        if self.output == "sample" or self.strength < 1:
+            raise ConfigError(f"intervals are those of the whole mean, and {other}; leave one of them out")
 
     def _check_kinds(self) -> None:
         if not isinstance(self.model, str | None):
             raise ConfigError(f"model is {self.model!r}; expected the name of a model, or a model folder")
         if not isinstance(self.device, str):
             raise ConfigError(f"device is {self.device!r}; expected one such as 'auto', 'cpu' or 'cuda:1'")
-        if self.force not in (True, False):
-            raise ConfigError(f"force is {self.force!r}; expected True or False")
-        if self.quality not in (True, False):
-            raise ConfigError(f"quality is {self.quality!r}; expected True or False")
+        if not (_is_number(self.strength) and 0 <= self.strength <= 1):
+            raise ConfigError(f"strength is {self.strength!r}; expected a number from 0 to 1")
+        for name in ("force", "quality", "detectability"):
+            if (value := getattr(self, name)) not in (True, False):
+                raise ConfigError(f"{name} is {value!r}; expected True or False")
         if self.task not in tuple(Task):
             raise ConfigError(f"task is {self.task!r}; expected one of {', '.join(Task)}")
         thickness = self.slice_thickness

@@ -105,6 +105,11 @@ class SliceStack:
         """Return the volume nearest to `planes` that reproduces `slices`, see `correction`."""
         return np.asarray(planes + (slices - self.forward(planes)) @ self.correction(ridge))
 
+    def unseen(self, planes: FloatArray) -> FloatArray:
+        """Return the part of (..., planes) that no slice shows: their projection onto the null space."""
+        determined = self.forward(planes) @ np.linalg.pinv(self.matrix, rcond=1e-3).T.astype(np.float32)
+        return np.asarray(planes - determined)
+
     def interpolate(self, slices: FloatArray) -> FloatArray:
         """Interpolate (..., slices) to (..., planes) by a cubic spline along the axis."""
         return np.asarray(slices @ self.spline.astype(np.float32))

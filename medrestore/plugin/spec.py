@@ -27,6 +27,9 @@ DTYPES = frozenset({"float32", "bfloat16", "float16"})
 ENSEMBLES = (1, 2, 4, 8)
 """How many estimates, from the scan turned around and moved, a mean may be taken over."""
 
+DOMAINS = {"mr-head": Modality.MR, "ct": Modality.CT}
+"""What scans can be of that their content tells, with the modality of each."""
+
 SHOWN = 200
 """Characters of a value that a message shows."""
 
@@ -142,6 +145,8 @@ class ModelSpec(Declaration):
             measured of the result. None for noise alone.
         colour: For denoising, whether it is told the correlations of the noise between neighbouring voxels;
             see `Condition.details`.
+        domain: What its scans are of, one of `DOMAINS`: others are refused, as far as their content tells
+            them. None where nothing can be said; then nothing is refused for its content.
     """
 
     noun: ClassVar[str] = "model"
@@ -166,6 +171,7 @@ class ModelSpec(Declaration):
     ensemble: int = 1
     operator: str | None = None
     colour: bool = False
+    domain: str | None = None
 
     @property
     def is_ct(self) -> bool:
@@ -206,6 +212,9 @@ class ModelSpec(Declaration):
         )
         fine = isinstance(self.colour, bool) and (not self.colour or self.task is Task.DENOISE)
         self._require(fine, "colour", "true or false, true for the task denoise only")
+        known = isinstance(self.domain, str) and DOMAINS.get(self.domain) in self.modalities
+        fine = self.domain is None or known
+        self._require(fine, "domain", f"one of {', '.join(DOMAINS)}, of a modality of the model, or None")
         named = isinstance(self.operator, str) and all(map(is_name, self.operator.split("/", 1)))
         fine = self.operator is None or (named and "/" in self.operator and self.task is Task.DENOISE)
         self._require(fine, "operator", "plugin/name for the task denoise, or None")

@@ -9,14 +9,25 @@ from urllib.parse import quote
 from medrestore.errors import InputError
 from medrestore.findings import KINDS
 from medrestore.picture import PLANES
-from medrestore.report.cohort import beside, measures
+from medrestore.report.cohort import beside, measures, verdict_badge
 from medrestore.report.markup import Markup, join, printable, tag
 from medrestore.report.page import asset, number, or_dash, page, times, why_missing
 from medrestore.report.pictures import image
 from medrestore.report.preview import CROP, NAMES, Facts, Preview
 from medrestore.report.rows import CaseRow
 
-TITLES = {"before": "Before", "after": "After", "residual": "Residual (before − after)"}
+TITLES = {
+    "before": "Before",
+    "after": "After",
+    "residual": "Residual (before − after)",
+    "std": "Standard deviation of samples",
+    "lower": "Lower end of the interval",
+    "upper": "Upper end of the interval",
+    "null": "What no slice shows",
+}
+
+ABREAST = 4
+"""Most panes, or slices, beside each other."""
 
 _VIEWS = (("all", "All three planes"), ("axial", "Axial"), ("coronal", "Coronal"), ("sagittal", "Sagittal"))
 
@@ -78,11 +89,23 @@ def _findings(row: CaseRow) -> str | None:
     return " ".join(meanings) or "none"
 
 
+def _bound(row: CaseRow) -> str | None:
+    """Return the least PSNR and SSIM of the result."""
+    bound = row.bound
+    if not bound:
+        return None
+    return (
+        f"PSNR {bound['psnr']:.1f} dB, SSIM {bound['ssim']:.3f}, with a probability of {bound['level']:.0%}"
+    )
+
+
 def _facts(row: CaseRow) -> Markup:
     result = None if row.output is None else tag("a", row.output, href=f"../{quote(printable(row.output))}")
     facts: list[tuple[str, object | None, str]] = [
         ("Case", row.case, ""),
         ("Result", result, why_missing(row, "nothing was written")),
+        ("Verdict", verdict_badge(row), ""),
+        ("At least", _bound(row), why_missing(row, "no intervals were asked for")),
         ("Model", row.model, why_missing(row, "no model ran")),
         ("Task", row.task, why_missing(row, "no model ran")),
         ("Modality", row.modality, "the scan was not read"),
@@ -112,7 +135,7 @@ def _viewer(kept: Preview) -> Markup:
     )
     state = tag("p", "The viewer is starting.", id="state", class_="note", aria_live="polite")
     without = tag("noscript", tag("p", "It needs JavaScript, which the slices below do not."))
-    panels = tag("div", *panes, class_="panes", style=f"--panes: {len(names)}")
+    panels = tag("div", *panes, class_="panes", style=f"--panes: {min(len(names), ABREAST)}")
     return tag("section", tag("h2", "Viewer"), _controls(kept), without, state, panels, _help())
 
 
@@ -155,15 +178,18 @@ def _help() -> Markup:
 
 def _slices(kept: Preview) -> Markup:
     names = [name for name in NAMES if kept.plane(name, "axial") is not None]
-    figures = [_slice(kept, name, across) for across in reversed(PLANES) for name in names]
+    columns = f"--panes: {min(len(names), ABREAST)}"
+    panels = [
+        tag("div", *(_slice(kept, name, across) for name in names), class_="panes slices", style=columns)
+        for across in reversed(PLANES)
+    ]
     note = (
         f"Through the middle, voxel by voxel, at most {CROP} of them on a side. Up is superior or anterior; "
         "left in the picture is the patient's left, in sagittal slices posterior."
     )
     if "residual" in names:
         note += f" The residual runs from blue to red, ±{kept.facts.residual[1]:.3g}{_unit(kept.facts)}."
-    panels = tag("div", *figures, class_="panes slices", style=f"--panes: {len(names)}")
-    return tag("section", tag("h2", "Middle slices"), tag("p", note, class_="note"), panels)
+    return tag("section", tag("h2", "Middle slices"), tag("p", note, class_="note"), *panels)
 
 
 def _slice(kept: Preview, name: str, across: str) -> Markup | None:
@@ -208,6 +234,7 @@ def _how_made(facts: Facts) -> Markup:
 def _data(kept: Preview) -> Markup:
     facts = kept.facts
     settings = {"window": list(facts.window), "residual": facts.residual[0], "units": facts.units}
+    settings |= {"maps": facts.maps}
     # In a script element nothing is escaped; numbers and a unit cannot end it, but "<" never passes.
     text = json.dumps(settings).replace("<", "\\u003c")
     blocks = [tag("script", Markup(text), type="application/json", id="settings")]

@@ -12,7 +12,7 @@ from medrestore.report.charts import histogram
 from medrestore.report.markup import Markup, join, printable, tag
 from medrestore.report.page import asset, gib, number, or_dash, page, percent, times, why_missing
 from medrestore.report.pictures import image
-from medrestore.report.preview import NAMES, THUMBNAIL, Preview
+from medrestore.report.preview import FIRST, THUMBNAIL, Preview
 from medrestore.report.rows import CaseRow, further_metrics
 from medrestore.report.tables import count
 
@@ -105,10 +105,10 @@ def _histograms(rows: Sequence[CaseRow], measure: Measure) -> Iterator[Markup]:
 def _cases(rows: Sequence[CaseRow]) -> Markup:
     if not rows:
         return tag("section", tag("h2", "Cases"), tag("p", "No case has come to an end yet."))
-    heads = ["Case", "Status", "Model", "Scan / voxels"]
+    heads = ["Case", "Status", "Verdict", "Model", "Scan / voxels"]
     shown = measures(rows)
     heads += [f"{m.title} / {m.unit}" if m.unit else m.title for m in shown]
-    cells = [_head(text, n + 1, numeric=n > 3) for n, text in enumerate(heads)]
+    cells = [_head(text, n + 1, numeric=n > 4) for n, text in enumerate(heads)]
     pictures = tag("th", "Before, after, residual", scope="col")
     table = tag(
         "table",
@@ -136,6 +136,7 @@ def _filters(rows: Sequence[CaseRow]) -> Markup:
     )
     choices = [
         _choice("Status", "status", sorted({row.status for row in rows})),
+        _choice("Verdict", "verdict", sorted({row.verdict for row in rows if row.verdict})),
         _choice("Modality", "modality", sorted({row.modality for row in rows if row.modality})),
         _choice("Model", "model", sorted({row.model for row in rows if row.model})),
     ]
@@ -156,11 +157,13 @@ def _row(row: CaseRow, shown: Sequence[Measure]) -> Markup:
         tag("td", _thumbnails(row)),
         tag("td", *_name(row), data_value=row.name),
         tag("td", *_status(row), data_value=row.status),
+        tag("td", verdict_badge(row), data_value=None if row.verdict is None else row.concern),
         tag("td", *_model(row), data_value=row.model),
         tag("td", *_scan(row), data_value=_voxels(row)),
         *(_measure(row, measure) for measure in shown),
         class_=row.status,
         data_status=row.status,
+        data_verdict=row.verdict,
         data_modality=row.modality,
         data_model=row.model,
     )
@@ -179,6 +182,14 @@ def _status(row: CaseRow) -> list[Markup | None]:
     tries = tag("small", f"{row.attempts} attempts") if row.attempts > 1 else None
     told = tag("small", ", ".join(row.findings)) if row.findings else None
     return [tag("span", row.status + stage, class_=f"badge {row.status}"), tries, told]
+
+
+def verdict_badge(row: CaseRow) -> Markup:
+    """Return the verdict on the result of a case, or a dash with the reason why there is none."""
+    if row.verdict is None:
+        return or_dash(None, why_missing(row, "none was given; the record beside the result says why"))
+    kind = {"PASS": "done", "FAIL": "failed"}.get(row.verdict, "warned")
+    return tag("span", row.verdict, class_=f"badge {kind}")
 
 
 def _scan(row: CaseRow) -> list[Markup | None]:
@@ -224,7 +235,7 @@ def _thumbnails(row: CaseRow) -> Markup:
     except InputError:
         return or_dash(None, "the pictures of this case cannot be read")
     images = []
-    for name in NAMES:
+    for name in FIRST:
         data = kept.thumbnail(name)
         if data is not None:
             width, height = _fit(kept, name)

@@ -1,4 +1,4 @@
-"""What the worker keeps of a case for its report: three small volumes and pictures of their middle slices."""
+"""What the worker keeps of a case for its report: small volumes and pictures of their middle slices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gzip
 import json
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,13 +15,17 @@ import numpy as np
 
 from medrestore.errors import InputError
 from medrestore.io.atomic import atomic_write
+from medrestore.options import MAPS
 from medrestore.picture import PLANES, grey_window, percentiles, plane, png
 from medrestore.report import pictures
 from medrestore.report.sampling import Reduced, factors_for, reduced
 from medrestore.types import FloatArray, RealArray
 from medrestore.volume import Volume
 
-NAMES = ("before", "after", "residual")
+FIRST = ("before", "after", "residual")
+"""What every case has volumes and pictures of, as far as there can be."""
+
+NAMES = (*FIRST, *MAPS)
 """What there may be volumes and pictures of."""
 
 BUDGET = 3_600_000
@@ -36,7 +40,8 @@ THUMBNAIL = 80
 
 # Steps in the range that most voxels lie in: finer than a screen shows, coarse enough to compress.
 _SAMPLED = 8  # every so many slices, to guess what all of them take
-_STEPS = {"before": 1024, "after": 1024, "residual": 256}
+_STEPS = {"before": 1024, "after": 1024, "lower": 1024, "upper": 1024}
+_FEW_STEPS = 256
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Facts:
         extent_mm: Height and width of the whole slice, likewise.
         thumbnail: The plane of the thumbnails.
         shares_grid: Before and after lie on one grid, so that the viewer can subtract them.
+        maps: Values that a map is shown between, by its name; None where these are black and white of before.
     """
 
     units: str
@@ -64,6 +70,18 @@ class Facts:
     extent_mm: Mapping[str, list[float]]
     thumbnail: str
     shares_grid: bool
+    maps: Mapping[str, list[float] | None] = field(default_factory=dict)
+
+    def ends(self, name: str) -> tuple[float, float]:
+        """Return the values that pictures of a name are shown between."""
+        if name == "residual":
+            return -self.residual[1], self.residual[1]
+        low, high = self.maps.get(name) or self.window
+        return low, high
+
+    def is_signed(self, name: str) -> bool:
+        """Whether a name is shown from blue over white to red."""
+        return name in {"residual", "null"}
 
 
 class Preview:
@@ -97,7 +115,7 @@ class Preview:
         return f"volume {name}" in self._names or (name == "residual" and self.facts.shares_grid)
 
     def volume(self, name: str) -> bytes | None:
-        """Return a gzipped NIfTI file of ``"before"``, ``"after"`` or ``"residual"``, if there is one."""
+        """Return a gzipped NIfTI file of one of `NAMES`, if there is one."""
         return self._get(f"volume {name}")
 
     def plane(self, name: str, across: str) -> bytes | None:
@@ -109,7 +127,13 @@ class Preview:
         return self._get(f"thumbnail {name}")
 
 
-def preview(before: Volume, after: Volume, residual: Volume | None, path: Path) -> None:
+def preview(
+    before: Volume,
+    after: Volume,
+    residual: Volume | None,
+    path: Path,
+    maps: Mapping[str, Volume] | None = None,
+) -> None:
     """Write what the report shows of a case: at most 5 MB, however large the scan is.
 
     Args:
@@ -117,6 +141,7 @@ def preview(before: Volume, after: Volume, residual: Volume | None, path: Path) 
         after: The result; it may lie on a finer grid.
         residual: Before minus after, needed only where the two do not share a grid.
         path: The file to write, ending in ``.npz``; one that is there is replaced.
+        maps: Volumes that go with the result, by name; see `Restoration.maps`.
 
     Raises:
         OutputError: The file cannot be written.
@@ -125,6 +150,7 @@ def preview(before: Volume, after: Volume, residual: Volume | None, path: Path) 
     shares_grid = before.geometry.allclose(after.geometry)
     if residual is not None and not shares_grid:
         volumes["residual"] = residual
+    volumes |= {name: maps[name] for name in MAPS if name in maps} if maps else {}
     small, files = _small_volumes(volumes)
     planes, pixels = _planes(volumes, shares_grid)
     extents = {
@@ -144,6 +170,7 @@ def preview(before: Volume, after: Volume, residual: Volume | None, path: Path) 
         extent_mm=extents,
         thumbnail=_telling_plane(before, shares_grid),
         shares_grid=shares_grid,
+        maps={name: _map_ends(name, item.array) for name, item in small.items() if name in MAPS},
     )
     files |= _pictures(planes, facts)
     files["facts"] = json.dumps(asdict(facts)).encode()
@@ -157,7 +184,7 @@ def _small_volumes(volumes: Mapping[str, Volume]) -> tuple[dict[str, Reduced], d
     voxels = 6 * BUDGET // 10
     while True:
         small = {name: reduced(item, factors_for(item.geometry, voxels)) for name, item in volumes.items()}
-        stored = {name: _stored(item, _STEPS[name]) for name, item in small.items()}
+        stored = {name: _stored(item, _STEPS.get(name, _FEW_STEPS)) for name, item in small.items()}
         size = sum(_compressed_size(array) for array, _, _ in stored.values())
         if size <= BUDGET:
             files = {f"volume {name}": _nifti(item, *stored[name]) for name, item in small.items()}
@@ -224,14 +251,19 @@ def _planes(
 def _pictures(planes: Mapping[tuple[str, str], FloatArray], facts: Facts) -> dict[str, bytes]:
     files = {}
     for (name, across), values in planes.items():
-        limit = facts.residual[1]
-        window, palette = (
-            ((-limit, limit), pictures.residual_palette()) if name == "residual" else (facts.window, b"")
-        )
+        window, palette = facts.ends(name), pictures.residual_palette() if facts.is_signed(name) else b""
         files[f"plane {name} {across}"] = png(pictures.centre(values, CROP), window, 256, palette)
-        if across == facts.thumbnail:
+        if across == facts.thumbnail and name in FIRST:
             files[f"thumbnail {name}"] = png(pictures.thinned(values, THUMBNAIL), window, 64, palette)
     return files
+
+
+def _map_ends(name: str, array: FloatArray) -> list[float] | None:
+    """Return the values that a map is shown between; None where it shows what the scan shows."""
+    if name in {"lower", "upper"}:
+        return None
+    limit = _limit([array])
+    return [-limit if name == "null" else 0.0, limit]
 
 
 def _limit(values: Iterable[RealArray]) -> float:

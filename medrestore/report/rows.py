@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medrestore.errors import ConfigError
 from medrestore.geometry import Shape
+from medrestore.types import Judgement
 
 STATUSES = ("failed", "skipped", "done")
 """What can have become of a case, in the order of a report: failures first."""
@@ -44,6 +45,9 @@ class CaseRow:
         peak_bytes: Peak resident memory.
         predicted_peak_bytes: The memory that the planner promised.
         findings: Codes of what was found; None where there is no record.
+        verdict: ``"PASS"``, ``"WARN"`` or ``"FAIL"``; None where none was given.
+        bound: What PSNR (``psnr``, in dB) and SSIM (``ssim``) reach or exceed with a probability (``level``);
+            empty without intervals.
         attempts: How often the case was tried.
         output: Path of the result, relative to the folder of the report.
         pictures: What `preview` wrote of the case; None shows the case without pictures.
@@ -72,9 +76,16 @@ class CaseRow:
     peak_bytes: int | None = None
     predicted_peak_bytes: int | None = None
     findings: tuple[str, ...] | None = None
+    verdict: str | None = None
+    bound: Mapping[str, float] = field(default_factory=dict)
     attempts: int = 1
     output: str | None = None
     pictures: Path | None = None
+
+    @property
+    def concern(self) -> int:
+        """How soon a reader should look: 0 for a result that failed its verdict, last for one that passed."""
+        return ("FAIL", "WARN", None, "PASS").index(self.verdict)
 
     def __post_init__(self) -> None:
         """Refuse what would become a wrong file name or a wrong group, and forget what is no number."""
@@ -84,6 +95,8 @@ class CaseRow:
             )
         if self.status not in STATUSES:
             raise ConfigError(f"case {self.case}: status {self.status!r}; expected one of {STATUSES}")
+        if self.verdict not in (None, *Judgement):
+            raise ConfigError(f"case {self.case}: verdict {self.verdict!r}; expected one of {[*Judgement]}")
         for name in ("noise", "sigma", "psnr", "ssim", "seconds", "predicted_seconds"):
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):

@@ -42,6 +42,9 @@ COLUMNS: dict[str, Callable[[CaseRow], JSON]] = {
     "attempts": lambda row: row.attempts,
     "output": lambda row: row.output,
     "page": lambda row: f"cases/{row.case}.html",
+    "verdict": lambda row: row.verdict,
+    "least_psnr_db": lambda row: row.bound.get("psnr"),
+    "least_ssim": lambda row: row.bound.get("ssim"),
 }
 """Columns of both files, in their order; metrics of plugins, by their names, are behind them."""
 

@@ -32,7 +32,7 @@ def write(folder: Path, rows: Sequence[CaseRow], title: str, *, single_files: bo
 
     Args:
         folder: Where to write; made if it is missing.
-        rows: The cases in any order; the report has failures first, then by name.
+        rows: The cases in any order; the report has failures first, then results by verdict, then by name.
         title: Heading of the report; nothing that names a patient.
         single_files: Put the viewer into each page instead, so that a page can be sent by itself.
 
@@ -42,7 +42,7 @@ def write(folder: Path, rows: Sequence[CaseRow], title: str, *, single_files: bo
     Raises:
         OutputError: A file cannot be written, or two rows have the same case id.
     """
-    rows = sorted(rows, key=lambda row: (STATUSES.index(row.status), row.name, row.case))
+    rows = sorted(rows, key=_order)
     twice = [case for case, times in Counter(row.case for row in rows).items() if times > 1]
     if twice:
         raise OutputError(f"two cases have the id {twice[0]}; expected one page for each")
@@ -59,6 +59,10 @@ def write(folder: Path, rows: Sequence[CaseRow], title: str, *, single_files: bo
         _write_case(folder / PAGES / f"{row.case}.html", row, title, viewer)
     _write_page(folder / "report.html", _DOCTYPE + cohort_page(rows, title).encode())
     return folder / "report.html"
+
+
+def _order(row: CaseRow) -> tuple[int, int, str, str]:
+    return STATUSES.index(row.status), row.concern, row.name, row.case
 
 
 def viewer_name() -> str:

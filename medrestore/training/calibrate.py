@@ -76,8 +76,8 @@ def calibrate(
     for path in (*tuning, *held_out):
         found[path] = restored_scans(model, _read(path, model), subject_of(path), options)
         told(len(found), len(tuning) + len(held_out), path.name)
-    sets = ([one for path in part for one in found[path]] for part in (tuning, held_out))
-    return fit_calibration(*sets, calibrated_model(model, options.note))
+    learnt, kept = ([one for path in part for one in found[path]] for part in (tuning, held_out))
+    return fit_calibration(learnt, kept, calibrated_model(model, options.note))
 
 
 def calibrated_model(model: LoadedModel, note: str = "") -> CalibratedModel:
@@ -180,10 +180,10 @@ def restored_scan(
         raise InputError("the noise was found too weak to remove all of it")
     modality = assumed_modality(made.scan, model.spec)
     truth, image = (measured(one.array, modality) for one in (made.truth, result))
-    where = {"data_range": reference_range(truth), "mask": head_mask(truth)}
+    data_range, head = reference_range(truth), head_mask(truth)
     try:
-        similarity = ssim(image, truth, **where)
-    except InputError:
+        similarity = ssim(image, truth, data_range=data_range, mask=head)
+    except InputError:  # too thin
         similarity = None
     return RestoredScan(
         subject=subject,
@@ -192,7 +192,7 @@ def restored_scan(
         errors=drawn[0].errors,
         texture=drawn[0].texture,
         data_range=reference_range(image) / held[0].units.one,
-        psnr=psnr(image, truth, **where),
+        psnr=psnr(image, truth, data_range=data_range, mask=head),
         ssim=similarity,
         facts=scan_facts(held[0], result),
     )

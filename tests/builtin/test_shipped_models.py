@@ -7,9 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import save
+from tiny import noisy, save
 
+from medrestore import Modality, Volume, read, restore
 from medrestore.engine import RestoreOptions, load_model
+from medrestore.engine.intervals.calibration import FILE, LEVELS, find_calibration
+from medrestore.engine.intervals.conformal import FEWEST
+from medrestore.metrics import head_mask, psnr, ssim
 from medrestore.plugin import Intensity, read_model_folder
 from medrestore.provenance import sha256_file
 from medrestore.training import anatomy
@@ -38,6 +42,37 @@ def test_a_model_is_whole_and_loads(folder):
     model = load_model(RestoreOptions(model=folder.name, device="cpu"))
     assert model.ref.sha256 == sha256_file(folder / "model.safetensors")
     assert (folder / "model.safetensors").stat().st_size < 20e6
+
+
+CALIBRATED = [path.parent for path in MODELS if (path.parent / FILE).exists()]
+
+
+@pytest.mark.parametrize("folder", CALIBRATED, ids=lambda folder: folder.name)
+def test_a_calibration_is_of_the_weights_that_are_shipped(folder):
+    spec = read_model_folder(folder)
+    found = find_calibration(folder.name, spec, None)
+    assert found.population.subjects >= FEWEST
+    assert found.ensemble == spec.ensemble
+    low, high = found.ranges.noise
+    assert spec.noise[0] <= low < high <= spec.noise[1]
+    widths = [np.diff(found.quantiles.at(level), axis=0).min() for level in LEVELS]
+    assert widths[0] > 0 and widths == sorted(widths)
+
+
+@pytest.mark.slow
+def test_nine_in_ten_voxels_of_a_scan_that_set_nothing_are_covered():
+    """More, in fact: an average of 27 scans is smoother than those of the calibration."""
+    clean = read(CROP).array.astype(np.float32)
+    scan = Volume.from_array(noisy(clean, 0.05, seed=5), modality=Modality.MR)
+    result = restore(scan, RestoreOptions(model="mr-denoise", interval=0.9, device="cpu"))
+    lower, upper = (result.maps[name].array for name in ("lower", "upper"))
+    head = head_mask(clean)
+    assert ((clean >= lower) & (clean <= upper))[head].mean() > 0.88
+    assert (upper - lower)[head].mean() < 8 * float((result.volume.array - clean)[head].std())
+    bound = result.record.intervals["bound"]
+    where = {"data_range": float(np.ptp(clean)), "mask": head}
+    assert bound["psnr"] < psnr(result.volume.array, clean, **where) < bound["psnr"] + 10
+    assert bound["ssim"] < ssim(result.volume.array, clean, **where)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

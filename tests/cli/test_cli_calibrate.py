@@ -12,6 +12,7 @@ from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save, scan
 
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine.intervals.calibration import FILE, read_calibration
+from medrestore.errors import ConfigError
 from medrestore.metrics import head_mask, psnr
 
 SIZE = 24
@@ -144,6 +145,17 @@ def test_a_scan_unlike_those_of_the_calibration_is_warned_of(calibrated):
     assert "calibrated were" in found.text
 
 
+def test_a_level_that_is_unsure_is_warned_of_and_one_that_is_given_is_not(tmp_path):
+    model = with_calibration(model_folder(tmp_path / "model"))
+    inner = noisy(phantom(SIZE), 0.05)[8:16, 8:16, 8:16]  # no air, and too little tissue to be sure
+    scan = Volume.from_array(np.ascontiguousarray(inner), modality=Modality.MR)
+    options = RestoreOptions(model=str(model), interval=0.9)
+    for asked, warned in ((options, True), (replace(options, noise="5%"), False)):
+        record = restore(scan, asked).record
+        outside = [one.data["outside"] for one in record.findings if one.code == "intervals-not-calibrated"]
+        assert any("certainty" in names for names in outside) is warned
+
+
 def test_where_no_model_ran_the_interval_is_that_of_the_noise(calibrated):
     scan = Volume.from_array(phantom(SIZE), modality=Modality.MR)
     result = restore(scan, RestoreOptions(model=str(calibrated), interval=0.9, noise=0))
@@ -158,7 +170,7 @@ def test_where_no_model_ran_the_interval_is_that_of_the_noise(calibrated):
         (("--interval", "0.99"), "expected a share of 0.5 to 0.95"),
         (("--interval", "90"), "expected a share of 0.5 to 0.95"),
         (("--calibration", "x.toml"), "none are asked for"),
-        (("--interval", "0.9", "--output", "sample"), "intervals are those of the mean"),
+        (("--interval", "0.9", "--output", "sample"), "intervals are those of the whole mean"),
     ],
 )
 def test_what_makes_no_sense_is_refused(run, tmp_path, options, told):
@@ -196,6 +208,12 @@ def test_the_file_is_not_replaced_unasked(made, run, tmp_path):
     assert status == 2
     assert "--overwrite" in err
     assert (tmp_path / "own.toml").read_text() == "mine"
+
+
+def test_a_calibration_of_other_clues_is_told(scan, tmp_path):
+    model = with_calibration(model_folder(tmp_path / "model"), clues=8)
+    with pytest.raises(ConfigError, match="8 clues, and the model is given 7"):
+        restore(scan, RestoreOptions(model=str(model), interval=0.9))
 
 
 def test_a_batch_writes_the_ends_of_every_case(run, tmp_path):

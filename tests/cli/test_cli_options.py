@@ -45,7 +45,11 @@ RESTORE = {
     "threads": ("2", 2),
     "tile": ("64", 64),
     "max_memory": ("6GB", "6GB"),
+    "interval": ("0.9", 0.9),
+    "calibration": ("own.toml", "own.toml"),
     "quality": (None, True),
+    "detectability": (None, True),
+    "strength": ("0.5", 0.5),
     "force": (None, True),
 }
 """For each field of `RestoreOptions` what is said, None for a flag, and what arrives."""
@@ -115,10 +119,15 @@ def test_without_options_the_defaults_are_those_of_python(jobs, scan):
     assert jobs(scan) == (FileOptions(), False)
 
 
-@pytest.mark.parametrize("name", RESTORE)
+@pytest.mark.parametrize("name", sorted(RESTORE.keys() - {"calibration"}))
 def test_an_option_of_a_restoration_arrives_alone(jobs, scan, name):
     options, _ = jobs(scan, *said(name, RESTORE))
     assert options == FileOptions(restore=replace(RestoreOptions(), **{name: RESTORE[name][1]}))
+
+
+def test_a_calibration_arrives_with_an_interval(jobs, scan):
+    options, _ = jobs(scan, *said("interval", RESTORE), *said("calibration", RESTORE))
+    assert options == FileOptions(restore=RestoreOptions(interval=0.9, calibration="own.toml"))
 
 
 @pytest.mark.parametrize("name", POLICY)
@@ -195,7 +204,7 @@ def test_a_batch_without_options_has_the_defaults_of_python(batches):
     assert (options, workers, quiet) == (BatchOptions(), Workers(), False)
 
 
-@pytest.mark.parametrize("name", sorted(RESTORE.keys() - {"model"}))
+@pytest.mark.parametrize("name", sorted(RESTORE.keys() - {"model", "calibration"}))
 def test_an_option_of_a_restoration_arrives_in_a_batch(batches, name):
     settings, *_ = batches(*said(name, RESTORE))
     assert settings.restore == asdict(replace(RestoreOptions(), **{name: RESTORE[name][1]}))
@@ -307,7 +316,8 @@ def test_the_reference_states_the_defaults(command):
     wrong = {}
     for name, cell in stated.items():
         value = found[name].value if isinstance(found[name], Enum) else found[name]
-        expected = None if value in (None, inspect.Parameter.empty) else str(value)
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        expected = None if value in (None, inspect.Parameter.empty) else shown
         if literal(cell) != expected:
             wrong[name] = (cell, value)
     assert not wrong

@@ -91,6 +91,22 @@ def test_a_reference_gives_scores_in_table_and_record(cli, scan, out, model, tmp
     assert "in the mask" in found["result"]["psnr"]["definition"]
 
 
+def test_a_verdict_that_is_not_good_is_printed_and_strict_ends_with_status_4(cli, out, model, tmp_path):
+    scan = save(tmp_path / "large.nii.gz", noisy(phantom(48), 0.05))
+    status, table, messages = cli("restore", scan, "-o", out, "--model", model, "--strict")
+    assert status == 4
+    record = RunRecord.from_json(out.with_name("out.json").read_text())
+    assert record.judgement == "FAIL"  # the network is untrained
+    assert "FAIL; consistency cannot exclude" in table
+    assert "Warning: verdict FAIL, the result does not agree with the scan: " in messages
+
+
+def test_where_no_verdict_is_given_the_reason_is_printed(cli, scan, out, model):
+    status, table, _ = cli("restore", scan, "-o", out, "--model", model, "--noise", "0")
+    assert status == 0
+    assert "not given: no noise was taken out" in table
+
+
 def test_quiet_prints_nothing(cli, scan, out, model):
     assert cli("restore", scan, "-o", out, "--model", model, "--quiet") == (0, "", "")
     assert out.exists()
@@ -224,6 +240,7 @@ def test_a_modality_may_be_given(cli, out, model, tmp_path):
         (("-o", "{out}", "--samples", 1, "--save-trajectory", "{scan}"), "is a file, and a folder"),
         (("-o", "{out}", "--out-dtype", "int17"), "--out-dtype is 'int17'; expected one of float32, input"),
         (("-o", "{out}", "--noise", "much"), "noise is 'much'"),
+        (("-o", "{out}", "--save-map", "null"), "so there is no null space; --interval 0.9"),
         (("-o", "{out}", "--output", "median"), "output is 'median'"),
         (("-o", "{out}", "--device", "cuda:77"), "device 'cuda:77' is not available"),
         (("-o", "{out}", "--model", "nonesuch"), "no model is named 'nonesuch'"),

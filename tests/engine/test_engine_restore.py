@@ -376,3 +376,25 @@ def test_the_noise_estimate_takes_thin_volumes(axis):
 def test_the_noise_estimate_of_a_clean_phantom_is_small():
     clean = phantom(48)
     assert estimate_noise(clean) < 0.01 * np.percentile(clean, 99)
+
+
+def test_a_strength_lies_between_the_scan_and_the_whole_result(scan, model):
+    def run(**asked):
+        return restore(scan, RestoreOptions(samples=2, **asked, **SAMPLING), model=model)
+
+    whole, half, none, default = run(strength=1), run(strength=0.5), run(strength=0), run()
+    assert whole.volume.array.tobytes() == default.volume.array.tobytes()
+    assert whole.volume.history == default.volume.history
+    np.testing.assert_array_equal(none.volume.array, scan.array)
+    np.testing.assert_allclose(half.volume.array, (scan.array + whole.volume.array) / 2, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(half.maps["std"].array, whole.maps["std"].array / 2, rtol=1e-5)
+    assert half.record.settings["strength"] == 0.5
+    assert half.volume.history[-1].params["strength"] == 0.5
+    taken = [one.record.noise["std_over_sigma"] for one in (none, half, whole)]
+    assert taken[0] == 0 and taken[1] == pytest.approx(taken[2] / 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, "half", True, float("nan")])
+def test_a_strength_is_a_number_from_0_to_1(strength):
+    with pytest.raises(ConfigError, match=r"strength is .*; expected a number from 0 to 1"):
+        RestoreOptions(strength=strength)

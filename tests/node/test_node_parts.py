@@ -163,6 +163,17 @@ def test_the_quota_keeps_room_for_results(tmp_path):
     assert spool.store("1.2", "1.2.2", bytes(1000))
 
 
+def test_maps_beside_a_result_are_sent_and_forgotten_with_it(tmp_path):
+    spool = Spool(tmp_path / "spool", 2500)
+    for name in ("1.2", "1.2_lower", "1.2_upper", "1.23"):
+        (tmp_path / "spool" / "results" / name).mkdir()
+        (tmp_path / "spool" / "results" / name / "IM1.dcm").touch()
+    found = {path.name for path in spool.results("1.2") if path.exists()}
+    assert found == {"1.2", "1.2_lower", "1.2_upper"}
+    spool.forget("1.2")
+    assert [path.name for path in (tmp_path / "spool" / "results").iterdir()] == ["1.23"]
+
+
 def test_only_what_a_killed_node_left_is_cleared_away(tmp_path):
     ours = [
         tmp_path / "incoming" / "1.2" / ".0123abcd.1.dcm",

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from medrestore.noise import Certainty, Distribution, NoiseModel, measure_noise
+from medrestore.noise.spikes import HEIGHT, tallest
 from medrestore.physics.kspace import apply_window, band_limit, fermi, fourier_frequencies
 
 SIZE, SIGMA, SPACING = 64, 30.0, (1.0, 1.0, 1.0)
@@ -83,6 +84,16 @@ def check_level_and_colour(model: NoiseModel, kind: str) -> None:
     else:
         true = (2 / 3, 2 / 3, 1.0) if kind == "band" else (1.0, 1.0, 1.0)
         assert [axis.band for axis in model.axes] == pytest.approx(true, abs=0.03)
+
+
+def test_the_tallest_sample_of_k_space_tells_stripes_from_noise_and_anatomy():
+    cycles = np.array([9.4, -13.7, 17.2])  # no whole number, as in a part of a scan
+    phase = np.tensordot(cycles, np.indices((SIZE,) * 3), axes=1) / SIZE
+    noise = np.random.default_rng(1).standard_normal((48, 48, 48)).astype(np.float32)
+    assert tallest(scan() + np.float32(30) * np.cos(2 * np.pi * phase).astype(np.float32)) > HEIGHT
+    assert tallest(scan()) < HEIGHT
+    assert 1 < tallest(noise) < 6
+    assert tallest(np.zeros((20, 20, 20))) == 0
 
 
 @pytest.mark.parametrize("kind", WINDOWS)

@@ -61,6 +61,16 @@ def test_the_projection_reproduces_the_slices(stack: SliceStack) -> None:
     assert after < 0.01 * before
 
 
+@pytest.mark.parametrize("stack", STACKS)
+def test_what_no_slice_shows_is_the_rest_of_what_the_slices_determine(stack: SliceStack) -> None:
+    planes = np.random.default_rng(0).normal(size=(4, 5, stack.planes)).astype(np.float32)
+    unseen = stack.unseen(planes)
+    assert np.abs(unseen).std() > 0.1
+    assert np.abs(stack.forward(unseen)).max() < 2e-3 * np.abs(stack.forward(planes)).max()
+    determined = stack.forward(planes) @ np.linalg.pinv(stack.matrix).T
+    np.testing.assert_allclose(planes - unseen, determined, atol=5e-3)
+
+
 def test_with_noise_the_step_is_shorter_and_stays_between() -> None:
     stack = STACKS[0]
     guess, slices = np.zeros((1, 24), dtype=np.float32), np.ones((1, 6), dtype=np.float32)

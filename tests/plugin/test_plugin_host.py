@@ -288,6 +288,9 @@ def make_spec():
         ("outputs", frozenset({"median"})),
         ("outputs", frozenset({"sample"})),  # samples start from the mean
         ("dtypes", ("float64",)),
+        ("domain", "knee"),
+        ("domain", "ct"),  # of another modality than the model is for
+        ("domain", ["mr-head"]),
         ("sha256", "0" * 64),
         ("weights", Path("model.safetensors")),
     ],

@@ -27,7 +27,7 @@ from medrestore.report import CaseRow, preview, write
 from medrestore.report.case_page import VIEWER
 from medrestore.report.charts import histogram
 from medrestore.report.page import asset
-from medrestore.report.preview import NAMES, Preview
+from medrestore.report.preview import FIRST, Preview
 from medrestore.report.tables import COLUMNS, SCHEMA
 from medrestore.report.write import viewer_name
 from medrestore.volume import Volume
@@ -77,6 +77,25 @@ def test_the_tables_have_the_failures_first_and_nothing_in_place_of_what_is_miss
     assert summary["counts"] == {"done": 1, "failed": 1, "skipped": 0}
     assert [case["peak_bytes"] for case in summary["cases"]] == [None, 2**30]
     assert list(summary["cases"][0]) == list(failed)
+
+
+def test_results_are_sorted_by_their_verdict_and_the_column_sorts_by_it_again(tmp_path):
+    verdicts = ["PASS", None, "FAIL", "WARN"]
+    rows = [replace(DONE, case=f"c{n}", name=f"n{n}", verdict=word) for n, word in enumerate(verdicts)]
+    write(tmp_path, [*rows, FAILED], "A batch")
+    assert [row["verdict"] for row in table(tmp_path)] == ["", "FAIL", "WARN", "", "PASS"]
+    page = (tmp_path / "report.html").read_text()
+    cells = re.findall(r'<td(?: data-value="(\d)")?><span class="badge (\w+)">(FAIL|WARN|PASS)<', page)
+    assert cells == [("0", "failed", "FAIL"), ("1", "warned", "WARN"), ("3", "done", "PASS")]
+    heads = re.findall(r'data-column="(\d+)">([^<]+)<', page)
+    assert ("3", "Verdict") in heads
+    assert 'data-key="verdict"' in page
+    assert 'class="badge failed">FAIL' in (tmp_path / "cases/c2.html").read_text()
+
+
+def test_a_verdict_that_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match="verdict"):
+        replace(DONE, verdict="GOOD")
 
 
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)"])
@@ -148,7 +167,7 @@ def test_missing_values_are_dashes_that_say_why(tmp_path):
     write(tmp_path, [FAILED, replace(DONE, psnr=None, ssim=None)], "A batch")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count('title="no reference was given, or there is nothing to measure" role="img"') == 2
-    assert page.count('title="the case failed" role="img"') == 6
+    assert page.count('title="the case failed" role="img"') == 7
     assert "nan" not in page.lower().replace("number.isnan", "")
 
 
@@ -300,8 +319,8 @@ def test_before_and_after_on_other_grids_have_a_residual_only_if_it_is_given(tmp
     preview(before, after, None, tmp_path / "two.npz")
     preview(before, after, before, tmp_path / "three.npz")
     two, three = Preview(tmp_path / "two.npz"), Preview(tmp_path / "three.npz")
-    assert [two.has_pane(name) for name in NAMES] == [True, True, False]
-    assert [three.has_pane(name) for name in NAMES] == [True, True, True]
+    assert [two.has_pane(name) for name in FIRST] == [True, True, False]
+    assert [three.has_pane(name) for name in FIRST] == [True, True, True]
     assert two.facts.thumbnail == "coronal", "a plane in which the finer voxels show"
     rows = [replace(DONE, pictures=tmp_path / "two.npz")]
     write(tmp_path, [*rows, replace(DONE, case="3", pictures=tmp_path / "three.npz")], "A batch")
@@ -309,6 +328,45 @@ def test_before_and_after_on_other_grids_have_a_residual_only_if_it_is_given(tmp
     assert page.tags.count("canvas") == 2
     assert "from blue to red" not in page.text
     assert parsed(tmp_path / "cases/3.html").tags.count("canvas") == 3
+
+
+def test_maps_that_go_with_a_result_are_shown_beside_it(tmp_path):
+    before = scan()
+    after = before.with_array(before.array - 1, Step("test"))
+    null = before.with_array(before.array - before.array.mean(), Step("restore:null"))
+    lower = before.with_array(before.array - 3, Step("restore:lower"))
+    preview(before, after, None, tmp_path / "kept.npz", {"null": null, "lower": lower, "other": lower})
+    kept = Preview(tmp_path / "kept.npz")
+    assert kept.facts.maps.keys() == {"null", "lower"}
+    low, high = kept.facts.maps["null"]
+    assert -low == high > 0
+    assert kept.facts.ends("lower") == tuple(kept.facts.window)  # as the scan, so that both can be compared
+    assert kept.thumbnail("null") is None and kept.thumbnail("after") is not None
+    write(tmp_path, [replace(DONE, pictures=tmp_path / "kept.npz")], "A batch")
+    page = parsed(tmp_path / "cases/0a1b2c.html")
+    assert page.tags.count("canvas") == 5
+    for title in ("What no slice shows", "Lower end of the interval"):
+        assert title in page.text
+    assert '"maps": {"lower": null, "null": [-' in (tmp_path / "cases/0a1b2c.html").read_text()
+
+
+def test_pictures_that_an_earlier_version_kept_are_shown(tmp_path, pictures):
+    with np.load(pictures) as archive:
+        parts = dict(archive)
+    facts = json.loads(parts["facts"].tobytes())
+    del facts["maps"]
+    parts["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    np.savez(tmp_path / "old.npz", **parts)
+    write(tmp_path, [replace(DONE, pictures=tmp_path / "old.npz")], "A batch")
+    assert parsed(tmp_path / "cases/0a1b2c.html").tags.count("canvas") == 3
+
+
+def test_the_bound_is_on_the_page_and_in_the_tables(tmp_path):
+    write(tmp_path, [replace(DONE, bound={"psnr": 31.25, "ssim": 0.9, "level": 0.9})], "A batch")
+    (row,) = table(tmp_path)
+    assert (row["least_psnr_db"], row["least_ssim"]) == ("31.25", "0.9")
+    page = (tmp_path / "cases/0a1b2c.html").read_text()
+    assert "PSNR 31.2 dB, SSIM 0.900, with a probability of 90%" in page
 
 
 def test_nothing_of_where_the_scan_comes_from_is_kept(tmp_path):

@@ -16,7 +16,7 @@ from medrestore.io import DICOM, NIFTI, PlannedSeries, ReadPolicy, ReadRequest, 
 from medrestore.io.dicom.parse.sop_classes import SkipReason
 from medrestore.io.dicom.read import planned_header
 from medrestore.io.folder import PassedOver, ScanFile, scan_file, scan_files
-from medrestore.io.formats import modality_of_name
+from medrestore.io.named import modality_of_name
 from medrestore.paths import Obstacle, obstacle, open_file, resolved
 from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON

@@ -8,9 +8,10 @@ import signal
 import traceback
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from medrestore.engine.cost.budget import REFUSED
-from medrestore.errors import MedrestoreError, unforeseen
+from medrestore.errors import DomainError, MedrestoreError, unforeseen
 
 GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN})
 """Errors of a mount that is gone."""
@@ -30,9 +31,10 @@ PLAN = "plan"
 
 
 class Kind(StrEnum):
-    """What kind of failure it was."""
+    """What kind of failure it was; `OUTSIDE` is a scan that the model was not made for."""
 
     REFUSED = "refused"
+    OUTSIDE = "outside"
     ERROR = "error"
     MEMORY = "memory"
     CRASH = "crash"
@@ -58,6 +60,10 @@ class Failure:
     log: str = ""
     peak_bytes: int = 0
 
+    def told(self) -> dict[str, Any]:
+        """Return what an entry of the ledger says of it, but for the cause."""
+        return {"stage": self.stage, "kind": self.kind, "log": self.log}
+
 
 def ended(status: int, peak_bytes: int, out_of_memory: bool) -> tuple[Kind, str]:
     """Describe the end of a process: status as `subprocess` has it, memory, whether the system ended it."""
@@ -75,10 +81,15 @@ def ended(status: int, peak_bytes: int, out_of_memory: bool) -> tuple[Kind, str]
     return Kind.CRASH, f"the worker crashed ({name}){peak}"
 
 
+def kind_of(error: MedrestoreError) -> Kind:
+    """Return what kind of failure an error is that was raised on purpose."""
+    return Kind.OUTSIDE if isinstance(error, DomainError) else Kind.REFUSED
+
+
 def stumbled(error: Exception, *, read: bool) -> Failure:
     """Describe an error of the process of the batch itself over a case; `read` if its files were read."""
     if isinstance(error, MedrestoreError):
-        return Failure(Kind.REFUSED, str(error), PLAN)
+        return Failure(kind_of(error), str(error), PLAN)
     if isinstance(error, OSError):
         return Failure(Kind.ERROR, describe_os_error(error), "write" if read else "read")
     trace = "".join(traceback.format_tb(error.__traceback__))

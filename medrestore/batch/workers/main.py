@@ -24,16 +24,17 @@ from typing import Any
 from medrestore.batch.find.names import remove, temporary_files, without_names
 from medrestore.batch.workers.admission import MemoryGate, QueuedCase, SerialExecutor
 from medrestore.batch.workers.case_json import header_of, job_of, options_of
-from medrestore.batch.workers.failures import UNWRITABLE, Kind, describe_os_error
+from medrestore.batch.workers.failures import UNWRITABLE, Kind, describe_os_error, kind_of
 from medrestore.engine import Restoration, RestoreOptions, load_model
 from medrestore.engine.machine.memory import peak_bytes, reset_peak
 from medrestore.engine.models.load import LoadedModel
 from medrestore.errors import MedrestoreError, OutputError, PluginError, is_out_of_memory
-from medrestore.job.forecast import forecast
+from medrestore.job.forecast import forecast, taken_for
 from medrestore.job.progress import Stage
 from medrestore.job.run import run
+from medrestore.options import FileOptions
 from medrestore.processes import ignore_requests
-from medrestore.provenance import JSON, RunRecord
+from medrestore.provenance import JSON, RunRecord, series_record
 from medrestore.report import preview
 from medrestore.types import Modality, Task
 from medrestore.volume import Volume
@@ -133,8 +134,7 @@ class WorkerServer:
         reporter = CaseReporter(self._channel, job["case"])
         try:
             options = options_of(job)
-            modality = options.modality or Modality.UNKNOWN
-            case = QueuedCase(job, options, partial(self._model_of, options.restore, modality))
+            case = QueuedCase(job, options, partial(self._model_for, job, options))
             with self._gate.enter(case, refused=lambda: reporter.stage("wait")):
                 reporter.stage("read")
                 facts, endings = self._restore(case, reporter)
@@ -142,6 +142,12 @@ class WorkerServer:
             reporter.say("failed", **_failure(error, job))
         else:
             reporter.say("done", facts=facts, endings=list(endings))
+
+    def _model_for(self, job: dict[str, Any], options: FileOptions) -> LoadedModel | None:
+        """Return the model of a case if it is the loaded model; without one, nothing is looked at."""
+        if self._loaded is None:
+            return None
+        return self._model_of(options.restore, taken_for(header_of(job), options)[0])
 
     def _model_of(self, options: RestoreOptions, modality: Modality) -> LoadedModel | None:
         """Return a model if it is the loaded model."""
@@ -168,7 +174,7 @@ class WorkerServer:
         def written(scan: Volume, result: Restoration) -> None:
             seen.update(shape=list(scan.shape), spacing_mm=[float(size) for size in scan.spacing])
             if sent["pictures"] is not None:
-                preview(scan, result.volume, None, Path(sent["pictures"]))
+                preview(scan, result.volume, None, Path(sent["pictures"]), result.maps)
 
         def now(work: Callable[[], list[Restoration]]) -> list[Restoration]:
             reset_peak()
@@ -209,8 +215,11 @@ def _model_key(options: RestoreOptions, modality: Modality) -> tuple[object, ...
 
 
 def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
-    """Return the facts that a table of cases shows; of a series, the facts of the first volume."""
-    first = records[0]
+    """Return the facts that a table of cases shows; of a series, the facts of the first volume.
+
+    Findings are those of all volumes, and the verdict is the worst.
+    """
+    first = series_record(records)
     scores = first.metrics.get("result") if isinstance(first.metrics, dict) else None
     return {
         "model": first.model.name,
@@ -222,7 +231,9 @@ def _facts(records: tuple[RunRecord, ...]) -> dict[str, JSON]:
         "scores": scores,
         "timings": dict(first.timings),
         "predicted": dict(first.predicted),
-        "findings": sorted({finding.code for record in records for finding in record.findings}),
+        "findings": sorted({finding.code for finding in first.findings}),
+        "verdict": first.judgement and str(first.judgement),
+        "bound": first.intervals.get("bound"),
     }
 
 
@@ -230,7 +241,7 @@ def _failure(error: BaseException, job: dict[str, Any]) -> dict[str, JSON]:
     """Describe an error, without the names of files and folders, which may name a person."""
     stated, kind = str(error) or type(error).__name__, Kind.ERROR
     if isinstance(error, MedrestoreError):
-        kind = Kind.REFUSED
+        kind = kind_of(error)
         cause = error.__cause__
         if isinstance(error, OutputError) and isinstance(cause, OSError) and cause.errno in UNWRITABLE:
             kind, stated = Kind.STOP, f"a result cannot be written ({describe_os_error(cause)})"

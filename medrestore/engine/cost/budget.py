@@ -18,10 +18,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from medrestore.engine.cost.calibration import Calibration, calibration
+from medrestore.engine.evidence.detectability import evaluated
 from medrestore.engine.intervals.features import slab_bytes
 from medrestore.engine.machine.device import choose_device
 from medrestore.engine.machine.memory import SHARE, usable_bytes
 from medrestore.engine.models.load import LoadedModel, find_model
+from medrestore.engine.sampling.ensemble import ensemble_size
 from medrestore.engine.sampling.posterior import evaluations, plugin_sampler, sample_count
 from medrestore.engine.sampling.tiled_denoiser import plan_tiles, whole_shape
 from medrestore.errors import ConfigError
@@ -200,6 +202,8 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
     peak = costs.base_bytes + max(beside * volume + own, most * volume, besides)
     network = evaluations(job.options, job.spec) * waste * costs.network_seconds
     seconds = max(math.prod(job.shape), LEAST) * (costs.other_seconds + network)
+    if job.options.detectability:
+        seconds += evaluated(job.shape) * ensemble_size(job.options, job.spec) * costs.network_seconds
     return Budget(int(peak), seconds, tile, streamed), 0 if job.device == "cpu" else int(work)
 
 

@@ -19,10 +19,12 @@ from torch import Tensor
 
 from medrestore.diffusion import Condition
 from medrestore.engine.evidence.residual import residual_evidence
+from medrestore.engine.evidence.verdict import verdict
 from medrestore.engine.machine.device import choose_device, choose_dtype, thread_count
 from medrestore.engine.machine.memory import peak_bytes, reset_peak, resident_bytes
 from medrestore.engine.models.load import LoadedModel, find_model, load_model
 from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser, cut_mirrored, streams
+from medrestore.engine.tasks.measurement import Measurement
 from medrestore.engine.tasks.table import MEASURE
 from medrestore.options import RestoreOptions
 from medrestore.plugin import ModelSpec
@@ -178,12 +180,18 @@ def measure(model: LoadedModel) -> Calibration:
     if streams(model.denoiser):
         longer = _reshaped(condition, (LENGTH, *estimate.shape[3:]))
         column = max(_evaluate(StreamedDenoiser(*arguments), longer)[2] - fixed, 0) / plane
-    sigma = measurement.local_sigma()
     result = measurement.to_volume(estimate, Step("calibration"))
-    _, after = _timed(lambda: residual_evidence(scan.array, measurement.remeasure(result), sigma))
+    _, after = _timed(lambda: _judged(measurement, result, spec))
     tile = max(tile - fixed, 0) / (voxels - SMALL**3)
     own = fixed if model.device == "cpu" else 0
     return Calibration(base + own, tile, column, network / voxels, (before + after) / voxels)
+
+
+def _judged(measurement: Measurement, result: Volume, spec: ModelSpec) -> None:
+    """Do what is done with a result once it is there."""
+    scan, seen = measurement.scan, measurement.remeasure(result)
+    residual_evidence(scan.array, seen, measurement.local_sigma(), measurement.units.zero)
+    verdict(measurement, seen, spec.task, scan.modality)
 
 
 def _timed(action: Callable[[], T]) -> tuple[T, float]:

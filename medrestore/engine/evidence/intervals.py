@@ -12,11 +12,13 @@ from medrestore.engine.intervals.predict import Widths
 from medrestore.engine.tasks.measurement import Measurement
 from medrestore.findings import INTERVALS_NOT_CALIBRATED, Finding
 from medrestore.metrics import measured, reference_range
+from medrestore.noise.level import NoiseLevel
+from medrestore.noise.model import Certainty
 from medrestore.provenance import JSON, Step
 from medrestore.types import RealArray
 from medrestore.volume import Volume
 
-SLACK = {"noise": (0.9, 1.1), "spacing_mm": (0.8, 1.25), "correlation": (0.0, 1.15), "factor": (0.95, 1.05)}
+SLACK = {"noise": (0.9, 1.1), "spacing_mm": (0.8, 1.25), "correlation": (0.0, 1.15), "factor": (0.85, 1.1)}
 """How far below and above the scans of a calibration a scan is still taken for one of them."""
 
 _WORDS = {
@@ -110,14 +112,14 @@ def interval_evidence(
         ensemble: Over how many estimates the mean was taken.
     """
     calibration = request.calibration
-    about = {
+    about: dict[str, JSON] = {
         "sha256": calibration.digest,
         "made": calibration.made,
         "population": asdict(calibration.population),
         "ranges": asdict(calibration.ranges),
     }
     bound = None if widths is None else _bound(request, measurement, widths, _range(result))
-    entry = {"level": request.level, "calibration": about, "bound": bound}
+    entry: dict[str, JSON] = {"level": request.level, "calibration": about, "bound": bound}
     return IntervalEvidence(
         entry, _findings(calibration, measurement, scan_facts(measurement, result), ensemble)
     )
@@ -154,6 +156,8 @@ def _findings(
     outside = _outside(facts, found.ranges)
     if ensemble < found.ensemble:
         outside["ensemble"] = f"a mean over {ensemble} estimates, calibrated were {found.ensemble}"
+    if _level_in_doubt(measurement.noise):
+        outside["certainty"] = "the level of its noise, which they rest on, is unsure"
     if measurement.skip_reason is not None:
         outside["share"] = "no model ran, and the intervals are those of the noise"
     elif measurement.share < 1:
@@ -162,6 +166,14 @@ def _findings(
         return ()
     text = f"the intervals were not calibrated for such a scan: {'; '.join(outside.values())}"
     return (INTERVALS_NOT_CALIBRATED.found(text, outside=sorted(outside)),)
+
+
+def _level_in_doubt(noise: NoiseLevel) -> bool:
+    """Whether the level of the noise was read in tissue alone, and not surely: it may be off by far."""
+    found = noise.measured
+    if found is None or noise.is_given:
+        return False
+    return found.source == "tissue" and found.certainty is Certainty.UNSURE
 
 
 def _outside(facts: Ranges, known: Ranges) -> dict[str, str]:

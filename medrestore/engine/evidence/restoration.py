@@ -35,7 +35,8 @@ class Restoration:
         volume: The restored scan, in the units of the input and on its grid; across the slices finer than
             that after super-resolution.
         maps: Volumes on the same grid that go with it, by name: ``"std"``, the standard deviation of the
-            posterior samples, where there are two or more.
+            posterior samples, where there are two or more; ``"lower"`` and ``"upper"``, the ends of the
+            interval of each voxel; ``"null"``, the part of the result that no slice shows.
         metrics: Quality of the input and of the result against the reference, and without one where that was
             asked for; absent values say why. The input of super-resolution is the cubic spline through the
             slices.

@@ -127,7 +127,7 @@ def _distributions(subjects: Sequence[Scores], count: int) -> list[_Distribution
         np.concatenate([getattr(one, name) for one in subjects]) for name in ("values", "groups", "weights")
     )
     everywhere = _Distribution.of(values, weights)
-    have = sum(np.bincount(one.groups, minlength=count) > 0 for one in subjects)
+    have = np.sum([np.bincount(one.groups, minlength=count) > 0 for one in subjects], axis=0)
     found = []
     for group in range(count):
         here = groups == group

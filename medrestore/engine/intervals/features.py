@@ -81,7 +81,7 @@ def error_features(condition: Condition, estimate: Tensor, rows: slice) -> Float
         (features, X, Y, Z): `LOCAL`, then one for each of the details.
     """
     noise = noise_of(condition, rows)
-    result = estimate[0, 0, rows].numpy() / noise
+    result: FloatArray = np.asarray(estimate[0, 0, rows].numpy() / noise, np.float32)
     taken = condition.image[0, 0, rows].numpy() / noise - result
     slopes = [np.gradient(result, axis=axis) if result.shape[axis] > 1 else 0 * result for axis in range(3)]
     bend = ndimage.correlate1d(result, [1, -2, 1], axis=2, mode="nearest")

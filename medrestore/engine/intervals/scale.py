@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from medrestore.errors import ConfigError
 from medrestore.types import Float64Array, FloatArray
 
 FURTHEST = 3.0
@@ -55,7 +56,15 @@ class ErrorScale:
 
         Returns:
             (...) logarithm of the mean absolute error over the noise.
+
+        Raises:
+            ConfigError: The calibration was made with other clues.
         """
+        if len(features) != len(self.means):
+            raise ConfigError(
+                f"the calibration has {len(self.means)} clues, and the model is given {len(features)}: "
+                "calibrate it again"
+            )
         constant, linear, products = self._parts
         flat = _standardised(features.reshape(len(features), -1), self.means, self.deviations)
         value = constant + linear @ flat + np.einsum("in,in->n", flat, products @ flat)

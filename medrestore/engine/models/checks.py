@@ -8,7 +8,7 @@ import numpy as np
 
 from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.sampling.posterior import plugin_sampler
-from medrestore.errors import InputError, ModelError
+from medrestore.errors import ConfigError, DomainError, InputError, ModelError
 from medrestore.findings import (
     MODALITY_NOT_STATED,
     MODALITY_OUTSIDE_MODEL,
@@ -26,7 +26,7 @@ from medrestore.plugin import Intensity, ModelSpec
 from medrestore.plugin.extensions.noise_estimators import find_noise_estimator
 from medrestore.plugin.extensions.operators import find_operator
 from medrestore.provenance import ModelRef
-from medrestore.types import UNMEASURED_HU, Modality
+from medrestore.types import UNMEASURED_HU, Modality, Task
 from medrestore.volume import Volume
 
 COMPUTABLE = (1e-20, 1e9)
@@ -68,7 +68,7 @@ def check_scan(
         force: Whether to warn only.
 
     Raises:
-        ModelError: Modality, voxel size or distance of the slices are outside, and `force` is not set.
+        DomainError: Modality, voxel size or distance of the slices are outside, and `force` is not set.
     """
     notes, problems = list[Finding](), list[Finding]()
     if stated is None:
@@ -91,7 +91,7 @@ def check_scan(
             problems.append(SLICES_OUTSIDE_MODEL.found(text, factor=factor, range=(low, high)))
     if problems and not force:
         said = "; ".join(one.text for one in problems)
-        raise ModelError(
+        raise DomainError(
             f"{said}: the result would be a guess; choose another model, or force it "
             "(--force, or force=True) and look at the result with care"
         )
@@ -109,9 +109,19 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
     Raises:
         ModelError: The options ask for an output that the model does not offer, or for intervals that it was
             not calibrated for, or it names an operator that no plugin declares.
-        ConfigError: The options name what no plugin declares, or a calibration that is none of this model.
+        ConfigError: The options name what no plugin declares, a calibration that is none of this model, or
+            what such a model cannot tell.
     """
     check_names(options)
+    if options.save_map == "null" and spec.task is not Task.SUPERRES:
+        raise ConfigError(
+            f"save_map is 'null', and {ref.name} removes noise: every voxel was measured, so there is no "
+            "null space; --interval 0.9, or --samples 8 --save-std, shows what is not known"
+        )
+    if options.detectability and (spec.task is not Task.DENOISE or spec.operator is not None):
+        raise ConfigError(
+            f"detectability is told of denoising alone, and {ref.name} does more; leave --detectability out"
+        )
     if spec.operator is not None:
         find_operator(spec.operator)
     if options.output not in spec.outputs or (options.samples and "sample" not in spec.outputs):

@@ -44,6 +44,11 @@ DENSE = 0.15
 """Share of voxels above 800 HU that no body has: there is bone."""
 
 
+def is_seen(volume: Volume) -> bool:
+    """Whether a scan has voxels enough for anything to be said of its content."""
+    return sum(side >= LEAST_SIDE for side in volume.shape) >= 2
+
+
 def check_content(volume: Volume, spec: ModelSpec) -> tuple[Finding, ...]:
     """Warn where voxels are not such as the model was made for, whatever the header says.
 
@@ -52,7 +57,7 @@ def check_content(volume: Volume, spec: ModelSpec) -> tuple[Finding, ...]:
         spec: The model. Of one that takes the numbers as they are (`Intensity.RAW`), nothing is known.
     """
     array = volume.array
-    if spec.intensity is Intensity.RAW or sum(side >= LEAST_SIDE for side in array.shape) < 2:
+    if spec.intensity is Intensity.RAW or not is_seen(volume):
         return ()
     voxels, slices = thinned(array), [across(array, axis) for axis in range(3)]
     flat = _flat(slices)

@@ -81,10 +81,18 @@ class Measurement(ABC):
         """Return the noise of the scan in its units: one level, or (X, Y, Z) a level for each voxel."""
         return self.noise.sigma
 
+    def expected_sigma(self) -> float | RealArray:
+        """Return the level that the residual is compared with, as `local_sigma` does; above 0."""
+        return self.local_sigma()
+
     def evidence(self, result: Volume) -> Mapping[str, JSON]:
         """Return what the record says of the measurement and of how well the result agrees with it."""
         del result
         return self.facts
+
+    def unseen(self, result: Volume) -> Volume:
+        """Return the part of the result that nothing measured, on its grid: none where all was measured."""
+        return result.with_array(np.zeros(result.shape, dtype=np.float32), Step("restore:null", {}))
 
     @property
     def factor(self) -> float:

@@ -76,10 +76,12 @@ class ThickSlices(Measurement):
     Attributes:
         plan: Where the slices and the planes lie.
         ridge: See `SliceStack.correction`.
+        floor: Level of noise that counts as none, in the units of the voxels.
     """
 
     plan: SlicePlan
     ridge: float
+    floor: float
     views: tuple[View, ...] = SLICE_VIEWS
 
     def guide(self, denoiser: Denoiser) -> Denoiser:
@@ -103,6 +105,16 @@ class ThickSlices(Measurement):
     def remeasure(self, result: Volume) -> RealArray:
         """See `Measurement.remeasure`."""
         return self.plan.from_stack(self.plan.stack.forward(self.plan.to_stack(result.array)))
+
+    def unseen(self, result: Volume) -> Volume:
+        """See `Measurement.unseen`: it adds up to nothing in every slice, and all of it is the model's."""
+        planes = self.plan.to_stack(result.array) - np.float32(self.units.zero)
+        array = self.plan.from_stack(self.plan.stack.unseen(planes))
+        return result.with_array(array, Step("restore:null", {}))
+
+    def expected_sigma(self) -> float:
+        """See `Measurement.expected_sigma`: slices without noise are reproduced to within what counts."""
+        return max(self.noise.sigma, self.floor)
 
     def physical(self, array: FloatArray) -> FloatArray:
         """See `Measurement.physical`; slices without noise are still reproduced.
@@ -195,6 +207,7 @@ def thick_slices(
         findings=findings,
         plan=plan,
         ridge=_ridge(given_to_model.sigma, noise.sigma / units.one),
+        floor=NOISE_FLOOR[spec.intensity] * units.reference,
     )
 
 

@@ -74,6 +74,23 @@ def read_nifti(header: ScanHeader) -> tuple[Volume, ...]:
     return tuple(made)
 
 
+def first_nifti(header: ScanHeader) -> Volume:
+    """Read the first volume alone, for a look at it: what follows it is not read, nor any checksum met.
+
+    Raises:
+        InputError: Its voxels are not finite or damaged.
+    """
+    own: NiftiHeader = header.own
+    _check_length(own)
+    with opened(own.path) as stream:
+        reading = _Reading(own, stream, header.nan_fill)
+        reading.skip_to_voxels()
+        array = reading.volume()
+    return Volume(
+        array, own.geometry, header.modality, UNITS[header.modality], Source(str(own.path), "nifti")
+    )
+
+
 def _check_length(header: NiftiHeader) -> None:
     """Refuse a gzip file that is too short for its header, before memory is taken for what it declares."""
     wanted = header.offset + header.voxel_bytes

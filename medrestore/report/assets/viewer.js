@@ -1,8 +1,11 @@
 "use strict";
-// Two linked panes and the residual, drawn by NiiVue from the volumes that the page holds.
+// Linked panes of the scan, the result, the residual and its maps, drawn by NiiVue from the volumes that the page holds.
 (async () => {
   const settings = JSON.parse(document.getElementById("settings").textContent);
-  const names = ["before", "after", "residual"].filter((name) => document.getElementById(`canvas-${name}`));
+  const maps = settings.maps;
+  const names = ["before", "after", "residual", ...Object.keys(maps)].filter((name) =>
+    document.getElementById(`canvas-${name}`)
+  );
   const panes = {};
   const input = (id) => document.getElementById(id);
   const state = input("state");
@@ -40,7 +43,7 @@
     await pane.attachToCanvas(input(`canvas-${name}`));
     pane.addColormap("diverging", diverging);
     const volume = await load(name);
-    volume.colormap = name === "residual" ? "diverging" : "gray";
+    volume.colormap = name === "residual" || name === "null" ? "diverging" : "gray";
     pane.addVolume(volume);
     panes[name] = pane;
   }
@@ -49,8 +52,8 @@
     for (const name of names) {
       const volume = panes[name].volumes[0];
       const limit = Math.abs(Number(input("limit").value)) || settings.residual;
-      volume.cal_min = name === "residual" ? -limit : Number(input("low").value);
-      volume.cal_max = name === "residual" ? limit : Number(input("high").value);
+      const window = [Number(input("low").value), Number(input("high").value)];
+      [volume.cal_min, volume.cal_max] = name === "residual" ? [-limit, limit] : maps[name] || window;
       panes[name].updateGLVolume();
     }
   }

@@ -1,4 +1,4 @@
-"""The evidence of a residual: what it says of residuals of which everything is known."""
+"""The statistics of a residual: each sees what it is for, and noise alone shows nothing."""
 
 from __future__ import annotations
 
@@ -6,140 +6,134 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medrestore.engine.evidence import residual as consistency
-from medrestore.engine.evidence.residual import FEWEST, residual_evidence
+from medrestore.engine.evidence import slabs as slabbed
+from medrestore.engine.evidence.consistency import LEAST_TISSUE, ExpectedNoise, consistency
 
-SHAPE = (20, 18, 16)
-NOTHING = dict.fromkeys(
-    ("std_over_sigma", "mean_over_sigma", "neighbour_correlation", "edge_correlation", "kurtosis")
+SHAPE = (40, 36, 32)
+SIGMA = 5.0
+
+
+def head() -> np.ndarray:
+    """Smooth tissue all over, with as much detail as a scan has."""
+    rng = np.random.default_rng(1)
+    coarse, fine = (ndimage.gaussian_filter(rng.normal(size=SHAPE), width) for width in (6, 1.2))
+    return (100 + 20 * coarse / coarse.std() + 8 * fine / fine.std()).astype(np.float32)
+
+
+def noise(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, SIGMA, SHAPE).astype(np.float32)
+
+
+def found(result: np.ndarray, scan: np.ndarray | None = None, expected: ExpectedNoise | None = None):
+    scan = head() + noise() if scan is None else scan
+    return consistency(scan, result, expected or ExpectedNoise(SIGMA, correlations=(0.0, 0.0, 0.0)))
+
+
+def test_noise_alone_shows_nothing():
+    seen = found(head()).statistics
+    assert seen["deviation"] == pytest.approx(1, abs=0.02)
+    for name in ("mean", "colour", "edges", "detail", "intensity", "displacement"):
+        assert abs(seen[name]) < 0.03, name
+    assert seen["drift"] < 0.06
+    assert seen["excursion"] < 6
+    assert seen["step"] < 5
+    assert abs(seen["stripes"]) < 4
+    assert seen["unevenness"] < 0.06
+
+
+def ball(at: tuple[int, int, int], radius: float) -> np.ndarray:
+    distance = sum((axis - c) ** 2 for axis, c in zip(np.ogrid[:40, :36, :32], at, strict=True))
+    return (distance <= radius**2).astype(np.float32)
+
+
+def half(axis: int) -> np.ndarray:
+    return np.asarray(np.indices(SHAPE)[axis] >= SHAPE[axis] // 2, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "least"),
+    [
+        ("detail", lambda x: ndimage.gaussian_filter(x, 1.0), 0.2),
+        ("displacement", lambda x: ndimage.shift(x, (0, 0.5, 0), mode="nearest"), 0.2),
+        ("mean", lambda x: x * 0.98, 0.3),
+        ("intensity", lambda x: 100 + 0.9 * (x - 100), 0.2),
+        ("drift", lambda x: x + 2 * (half(0) - half(1)), 0.15),
+        ("excursion", lambda x: x + 10 * ball((20, 18, 16), 2.5), 12),
+        ("excursion", lambda x: x - 10 * ball((20, 18, 16), 2.5), 12),
+        ("step", lambda x: x + 2 * half(1), 10),
+        ("stripes", lambda x: x + 1.0 * (np.indices(SHAPE)[2] % 2), 8),
+        ("unevenness", lambda x: x + noise() * 0.6 * half(2), 0.3),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-
-
-def tissue(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    """A result that is tissue all over."""
-    return np.full(shape, 100, np.float32)
-
-
-def white(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def correlated(noise: np.ndarray, rho: float, axis: int) -> np.ndarray:
-    """Noise of the same deviation, correlated along one axis by `rho` from voxel to voxel: AR(1)."""
-    found = np.moveaxis(noise, axis, 0).copy()
-    for row in range(1, len(found)):
-        found[row] = rho * found[row - 1] + np.sqrt(1 - rho**2) * found[row]
-    return np.moveaxis(found, 0, axis)
-
-
-def test_mean_and_deviation_are_in_units_of_the_noise():
-    scan = tissue() + 3 + 2 * white()
-    found = residual_evidence(scan, tissue(), 4.0)
-    residual = (scan - tissue()).astype(np.float64)
-    assert found["mean_over_sigma"] == pytest.approx(residual.mean() / 4, abs=1e-5)
-    assert found["std_over_sigma"] == pytest.approx(residual.std() / 4, abs=1e-5)
-    assert found["mean_over_sigma"] == pytest.approx(0.75, abs=0.03)
-    assert found["std_over_sigma"] == pytest.approx(0.5, abs=0.02)
-    assert abs(found["neighbour_correlation"]) < 0.05
-
-
-def test_a_result_that_is_too_bright_leaves_a_negative_mean():
-    assert residual_evidence(tissue() - 2, tissue(), 4.0)["mean_over_sigma"] == pytest.approx(-0.5)
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("rho", [0.5, -0.5])
-def test_the_correlation_of_neighbours_is_found_along_any_axis_with_its_sign(axis, rho):
-    residual = correlated(white(), rho, axis)
-    found = residual_evidence(tissue() + residual, tissue(), 1.0)
-    near, far = (np.moveaxis(residual, axis, 0)[part].ravel() for part in (slice(None, -1), slice(1, None)))
-    assert found["neighbour_correlation"] == pytest.approx(np.corrcoef(near, far)[0, 1], abs=1e-4)
-    assert found["neighbour_correlation"] == pytest.approx(rho, abs=0.05)
-    assert found["std_over_sigma"] == pytest.approx(1, abs=0.05)
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_the_largest_correlation_is_the_one_that_is_farthest_from_zero(sign):
-    residual = correlated(correlated(white(), sign * 0.6, 1), sign * -0.3, 0)
-    found = residual_evidence(tissue() + residual, tissue(), 1.0)
-    assert found["neighbour_correlation"] == pytest.approx(sign * 0.6, abs=0.05)
-
-
-def test_a_level_for_each_voxel_is_that_of_its_residual():
-    level = np.broadcast_to(np.linspace(1, 5, SHAPE[1], dtype=np.float32)[:, None], SHAPE)
-    found = residual_evidence(tissue() + level * (1 + white()), tissue(), level)
-    assert found["mean_over_sigma"] == pytest.approx(1, abs=0.05)
-    assert found["std_over_sigma"] == pytest.approx(1, abs=0.05)
-
-
-def test_a_constant_residual_has_no_correlation():
-    found = residual_evidence(tissue() + 3, tissue(), 4.0)
-    expected = {"std_over_sigma": 0, "mean_over_sigma": 0.75, "kurtosis": 1.0}
-    assert found == NOTHING | expected
-
-
-def test_nothing_is_said_of_fewer_voxels_than_needed():
-    few, enough = (3, 3, 11), (4, 5, 5)
-    assert np.prod(few) == FEWEST - 1 and np.prod(enough) == FEWEST
-    assert residual_evidence(tissue(few) + white(few), tissue(few), 1.0) == NOTHING
-    found = residual_evidence(tissue(enough) + white(enough), tissue(enough), 1.0)
-    assert found["std_over_sigma"] == pytest.approx(white(enough).std(), rel=1e-4)
-    assert found["neighbour_correlation"] is None  # of pairs there are fewer
-
-
-@pytest.mark.parametrize("sigma", [0.0, np.zeros(SHAPE), np.ones(SHAPE) * (np.arange(SHAPE[2]) != 3)])
-def test_nothing_is_said_where_there_is_no_noise(sigma):
-    assert residual_evidence(tissue() + white(), tissue(), sigma) == NOTHING
-
-
-def head() -> tuple[np.ndarray, np.ndarray]:
-    """A scan and its result: tissue with noise of deviation 1 in air with ten times as much."""
-    restored = np.zeros((24, 24, 24), np.float32)
-    restored[6:18, 6:18, 6:18] = 500
-    noise = white(restored.shape)
-    noise[outside(restored.shape, 4, 20)] *= 10
-    return restored + noise, restored
-
-
-def outside(shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
-    """Tell which voxels lie outside a cube."""
-    return np.any((np.indices(shape) < low) | (np.indices(shape) >= high), axis=0)
-
-
-def test_air_is_left_out():
-    scan, restored = head()
-    assert (scan - restored).std() > 5
-    assert residual_evidence(scan, restored, 1.0)["std_over_sigma"] == pytest.approx(1, abs=0.05)
-
-
-def test_the_zero_of_the_units_is_where_tissue_begins():
-    scan, restored = head()
-    found = residual_evidence(scan - 1000, restored - 1000, 1.0, zero=-1000.0)
-    assert found == pytest.approx(residual_evidence(scan, restored, 1.0), abs=1e-3)
-    # Taken for a magnitude, all of this CT is darker than air.
-    assert residual_evidence(scan - 1000, restored - 1000, 1.0) == NOTHING
-
-
-@pytest.mark.parametrize("rows", [0, 1, 3, 19])
-@pytest.mark.parametrize("mapped", [False, True])
-def test_the_thickness_of_the_slabs_makes_no_difference(monkeypatch, rows, mapped):
-    restored = tissue()
-    restored[:, :5] = 0  # air, so that pairs have to be looked for
-    scan = restored + correlated(white(), 0.4, 0) + 0.3
-    level = (1.5 + 0.1 * white()).clip(1, 2) if mapped else 1.5
-    whole = residual_evidence(scan, restored, level)
-    monkeypatch.setattr(consistency, "_SLAB", rows * scan[0].size)
-    slabs = [new for _, _, new, _ in consistency._slabs(scan, restored, level, 0.0)]
-    assert len(slabs) == -(-SHAPE[0] // max(rows, 1)) > 1
-    assert residual_evidence(scan, restored, level) == pytest.approx(whole, rel=1e-9)
-    assert whole["neighbour_correlation"] == pytest.approx(0.4, abs=0.05)
+def test_what_is_wrong_with_a_result_shows_in_its_statistic(name, change, least):
+    assert abs(found(head()).statistics[name]) < least / 2
+    assert abs(found(change(head()).astype(np.float32)).statistics[name]) > least
 
 
 def test_edges_that_went_with_the_noise_are_seen():
-    scan = tissue((40, 40, 40)) + 40 * (np.indices((40, 40, 40)).sum(axis=0) // 12 % 2).astype(np.float32)
-    blurred = residual_evidence(scan, ndimage.gaussian_filter(scan, 1.0), 1.0)
-    plain = residual_evidence(scan + white(scan.shape), scan, 1.0)
-    assert blurred["edge_correlation"] > 0.3
-    assert blurred["kurtosis"] > 4
-    assert abs(plain["edge_correlation"]) < 0.05
-    assert plain["kurtosis"] == pytest.approx(3, abs=0.3)
+    scan = head() + 40 * (np.indices(SHAPE).sum(axis=0) // 12 % 2).astype(np.float32)
+    seen = found(ndimage.gaussian_filter(scan, 1.0), scan + noise()).statistics
+    assert seen["edges"] > 0.2
+
+
+def test_the_place_of_the_excursion_is_told():
+    at = (9, 25, 20)
+    place = found(head() + 15 * ball(at, 2.5)).place
+    assert place is not None
+    assert np.abs(np.subtract(place, at)).max() <= 1
+
+
+def test_colour_is_compared_with_that_of_the_noise():
+    coloured = ndimage.gaussian_filter1d(noise(), 1.0, axis=1)
+    scan = head() + coloured * np.float32(SIGMA / coloured.std())
+    assert found(head(), scan).statistics["colour"] > 0.6
+    told = ExpectedNoise(SIGMA, correlations=(0.0, float(np.exp(-0.25)), 0.0))
+    assert abs(found(head(), scan, told).statistics["colour"]) < 0.05
+    assert found(head(), scan, ExpectedNoise(SIGMA)).statistics["colour"] is None
+
+
+def test_of_a_share_of_the_noise_the_share_is_expected():
+    result = head() + np.float32(0.7) * noise()
+    assert found(result, expected=ExpectedNoise(SIGMA, share=0.3)).statistics["deviation"] == pytest.approx(
+        1, abs=0.02
+    )
+
+
+def test_a_scan_that_is_reproduced_shows_nothing():
+    """What rounding leaves has a pattern, and is far below the noise."""
+    seen = found(head() * np.float32(1 + 1e-7), head()).statistics
+    assert max(abs(value) for value in seen.values()) < 0.01
+
+
+@pytest.mark.parametrize("rows", [1, 7, 16])
+def test_the_thickness_of_the_slabs_makes_no_difference(monkeypatch, rows):
+    scan = head() + noise() + 12 * ball((17, 18, 16), 2)
+    whole = found(head(), scan)
+    monkeypatch.setattr(slabbed, "_SLAB", 1)  # as thick as what is looked at around a voxel
+    parts = found(head(), scan)
+    assert parts.statistics == pytest.approx(whole.statistics, rel=1e-4, abs=1e-6)
+    assert parts.place == whole.place
+
+
+def test_a_level_for_each_voxel_is_that_of_its_residual():
+    level = np.broadcast_to(np.linspace(2, 8, SHAPE[2], dtype=np.float32), SHAPE)
+    scan = head() + noise() / SIGMA * level
+    seen = found(head(), scan, ExpectedNoise(level)).statistics
+    assert seen["deviation"] == pytest.approx(1, abs=0.02)
+    assert seen["unevenness"] < 0.06
+    assert found(head(), scan).statistics["unevenness"] > 0.3
+
+
+def test_little_tissue_is_not_measured():
+    little = np.zeros(SHAPE, np.float32)
+    little[:10, :10, :10] = 100
+    seen = found(little, little + noise())
+    assert 500 < seen.voxels < LEAST_TISSUE
+    assert seen.statistics == {}
+
+
+def test_planes_are_compared_only_along_axes_with_enough_of_them():
+    cut = (slice(None), slice(None), slice(0, 8))
+    seen = found(head()[cut], (head() + noise() + 9 * (np.indices(SHAPE)[2] == 3))[cut]).statistics
+    assert seen["step"] < 5  # along the other axes there are enough, and nothing to see

@@ -15,7 +15,7 @@ from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save, with
 from medrestore.io import read, read_series
 from medrestore.job import run as restoring
 from medrestore.job import write as writing
-from medrestore.provenance import RunRecord
+from medrestore.provenance import RunRecord, sha256_file
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,44 @@ def test_nifti_beside_it_and_standard_deviations(cli, scan, results, model):
     assert (output["path"], output["dtype"], output["std"]["path"]) == ("a.nii.gz", "float32", "a_std.nii.gz")
     assert (output["series"]["path"], output["series"]["std"]["path"]) == ("a", "a_std")
     assert output["series"]["uid"] != output["series"]["std"]["uid"]
+
+
+def test_the_verdict_is_a_structured_report_on_request(cli, scan, results, model):
+    pytest.importorskip("highdicom")
+    status, _, errors = cli("restore", scan, "-o", results / "a", "--model", model, "--sr")
+    assert status == 0, errors
+    assert left_in(results) == ["a", "a.json", "a_sr.dcm"]
+    report, image = pydicom.dcmread(results / "a_sr.dcm"), pydicom.dcmread(results / "a/IM00001.dcm")
+    assert (report.Modality, report.StudyInstanceUID) == ("SR", image.StudyInstanceUID)
+    output = json.loads((results / "a.json").read_text())["output"]
+    assert output["series"]["report"]["path"] == "a_sr.dcm"
+    assert output["series"]["report"]["sha256"] == sha256_file(results / "a_sr.dcm")
+    assert dicom_errors(results / "a_sr.dcm") == []
+    assert cli("restore", scan, "-o", results / "a", "--model", model, "-q", "--overwrite")[0] == 0
+    assert left_in(results) == ["a", "a.json"]  # an old report would seem to be of the new result
+
+
+def test_a_structured_report_needs_a_series(cli, scan, results, model):
+    status, _, errors = cli("restore", scan, "-o", results / "a.nii", "--model", model, "--sr")
+    assert status == 2
+    assert "--sr writes a report on a derived DICOM series" in errors
+    assert left_in(results) == []
+
+
+def test_what_no_slice_shows_is_a_series_too(cli, scan, results, tmp_path):
+    model = model_folder(tmp_path / "slices", spacing_mm=[0.5, 3], **SUPERRES)
+    slices = ("--task", "superres", "--spacing", 1.25, "--slice-thickness", 2.5)
+    options = (*slices, "--save-map", "null", "--format", "both")
+    status, _, errors = cli("restore", scan, "-o", results / "a", "--model", model, *options)
+    assert status == 0, errors
+    assert left_in(results) == ["a", "a.json", "a.nii.gz", "a_null", "a_null.nii.gz"]
+    null = nib.load(results / "a_null.nii.gz").get_fdata()
+    np.testing.assert_allclose(spread_of(results / "a_null"), null, atol=0.05)
+    assert np.abs(null).max() > 1
+    seen = null.reshape(*null.shape[:2], -1, 2).mean(axis=3)  # slices of two planes
+    assert np.abs(seen).max() < 1e-3 * np.abs(null).max()
+    for path in (results / "a_null").iterdir():
+        assert dicom_errors(path) == []
 
 
 def test_the_ends_of_intervals_are_series_too(cli, scan, results, tmp_path):

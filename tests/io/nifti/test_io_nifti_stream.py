@@ -12,7 +12,7 @@ import pytest
 from nifti_files import patched, ramp, save
 
 from medrestore.errors import InputError
-from medrestore.io import read, read_header, read_series, reading_findings
+from medrestore.io import read, read_first, read_header, read_series, reading_findings
 from medrestore.io.nifti import stream
 
 DATA = np.random.default_rng(0).integers(0, 4000, (12, 11, 10)).astype(np.int16)
@@ -156,3 +156,17 @@ def test_nothing_is_written_of_a_stream_whose_checksum_is_another(tmp_path, tiny
     with pytest.raises(InputError, match="damaged gzip stream"):
         medrestore.restore_file(tmp_path / "in_T1w.nii.gz", tmp_path / "out.nii", options)
     assert [path.name for path in tmp_path.iterdir()] == ["in_T1w.nii.gz"]
+
+
+def test_for_a_look_the_first_volume_of_a_series_is_read_alone(tmp_path):
+    series = np.stack([DATA, DATA + 1, DATA + 2], axis=-1)
+    path = tmp_path / "run.nii.gz"
+    save(path, series)
+    header = read_header(path)
+    np.testing.assert_array_equal(read_first(header).array, DATA)
+    whole = bytearray(path.read_bytes())
+    whole[-8] ^= 1  # the checksum, which is behind the last volume
+    path.write_bytes(whole)
+    np.testing.assert_array_equal(read_first(header).array, DATA)
+    with pytest.raises(InputError, match="damaged gzip stream"):
+        read_series(path)

@@ -189,7 +189,11 @@ def _comment(what: Derivation) -> str:
         return f"NOT AN IMAGE OF THE PATIENT: {what.quantity.comment.format_map(record.settings)} ({model})"
     codes = ", ".join(dict.fromkeys(finding.code for finding in record.findings))
     found = f"; findings: {codes}" if codes else ""
-    return f"PROCESSED IMAGE, NOT AN ORIGINAL: restored by {model}; compare with the source series{found}"
+    judged = "" if record.judgement is None else f"; consistency with the source: {record.judgement}"
+    return (
+        f"PROCESSED IMAGE, NOT AN ORIGINAL: restored by {model}; compare with the source series"
+        f"{judged}{found}"
+    )
 
 
 def description(what: Derivation, before: str = "") -> str:

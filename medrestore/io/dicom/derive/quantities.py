@@ -61,5 +61,13 @@ QUANTITIES: dict[str, Quantity] = {
         code=("interval-upper", "Upper end of the prediction interval"),
         comment="upper end of the {interval:.0%} interval of each voxel",
     ),
+    "null": Quantity(
+        title="Null space",
+        number=5000,
+        image_type="NULL_SPACE",
+        frame_type="FILTERED",
+        code=("null-space", "Part of the result that no slice of the source shows"),
+        comment="part of the result that no slice of the source shows",
+    ),
 }
 """Every quantity by the name that outputs and records give it."""

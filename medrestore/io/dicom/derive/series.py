@@ -21,7 +21,7 @@ from medrestore.io.dicom.derive.values import (
     hounsfield_encoding,
 )
 from medrestore.io.formats import ScanHeader
-from medrestore.provenance import JSON, RunRecord
+from medrestore.provenance import JSON, RunRecord, series_record
 from medrestore.types import RealArray
 from medrestore.volume import Volume
 
@@ -154,7 +154,7 @@ def plan_series(
     ]
     return DerivedSeries(
         slices=slices,
-        what=derivation(records[0], quantity, sources, resampled),
+        what=derivation(series_record(records), quantity, sources, resampled),
         encoding=hounsfield_encoding(wanted) if hounsfield else arbitrary_encoding(wanted),
         padding=Padding(padded if restored else ()),
         window=None if keep else _window(volumes, wanted.high),
