@@ -61,7 +61,7 @@ class Figure:
     def measured(self) -> str:
         """The number with its interval and unit, as people read it."""
         between = "" if self.interval is None else f" ({self.interval[0]:.3g} to {self.interval[1]:.3g})"
-        return f"{self.value:.3g}{between}{self.unit and f' {self.unit}'}"
+        return f"{self.value:.4g}{between}{self.unit and f' {self.unit}'}"
 
     @property
     def limits(self) -> str:
