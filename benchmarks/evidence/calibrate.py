@@ -24,6 +24,8 @@ from medrestore.training.calibrate import calibrated_model, restored_scans, writ
 MODELS = ROOT / "medrestore" / "builtin" / "models"
 DRAWS = {"mr-denoise": {"held-out": 6, "tune": 2}}
 FEW = {"held-out": 3, "tune": 2}
+NOT_SHIPPED = {"ct-superres"}
+"""Calibrated on no patient, and found too narrow on one; its file is not kept."""
 NOTES = {
     "mr-denoise": "Heads: five subjects T1, one T2, one T2 and FLAIR; crops of 64 x 72 x 56 voxels.",
     "mr-superres": "Heads; crops of 64 x 72 x 56 voxels, three subjects with their noise taken out first.",
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", default=",".join(TRUTHS))
+    parser.add_argument("--models", default=",".join(name for name in TRUTHS if name not in NOT_SHIPPED))
     parser.add_argument("--nilearn", type=Path, default=Path())
     parser.add_argument("--keep", type=Path, default=ROOT / "runs" / "calibrate")
     parser.add_argument("--seed", type=int, default=0)

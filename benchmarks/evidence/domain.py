@@ -20,12 +20,12 @@ from benchmarks.evidence.inputs import LIES
 from benchmarks.evidence.recognition import log_odds, read_rows
 from benchmarks.evidence.rows import Row
 from medrestore.engine.models.domain import REFUSING
-from medrestore.engine.models.recognise import NEITHER, fitted
+from medrestore.engine.models.recognise import NEITHER, Recognition, fitted
 from medrestore.metrics.observer import area_under_curve
 from medrestore.plugin.spec import DOMAINS
 
 NAMES = {"mr-head": "Models for MR of heads", "ct": "Models for CT"}
-AS_MR = {"labels", "a mask", "another organ", "a body, as MR"}
+AS_MR = {"labels", "a mask", "another organ", "a phantom", "a body, as MR"}
 """Kinds that are made of no scan of a head, and given as MR."""
 
 TITLE = "# What is refused for its content\n"
@@ -103,11 +103,9 @@ def recognised(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
     """Return what scans that say nothing are taken for, by what they are; ``unsure`` is refused."""
     found: dict[str, dict[str, int]] = {}
     for row in rows:
-        shares = fitted().shares(row.features)
-        best = max(shares, key=lambda name: shares[name])
-        sure = best in DOMAINS and shares[best] >= fitted().sure
+        seen = Recognition(fitted().shares(row.features))
         counts = found.setdefault(row.truth, dict.fromkeys((*DOMAINS, "unsure"), 0))
-        counts[best if sure else "unsure"] += 1
+        counts[seen.best if seen.names else "unsure"] += 1
     return found
 
 

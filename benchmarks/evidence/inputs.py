@@ -199,8 +199,8 @@ def _other_contrast(scan: Scan, rng: np.random.Generator) -> Scan:
     return array * random_bias_field(array.shape, rng) * bright, scan[1]
 
 
-def _thick(scan: Scan, rng: np.random.Generator) -> Scan:
-    """Average to slices of 2.5 to 5 mm across an axis, fine in the plane."""
+def thick(scan: Scan, rng: np.random.Generator) -> Scan:
+    """Return slices of 2.5 to 5 mm across an axis, averaged, fine in the plane."""
     spacing = list(scan[1].spacing)
     axis = int(rng.integers(3))
     spacing[axis] = max(spacing[axis], float(rng.uniform(2.5, 5.0)))
@@ -225,11 +225,11 @@ SAME: dict[str, dict[str, Change]] = {
     "MR": {
         "noisy": _noisy,
         "other contrast": _other_contrast,
-        "thick slices": _thick,
+        "thick slices": thick,
         "whole numbers": _integers,
         "smoother": _quieter,
     },
-    "CT": {"noisy": _ct_noisy, "thick slices": _thick, "smoother": _quieter},
+    "CT": {"noisy": _ct_noisy, "thick slices": thick, "smoother": _quieter},
 }
 LIES: dict[str, Change] = {
     f"voxel size x {name}, {where}": _lie(factor, *axes)

@@ -21,16 +21,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evidence import intervals_tables
+from benchmarks.evidence.calibrate import MODELS
 from benchmarks.evidence.interval_scans import TRUTHS, truths
 from benchmarks.harness.common import DOCS, describe_machine, weights
 from benchmarks.uncertainty.run import calibration as spread
 from medrestore.engine import LoadedModel, RestoreOptions, load_model, restore
-from medrestore.engine.intervals.calibration import find_calibration
+from medrestore.engine.intervals.calibration import FILE, find_calibration
 from medrestore.errors import GeometryError, InputError, ModelError
 from medrestore.metrics import head_mask, measured, psnr, reference_range, ssim
 from medrestore.training.simulate import Simulated, simulate
 from medrestore.volume import Volume
 
+CALIBRATED = [name for name in TRUTHS if (MODELS / name / FILE).exists()]
 PARTS = 10
 SAMPLED = (40, 40, 40)
 """Voxels of the scans that samples are drawn of, for comparison."""
@@ -133,7 +135,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", default=",".join(TRUTHS))
+    parser.add_argument("--models", default=",".join(CALIBRATED))
     parser.add_argument("--nilearn", type=Path, default=Path())
     parser.add_argument("--out", type=Path, default=DOCS)
     parser.add_argument("--draws", type=int, default=3, help="scans of each truth (default: 3)")
@@ -148,6 +150,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def describe_setup(args: argparse.Namespace) -> dict[str, Any]:
     words = ["--models", args.models, "--draws", str(args.draws), "--level", f"{args.level:g}"]
     words += ["--samples", str(args.samples), "--compared", str(args.compared), "--seed", str(args.seed)]
+    words += ["--keep"] if args.keep else []
     digests: dict[str, str] = {}
     for name in args.models.split(","):
         modality, task = name.split("-")

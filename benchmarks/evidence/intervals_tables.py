@@ -17,7 +17,14 @@ def markdown(report: dict[str, Any]) -> str:
     """The whole page."""
     setup, models = report["setup"], report["models"]
     parts = ["# Intervals and bounds, on subjects that set nothing", made(setup), _setup(setup)]
-    parts += ["## Coverage", _coverage(models), "## By tenths", _tenths(models), "## Bound", _bound(models)]
+    parts += [
+        "## Coverage",
+        _coverage(models),
+        "## By tenths, of scans that are not warned of",
+        _tenths(models),
+        "## Bound",
+        _bound(models),
+    ]
     if any(one["beside"] for one in models):
         parts += ["## Beside the deviation of samples", _beside(models, setup)]
     parts += ["## Every scan", *(_scans(one) for one in models)]
@@ -57,6 +64,7 @@ def _coverage(models: Sequence[Row]) -> str:
     found = []
     for one in models:
         rows, whom = one["rows"], one["population"]
+        fine = _not_warned_of(rows)
         coverages = [row["coverage"] for row in rows]
         found.append(
             (
@@ -67,17 +75,22 @@ def _coverage(models: Sequence[Row]) -> str:
                 f"{min(coverages):.1%} to {max(coverages):.1%}",
                 f"{by_subject(rows, lambda row: row['below']):.1%}",
                 f"{by_subject(rows, lambda row: row['width_over_rmse']):.2f}",
-                str(sum("intervals-not-calibrated" in row["codes"] for row in rows)),
+                str(len(rows) - len(fine)),
+                f"{by_subject(fine, lambda row: row['coverage']):.1%}",
             )
         )
     head = ("model", "calibrated on subjects (scans)", "tested on", "coverage", "of single scans")
-    return _table((*head, "truth below", "width over RMSE", "warned of"), found)
+    return _table((*head, "truth below", "width over RMSE", "warned of", "coverage of the others"), found)
+
+
+def _not_warned_of(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if "intervals-not-calibrated" not in row["codes"]]
 
 
 def _tenths(models: Sequence[Row]) -> str:
     found = []
     for one in models:
-        rows = one["rows"]
+        rows = _not_warned_of(one["rows"])
         for name in ("intensity", "gradient"):
             cells = [by_subject(rows, lambda row, n=n, name=name: row[name][n]) for n in range(GROUPS)]
             found.append((one["model"], name, *(f"{cell:.1%}" for cell in cells)))
@@ -101,9 +114,26 @@ def _bound(models: Sequence[Row]) -> str:
                 f"{by_subject(rows, lambda row: row['psnr'] - row['least_psnr']):.1f}",
                 f"{by_subject(rows, lambda row: float(row['ssim'] >= row['least_ssim'])):.0%}",
                 f"{by_subject(rows, lambda row: row['ssim'] - row['least_ssim']):.3f}",
+                _kept_by(_not_warned_of(rows)),
             )
         )
-    return _table(("model", "scans", "PSNR kept", "above it by (dB)", "SSIM kept", "above it by"), found)
+    return _table(
+        (
+            "model",
+            "scans",
+            "PSNR kept",
+            "above it by (dB)",
+            "SSIM kept",
+            "above it by",
+            "both kept where not warned of",
+        ),
+        found,
+    )
+
+
+def _kept_by(rows: Sequence[Row]) -> str:
+    kept = sum(row["psnr"] >= row["least_psnr"] and row["ssim"] >= row["least_ssim"] for row in rows)
+    return f"{kept} of {len(rows)}"
 
 
 def _beside(models: Sequence[Row], setup: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@
     python -m benchmarks.evidence.recognition rows.jsonl
 
 Weights come from the rows of the split ``fit``. Limits come from the same rows, each scored by weights that
-no row of its subject took part in. Writes `medrestore/engine/models/recognition.json`.
+no row of its data set took part in. Writes `medrestore/engine/models/recognition.json`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from medrestore.plugin.spec import DOMAINS
 
 CLASSES = (*DOMAINS, NEITHER)
 RIDGE = 2e-3  # weight of the squares of the weights
-FOLDS = 6
-REFUSED = 0.01  # of the rows of a domain, by weights that their subject took no part in
-SURE = 0.9
+REFUSED = 0.01  # of the rows of a domain, by weights that their source took no part in
+SURE = 0.95
 HERE = Path(recognise.__file__).with_name(FITTED)
 
 
@@ -43,15 +42,23 @@ def matrix(rows: Sequence[Row], names: Sequence[str]) -> np.ndarray:
     return np.array([[row.features.get(name, np.nan) for name in names] for row in rows], dtype=np.float64)
 
 
+def source_of(row: Row) -> str:
+    """Return where a row comes from: people of one data set were scanned alike, and count as one."""
+    for prefix, name in (("sub-", "ds002748"), ("patient", "open_ms"), ("computed body", "computed bodies")):
+        if row.subject.startswith(prefix):
+            return name
+    return row.subject
+
+
 def weights_of(rows: Sequence[Row]) -> np.ndarray:
-    """Return a weight for each row: classes count alike, in them kinds, and of a kind subjects."""
+    """Return a weight for each row: classes count alike, in them kinds, and of a kind sources."""
     kinds = defaultdict(set)
     for row in rows:
         kinds[row.truth].add(row.kind)
-    subjects = Counter((row.truth, row.kind, row.subject) for row in rows)
-    people = Counter((truth, kind) for truth, kind, _ in subjects)
+    each = Counter((row.truth, row.kind, source_of(row)) for row in rows)
+    sources = Counter((truth, kind) for truth, kind, _ in each)
     found = [
-        1 / len(kinds[row.truth]) / people[row.truth, row.kind] / subjects[row.truth, row.kind, row.subject]
+        1 / len(kinds[row.truth]) / sources[row.truth, row.kind] / each[row.truth, row.kind, source_of(row)]
         for row in rows
     ]
     return np.array(found) / len(kinds)
@@ -92,19 +99,12 @@ def log_odds(model: Fitted, rows: Sequence[Row], domain: str) -> np.ndarray:
     return np.log(np.clip(shares, 1e-12, 1)) - np.log(np.clip(1 - shares, 1e-12, 1))
 
 
-def folds(rows: Sequence[Row]) -> dict[str, int]:
-    """Return for each subject the part that leaves it out."""
-    names = sorted({row.subject for row in rows})
-    order = np.random.default_rng(0).permutation(len(names))
-    return {names[index]: place % FOLDS for place, index in enumerate(order)}
-
-
 def left_out(rows: Sequence[Row]) -> dict[str, np.ndarray]:
-    """Return the log odds of each domain for all rows, each by weights that its subject took no part in."""
-    part = folds(rows)
+    """Return the log odds of each domain for all rows, each by weights that its source took no part in."""
+    sources = [source_of(row) for row in rows]
     found = {domain: np.full(len(rows), np.nan) for domain in DOMAINS}
-    for number in range(FOLDS):
-        inside = np.array([part[row.subject] == number for row in rows])
+    for source in sorted(set(sources)):
+        inside = np.array([one == source for one in sources])
         model = fit([row for row, mine in zip(rows, inside, strict=True) if not mine])
         mine = [row for row, own in zip(rows, inside, strict=True) if own]
         for domain in DOMAINS:
@@ -113,11 +113,13 @@ def left_out(rows: Sequence[Row]) -> dict[str, np.ndarray]:
 
 
 def limits(rows: Sequence[Row], scores: dict[str, np.ndarray]) -> dict[str, float]:
-    """Return for each domain the probability below which it is refused."""
-    found = {}
+    """Return for each domain the probability below which it is refused; sources count alike."""
+    found, weights = {}, weights_of(rows)
     for domain in DOMAINS:
         inside = np.array([row.truth == domain for row in rows])
-        least = np.quantile(scores[domain][inside], REFUSED)
+        order = np.argsort(scores[domain][inside])
+        below = np.cumsum(weights[inside][order]) / weights[inside].sum()
+        least = scores[domain][inside][order][np.searchsorted(below, REFUSED)]
         found[domain] = float(1 / (1 + np.exp(-min(least, 0.0))))
     return found
 

@@ -103,7 +103,6 @@ def subjects(data: Path, dicom: Path) -> Iterator[Subject]:
         yield Subject("colin27", "test", "mr-head", TEMPLATES / f"{name}.nii.gz")
     for name in ("HFS", "HFP"):
         yield Subject("qa_decubitus", "test", "mr-head", dicom / "qa_decubitus/qa_decubitus/In" / name)
-    yield Subject("qa_frag", "test", "mr-head", dicom / "qa_frag/qa_frag/In")
     yield Subject("ct_chest", "fit", "ct", dicom / "ct_chest")
     for name in ("acrin_petct_body", "cmb_chest_lung_kernel"):
         yield Subject(name, "fit", "ct", data / f"ct/{name}.nii.gz")
@@ -140,12 +139,14 @@ def computed_mr(labels: Path) -> Iterator[tuple[str, Scan]]:
             yield f"computed MR head {number}.{draw}", (add_rician(image, sigma, rng), volume.geometry)
 
 
-def other_organs(data: Path) -> Iterator[tuple[str, Scan]]:
-    """Yield MR scans that are of no head."""
+def other_objects(data: Path, dicom: Path) -> Iterator[tuple[str, str, Scan]]:
+    """Yield MR scans that are of no head, each with what it is and its name."""
     for folder in ("spine", "fetal_stacks"):
         for path in sorted((data / "mr" / folder).glob("*.nii.gz")):
             volume = medrestore.read(path)
-            yield f"{folder}/{path.name}", (np.asarray(volume.array), volume.geometry)
+            yield "another organ", f"{folder}/{path.name}", (np.asarray(volume.array), volume.geometry)
+    volume = medrestore.read(dicom / "qa_frag/qa_frag/In")
+    yield "a phantom", "qa_frag", (np.asarray(volume.array), volume.geometry)
 
 
 class Rows:
@@ -205,21 +206,31 @@ class Rows:
             for part, piece in pieces:
                 self.put("neither", "a body, as MR", part, who, inputs.as_mr_of_a_body(piece, rng))
 
+    def of_thick(self, scan: Scan, domain: str, who: tuple[str, str], rng: np.random.Generator) -> None:
+        """Add crops of the scan as one of thick slices: as clinical scans are, and cut small."""
+        for number, (part, piece) in enumerate(inputs.parts(inputs.thick(scan, rng), rng)):
+            if part == "crop":
+                self.put(domain, "thick slices, cut", part, who, piece)
+            if number == inputs.CROPS:
+                break
+
 
 def main(data: Path, dicom: Path, path: Path) -> None:
     """Make all rows."""
     rows = Rows(path)
     for number, one in enumerate(subjects(data, dicom)):
         print(one.name, file=sys.stderr, flush=True)
-        rows.of_scan(one.load(), one.domain, (one.name, one.split), np.random.default_rng([7, number]))
+        scan, who = one.load(), (one.name, one.split)
+        rows.of_scan(scan, one.domain, who, np.random.default_rng([7, number]))
+        rows.of_thick(scan, one.domain, who, np.random.default_rng([11, number]))
     for number, (name, scan) in enumerate(computed(data / "labels")):
         rows.of_scan(scan, "ct", (name, "fit"), np.random.default_rng([8, number]))
     for number, (name, scan) in enumerate(computed_mr(data / "labels")):
         for part, piece in inputs.parts(scan, np.random.default_rng([10, number])):
             rows.put("mr-head", "computed", part, (name.partition(".")[0], "fit"), piece)
-    for number, (name, scan) in enumerate(other_organs(data)):
+    for number, (kind, name, scan) in enumerate(other_objects(data, dicom)):
         for part, piece in inputs.parts(scan, np.random.default_rng([9, number])):
-            rows.put("neither", "another organ", part, (name, "test"), piece)
+            rows.put("neither", kind, part, (name, "test"), piece)
     for labels in (*sorted((data / "labels").glob("*.nii.gz")), TEMPLATES / "aal.nii.gz"):
         volume = medrestore.read(labels)
         array, grid = np.asarray(volume.array), volume.geometry

@@ -203,7 +203,9 @@ def page(found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
         subjects = {row["subject"] for row in kinds["good"]}
         lines += ["", f"## {task}", "", f"{len(kinds['good'])} good outputs of {len(subjects)} subjects.", ""]
         lines += ["| output | of | PASS | WARN | FAIL | cause |", "|---|---:|---:|---:|---:|---|"]
-        for name, rows in kinds.items():
+        known = ["good", *SPOILT, *IN_NULL_SPACE]
+        for name in sorted(kinds, key=lambda one: known.index(one) if one in known else len(known)):
+            rows = kinds[name]
             said = Counter(row["verdict"] for row in rows)
             causes = Counter(row["causes"][0] for row in rows if row["causes"]).most_common(1)
             shares = " | ".join(f"{said[one] / len(rows):.0%}" for one in Judgement)

@@ -68,15 +68,15 @@ def settled(
     seen = recognise(volumes[0].array, volumes[0].geometry)
     if seen is None:
         return volumes, ()
-    share = seen.shares[seen.best]
-    if seen.best not in DOMAINS or share < fitted().sure:
+    if not seen.names:
         raise DomainError(
             f"{volumes[0].name}: the scan does not say what it is, and its content does not tell for sure "
             f"({seen.words}); say what it is with --modality (modality=... in Python), or name a model"
         )
-    text = f"the scan does not say its modality; by its content it is {NAMES[seen.best]}, {share:.2f}"
-    found = MODALITY_RECOGNISED.found(text, taken_for=DOMAINS[seen.best], share=share)
-    return tuple(one.as_modality(DOMAINS[seen.best]) for one in volumes), (found,)
+    modality, sure = DOMAINS[seen.best], seen.certainty
+    text = f"the scan does not say its modality; by its content it is {NAMES[seen.best]}, {sure:.2f}"
+    found = MODALITY_RECOGNISED.found(text, taken_for=modality, certainty=sure)
+    return tuple(one.as_modality(modality) for one in volumes), (found,)
 
 
 def admit(volume: Volume, spec: ModelSpec, *, force: bool) -> Admission:

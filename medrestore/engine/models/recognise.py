@@ -44,8 +44,19 @@ class Recognition:
 
     @property
     def best(self) -> str:
-        """The likeliest of them."""
-        return max(self.shares, key=lambda name: self.shares[name])
+        """The likeliest domain."""
+        return max(DOMAINS, key=lambda name: self.shares[name])
+
+    @property
+    def certainty(self) -> float:
+        """Probability of it where the scan is of some domain."""
+        return self.shares[self.best] / max(sum(self.shares[name] for name in DOMAINS), 1e-12)
+
+    @property
+    def names(self) -> bool:
+        """Whether the content names the domain of a scan: one that is not refused, and no other."""
+        model = fitted()
+        return self.shares[self.best] >= model.least[self.best] and self.certainty >= model.sure
 
     @property
     def words(self) -> str:
@@ -66,7 +77,7 @@ class Fitted:
         deviation: (F,), of each.
         weights: (2 F + 1, classes), of the features, their squares, and 1.
         classes: Names of the classes.
-        sure: Least probability of a domain for a scan that does not say what it is.
+        sure: Least certainty of a domain for a scan that does not say what it is.
         least: For each domain, the probability of it below which a scan is refused.
     """
 

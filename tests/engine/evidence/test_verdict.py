@@ -99,6 +99,7 @@ def test_what_no_slice_shows_is_said_to_be_out_of_reach(models):
     [
         (scan(16), {}, "voxels of tissue are too few"),
         (scan(level=0.0001), {"noise": 0}, "no noise was taken out"),
+        (scan(), {"strength": 0.0}, "no noise was taken out"),
         (scan(), {"output": "sample", "steps": 1, "sampler": "euler"}, "this is a sample"),
     ],
 )

@@ -51,7 +51,7 @@ def pictures() -> np.ndarray:
     from skimage import data
 
     picture = data.camera()[::4, ::4].astype(np.float32)
-    return np.stack([np.roll(picture, 2 * shift, 0) for shift in range(64)], axis=-1)
+    return np.stack([picture] * 64, axis=-1)
 
 
 def neither() -> dict[str, Volume]:
@@ -69,11 +69,11 @@ def neither() -> dict[str, Volume]:
 def test_a_head_and_a_body_are_recognised_without_being_named():
     for volume, domain in ((head(), "mr-head"), (body(), "ct")):
         seen = recognise(volume.array, volume.geometry)
-        assert seen.best == domain and seen.shares[domain] > fitted().sure
+        assert seen.best == domain and seen.names and seen.certainty > fitted().sure
         assert sum(seen.shares.values()) == pytest.approx(1)
         (taken,), (finding,) = settled([unsaid(volume.array, volume)], RestoreOptions())
         assert taken.modality is DOMAINS[domain]
-        assert finding.code == "modality-recognised" and finding.data["share"] == seen.shares[domain]
+        assert finding.code == "modality-recognised" and finding.data["certainty"] == seen.certainty
 
 
 def test_neither_the_order_of_axes_nor_the_scale_of_mr_matters():
@@ -89,8 +89,8 @@ def test_neither_the_order_of_axes_nor_the_scale_of_mr_matters():
 @pytest.mark.parametrize("kind", ["shuffled", "noise", "picture", "labels"])
 def test_what_is_neither_is_refused_whoever_names_it_and_run_where_it_is_forced(kind):
     volume = neither()[kind]
-    with pytest.raises(DomainError, match="its content does not tell for sure"):
-        settled([volume], RestoreOptions())
+    with pytest.raises(DomainError, match=r"its content does not tell for sure|does not know such scans"):
+        restore(volume)
     spec = find_model(RestoreOptions(model="mr-denoise"), Modality.MR)[1]
     with pytest.raises(DomainError, match=r"mr-denoise does not know such scans; .*--force"):
         admit(volume.as_modality("MR"), spec, force=False)
@@ -144,7 +144,7 @@ def test_constants_and_padding_are_no_error():
     ):
         seen = recognise(np.asarray(array, np.float32), Geometry(array.shape, np.eye(4)))
         assert np.isfinite(list(seen.shares.values())).all()
-        assert seen.best == NEITHER
+        assert seen.shares[NEITHER] > 0.5 and not seen.names
 
 
 def test_plan_and_restoration_agree_on_a_file_that_does_not_say(tmp_path):
@@ -195,4 +195,4 @@ def test_the_samples_are_restored_as_a_folder_without_a_modality(tmp_path, monke
     for record in (tmp_path / "out").glob("*_restored.json"):
         told = json.loads(record.read_text())
         assert "modality-recognised" in [one["code"] for one in told["findings"]]
-        assert told["domain"]["shares"]["mr-head"] > 0.9
+        assert told["domain"]["shares"]["mr-head"] > told["domain"]["least"]
