@@ -45,6 +45,7 @@ RESTORE = {
     "threads": ("2", 2),
     "tile": ("64", 64),
     "max_memory": ("6GB", "6GB"),
+    "save_map": ("null", "null"),
     "interval": ("0.9", 0.9),
     "calibration": ("own.toml", "own.toml"),
     "quality": (None, True),
