@@ -40,6 +40,14 @@ class Figure:
     least: float | None = None
     most: float | None = None
 
+    def __post_init__(self) -> None:
+        """Make numbers of numpy plain: JSON has no others."""
+        for name in ("value", "least", "most"):
+            number = getattr(self, name)
+            object.__setattr__(self, name, None if number is None else float(number))
+        if self.interval is not None:
+            object.__setattr__(self, "interval", (float(self.interval[0]), float(self.interval[1])))
+
     @property
     def holds(self) -> bool:
         """Whether it keeps to its limits; one without limits does."""

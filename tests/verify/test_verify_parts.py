@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tarfile
 from types import SimpleNamespace
@@ -47,6 +48,12 @@ def rng(seed=0):
 def test_a_figure_keeps_to_its_limit_with_the_worse_end_of_its_interval(figure, holds):
     assert figure.holds is holds
     assert Outcome((figure,)).status is (Status.PASSED if holds else Status.FAILED)
+
+
+def test_a_figure_of_numpy_is_plain_and_can_be_written():
+    figure = Figure("a", np.float64(0.5), interval=(np.float32(0.25), np.float32(1)), most=np.int64(2))
+    assert json.loads(json.dumps(Outcome((figure,)).as_json()))["figures"][0]["interval"] == [0.25, 1]
+    assert figure.holds is True
 
 
 def test_what_was_skipped_and_yet_has_a_problem_has_failed():
