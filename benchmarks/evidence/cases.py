@@ -65,10 +65,6 @@ SUBJECTS: dict[str, dict[str, tuple[str, ...]]] = {
         "limits": (*(f"mr/{name}.nii.gz" for name in FINE), *map(OLD.format, ("01", "02", "03"))),
         "test": (str(CH2), *map(OLD.format, ("04", "05")), "mr/niivue_brain_t2w_1mm.nii.gz"),
     },
-    "CT superres": {
-        "limits": ("body 1", "body 2", "body 3", "head 1"),
-        "test": ("ct/totalseg_torso_1p5mm.nii.gz", "body 4711", "head 5"),
-    },
 }
 """By task the subjects that limits are set on, and those that they are reported on. Nobody is in both."""
 
@@ -108,7 +104,7 @@ class Case:
 
 def cases(task: str, role: str) -> Iterator[Case]:
     """Yield the cases of a task: ``"limits"`` or ``"test"``."""
-    made = {"MR denoise": _noisy_mr, "CT denoise": _noisy_ct, "MR superres": _sliced, "CT superres": _sliced}
+    made = {"MR denoise": _noisy_mr, "CT denoise": _noisy_ct, "MR superres": _sliced}
     for subject in SUBJECTS[task][role]:
         short = Path(subject).name.removesuffix(".nii.gz")
         short = short if "sub-" not in short else f"{Path(subject).parent.name} {short}"
@@ -200,13 +196,7 @@ def _sliced(volume: Volume, rng: np.random.Generator) -> Iterator[tuple[str, Vol
         stack = SliceStack(planes, planes // factor, factor, factor, SOFTNESS[profile], (factor - 1) / 2)
         slices = stack.forward(fine.array[:, :, :planes])
         if share:
-            air = -1000.0 if fine.modality is Modality.CT else 0.0
-            level = share * bright_level(slices - np.float32(air))
-            slices = (
-                add_rician(slices, level, rng)
-                if not air
-                else slices + level * rng.standard_normal(slices.shape, np.float32)
-            )
+            slices = add_rician(slices, share * bright_level(slices), rng)
         affine = fine.geometry.affine.copy()
         affine[:3, 3] += affine[:3, 2] * (factor - 1) / 2
         affine[:3, 2] *= factor

@@ -241,7 +241,7 @@ def main(argv: list[str] | None = None) -> None:
         found = {}
         for task in SUBJECTS:
             found[task] = count(task, keep)
-            told = json.dumps({**made, "outputs": found}, indent=1)
+            told = json.dumps({**made, "outputs": found})
             (arguments.out / "verdict.json").write_text(told + "\n", encoding="utf-8")
             (arguments.out / "verdict.md").write_text(page(found), encoding="utf-8")
 
