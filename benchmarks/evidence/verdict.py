@@ -40,6 +40,9 @@ WARNED, FAILED = 0.05, 0.01
 LOWEST = {"edges": -1.0, **dict.fromkeys(("drift", "excursion", "step", "stripes", "unevenness"), 0.0)}
 """Statistics that cannot be too small, and the least that they can be."""
 
+REPRODUCED = {**LOWEST, "deviation": 0.0}
+"""The same where slices are resolved: they may be reproduced, and leave nothing."""
+
 LEAST_SPREAD = 0.015
 """Spread below which a statistic is no better known: in units of the noise, and of a correlation."""
 
@@ -118,14 +121,19 @@ def spread_of(rows: Sequence[Values]) -> dict[str, tuple[float, float, float]]:
     return found
 
 
-def farthest(row: Values, spread: dict[str, tuple[float, float, float]]) -> float:
+def lowest(task: str) -> dict[str, float]:
+    """Return the statistics of a task that cannot be too small, and the least that they can be."""
+    return REPRODUCED if task.endswith(Task.SUPERRES) else LOWEST
+
+
+def farthest(row: Values, spread: dict[str, tuple[float, float, float]], task: str) -> float:
     """Return by how many spreads the statistic that lies farthest out does so."""
     out = [0.0]
     for name, (middle, below, above) in spread.items():
         value = row.get(name)
         if value is not None and value > middle:
             out.append((value - middle) / above)
-        elif value is not None and name not in LOWEST:
+        elif value is not None and name not in lowest(task):
             out.append((middle - value) / below)
     return max(out)
 
@@ -146,7 +154,7 @@ def good_statistics(keep: Path) -> tuple[dict[str, list[Values]], dict[str, set[
 def limits_text(rows: dict[str, list[Values]], subjects: dict[str, set[str]]) -> str:
     """Return the file of limits: as many spreads from the median as leave the stated shares outside."""
     spreads = {task: spread_of(found) for task, found in rows.items()}
-    out = np.sort([farthest(row, spreads[task]) for task, found in rows.items() for row in found])
+    out = np.sort([farthest(row, spreads[task], task) for task, found in rows.items() for row in found])
     reach = {
         level: float(out[min(int(np.ceil((1 - share) * (len(out) + 1))), len(out)) - 1])
         for level, share in (("warn", WARNED), ("fail", FAILED))
@@ -161,7 +169,7 @@ def limits_text(rows: dict[str, list[Values]], subjects: dict[str, set[str]]) ->
             lines += ["", f'["{task}".limits.{name}]']
             for level, far in reach.items():
                 low = max(middle - far * below, 0.0) if name == "deviation" else middle - far * below
-                lines.append(f"{level} = [{LOWEST.get(name, low):.4g}, {middle + far * above:.4g}]")
+                lines.append(f"{level} = [{lowest(task).get(name, low):.4g}, {middle + far * above:.4g}]")
     return "\n".join(lines) + "\n"
 
 
@@ -197,7 +205,9 @@ def page(found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
         "Made by `python -m benchmarks.evidence.verdict`. Limits were set on other subjects, so that of",
         f"their good outputs {WARNED:.0%} get a WARN or FAIL and {FAILED:.0%} a FAIL;",
         "[what it means](../explanation/evidence.md#the-verdict). Bad outputs are made of the good ones; a",
-        "sphere lies at a random place, its contrast in units of the noise. The cause is the most frequent.",
+        "sphere lies at a random place, its contrast in units of the noise, or of the level that counts as",
+        "none. The cause is the most frequent. Each kind is made of half of the good outputs; for the last",
+        "ones the model ran anew on a part of each subject.",
     ]
     for task, kinds in found.items():
         subjects = {row["subject"] for row in kinds["good"]}

@@ -58,8 +58,10 @@ def _calibrated(
 
     with Meter(f"Calibrating {model.spec.name}", quiet=quiet) as meter:
 
-        def show(done: int, total: int, name: str) -> None:
+        def show(done: int, total: int, name: str, reason: str) -> None:
             meter.update(done, total, f"{done} of {total} files, the last {name}")
+            if reason:
+                typer.echo(f"Warning: {name} is left out: {reason}", err=True)
 
         return run(model, truths, options, show)
 

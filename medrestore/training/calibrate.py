@@ -32,8 +32,8 @@ from medrestore.volume import Volume, taken_as
 VOXELS = 12_000
 """Voxels drawn from the head of each restored scan."""
 
-OnScan = Callable[[int, int, str], None]
-"""Called with truths done, truths in all, and what became of the last one."""
+OnScan = Callable[[int, int, str, str], None]
+"""Called with truths done, truths in all, the name of the last one, and why it was left out, empty if not."""
 
 _SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 
@@ -66,16 +66,20 @@ def calibrate(
         on_scan: Hears how far it has come.
 
     Raises:
-        ConfigError: There are too few subjects.
-        InputError: A scan cannot be read.
+        ConfigError: There are too few subjects; scans that cannot be read, or that the model was not made
+            for, are left out.
     """
     held_out, tuning = _split(truths)
-    told = on_scan or (lambda done, total, what: None)
+    told = on_scan or (lambda done, total, name, reason: None)
     options = options or CalibrateOptions()
     found: dict[Path, list[RestoredScan]] = {}
     for path in (*tuning, *held_out):
-        found[path] = restored_scans(model, _read(path, model), subject_of(path), options)
-        told(len(found), len(tuning) + len(held_out), path.name)
+        reason = ""
+        try:
+            found[path] = restored_scans(model, _read(path, model), subject_of(path), options)
+        except InputError as error:
+            found[path], reason = [], str(error)
+        told(len(found), len(tuning) + len(held_out), path.name, reason)
     learnt, kept = ([one for path in part for one in found[path]] for part in (tuning, held_out))
     return fit_calibration(learnt, kept, calibrated_model(model, options.note))
 

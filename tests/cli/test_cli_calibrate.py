@@ -202,6 +202,16 @@ def test_too_few_subjects_are_told_and_nothing_is_written(run, tmp_path):
     assert not (tmp_path / "own.toml").exists()
 
 
+def test_a_file_that_the_model_is_not_for_is_left_out_and_told(run, tmp_path):
+    model, folder = model_folder(tmp_path / "model"), shapes(tmp_path / "scans", 5)
+    save(folder / "sub-90_T1w.nii.gz", phantom(SIZE), spacing=5.0)
+    status, out, err = run("calibrate", model, folder, "-o", tmp_path / "own.toml", "--draws", 1)
+    assert status == 0, err
+    assert "sub-90_T1w.nii.gz is left out" in err
+    assert "voxels of 5 x 5 x 5 mm" in err
+    assert "3 scans of 3 subjects, tuned on 2" in out
+
+
 def test_the_file_is_not_replaced_unasked(made, run, tmp_path):
     (tmp_path / "own.toml").write_text("mine")
     status, _, err = run("calibrate", made[0], made[1], "-o", tmp_path / "own.toml")

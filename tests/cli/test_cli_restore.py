@@ -217,7 +217,7 @@ def test_a_modality_may_be_given(cli, out, model, tmp_path):
     assert "Warning" not in errors
     named = save(tmp_path / "head_ct.nii", noisy(phantom(16), 0.05))
     status, _, errors = cli("restore", named, "-o", out, "--model", model, "--overwrite")
-    assert status == 2
+    assert status == 5
     assert "the scan is CT, tiny is for MR" in errors
     status, _, errors = cli("restore", named, "-o", out, "--model", model, "--modality", "MR", "--overwrite")
     assert status == 0

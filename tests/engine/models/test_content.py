@@ -139,7 +139,8 @@ def test_a_restoration_says_it_before_it_begins(tmp_path) -> None:
     def found(array: np.ndarray) -> set[str]:
         volume = Volume.from_array(array, grid, "MR")
         result = restore(volume, RestoreOptions(model=str(folder), noise="3%"))
-        return {one.code for one in result.record.findings}
+        codes = {one.code for one in result.record.findings}
+        return {code for code in codes if not code.startswith("verdict-")}  # of a network that nobody trained
 
     assert found(small.max() - small) == {"air-is-bright"}
     assert found(small) == {"voxel-size-doubted"}
