@@ -10,7 +10,6 @@ from medrestore.engine.models.content import check_content, is_seen
 from medrestore.engine.models.recognise import NAMES, Recognition, fitted, recognise
 from medrestore.errors import DomainError
 from medrestore.findings import (
-    AIR_IS_BRIGHT,
     MODALITY_RECOGNISED,
     OUTSIDE_DOMAIN,
     REGIONS_ARE_FLAT,
@@ -27,10 +26,9 @@ from medrestore.provenance import JSON
 from medrestore.volume import Volume, stated_modality
 
 REFUSING = frozenset(
-    kind.code
-    for kind in (AIR_IS_BRIGHT, REGIONS_ARE_FLAT, SLICES_UNRELATED, VALUES_OUTSIDE_MODEL, ZERO_MOVED)
+    kind.code for kind in (REGIONS_ARE_FLAT, SLICES_UNRELATED, VALUES_OUTSIDE_MODEL, ZERO_MOVED)
 )
-"""Rules that no scan of the body was found to break."""
+"""Rules that no scan of the body was found to break; corners are bright in a small part of a brain too."""
 
 FORCE = "the result would be a guess; force it (--force, or force=True) and look at the result with care"
 
