@@ -43,11 +43,11 @@ def test_the_plan_says_what_each_case_takes(plan):
     assert names == list(NAMES)
     lines = {line.split()[1]: line for line in text.splitlines() if re.match(r"[0-9a-f]{12} ", line)}
     assert "16 x 16 x 16" in lines["a_T1w.nii.gz"] and "tiny" in lines["a_T1w.nii.gz"]
-    assert "0.30 GB" in lines["a_T1w.nii.gz"] and "a_T1w_restored" in lines["a_T1w.nii.gz"]
-    # 4096 voxels of 1.1 ms each, five times; the model is for MR.
+    assert "0.52 GB" in lines["a_T1w.nii.gz"] and "a_T1w_restored" in lines["a_T1w.nii.gz"]
+    # 300 MB for the process and 220 for measuring the noise; 4096 voxels of 1.1 ms each, five times.
     assert "0:05" in lines["a_T1w.nii.gz"]
     assert "refused: the scan is CT, tiny is for MR" in lines["b_ct.nii"]
-    assert "5 to restore, 1 refused; predicted for 5, one by one: 0:23, 0.30 GB of memory" in text
+    assert "5 to restore, 1 refused; predicted for 5, one by one: 0:23, 0.52 GB of memory" in text
 
 
 def test_the_plan_says_what_is_refused_and_what_is_left_out(plan, scans):
