@@ -154,7 +154,8 @@ class _Batch:
         except Exception as error:  # noqa: BLE001  whatever a file leads to, it is one case
             if isinstance(error, OSError):
                 self._unreadable(case, error)
-            failure = stumbled(error, read=bool(key["input"]))
+            job = {**case_json(case, self._settings), "out": str(self._out / case.output)}
+            failure = stumbled(error, job, read=bool(key["input"]))
             entry = Entry(case.id, State.FAILED, key, cause=failure.cause, **failure.told())
         self._end(case, entry)
 

@@ -209,8 +209,10 @@ def _model_hash(settings: Settings) -> Callable[[Case], str]:
 
     def of(case: Case) -> str:
         options = options_of(case_json(case, settings))
-        header = case.header or read_header(case.files[0])
-        return look_up(options.restore, taken_for(header, options)[0])
+        modality = options.modality or Modality.UNKNOWN
+        if modality is Modality.UNKNOWN and options.restore.model is None:
+            modality, _ = taken_for(case.header or read_header(case.files[0]), options)
+        return look_up(options.restore, modality)
 
     return of
 

@@ -193,3 +193,15 @@ def test_nothing_that_names_a_patient_is_written(scans, tiny_model, tmp_path):
             data = nib.load(path).header.binaryblock
         assert CANARY.encode() not in data and CANARY not in str(path), path
         assert str(scans).encode() not in data, path
+
+
+def test_what_is_refused_before_a_worker_has_it_names_no_file_either(scans, tmp_path):
+    """Without a model, what a scan is must be read of it, by the batch itself."""
+    (scans / "otto.nii").write_bytes((scans / "b_T1w.nii").read_bytes()[:2000])
+    out = tmp_path / "out"
+    command = batch_command(scans, "-o", out, "--include", "otto.nii", "--hide-names", "--format", "nifti")
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 3, ran.stderr
+    (entry,) = last_entries(out).values()
+    assert entry.stage == "plan" and "header declares" in entry.cause
+    assert "otto" not in entry.cause + ran.stdout + ran.stderr and str(scans) not in entry.cause

@@ -6,12 +6,15 @@ import errno
 import os
 import signal
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from medrestore.batch.find.names import without_names
 from medrestore.engine.cost.budget import REFUSED
 from medrestore.errors import DomainError, MedrestoreError, unforeseen
+from medrestore.provenance import JSON
 
 GONE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.EHOSTDOWN})
 """Errors of a mount that is gone."""
@@ -86,10 +89,16 @@ def kind_of(error: MedrestoreError) -> Kind:
     return Kind.OUTSIDE if isinstance(error, DomainError) else Kind.REFUSED
 
 
-def stumbled(error: Exception, *, read: bool) -> Failure:
-    """Describe an error of the process of the batch itself over a case; `read` if its files were read."""
+def stumbled(error: Exception, job: Mapping[str, JSON], *, read: bool) -> Failure:
+    """Describe an error of the process of the batch itself over a case.
+
+    Args:
+        error: The error.
+        job: The job as a worker would be given it; its names are left out, as they may be those of people.
+        read: Whether its files were read.
+    """
     if isinstance(error, MedrestoreError):
-        return Failure(kind_of(error), str(error), PLAN)
+        return Failure(kind_of(error), without_names(str(error), job), PLAN)
     if isinstance(error, OSError):
         return Failure(Kind.ERROR, describe_os_error(error), "write" if read else "read")
     trace = "".join(traceback.format_tb(error.__traceback__))
