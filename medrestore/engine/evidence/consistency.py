@@ -30,6 +30,7 @@ _SAMPLE = 1 << 20  # voxels that correlations are taken over, evenly spread
 _STRIDE = 3  # of the voxels whose boxes tell the usual sum
 _PLANE = 200  # voxels of tissue in a plane, or in a cell, that is looked at
 _PLANES = 8  # planes without which none is compared
+_USUAL = 72  # side of the scans that set the limits: in larger ones an effect stands out more
 _CELLS = 4  # cells along each axis in which the level is compared
 _NORMAL = 0.6745  # median magnitude of a standard normal variable
 
@@ -82,7 +83,8 @@ def consistency(scan: RealArray, restored: RealArray, expected: ExpectedNoise) -
         its derivative (``displacement``); ``drift``, root mean square of means over 9 voxels cubed, over the
         noise; ``excursion``, the largest sum over a box of 3, 5 or 9 voxels cubed over the usual one;
         ``step``, the largest difference of the means of neighbouring planes over the usual one; ``stripes``,
-        Student's t of alternating planes; ``unevenness``, deviation of the logarithm of the local level.
+        Student's t of alternating planes, both as in a scan no larger than those that set the limits;
+        ``unevenness``, deviation of the logarithm of the local level.
     """
     whole, boxes = _Whole(expected, scan.size), [_Boxes(side) for side in SIZES]
     planes, cells = [_Planes(axis, size) for axis, size in enumerate(scan.shape)], _Cells(scan.shape)
@@ -226,7 +228,7 @@ class _Planes(_Part):
         if found.size < _PLANES:
             return None
         usual = max(float(np.median(np.abs(found))) / _NORMAL, _FLOOR * float(np.median(chance)))
-        return float(np.abs(found).max()) / usual
+        return float(np.abs(found).max()) / usual * min(_USUAL / float(self._counts.max()) ** 0.5, 1.0)
 
     @property
     def stripes(self) -> float | None:
@@ -236,7 +238,8 @@ class _Planes(_Part):
             return None
         turned = found * (1 - 2 * (np.arange(found.size) % 2))
         spread = max(float(turned.std(ddof=1)), _FLOOR * float(np.median(chance)))
-        return float(abs(turned.mean()) / spread * np.sqrt(found.size))
+        larger = max(float(self._counts.sum()) / _USUAL**3, 1.0)
+        return float(abs(turned.mean()) / spread * np.sqrt(found.size / larger))
 
     def _differences(self) -> tuple[Float64Array, Float64Array]:
         """Return the differences of neighbouring planes, and the deviations that white noise has there."""

@@ -137,3 +137,18 @@ def test_planes_are_compared_only_along_axes_with_enough_of_them():
     cut = (slice(None), slice(None), slice(0, 8))
     seen = found(head()[cut], (head() + noise() + 9 * (np.indices(SHAPE)[2] == 3))[cut]).statistics
     assert seen["step"] < 5  # along the other axes there are enough, and nothing to see
+
+
+def test_the_same_stripes_and_step_are_judged_alike_in_a_larger_scan():
+    def seen(side: int) -> dict:
+        shape = (side,) * 3
+        truth = np.full(shape, 100, np.float32)
+        scan = truth + np.random.default_rng(2).normal(0, SIGMA, shape).astype(np.float32)
+        result = truth + SIGMA * np.float32(0.05) * (np.indices(shape)[0] % 2).astype(np.float32)
+        result[:, side // 2 :] += SIGMA * np.float32(0.1)
+        return found(result, scan, ExpectedNoise(SIGMA)).statistics
+
+    usual, larger = seen(72), seen(128)
+    for name in ("stripes", "step"):
+        assert larger[name] == pytest.approx(usual[name], rel=0.3), name
+        assert usual[name] > 5
