@@ -228,7 +228,8 @@ class _Planes(_Part):
         if found.size < _PLANES:
             return None
         usual = max(float(np.median(np.abs(found))) / _NORMAL, _FLOOR * float(np.median(chance)))
-        return float(np.abs(found).max()) / usual * min(_USUAL / float(self._counts.max()) ** 0.5, 1.0)
+        larger = max(float(self._counts.max()) / _USUAL**2, 1.0)
+        return float(np.abs(found).max() / usual / np.sqrt(larger))
 
     @property
     def stripes(self) -> float | None:
