@@ -30,7 +30,8 @@ _SAMPLE = 1 << 20  # voxels that correlations are taken over, evenly spread
 _STRIDE = 3  # of the voxels whose boxes tell the usual sum
 _PLANE = 200  # voxels of tissue in a plane, or in a cell, that is looked at
 _PLANES = 8  # planes without which none is compared
-_USUAL = 72  # side of the scans that set the limits: in larger ones an effect stands out more
+# Voxels of the largest scan and plane that set the limits: in larger ones an effect stands out more.
+_USUAL_SCAN, _USUAL_PLANE = 72**3, 96**2
 _CELLS = 4  # cells along each axis in which the level is compared
 _NORMAL = 0.6745  # median magnitude of a standard normal variable
 
@@ -228,7 +229,7 @@ class _Planes(_Part):
         if found.size < _PLANES:
             return None
         usual = max(float(np.median(np.abs(found))) / _NORMAL, _FLOOR * float(np.median(chance)))
-        larger = max(float(self._counts.max()) / _USUAL**2, 1.0)
+        larger = max(float(self._counts.max()) / _USUAL_PLANE, 1.0)
         return float(np.abs(found).max() / usual / np.sqrt(larger))
 
     @property
@@ -239,7 +240,7 @@ class _Planes(_Part):
             return None
         turned = found * (1 - 2 * (np.arange(found.size) % 2))
         spread = max(float(turned.std(ddof=1)), _FLOOR * float(np.median(chance)))
-        larger = max(float(self._counts.sum()) / _USUAL**3, 1.0)
+        larger = max(float(self._counts.sum()) / _USUAL_SCAN, 1.0)
         return float(abs(turned.mean()) / spread * np.sqrt(found.size / larger))
 
     def _differences(self) -> tuple[Float64Array, Float64Array]:

@@ -148,7 +148,7 @@ def test_the_same_stripes_and_step_are_judged_alike_in_a_larger_scan():
         result[:, side // 2 :] += SIGMA * np.float32(0.1)
         return found(result, scan, ExpectedNoise(SIGMA)).statistics
 
-    usual, larger = seen(72), seen(128)
+    usual, larger = seen(96), seen(144)
     for name in ("stripes", "step"):
         assert larger[name] == pytest.approx(usual[name], rel=0.3), name
         assert usual[name] > 5
