@@ -108,8 +108,8 @@ def _entry(path: Path, report: WriteReport) -> dict[str, JSON]:
 
 
 def _map(result: Restoration, name: str) -> Volume:
-    """Return a map; what a volume without noise, which was returned unchanged, lacks is 0 everywhere."""
-    if name in result.maps:
+    """Return a map; the deviation is 0 in a volume without noise, which was returned unchanged."""
+    if name != "std" or name in result.maps:  # any other map that is asked for is there, and 0 would be wrong
         return result.maps[name]
     zeros = np.zeros(result.volume.shape, dtype=np.float32)
     return result.volume.with_array(zeros, Step(f"restore:{name}", {"sigma": 0.0}))

@@ -172,7 +172,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_done(model, monkeypatch):
 
     monkeypatch.setattr(sys.modules["medrestore.engine.restore"], "MEASURE", {model.spec.task: refuse})
     with pytest.raises(
-        ConfigError, match=r"32 x 32 x 32 voxels take \d\.\d\d GB .* 0\.20 GB may be taken \(--max-me"
+        ConfigError, match=r"32 x 32 x 32 voxels take [01]\.\d\d GB .* 0\.20 GB may be taken \(--max-me"
     ):
         restore(scan(), RestoreOptions(max_memory="200MB"), model=model)
 
