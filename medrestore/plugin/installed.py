@@ -131,7 +131,7 @@ def _origin(dist: metadata.Distribution) -> str:
     try:
         noted: Any = json.loads(dist.read_text("direct_url.json") or "null")
         parts = urlsplit(noted["url"]) if noted else None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return "unknown: its direct_url.json cannot be read"
     if parts is None:
         installer = (dist.read_text("INSTALLER") or "").strip()
