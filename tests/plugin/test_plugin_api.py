@@ -1,7 +1,7 @@
 """What an API number promises is kept: `api.json` is a record of it, compared with the code.
 
-What a number promises is never taken back. What is new is added to the record (by running this file), and is a
-promise from then on; what breaks a promise takes a new number.
+What a number promises is never taken back. What is new is added to the record (by running this file), and is
+a promise from then on; what breaks a promise takes a new number.
 """
 
 from __future__ import annotations
