@@ -31,7 +31,6 @@ pip install $TORCH_ARGS "$TORCH"
 # shellcheck disable=SC2086
 pip install $PIP_ARGS "$source[batch,node,sr,train]"
 install -m 0755 "$source/container/entrypoint.sh" "$prefix/bin/medrestore-container"
-pip uninstall --yes pip
 
 # Tests of packages and what others are compiled against: a quarter of a gigabyte.
 find "$prefix" -type d \( -name tests -o -path '*/torch/test' -o -path '*/torch/include' \) -prune -exec rm -rf {} +
