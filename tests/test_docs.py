@@ -10,7 +10,6 @@ import inspect
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -147,7 +146,7 @@ def fresh(tmp_path) -> dict[str, str]:
 @needs_hatchling
 def test_the_first_plugin_runs_word_for_word_in_a_fresh_environment(tmp_path, fresh):
     clone = tmp_path / "clone"
-    shutil.copytree(ROOT / "sample_data", clone / "sample_data")
+    small_samples(clone / "sample_data")
     script = "".join(block.body for block in blocks(FIRST_PLUGIN) if block.language == "bash")
     command = ["bash", "-euo", "pipefail", "-c", script]
     done = subprocess.run(command, cwd=clone, env=fresh, capture_output=True, text=True, check=False)
