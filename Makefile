@@ -19,6 +19,8 @@ SCANS ?=
 SERIES ?=
 # What builds the image: docker, podman or buildah.
 BUILDER ?= docker
+# Arguments of `benchmarks.measured.run`: scans that others measured.
+MEASURED ?=
 # Damaged inputs of each format that `make fuzz` tries: some hours, most of them for DICOM.
 FUZZ_INPUTS ?= 1000000
 
@@ -80,6 +82,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.superres.claims --modality CT
 	$(BIN)/python -m benchmarks.uncertainty.run --modality CT
 	-for model in $(MODELS); do $(BIN)/medrestore verify $$model --markdown docs/models/$$model.md; done
+	test -z "$(MEASURED)" || $(BIN)/python -m benchmarks.measured.run $(MEASURED)
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.rows $(SCANS) $(SERIES) $(STAMPS)/rows.jsonl
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.domain $(STAMPS)/rows.jsonl
 
