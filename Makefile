@@ -97,4 +97,5 @@ $(STAMPS)/torch: $(STAMPS)/venv
 
 $(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml
 	$(PIP) --editable '.[$*]'
+	$(if $(filter bench,$*),$(PIP) --editable plugins/medrestore-classical)
 	@touch $@
