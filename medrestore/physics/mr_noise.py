@@ -82,7 +82,8 @@ def rician_expectation(signal: RealArray, sigma: float | RealArray) -> FloatArra
     relative = np.asarray(signal, dtype=np.float32) / np.asarray(sigma, dtype=np.float32)
     at, mean = _expectations()
     beyond = np.hypot(relative, 1)  # nu + 1 / (2 nu), to the first order
-    return np.asarray(np.where(relative < at[-1], np.interp(relative, at, mean), beyond) * sigma, np.float32)
+    found = np.where(relative < at[-1], np.interp(relative, at, mean), beyond)
+    return np.asarray(found * sigma, dtype=np.float32)
 
 
 def signal_of_expectation(expected: RealArray, sigma: float | RealArray) -> FloatArray:

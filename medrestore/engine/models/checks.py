@@ -36,6 +36,10 @@ SIGNED = 0.1
 """Fraction of the bright level that a tenth of the voxels lie below 0 by in signed maps."""
 
 
+LEAST_SERIES = 2
+"""Volumes that can be restored as one at all."""
+
+
 def computable(volume: Volume) -> Volume:
     """Return a scan in a type that can be computed with: booleans and half floats become float32.
 
@@ -131,6 +135,40 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
         )
     if options.interval is not None:
         find_calibration(ref.name, spec, options.calibration)
+
+
+def check_series(ref: ModelRef, spec: ModelSpec, options: RestoreOptions, volumes: int) -> None:
+    """Refuse a scan of so many volumes that is to be restored as one, or one by one, and cannot be.
+
+    Args:
+        ref: What to call the model.
+        spec: The model.
+        options: What is asked for.
+        volumes: Of the scan.
+
+    Raises:
+        ModelError: The model takes whole series, or none.
+        DomainError: The series is too short.
+    """
+    least = spec.series or LEAST_SERIES
+    if options.volumes == "each":
+        if spec.series is not None:
+            raise ModelError(
+                f"{ref.name} takes a series of {least} volumes or more as one, and volumes are restored one "
+                "by one; pass --volumes joint, or choose another model"
+            )
+        return
+    if spec.task is not Task.DENOISE or spec.operator is not None:
+        raise ModelError(
+            f"volumes is 'joint', which is for removing noise alone, and {ref.name} does more; leave "
+            "--volumes out, or choose another model"
+        )
+    if volumes < least:
+        raise DomainError(
+            f"volumes is 'joint', and the scan has {volumes} volume{'s' * (volumes != 1)}; {ref.name} takes "
+            f"{least} or more as one: leave --volumes out"
+            + (", and choose a model of one volume" if spec.series is not None else "")
+        )
 
 
 def check_names(options: RestoreOptions) -> None:

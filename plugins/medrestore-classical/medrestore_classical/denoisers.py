@@ -1,4 +1,4 @@
-"""The filters as denoisers of medrestore: tensors in, tensors out, noise that varies divided out first."""
+"""Filters as denoisers of medrestore: tensors in, tensors out, noise that varies divided out first."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 
 from medrestore.diffusion import Condition, Denoiser
 from medrestore.errors import ModelError
+from medrestore.physics.mr_noise import signal_of_expectation
 
-LEAST_SIDE = 16
+LEAST_SIDE = 8
 """Voxels along each axis that a filter is given at least: a thin volume goes on as its mirror image."""
 
 Filter = Callable[..., np.ndarray]
@@ -43,6 +44,25 @@ def filtered(scan: np.ndarray, sigma: float, filtering: Filter, rician: bool) ->
     whole = np.pad(scan, short, mode="symmetric") if any(end for _, end in short) else scan
     kept = tuple(slice(0, size) for size in scan.shape)
     return filtering(whole, float(sigma), rician=rician)[kept]
+
+
+def denoiser_of_series(low_rank: Callable[[np.ndarray, float], np.ndarray]) -> Denoiser:
+    """Return a denoiser that takes a series of magnitudes as its batch.
+
+    Args:
+        low_rank: From (X, Y, Z, T) voxels and the level of their noise to their expectations.
+    """
+
+    def denoise(x: torch.Tensor, sigma: float, condition: Condition) -> torch.Tensor:
+        check_level(sigma)
+        gain, level = gain_of(condition), condition.sigma
+        series = np.asarray(condition.image[:, 0].cpu()) / gain
+        if level > 0:
+            expected = low_rank(np.ascontiguousarray(np.moveaxis(series, 0, -1), dtype=np.float32), level)
+            series = signal_of_expectation(np.moveaxis(expected, -1, 0), level)
+        return as_estimate(series * gain, x)
+
+    return denoise
 
 
 def check_level(sigma: float) -> None:
