@@ -62,6 +62,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.reading.run --restore
 	$(BIN)/python -m benchmarks.denoise.colour
 	$(BIN)/python -m benchmarks.denoise.claims --speed
+	$(BIN)/python -m benchmarks.denoise.series
 	$(BIN)/python -m benchmarks.superres.run
 	$(BIN)/python -m benchmarks.superres.claims
 	$(BIN)/python -m benchmarks.uncertainty.run

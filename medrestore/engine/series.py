@@ -20,6 +20,7 @@ from medrestore.engine.sampling.posterior import posterior_mean
 from medrestore.engine.tasks.denoising import NoisyVoxels, noisy_voxels
 from medrestore.engine.tasks.joint import JointMeasurement, joined, middle
 from medrestore.errors import InputError
+from medrestore.findings import SERIES_MIXED, Finding
 from medrestore.options import RestoreOptions
 from medrestore.types import Modality
 from medrestore.volume import Volume
@@ -78,6 +79,8 @@ def restore_series(
     settled, findings = run.settled(measurement)
     assert isinstance(settled, NoisyVoxels)
     series = joined(settled, volumes, model.spec)
+    if model.spec.series is not None and settled.skip_reason is None:
+        findings += (_mixed(len(volumes), settled),)
     outcomes = _outcomes(run, series)
     release_memory()
     shares = {"prepare": prepared - start, "network": time.perf_counter() - prepared}
@@ -87,6 +90,16 @@ def restore_series(
         conclude(one, outcome, done, reference)
         for one, outcome, reference in zip(series.volumes, outcomes, references, strict=True)
     ]
+
+
+def _mixed(count: int, lead: NoisyVoxels) -> Finding:
+    """Return what should be known where a model mixes volumes."""
+    fraction = lead.noise.fraction
+    text = (
+        f"{count} volumes were restored as one, in noise of {fraction:.1%}: a change of the signal that is "
+        "fainter than the noise, or in few voxels, may have gone with it; compare with the volumes one by one"
+    )
+    return SERIES_MIXED.found(text, volumes=count, fraction=fraction)
 
 
 def _taken_as(volume: Volume, modality: Modality) -> Volume:

@@ -1,4 +1,4 @@
-"""A series that is restored as one: by a model of series, or by a model of volumes that is held to the mean."""
+"""A series that is restored as one: by a model of series, or by one of volumes, held to the mean."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import torch
 from tiny import CommandLine, model_folder, noisy, phantom, save
 
 from medrestore.diffusion import Condition
-from medrestore.engine import LoadedModel, RestoreOptions, load_model, restore, restore_series
+from medrestore.engine import LoadedModel, Observers, RestoreOptions, load_model, restore, restore_series
 from medrestore.engine.cost.budget import Beside, predict
 from medrestore.engine.sampling.held_to_mean import HeldToMean
 from medrestore.errors import ConfigError, DomainError, InputError, ModelError, PluginError
+from medrestore.findings import SERIES_MIXED
 from medrestore.physics.mr_noise import add_rician, rician_expectation
 from medrestore.plugin import LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
 from medrestore.provenance import ModelRef
-from medrestore.testing import check_model
+from medrestore.testing import TrialOptions, check_model, verify
+from medrestore.testing.verify import OF_ONE_VOLUME
 from medrestore.types import Modality, Task
 from medrestore.volume import Volume
 
@@ -78,6 +80,7 @@ def test_a_model_of_series_is_given_all_of_it():
         assert result.volume.geometry.allclose(volume.geometry)
         assert result.record.settings["volumes"] == "joint"
         assert result.record.verdict["verdict"]
+        assert SERIES_MIXED.code in {one.code for one in result.record.findings}
     assert error(results) < 0.5 * SIGMA
 
 
@@ -210,12 +213,11 @@ def test_a_model_of_volumes_takes_a_series_too(tiny):
     options = replace(JOINT, model=str(tiny))
     model = load_model(options)
     volumes, told = series(3), []
-    from medrestore.engine import Observers
-
     results = restore_series(
         volumes, options, model=model, observers=Observers(lambda done, total: told.append((done, total)))
     )
     assert told[-1][0] == told[-1][1]
+    assert SERIES_MIXED.code not in {one.code for one in results[0].record.findings}
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     each = [restore(one, replace(options, volumes="each"), model=model).volume.array for one in volumes]
     changed = np.stack([one.volume.array for one in results]) - np.stack(each)
@@ -242,3 +244,9 @@ def test_the_command_restores_a_file_of_several_volumes_as_one(cli, tiny, tmp_pa
     )
     assert status == 5
     assert "the scan has 1 volume" in errors
+
+
+def test_a_trial_asks_a_model_of_series_nothing_that_is_of_one_volume():
+    outcomes = verify(spec(), TrialOptions(only=("contract", "licence", "batch", "gain"), side=48)).outcomes
+    assert {name for name, one in outcomes.items() if one.skipped == OF_ONE_VOLUME} == {"batch", "gain"}
+    assert not any(one.problems for one in outcomes.values())
