@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -92,6 +93,9 @@ def check_scan(
         factor = max(old / new for old, new in zip(scan.spacing, grid.spacing, strict=True))
         if not 0.99 * low <= factor <= 1.01 * high:
             text = f"slices {factor:.3g} voxels of the result apart, {spec.name} is for {low:g} to {high:g}"
+            least = finest(scan, grid, high)
+            if factor > high and least <= spec.spacing_mm[1]:
+                text += f" (--spacing {least:g} or more)"
             problems.append(SLICES_OUTSIDE_MODEL.found(text, factor=factor, range=(low, high)))
     if problems and not force:
         said = "; ".join(one.text for one in problems)
@@ -100,6 +104,16 @@ def check_scan(
             "(--force, or force=True) and look at the result with care"
         )
     return (*notes, *problems)
+
+
+def finest(scan: Geometry, grid: Geometry, factor: float) -> float:
+    """Return the least distance of planes, in mm, that slices may be resolved to by a factor at most.
+
+    Rounded up to a hundredth, so that it can be said. Two steps to a finer one are worth no more than one
+    that is forced: see the notes on the models.
+    """
+    axis = max(range(3), key=lambda one: scan.spacing[one] / grid.spacing[one])
+    return math.ceil(100 * scan.spacing[axis] / factor - 1e-6) / 100
 
 
 def assumed_modality(volume: Volume, spec: ModelSpec) -> Modality:
