@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from medrestore.diffusion import Denoiser
 from medrestore.engine.conclude import Run, conclude
 from medrestore.engine.cost.budget import Budget
 from medrestore.engine.evidence.restoration import Restoration, check_reference
 from medrestore.engine.machine.memory import release_memory
-from medrestore.engine.models.checks import check_outputs, computable
+from medrestore.engine.models.checks import check_outputs, check_zero, computable
 from medrestore.engine.models.load import LoadedModel, load_model
 from medrestore.engine.restore import checked, predict_budget
 from medrestore.engine.run import ModelRun, Observers, Outcome, at_strength, tiled_denoiser
@@ -20,7 +21,7 @@ from medrestore.engine.sampling.posterior import posterior_mean
 from medrestore.engine.tasks.denoising import NoisyVoxels, noisy_voxels
 from medrestore.engine.tasks.joint import JointMeasurement, joined, middle
 from medrestore.errors import InputError
-from medrestore.findings import SERIES_MIXED, Finding
+from medrestore.findings import SERIES_MIXED, ZERO_MOVED, Finding
 from medrestore.options import RestoreOptions
 from medrestore.types import Modality
 from medrestore.volume import Volume
@@ -87,9 +88,18 @@ def restore_series(
     timings = {phase: seconds / len(volumes) for phase, seconds in shares.items()}
     done = Run(model, options, budget, admission, timings, findings)
     return [
-        conclude(one, outcome, done, reference)
+        conclude(one, outcome, _of(one, done, settled), reference)
         for one, outcome, reference in zip(series.volumes, outcomes, references, strict=True)
     ]
+
+
+def _of(one: NoisyVoxels, run: Run, lead: NoisyVoxels) -> Run:
+    """Return how a volume was restored, with what is found of it alone: it may be a phase or a difference."""
+    if one.scan is lead.scan:
+        return run
+    moved = check_zero(one.scan, one.noise.sigma, run.model.spec)
+    others = tuple(found for found in run.findings if found.code != ZERO_MOVED.code)
+    return replace(run, findings=(*moved, *others))
 
 
 def _mixed(count: int, lead: NoisyVoxels) -> Finding:
@@ -131,4 +141,6 @@ def _denoiser(run: ModelRun, series: JointMeasurement) -> Denoiser:
             told(done, total * runs)
 
     tiled = tiled_denoiser(run.model, run.options, run.budget, progress, views)
-    return tiled if spec.series is not None else HeldToMean(tiled, rician=lead.nonnegative)
+    if spec.series is not None:
+        return tiled
+    return HeldToMean(tiled, rician=all(one.nonnegative for one in series.volumes))

@@ -16,7 +16,7 @@ from medrestore.engine import LoadedModel, Observers, RestoreOptions, load_model
 from medrestore.engine.cost.budget import Beside, predict
 from medrestore.engine.sampling.held_to_mean import HeldToMean
 from medrestore.errors import ConfigError, DomainError, InputError, ModelError, PluginError
-from medrestore.findings import SERIES_MIXED
+from medrestore.findings import SERIES_MIXED, ZERO_MOVED
 from medrestore.physics.mr_noise import add_rician, rician_expectation
 from medrestore.plugin import LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
@@ -119,6 +119,14 @@ def test_volumes_on_two_grids_are_refused():
     moved = Volume.from_array(volumes[1].array, np.diag([2.0, 1, 1, 1]), modality=Modality.MR)
     with pytest.raises(InputError, match="volume 0 of the series has another grid"):
         restore_series([moved, *volumes[1:]], JOINT, model=loaded(spec()))
+
+
+def test_a_volume_below_zero_is_told_of_and_the_others_are_not():
+    volumes = series(4)
+    moved = Volume.from_array(volumes[0].array - 900, np.eye(4), modality=Modality.MR)
+    results = restore_series([moved, *volumes[1:]], JOINT, model=loaded(spec()))
+    told = [ZERO_MOVED.code in {one.code for one in result.record.findings} for result in results]
+    assert told == [True, False, False, False]
 
 
 def test_one_volume_is_no_series():
