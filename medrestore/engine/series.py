@@ -22,6 +22,7 @@ from medrestore.engine.tasks.denoising import NoisyVoxels, noisy_voxels
 from medrestore.engine.tasks.joint import JointMeasurement, joined, middle
 from medrestore.errors import InputError
 from medrestore.findings import SERIES_MIXED, ZERO_MOVED, Finding
+from medrestore.geometry import Geometry
 from medrestore.options import RestoreOptions
 from medrestore.types import Modality
 from medrestore.volume import Volume
@@ -65,9 +66,7 @@ def restore_series(
     volumes = [computable(volume) for volume in volumes]
     references = references or [None] * len(volumes)
     lead, grid, admission = checked(middle(volumes), options, references[0], model, len(volumes))
-    for reference in references[1:]:
-        if reference is not None:
-            check_reference(grid, reference.geometry)
+    _check_references(grid, references)
     model = model or load_model(options, lead.modality)
     check_outputs(model.ref, model.spec, options)
     if budget is None:
@@ -91,6 +90,12 @@ def restore_series(
         conclude(one, outcome, _of(one, done, settled), reference)
         for one, outcome, reference in zip(series.volumes, outcomes, references, strict=True)
     ]
+
+
+def _check_references(grid: Geometry, references: Sequence[Volume | None]) -> None:
+    for reference in references:
+        if reference is not None:
+            check_reference(grid, reference.geometry)
 
 
 def _of(one: NoisyVoxels, run: Run, lead: NoisyVoxels) -> Run:

@@ -79,7 +79,7 @@ def rician_expectation(signal: RealArray, sigma: float | RealArray) -> FloatArra
         signal: Non-negative voxels without noise, of any shape and unit.
         sigma: Deviation of the noise in each channel in that unit, above 0, one or one for each voxel.
     """
-    relative = np.asarray(signal, dtype=np.float32) / np.asarray(sigma, dtype=np.float32)
+    relative: FloatArray = np.divide(signal, sigma, dtype=np.float32)
     at, mean = _expectations()
     beyond = np.hypot(relative, 1)  # nu + 1 / (2 nu), to the first order
     found = np.where(relative < at[-1], np.interp(relative, at, mean), beyond)
@@ -96,7 +96,7 @@ def signal_of_expectation(expected: RealArray, sigma: float | RealArray) -> Floa
         expected: Expected magnitudes, of any shape and unit.
         sigma: As for `rician_expectation`.
     """
-    relative = np.asarray(expected, dtype=np.float32) / np.asarray(sigma, dtype=np.float32)
+    relative: FloatArray = np.divide(expected, sigma, dtype=np.float32)
     at, mean = _expectations()
     beyond = np.sqrt(np.maximum(np.square(relative) - 1, 0))
     return np.asarray(
