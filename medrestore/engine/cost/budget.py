@@ -131,7 +131,8 @@ class _Job:
     def runs(self) -> float:
         """How often the network goes over a volume, relative to how often it does for one volume."""
         if self.spec.series is not None:
-            return self.at_once * (self.at_once / max(SERIES_TRIED[0], self.spec.series)) ** self.costs.growth
+            tried = max(SERIES_TRIED[0], self.spec.series)
+            return self.at_once * math.pow(self.at_once / tried, self.costs.growth)
         return 1 if self.at_once == 1 else self.at_once + 1
 
 
