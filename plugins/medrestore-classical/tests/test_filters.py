@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from medrestore.testing import check_model
 MODELS = {spec.name: spec for spec in medrestore_classical.medrestore_models()}
 SINGLE = [name for name, spec in MODELS.items() if spec.series is None]
 SERIES = [name for name, spec in MODELS.items() if spec.series is not None]
+FOLDER = Path(__file__).resolve().parents[1]
 SIDE, SIGMA = 28, 0.05
 
 
@@ -110,6 +113,15 @@ def test_a_state_is_refused_and_no_noise_changes_nothing(name):
         denoise(given.image, 0.1, given)
     clean = Condition(given.image, 0.0)
     assert torch.allclose(denoise(given.image, math.inf, clean), given.image)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_readme_has_the_verdict_of_every_model(name):
+    card = (FOLDER / "cards" / f"{name}.md").read_text()
+    counts = re.search(r"Made by `medrestore verify`: \*\*(\d+) passed, (\d+) failed", card)
+    assert counts is not None
+    row = f"| [`{name}`](cards/{name}.md) | {counts[1]} | {counts[2]} |"
+    assert row in (FOLDER / "README.md").read_text()
 
 
 def test_the_threshold_of_nordic_is_that_of_a_patch():
