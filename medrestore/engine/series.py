@@ -21,9 +21,10 @@ from medrestore.engine.sampling.posterior import posterior_mean
 from medrestore.engine.tasks.denoising import NoisyVoxels, noisy_voxels
 from medrestore.engine.tasks.joint import JointMeasurement, joined, middle
 from medrestore.errors import InputError
-from medrestore.findings import SERIES_MIXED, ZERO_MOVED, Finding
+from medrestore.findings import SERIES_DIFFERS, SERIES_MIXED, ZERO_MOVED, Finding
 from medrestore.geometry import Geometry
 from medrestore.options import RestoreOptions
+from medrestore.plugin import ModelSpec
 from medrestore.types import Modality
 from medrestore.volume import Volume
 
@@ -79,8 +80,7 @@ def restore_series(
     settled, findings = run.settled(measurement)
     assert isinstance(settled, NoisyVoxels)
     series = joined(settled, volumes, model.spec)
-    if model.spec.series is not None and settled.skip_reason is None:
-        findings += (_mixed(len(volumes), settled),)
+    findings += _told_of_series(settled, len(volumes), model.spec)
     outcomes = _outcomes(run, series)
     release_memory()
     shares = {"prepare": prepared - start, "network": time.perf_counter() - prepared}
@@ -107,9 +107,21 @@ def _of(one: NoisyVoxels, run: Run, lead: NoisyVoxels) -> Run:
     return replace(run, findings=(*moved, *others))
 
 
-def _mixed(count: int, lead: NoisyVoxels) -> Finding:
-    """Return what should be known where a model mixes volumes."""
-    fraction = lead.noise.fraction
+def _told_of_series(lead: NoisyVoxels, count: int, spec: ModelSpec) -> tuple[Finding, ...]:
+    """Return what should be known where volumes are restored as one."""
+    found: tuple[Finding, ...] = ()
+    if lead.skip_reason is not None:
+        return found
+    if lead.noise.measured is not None and lead.noise.measured.series is None:
+        text = (
+            "no two neighbouring volumes were seen to differ by noise alone: where something moved, the "
+            "result of one volume holds parts of others; align them first, or leave --volumes out"
+        )
+        found = (SERIES_DIFFERS.found(text, volumes=count),)
+    return found if spec.series is None else (*found, _mixed(count, lead.noise.fraction))
+
+
+def _mixed(count: int, fraction: float) -> Finding:
     text = (
         f"{count} volumes were restored as one, in noise of {fraction:.1%}: a change of the signal that is "
         "fainter than the noise, or in few voxels, may have gone with it; compare with the volumes one by one"

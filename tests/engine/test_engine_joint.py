@@ -16,7 +16,7 @@ from medrestore.engine import LoadedModel, Observers, RestoreOptions, load_model
 from medrestore.engine.cost.budget import Beside, predict
 from medrestore.engine.sampling.held_to_mean import HeldToMean
 from medrestore.errors import ConfigError, DomainError, InputError, ModelError, PluginError
-from medrestore.findings import SERIES_MIXED, ZERO_MOVED
+from medrestore.findings import SERIES_DIFFERS, SERIES_MIXED, ZERO_MOVED
 from medrestore.physics.mr_noise import add_rician, rician_expectation
 from medrestore.plugin import LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
@@ -127,6 +127,15 @@ def test_a_volume_below_zero_is_told_of_and_the_others_are_not():
     results = restore_series([moved, *volumes[1:]], JOINT, model=loaded(spec()))
     told = [ZERO_MOVED.code in {one.code for one in result.record.findings} for result in results]
     assert told == [True, False, False, False]
+
+
+@pytest.mark.parametrize(("shift", "told"), [(0, False), (2, True)])
+def test_volumes_that_moved_are_told_of(shift, told):
+    rng = np.random.default_rng(0)
+    arrays = [add_rician(np.roll(CLEAN, shift * (t % 2), 0), SIGMA, rng) for t in range(4)]
+    volumes = [Volume.from_array(array, np.eye(4), modality=Modality.MR) for array in arrays]
+    (record, *_) = [one.record for one in restore_series(volumes, JOINT, model=loaded(spec()))]
+    assert (SERIES_DIFFERS.code in {one.code for one in record.findings}) is told
 
 
 def test_one_volume_is_no_series():
