@@ -69,6 +69,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.reading.run --restore
 	$(BIN)/python -m benchmarks.denoise.colour
 	$(BIN)/python -m benchmarks.denoise.claims --speed
+	$(BIN)/python -m benchmarks.denoise.series
 	$(BIN)/python -m benchmarks.superres.run
 	$(BIN)/python -m benchmarks.superres.claims
 	$(BIN)/python -m benchmarks.uncertainty.run
@@ -114,4 +115,5 @@ $(STAMPS)/torch: $(STAMPS)/venv
 
 $(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml
 	$(PIP) --editable '.[$*]'
+	$(if $(filter bench,$*),$(PIP) --editable plugins/medrestore-classical)
 	@touch $@
