@@ -24,7 +24,7 @@ from medrestore.diffusion import (
     stochastic,
     volume_noise,
 )
-from medrestore.errors import InputError, ModelError
+from medrestore.errors import InputError, ModelError, reason_of
 from medrestore_signal.network import SignalNet
 
 Signal = NDArray[np.float32]
@@ -104,7 +104,7 @@ def load(path: Path) -> SignalModel:
         network.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
-            f"{path}: no model of signals: {str(error)[:200]}; expected what `medrestore signal train` writes"
+            f"{path}: no model of signals: {reason_of(error)}; expected what `medrestore signal train` writes"
         ) from error
     return SignalModel(shape, network.eval().requires_grad_(False), centre, scale)
 

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from medrestore.errors import InputError, OutputError
+from medrestore.errors import InputError, OutputError, reason_of
 from medrestore_signal.fit import Recipe, fit
 from medrestore_signal.model import load, sample
 from medrestore_signal.model import restore as restored
@@ -75,7 +75,7 @@ def _read(path: Path) -> NDArray[np.float32]:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: no array of numpy: {str(error)[:200]}; expected a .npy file") from error
+        raise InputError(f"{path}: no array of numpy: {reason_of(error)}; expected a .npy file") from error
     if not isinstance(array, np.ndarray) or array.ndim < 3 or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: expected one array of real numbers, (B, C, ...), such as (8, 1, 4000)")
     return array.astype(np.float32)
