@@ -21,7 +21,7 @@ FITTED = ("film.bias", "norm.weight", "norm.bias")
 """Ends of the names of the weights that are fitted: scales and shifts of channels."""
 
 TISSUE = 4.0
-"""Where the estimate is more than so many deviations of the noise, that of a magnitude is next to Gaussian."""
+"""Where the estimate is more than so many deviations of the noise, that of a magnitude is nearly Gaussian."""
 
 FILLED = 0.3
 """Part of a patch that must be tissue."""
@@ -54,6 +54,53 @@ class Plan:
     seed: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """What a model makes of a scan: says where tissue is, and how much its noise brightens it.
+
+    Attributes:
+        image: (1, 1, X, Y, Z) in model units.
+        magnitude: Whether the scan is one of magnitudes. Noise of deviation s makes a magnitude A larger by
+            s^2 / 2 A on average (Gudbjartsson and Patz, Magn Reson Med 34, 1995); what is fitted must not
+            learn to leave that in.
+    """
+
+    image: Tensor
+    magnitude: bool = False
+
+    def tissue(self, condition: Condition) -> Tensor:
+        """Return where the scan is well above its noise."""
+        return self.image > TISSUE * _sigma(condition)
+
+    def unbiased(self, condition: Condition) -> Tensor:
+        """Return the scan less what its noise adds on average; it means nothing but in tissue."""
+        if not self.magnitude:
+            return condition.image
+        sigma = _sigma(condition)
+        bright = self.image.clamp(min=TISSUE * condition.sigma)
+        return condition.image - sigma**2 / (2 * bright)
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A part of a scan.
+
+    Attributes:
+        condition: What was measured there.
+        tissue: Where it counts.
+        unbiased: See `Mean.unbiased`.
+    """
+
+    condition: Condition
+    tissue: Tensor
+    unbiased: Tensor
+
+    def risk(self, estimate: Callable[[Condition], Tensor], generator: torch.Generator) -> Tensor:
+        """Return the risk of a denoiser at each voxel, see `medrestore_adapt.risk`."""
+        probe = probes(tuple(self.tissue.shape), correlations(self.condition), generator)
+        return risk(estimate, self.condition, probe, self.unbiased)
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What became of the risk on patches that were held out.
@@ -82,7 +129,7 @@ class Judgement:
 def fit(
     denoiser: TwoMeasurementDenoiser,
     condition: Condition,
-    mean: Tensor,
+    mean: Mean,
     plan: Plan,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Judgement | None:
@@ -91,29 +138,30 @@ def fit(
     Args:
         denoiser: Whose network is changed.
         condition: The scan.
-        mean: What the denoiser makes of it, (1, 1, X, Y, Z): says where tissue is.
+        mean: What the denoiser makes of it.
         plan: How.
         on_step: Called with the number of a step and the risk of its patch.
 
     Returns:
         What it came to; None where the scan has too little tissue, and the network is as it was.
     """
-    generator = torch.Generator().manual_seed(plan.seed)
-    tissue = _tissue(condition, mean)
-    fitted, judged = _patches(tissue, plan, generator)
+    tissue, unbiased = mean.tissue(condition), mean.unbiased(condition)
+    fitted, judged = (
+        [Patch(_part(condition, box), tissue[box], unbiased[box].clone()) for box in boxes]
+        for boxes in _boxes(tissue, plan, torch.Generator().manual_seed(plan.seed))
+    )
     if not (fitted and judged):
         return None
-    parts = [_part(condition, box) for box in judged]
-    before = [_cells(denoiser, part, tissue[box], plan.seed) for part, box in zip(parts, judged, strict=True)]
+    before = [_cells(denoiser, patch, plan.seed) for patch in judged]
     with torch.inference_mode(False), torch.enable_grad():
-        _tune(denoiser, [(_part(condition, box), tissue[box]) for box in fitted], plan, on_step)
-    after = [_cells(denoiser, part, tissue[box], plan.seed) for part, box in zip(parts, judged, strict=True)]
+        _tune(denoiser, fitted, plan, on_step)
+    after = [_cells(denoiser, patch, plan.seed) for patch in judged]
     return _judgement(torch.cat(before), torch.cat(after))
 
 
 def _tune(
     denoiser: TwoMeasurementDenoiser,
-    patches: Sequence[tuple[Condition, Tensor]],
+    patches: Sequence[Patch],
     plan: Plan,
     on_step: Callable[[int, float], None] | None,
 ) -> None:
@@ -125,9 +173,9 @@ def _tune(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, plan.steps)
     generator = torch.Generator().manual_seed(plan.seed + 1)
     for step in range(plan.steps):
-        part, tissue = patches[step % len(patches)]
-        probe = probes(tuple(part.image.shape), correlations(part), generator)
-        loss = risk(lambda one: denoiser.differentiable(one.image, math.inf, one), part, probe)[tissue].mean()
+        patch = patches[step % len(patches)]
+        found = patch.risk(lambda one: denoiser.differentiable(one.image, math.inf, one), generator)
+        loss = found[patch.tissue].mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -143,19 +191,18 @@ def fitted_weights(network: nn.Module) -> list[nn.Parameter]:
 
 
 def correlations(condition: Condition) -> tuple[float, ...]:
-    """Return the correlation of the noise of neighbours along each axis, of which `details` are four times."""
+    """Return the correlation of the noise of neighbours along each axis; `details` has four times that."""
     return tuple(value / 4 for value in condition.details[:3])
 
 
-def _tissue(condition: Condition, mean: Tensor) -> Tensor:
-    sigma = condition.sigma if condition.gain is None else condition.sigma * condition.gain
-    return mean > TISSUE * sigma
+def _sigma(condition: Condition) -> float | Tensor:
+    return condition.sigma if condition.gain is None else condition.sigma * condition.gain
 
 
 Box = tuple[slice, ...]
 
 
-def _patches(tissue: Tensor, plan: Plan, generator: torch.Generator) -> tuple[list[Box], list[Box]]:
+def _boxes(tissue: Tensor, plan: Plan, generator: torch.Generator) -> tuple[list[Box], list[Box]]:
     """Return patches with tissue, to fit to and to judge by: of an even grid, without overlap."""
     sides = [min(plan.side, size // 8 * 8) for size in tissue.shape[2:]]
     if min(sides) < CELL:
@@ -178,12 +225,11 @@ def _part(condition: Condition, box: Box) -> Condition:
     return replace(condition, image=condition.image[box].clone(), gain=gain)
 
 
-def _cells(denoiser: TwoMeasurementDenoiser, part: Condition, tissue: Tensor, seed: int) -> Tensor:
+def _cells(denoiser: TwoMeasurementDenoiser, patch: Patch, seed: int) -> Tensor:
     """Return the sum of the risk and the number of voxels of tissue in each cell of a patch: (cells, 2)."""
     generator = torch.Generator().manual_seed(seed + 2)
-    probe = probes(tuple(part.image.shape), correlations(part), generator)
-    found = risk(lambda one: denoiser(one.image, math.inf, one), part, probe) * tissue
-    both = torch.cat([found, tissue.to(found.dtype)], dim=1)
+    found = patch.risk(lambda one: denoiser(one.image, math.inf, one), generator) * patch.tissue
+    both = torch.cat([found, patch.tissue.to(found.dtype)], dim=1)
     sums = torch.nn.functional.avg_pool3d(both, CELL) * CELL**3
     return sums.flatten(2)[0].T
 

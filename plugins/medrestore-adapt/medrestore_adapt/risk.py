@@ -1,8 +1,8 @@
 """Stein's unbiased estimate of the error of a denoiser: how far it is from a truth that nobody has.
 
 For y = x + n with n ~ N(0, S), and a denoiser f, E|f(y) - x|^2 = E[|f(y) - y|^2 + 2 tr(S J)] - tr S with J
-the Jacobian of f (Stein, Ann Stat 9, 1981), and tr(S J) is the expectation of b.J b over b ~ N(0, S) (Ramani et
-al., IEEE Trans Image Process 17, 2008). Noise that varies over the scan, or has a colour, only changes b.
+the Jacobian of f (Stein, Ann Stat 9, 1981), and tr(S J) is the expectation of b.J b over b ~ N(0, S) (Ramani
+et al., IEEE Trans Image Process 17, 2008). Noise that varies over the scan, or has a colour, only changes b.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STEP = 0.1
 """Of the difference that stands for a derivative, in standard deviations of the noise."""
 
 
-def risk(estimate: Estimate, condition: Condition, probe: Tensor) -> Tensor:
+def risk(estimate: Estimate, condition: Condition, probe: Tensor, unbiased: Tensor | None = None) -> Tensor:
     """Return the estimate of the squared error at each voxel, over the variance of the noise there.
 
     Only its mean over many voxels means something.
@@ -31,6 +31,7 @@ def risk(estimate: Estimate, condition: Condition, probe: Tensor) -> Tensor:
         estimate: The denoiser.
         condition: A scan, or a part of one.
         probe: Noise of unit deviation and of the colour of the scan's, of the shape of its image.
+        unbiased: The scan less what its noise adds to it on average; None where that is nothing.
 
     Returns:
         (B, 1, X, Y, Z), of mean 1 for a denoiser that does nothing.
@@ -40,7 +41,8 @@ def risk(estimate: Estimate, condition: Condition, probe: Tensor) -> Tensor:
     plain = estimate(condition)
     moved = estimate(Condition(condition.image + STEP * noise, *_rest(condition)))
     divergence = noise * (moved - plain) / STEP
-    return ((plain - condition.image) ** 2 + 2 * divergence) / sigma**2 - 1
+    measured = condition.image if unbiased is None else unbiased
+    return ((plain - measured) ** 2 + 2 * divergence) / sigma**2 - 1
 
 
 def _rest(condition: Condition) -> tuple[float, Tensor | None, tuple[float, ...]]:

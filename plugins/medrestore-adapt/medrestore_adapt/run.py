@@ -17,7 +17,7 @@ from medrestore.plugin import Registry, read_model_folder
 from medrestore.plugin.host import plugins
 from medrestore.types import Judgement as Verdict
 from medrestore.types import Task
-from medrestore_adapt.fit import Judgement, Plan, fit
+from medrestore_adapt.fit import Judgement, Mean, Plan, fit
 
 COLOURED = 0.3
 """Correlation of neighbours beyond which the risk is not believed: what lies further apart is not known."""
@@ -45,10 +45,11 @@ class _Seen:
     """What the engine measured of a scan, and the mean that it made."""
 
     condition: Condition | None = None
-    mean: Tensor | None = None
+    mean: Mean | None = None
 
     def __call__(self, measurement: Any, mean: Tensor) -> None:
-        self.condition, self.mean = measurement.condition, mean.clone()
+        self.condition = measurement.condition
+        self.mean = Mean(mean.clone(), measurement.nonnegative)
 
 
 def adapt(

@@ -1,7 +1,7 @@
-"""The table of README.md: `python -m medrestore_adapt.score FOLDER`, with the scans that `SCANS` names below it.
+"""The table of README.md, of the scans that `SCANS` names: `python -m medrestore_adapt.score FOLDER FILE`.
 
-Each scan is cut to its middle and gets noise of its own: white, Rician, of 5 % of the 99th percentile, which is
-told. The truth is the scan as it was, with what noise it has. Nothing of the plan was chosen on these scans.
+Each scan is cut to its middle and gets noise of its own: white, Rician, of 5 % of the 99th percentile. The
+level is told. The truth is the scan as it was, with what noise it has. Nothing was chosen on these scans.
 """
 
 from __future__ import annotations

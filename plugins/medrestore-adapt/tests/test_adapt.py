@@ -11,7 +11,7 @@ import tomli_w
 import torch
 from medrestore_adapt import fit as fitting
 from medrestore_adapt import run
-from medrestore_adapt.fit import FITTED, Judgement, Plan, fit, fitted_weights
+from medrestore_adapt.fit import FITTED, Judgement, Mean, Plan, fit, fitted_weights
 from medrestore_adapt.risk import probes, risk
 from medrestore_adapt.run import Adaptation, adapt
 from safetensors.torch import save
@@ -106,6 +106,24 @@ def test_the_risk_is_the_error_that_nobody_can_see(correlations, varying):
         assert float(risk(smooth, condition, white).mean()) < true - 0.02
 
 
+def test_what_noise_adds_to_magnitudes_is_no_part_of_what_is_fitted_to():
+    clean = torch.full((1, 1, 40, 40, 40), 0.5)
+    generator = torch.Generator().manual_seed(0)
+    real, imaginary = (SIGMA * torch.randn(clean.shape, generator=generator) for _ in range(2))
+    condition = Condition(torch.hypot(clean + real, imaginary), SIGMA)
+    seen = Mean(clean, magnitude=True)
+    assert float((condition.image - clean).mean()) > 0.009
+    assert abs(float((seen.unbiased(condition) - clean).mean())) < 0.001
+    assert Mean(clean).unbiased(condition) is condition.image
+
+    def right(one):
+        return clean
+
+    probe = torch.randn(clean.shape, generator=generator)
+    wrong = risk(lambda one: clean + SIGMA**2 / (2 * clean), condition, probe, seen.unbiased(condition))
+    assert float(risk(right, condition, probe, seen.unbiased(condition)).mean()) < float(wrong.mean())
+
+
 def test_a_denoiser_that_does_nothing_has_the_risk_of_the_noise():
     _, condition = scanned(32)
     probe = torch.randn(condition.image.shape, generator=torch.Generator().manual_seed(0))
@@ -128,7 +146,7 @@ def test_fitting_lowers_the_true_error_by_about_what_was_judged():
     mean = denoiser(condition.image, math.inf, condition)
     left = float(((mean - clean) ** 2).mean()) / SIGMA**2
     losses = []
-    found = fit(denoiser, condition, mean, PLAN, lambda step, loss: losses.append((step, loss)))
+    found = fit(denoiser, condition, Mean(mean), PLAN, lambda step, loss: losses.append((step, loss)))
     assert [step for step, _ in losses] == list(range(PLAN.steps))
     assert found.better
     now = float(((denoiser(condition.image, math.inf, condition) - clean) ** 2).mean()) / SIGMA**2
@@ -148,7 +166,7 @@ def test_fitting_lowers_the_true_error_by_about_what_was_judged():
 def test_air_alone_is_not_fitted_to():
     air = torch.randn((1, 1, 32, 32, 32), generator=torch.Generator().manual_seed(0)).abs() * SIGMA
     denoiser = TwoMeasurementDenoiser(network())
-    assert fit(denoiser, Condition(air, SIGMA), air, PLAN) is None
+    assert fit(denoiser, Condition(air, SIGMA), Mean(air, True), PLAN) is None
 
 
 def test_the_judgement_asks_for_more_than_chance():
@@ -160,7 +178,7 @@ def test_the_judgement_asks_for_more_than_chance():
 
 def test_patches_to_judge_by_are_none_that_were_fitted_to():
     tissue = torch.ones((1, 1, 64, 48, 50), dtype=torch.bool)
-    fitted, judged = fitting._patches(tissue, PLAN, torch.Generator().manual_seed(0))
+    fitted, judged = fitting._boxes(tissue, PLAN, torch.Generator().manual_seed(0))
     seen = torch.zeros_like(tissue, dtype=torch.int)
     for box in (*fitted, *judged):
         seen[box] += 1
