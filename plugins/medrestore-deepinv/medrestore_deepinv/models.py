@@ -130,7 +130,7 @@ def run_ddrm(denoiser: MedrestoreDenoiser, scan: Tensor, physics: DecomposablePh
 
 
 class _KnownLevels(DiffPIR):
-    """DiffPIR from the level that is its prior's highest, where deepinv's starts at the last of its schedule."""
+    """DiffPIR from its prior's highest level, where deepinv's starts at the last of its schedule."""
 
     highest = 1.0
 

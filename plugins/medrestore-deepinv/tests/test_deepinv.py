@@ -1,12 +1,15 @@
+# ruff: noqa: E402 - what imports deepinv comes after the question whether it is there
 """deepinv's algorithms draw from the posterior, with a prior for which it is known in closed form."""
 
 from __future__ import annotations
 
 import math
 
-import deepinv
 import pytest
 import torch
+
+deepinv = pytest.importorskip("deepinv", reason="needs deepinv and torchvision", exc_type=ImportError)
+
 from medrestore_deepinv import PAPERS, medrestore_models, medrestore_operators, models
 from medrestore_deepinv.blur import Blur
 from medrestore_deepinv.denoiser import MedrestoreDenoiser
