@@ -15,6 +15,15 @@ from medrestore.errors import ModelError
 MOST_WEIGHTS = 500_000_000
 """Of a network; more than that no machine holds beside a scan."""
 
+WIDE = frozenset(
+    {"channels", "features", "filters", "init_filters", "num_head_channels", "cross_attention_dim"}
+)
+WIDEST, MOST = 4096, 64
+"""Of whole numbers that count channels, and of all others in the arguments of a network: blocks, strides, levels."""
+
+LONGEST_SCHEDULE = 100_000
+"""Steps of a scheduler."""
+
 Arguments = Mapping[str, Any]
 
 
@@ -58,6 +67,24 @@ def allowed_name(target: object, kind: str) -> str | None:
     home, _, name = str(target).rpartition(".")
     known = NETWORKS if kind == "networks" else SCHEDULERS
     return name if name in known and (not home or f"{home}.".startswith(f"{_HOMES[kind]}.")) else None
+
+
+def check_sizes(value: object, where: str, most: int = MOST) -> None:
+    """Refuse whole numbers, and lists, beyond all use: they take a machine's memory before they are weights.
+
+    Raises:
+        ModelError: One is.
+    """
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            check_sizes(one, f"{where}.{key}", WIDEST if key in WIDE else MOST)
+    elif isinstance(value, list | tuple):
+        if len(value) > MOST:
+            raise ModelError(f"{where} has {len(value)} entries; expected at most {MOST}")
+        for index, one in enumerate(value):
+            check_sizes(one, f"{where}[{index}]", most)
+    elif isinstance(value, int) and not abs(value) <= most:
+        raise ModelError(f"{where} is beyond {most}; expected a network that a machine holds")
 
 
 def check_plain(value: object, where: str) -> None:

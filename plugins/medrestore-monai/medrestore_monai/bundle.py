@@ -65,13 +65,16 @@ class Bundle:
             return None
 
 
-def read_bundle(folder: Path, config: str | None = None, key: str | None = None) -> Bundle:
+def read_bundle(
+    folder: Path, config: str | None = None, key: str | None = None, scheduler_key: str | None = None
+) -> Bundle:
     """Read a bundle.
 
     Args:
         folder: With `configs` and `models`.
         config: Name of the file in `configs`; None for the first of `CONFIGS` that is there.
         key: Under which the configuration has the network, where it has several.
+        scheduler_key: The same for the scheduler.
 
     Raises:
         ModelError: It is none, or its network is made of what is not allowed.
@@ -85,7 +88,7 @@ def read_bundle(folder: Path, config: str | None = None, key: str | None = None)
     table = _read(path)
     try:
         network = _component(table, "networks", key)
-        scheduler = _component(table, "schedulers", None, needed=False)
+        scheduler = _component(table, "schedulers", scheduler_key, needed=False)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     assert network is not None

@@ -39,7 +39,7 @@ class ScanDenoiser(nn.Module):
         Returns:
             (B, 1, X, Y, Z) in model units.
         """
-        plain = torch.Tensor(scan.as_subclass(torch.Tensor))  # no bookkeeping of MONAI in every layer
+        plain = scan.as_subclass(torch.Tensor)  # no bookkeeping of MONAI in every layer
         image, noise = plain[:, :1], plain[:, 1:].clamp(min=LEAST_NOISE)
         reference = noise.square().mean(dim=(1, 2, 3, 4)).sqrt()
         gain = noise / reference[:, None, None, None, None]

@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from medrestore.errors import ModelError, reason_of
-from medrestore_monai.allowed import MOST_WEIGHTS, NETWORKS, SCHEDULERS, allowed_name, check_plain
+from medrestore_monai.allowed import (
+    LONGEST_SCHEDULE,
+    MOST_WEIGHTS,
+    NETWORKS,
+    SCHEDULERS,
+    allowed_name,
+    check_plain,
+    check_sizes,
+)
 
 PLAIN = ("clean", "noise")
 """What a network without a scheduler may predict: the clean volume, or the noise in its input."""
@@ -189,6 +197,10 @@ def _check(
         raise ModelError(f"predicts is {predicts!r:.80}; expected one of {', '.join(PLAIN)}")
     check_plain(arguments, "arguments")
     check_plain(schedule, "schedule")
+    check_sizes(arguments, "arguments")
+    steps = schedule.get("num_train_timesteps", 1000)
+    if not (isinstance(steps, int) and 1 < steps <= LONGEST_SCHEDULE):
+        raise ModelError(f"num_train_timesteps is {steps!r:.40}; expected 2 to {LONGEST_SCHEDULE}")
     expected = {"spatial_dims": 3, "in_channels": 1, "out_channels": 1}
     for name, value in expected.items():
         default = 1 if network == "VNet" else None

@@ -39,6 +39,9 @@ def import_(  # noqa: PLR0913, PLR0917 - a parameter for each option
     network: Annotated[
         str | None, typer.Option(help="Key of the network there, where it has several.")
     ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Key of the scheduler, where there are several.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="File in its folder models.")] = None,
     table: Annotated[str | None, typer.Option(help="Key of the weights in that file.")] = None,
 ) -> None:
@@ -53,7 +56,7 @@ def import_(  # noqa: PLR0913, PLR0917 - a parameter for each option
         halo=halo,
         predicts=predicts,
     )
-    spec = import_bundle(read_bundle(bundle, config, network), stated, output, (weights, table))
+    spec = import_bundle(read_bundle(bundle, config, network, scheduler), stated, output, (weights, table))
     typer.echo(f"{output}: {spec.title}; `medrestore verify {output}` says what it does")
 
 

@@ -293,6 +293,17 @@ def test_what_is_no_configuration_is_refused(tmp_path, text):
         read_bundle(tmp_path)
 
 
+def test_where_there_are_several_one_is_named(tmp_path):
+    folder, _ = make_bundle(
+        tmp_path / "tiny", network_def=UNET, train=DDPM, sample={**DDPM, "_target_": "DDIMScheduler"}
+    )
+    with pytest.raises(ModelError, match="several schedulers: train, sample"):
+        read_bundle(folder)
+    assert read_bundle(folder, scheduler_key="sample").scheduler.name == "DDIMScheduler"
+    with pytest.raises(ModelError, match="makes nothing named 'other'"):
+        read_bundle(folder, key="other")
+
+
 def test_references_in_a_circle_are_refused(tmp_path):
     folder, _ = make_bundle(tmp_path / "tiny", network_def=PLAIN)
     table = {"a": "@b", "b": "@a", "network_def": {**PLAIN, "spatial_dims": "@a"}}
@@ -314,8 +325,12 @@ def test_references_in_a_circle_are_refused(tmp_path):
         ({"scheduler": None, "predicts": "clean"}, "needs the scheduler"),
         ({"scheduler": None, "predicts": "labels"}, "expected one of clean, noise"),
         ({"scheduler": {"name": "DDPMScheduler", "schedule": "mine"}}, "cannot be built"),
+        ({"scheduler": {"name": "DDPMScheduler", "num_train_timesteps": 10**12}}, "expected 2 to"),
+        ({"arguments": {"num_res_blocks": 10**9}}, "num_res_blocks is beyond 64"),
+        ({"arguments": {"channels": [8] * 1000}}, "has 1000 entries"),
+        ({"arguments": {"channels": [8, 10**9]}}, r"channels\[1\] is beyond 4096"),
         (
-            {"arguments": {"spatial_dims": 3, "in_channels": 1, "out_channels": 1, "channels": [8192] * 6}},
+            {"arguments": {"spatial_dims": 3, "in_channels": 1, "out_channels": 1, "channels": [4096] * 6}},
             "at most",
         ),
     ],
