@@ -19,7 +19,7 @@ WIDE = frozenset(
     {"channels", "features", "filters", "init_filters", "num_head_channels", "cross_attention_dim"}
 )
 WIDEST, MOST = 4096, 64
-"""Of whole numbers that count channels, and of all others in the arguments of a network: blocks, strides, levels."""
+"""Of whole numbers that count channels, and of all others in the arguments of a network."""
 
 LONGEST_SCHEDULE = 100_000
 """Steps of a scheduler."""
