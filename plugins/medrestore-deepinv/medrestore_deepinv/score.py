@@ -1,4 +1,4 @@
-"""The table of README.md: `python -m medrestore_deepinv.score SCAN...`, some minutes of a core for each scan.
+"""The table of README.md: `python -m medrestore_deepinv.score SCAN...`, a minute or two of a core for each scan.
 
 The middle of each scan is blurred, and gets white Gaussian noise, whose level is told.
 """
@@ -23,7 +23,7 @@ from medrestore_deepinv.blur import Blur
 from medrestore_deepinv.denoiser import KNOWN_WHITE, MedrestoreDenoiser
 from medrestore_deepinv.models import ALGORITHMS, PRIOR, reconstruction
 
-SIDE, SIGMA, SEED = 64, 0.02, 0
+SIDE, SIGMA, SEED = 40, 0.02, 0
 """Voxels along each axis; noise over the 99th percentile; of the noise."""
 
 
