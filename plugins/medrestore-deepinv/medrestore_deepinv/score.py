@@ -1,4 +1,4 @@
-"""The table of README.md: `python -m medrestore_deepinv.score SCAN...`, a minute or two of a core for each scan.
+"""The table of README.md: `python -m medrestore_deepinv.score SCAN...`, a minute or two for each scan.
 
 The middle of each scan is blurred, and gets white Gaussian noise, whose level is told.
 """
