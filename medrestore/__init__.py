@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medrestore.api import restore
-    from medrestore.engine import Restoration
+    from medrestore.engine import Observers, Restoration
     from medrestore.errors import MedrestoreError
     from medrestore.files import read, read_series, write
     from medrestore.geometry import Geometry
@@ -40,6 +40,7 @@ _HOMES = {
     "MedrestoreError": "medrestore.errors",
     "Modality": "medrestore.types",
     "ModelSpec": "medrestore.plugin",
+    "Observers": "medrestore.engine",
     "OutputRequest": "medrestore.options",
     "ReadPolicy": "medrestore.options",
     "ReadRequest": "medrestore.options",
@@ -63,6 +64,7 @@ __all__ = [
     "MedrestoreError",
     "Modality",
     "ModelSpec",
+    "Observers",
     "OutputRequest",
     "ReadPolicy",
     "ReadRequest",

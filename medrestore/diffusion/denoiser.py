@@ -1,4 +1,8 @@
-"""What a denoiser is: a callable, and the condition it is given."""
+"""What a denoiser is: a callable, and the condition it is given.
+
+Arrays are (B, C, ...): (B, 1, X, Y, Z) for a scan, which is all that the engine and its models know; any
+channels and dimensions for whoever uses preconditioning and samplers for something else.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,10 @@ class Condition:
     """What was measured.
 
     Attributes:
-        image: (B, 1, X, Y, Z) the scan in model units, on the grid of the result.
+        image: (B, C, ...) the scan in model units, on the grid of the result.
         sigma: Reference standard deviation of its noise in model units; `math.inf` says that the scan is
             not to be used, which makes the denoiser an unconditional one.
-        gain: (B, 1, X, Y, Z) map of the noise relative to `sigma`, or None where the noise is constant.
+        gain: (B, C, ...) map of the noise relative to `sigma`, or None where the noise is constant.
         details: Further numbers that the model is told, in the order that its task defines. For
             super-resolution: the binary logarithm of the distance of the slices in voxels, the width of a
             slice over that distance, the softness of its profile from 0 (boxcar) to 1 (Gaussian), and the
@@ -39,13 +43,13 @@ class Denoiser(Protocol):
         """Estimate the clean volume.
 
         Args:
-            x: (B, 1, X, Y, Z) the clean volume plus Gaussian noise of standard deviation `sigma`.
+            x: (B, C, ...) the clean volume plus Gaussian noise of standard deviation `sigma`.
             sigma: Noise of the state in model units; `math.inf` says that the state carries no information
                 and the result is the posterior mean given the scan alone.
             condition: The scan.
 
         Returns:
-            (B, 1, X, Y, Z) estimate in model units.
+            (B, C, ...) estimate in model units.
         """
         ...
 

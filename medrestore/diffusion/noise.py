@@ -30,7 +30,7 @@ def add_noise(clean: Tensor, sigma: float, noise: Tensor) -> Tensor:
     """Forward process of the variance-exploding diffusion: x + sigma n, at once from the clean volume.
 
     Args:
-        clean: (B, 1, X, Y, Z) in model units.
+        clean: (B, C, ...) in model units.
         sigma: Level in model units.
         noise: Unit noise of the same shape.
     """

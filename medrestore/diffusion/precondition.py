@@ -13,6 +13,9 @@ gives the network F a target of unit variance at every pair of levels. This is t
 et al., Elucidating the Design Space of Diffusion-Based Generative Models (NeurIPS 2022), section 5, with
 c_skip = 1 and c_out = k, extended to the second measurement. Where sigma_t is infinite m is y, and one
 evaluation is the posterior mean given the scan; where sigma_y is infinite m is x_t, and D is unconditional.
+
+Nothing here knows how many dimensions or channels an array has: scans are (B, 1, X, Y, Z), signals and
+pictures are (B, C, ...) with as many channels C and axes as they have.
 """
 
 from __future__ import annotations
@@ -36,13 +39,19 @@ def combine(x: Tensor, sigma: Tensor, image: Tensor, sigma_image: Tensor) -> tup
     """Return the precision-weighted mean m of two measurements and its standard deviation k.
 
     Args:
-        x: State, (B, 1, X, Y, Z) in model units.
+        x: State, (B, C, ...) in model units.
         sigma: Its level, likewise, of a shape that broadcasts against it.
         image: Scan, as `x`.
         sigma_image: Its level, as `sigma`; either may be infinite, not both.
     """
     weight = 1 / (1 + (sigma_image / sigma) ** 2)
-    return torch.lerp(x, image, weight), (sigma**-2 + sigma_image**-2) ** -0.5
+    return torch.lerp(x, image, weight), combined_level(sigma, sigma_image)
+
+
+def combined_level(sigma: Tensor, sigma_image: Tensor) -> Tensor:
+    """Return k, the standard deviation of the precision-weighted mean of measurements of two levels."""
+    level: Tensor = (sigma**-2 + sigma_image**-2) ** -0.5
+    return level
 
 
 def network_inputs(
@@ -56,26 +65,26 @@ def network_inputs(
     """Prepare one network evaluation.
 
     Args:
-        x: (B, 1, X, Y, Z) state.
+        x: (B, C, ...) state: one channel and three dimensions in a scan, any number of either elsewhere.
         sigma: (B,) level of the state.
-        image: (B, 1, X, Y, Z) scan.
+        image: Scan, of the shape of `x`.
         sigma_image: (B,) reference level of the scan.
-        gain: (B, 1, X, Y, Z) relative noise map of the scan, or None.
+        gain: (B, 1, ...) or (B, C, ...) relative noise map of the scan, or None.
         details: (B, D) further numbers that the network is told, or None.
 
     Returns:
-        m and k, which broadcast to (B, 1, X, Y, Z), and the network's arguments, (B, 4, X, Y, Z) and
-        (B, 2 + D).
+        m and k, which broadcast to (B, C, ...), and the network's arguments, (B, 4C, ...) and (B, 2 + D).
     """
-    sigma_map, image_map = (level[:, None, None, None, None] for level in (sigma, sigma_image))
-    _, k_reference = combine(x[:, :, :1, :1, :1], sigma_map, image[:, :, :1, :1, :1], image_map)
+    of_each = (-1, *(1,) * (x.ndim - 1))
+    sigma_map, image_map = (level.reshape(of_each) for level in (sigma, sigma_image))
     if gain is not None:
         image_map = image_map * gain
     mean, k = combine(x, sigma_map, image, image_map)
     departure = (image - mean) / image_map
-    log_gain = torch.zeros_like(mean) if gain is None else gain.log()
+    log_gain = torch.zeros_like(mean) if gain is None else gain.log().expand_as(mean)
     inputs = torch.cat([mean, mean / k, departure, log_gain], dim=1)
-    levels = torch.stack([k_reference.flatten(), sigma_image], dim=1).clamp(*LEVEL_RANGE).log()
+    k_reference = combined_level(sigma, sigma_image)
+    levels = torch.stack([k_reference, sigma_image], dim=1).clamp(*LEVEL_RANGE).log()
     return mean, k, inputs, levels if details is None else torch.cat([levels, details], dim=1)
 
 
@@ -83,7 +92,7 @@ class TwoMeasurementDenoiser:
     """A network that predicts (x - m) / k, as a `Denoiser`.
 
     Args:
-        network: Called with (B, 4, X, Y, Z) and (B, 2 + D), see `network_inputs`.
+        network: Called with (B, 4C, ...) and (B, 2 + D), see `network_inputs`; returns (B, C, ...).
         autocast: Type for the network's matrix work, or None for float32.
     """
 
@@ -99,6 +108,10 @@ class TwoMeasurementDenoiser:
     @torch.inference_mode()
     def __call__(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
         """See `Denoiser`."""
+        return self.differentiable(x, sigma, condition)
+
+    def differentiable(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
+        """Do the same with a gradient, where one is asked for: of `x`, the scan and the network's weights."""
         mean, k, inputs, levels = self._inputs(x, sigma, condition)
         with self._precision(x):
             noise = self.network(inputs, levels)

@@ -24,7 +24,7 @@ class SamplerStep:
     Attributes:
         index: Number of the step, from 0.
         sigma: Level before the step, in model units.
-        state: The state after the step, (B, 1, X, Y, Z) in model units.
+        state: The state after the step, (B, C, ...) in model units.
         estimate: The clean volume as estimated from the state before the step; likewise.
     """
 
@@ -42,7 +42,7 @@ def one_step_mean(denoise: Denoise, x: Tensor) -> Tensor:
 
     Args:
         denoise: Expected clean volume given a state and its level.
-        x: Any state, (B, 1, X, Y, Z) in model units.
+        x: Any state, (B, C, ...) in model units.
     """
     return denoise(x, math.inf)
 
@@ -52,7 +52,7 @@ def euler(denoise: Denoise, x: Tensor, levels: Sequence[float], on_step: OnStep 
 
     Args:
         denoise: Expected clean volume given a state and its level.
-        x: State at the first level, (B, 1, X, Y, Z) in model units.
+        x: State at the first level, (B, C, ...) in model units.
         levels: Falling standard deviations in model units; the last may be zero.
         on_step: Called after every step.
     """
@@ -94,7 +94,7 @@ def stochastic(
 
     Args:
         denoise: Expected clean volume given a state and its level.
-        x: State at the first level, (B, 1, X, Y, Z) in model units.
+        x: State at the first level, (B, C, ...) in model units.
         levels: Falling standard deviations in model units; the last may be zero.
         draw: Unit noise of the shape of `x` for a step number.
         on_step: Called after every step.
