@@ -77,6 +77,7 @@ benchmarks: $(STAMPS)/bench
 	-for model in $(MODELS); do $(BIN)/medrestore verify $$model --markdown docs/models/$$model.md; done
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.rows $(SCANS) $(SERIES) $(STAMPS)/rows.jsonl
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.domain $(STAMPS)/rows.jsonl
+	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.explained $(SCANS) $(SERIES) --rows $(STAMPS)/explained.jsonl
 
 docs: $(STAMPS)/docs
 	$(BIN)/mkdocs build --strict

@@ -103,7 +103,7 @@ def recognised(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
     """Return what scans that say nothing are taken for, by what they are; ``unsure`` is refused."""
     found: dict[str, dict[str, int]] = {}
     for row in rows:
-        seen = Recognition(fitted().shares(row.features))
+        seen = Recognition(fitted().of(row.features))
         counts = found.setdefault(row.truth, dict.fromkeys((*DOMAINS, "unsure"), 0))
         counts[seen.best if seen.names else "unsure"] += 1
     return found

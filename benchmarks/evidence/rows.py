@@ -111,6 +111,14 @@ def subjects(data: Path, dicom: Path) -> Iterator[Subject]:
         yield Subject("qa_ct_tilt", "test", "ct", dicom / "qa_ct_tilt/qa_ct_tilt/In/GE", series)
 
 
+def source_of(subject: str) -> str:
+    """Return where a subject comes from: people of one data set were scanned alike, and count as one."""
+    for prefix, name in (("sub-", "ds002748"), ("patient", "open_ms"), ("computed body", "computed bodies")):
+        if subject.startswith(prefix):
+            return name
+    return subject
+
+
 def computed(labels: Path) -> Iterator[tuple[str, Scan]]:
     """Yield computed bodies and heads in HU, of which those that are fitted with are made."""
     rng = np.random.default_rng(3)

@@ -11,6 +11,7 @@ from typing import Any
 
 from medrestore.engine.cost.budget import Beside, Budget, predict
 from medrestore.engine.cost.calibration import is_known, too_small_to_measure
+from medrestore.engine.evidence.explained import tried
 from medrestore.engine.evidence.intervals import IntervalRequest
 from medrestore.engine.evidence.remeasured import remeasured
 from medrestore.engine.evidence.residual import residual_evidence
@@ -26,6 +27,7 @@ from medrestore.engine.models.checks import (
 )
 from medrestore.engine.models.domain import Admission, admit, settled
 from medrestore.engine.models.load import LoadedModel, find_model, load_model
+from medrestore.engine.models.recognise import Recognition
 from medrestore.engine.run import ModelRun, Observers, Outcome
 from medrestore.engine.sampling.ensemble import ensemble_size
 from medrestore.engine.sampling.posterior import (
@@ -52,10 +54,12 @@ class Known:
             that.
         series: Where it is one of a series: it and its neighbours there, in order. Where they differ by noise
             alone, the noise is read in that.
+        seen: What its content says that it is of, where that was looked at.
     """
 
     budget: Budget | None = None
     series: Sequence[Volume] = ()
+    seen: Recognition | None = None
 
 
 def restore(
@@ -91,9 +95,10 @@ def restore(
     """
     start = time.perf_counter()
     options, observers = options or RestoreOptions(), observers or Observers()
-    volume, grid, admission = _checked(computable(volume), options, reference, model)
+    volume, grid, admission = _checked(computable(volume), options, reference, model, known and known.seen)
     model = model or load_model(options, volume.modality)
     check_outputs(model.ref, spec := model.spec, options)
+    admission = tried(volume, admission, model, force=options.force)
     known = known or Known(predict_budget(volume, grid, options, model, reference))
     measurement = MEASURE[spec.task](volume, spec, options, known.series)
     prepared = time.perf_counter()
@@ -122,7 +127,11 @@ def restore(
 
 
 def _checked(
-    volume: Volume, options: RestoreOptions, reference: Volume | None, model: LoadedModel | None
+    volume: Volume,
+    options: RestoreOptions,
+    reference: Volume | None,
+    model: LoadedModel | None,
+    seen: Recognition | None,
 ) -> tuple[Volume, Geometry, Admission]:
     """Return the scan as what it is taken for, the grid of the result, and what should be known of that.
 
@@ -130,7 +139,8 @@ def _checked(
     """
     assumed: tuple[Finding, ...] = ()
     if model is None:
-        (volume,), assumed = settled([volume], options)
+        taken = settled([volume], options)
+        (volume,), assumed, seen = taken.volumes, taken.findings, taken.seen
     else:
         model.check_options(options)
     spec = find_model(options, volume.modality)[1] if model is None else model.spec
@@ -138,7 +148,7 @@ def _checked(
     stated = check_scan(volume.geometry, stated_modality(volume), spec, grid, options.force)
     if reference is not None:
         check_reference(grid, reference.geometry)
-    content = admit(volume, spec, force=options.force)
+    content = admit(volume, spec, force=options.force, seen=seen)
     return volume, grid, replace(content, findings=assumed + stated + content.findings)
 
 
