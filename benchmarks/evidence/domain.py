@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evidence.inputs import LIES
-from benchmarks.evidence.recognition import log_odds, read_rows
 from benchmarks.evidence.rows import Row
 from medrestore.engine.models.domain import REFUSING
-from medrestore.engine.models.recognise import NEITHER, Recognition, fitted
+from medrestore.engine.models.recognise import NEITHER, Fitted, Recognition, fitted
 from medrestore.metrics.observer import area_under_curve
 from medrestore.plugin.spec import DOMAINS
 
@@ -38,6 +37,18 @@ TEXT = (
     "warn. Raw numbers, and what was refused wrongly, are in the JSON file beside this page."
 )
 HEAD = ("| kind | inputs | subjects | AUROC | refused | warned of |", "|---|---:|---:|---:|---:|---:|")
+
+
+def read_rows(path: Path, split: str) -> list[Row]:
+    """Return the rows of a split."""
+    rows = [Row(**json.loads(line)) for line in path.read_text().splitlines()]
+    return [row for row in rows if row.split == split]
+
+
+def log_odds(model: Fitted, rows: Sequence[Row], domain: str) -> np.ndarray:
+    """Return for each row the logarithm of the odds that it is of a domain."""
+    shares = np.array([model.of(row.features)[domain] for row in rows])
+    return np.log(np.clip(shares, 1e-12, 1)) - np.log(np.clip(1 - shares, 1e-12, 1))
 
 
 def ruled_out(row: Row, domain: str) -> bool:

@@ -39,7 +39,9 @@ UNUSUAL, REFUSED = (
     2.33,
     4.0,
 )  # deviations of the logarithm above its mean: 1 %, and next to none, were it normal
-OF_OTHERS = ("natural pictures, one repeated", "natural pictures, several in turn", "noise alone", "z-scored")
+ELSEWHERE = {"natural pictures, one repeated", "natural pictures, several in turn", "noise alone", "z-scored"}
+ELSEWHERE |= {"statistical map", "statistical map, thresholded", "phase", "averaged to voxels of 3 mm"}
+"""Kinds that rules and features tell for sure, and a model need not be run for."""
 TEXT = (
     "Noise is added to the 40 voxels cubed with the most tissue, and what the model loses of the scan "
     "itself, over that noise, is the score. Scans that the model knows: whole, a crop, noisy, of thick "
@@ -88,16 +90,20 @@ def variants(
         if kind != "whole numbers":
             yield "known", kind, "middle", change(scan, rng)
     for kind, change in inputs.changes(modality, split).items():
-        if kind not in inputs.LIES and kind not in OF_OTHERS:
+        if kind not in inputs.LIES and kind not in ELSEWHERE:
             yield "neither", kind, "middle", change(scan, rng)
 
 
 def of_people(domain: str, data: Path, dicom: Path) -> Iterator[tuple[Input, Who]]:
     """Yield what is made of the scans of people."""
+    done = set[str]()
     for number, one in enumerate(subjects(data, dicom)):
-        # Of people of one data set that limits are set with, a fifth will do.
+        # Of people of one data set that limits are set with, a fifth will do, and of a patient one scan.
         if one.split == "fit" and one.name.startswith("sub-") and int(one.name[4:]) % 5:
             continue
+        if one.name.startswith("patient") and one.name in done:
+            continue
+        done.add(one.name)
         rng, who = np.random.default_rng([31, number]), (one.name, one.split)
         if one.domain == domain:
             for made in variants(one.load(), DOMAINS[domain].value, one.split, rng):

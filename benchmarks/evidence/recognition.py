@@ -20,6 +20,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from sklearn.ensemble import ExtraTreesClassifier
 
+from benchmarks.evidence.domain import log_odds, read_rows
 from benchmarks.evidence.rows import Row, source_of
 from medrestore.engine.models import recognise
 from medrestore.engine.models.recognise import FITTED, NEITHER, Fitted
@@ -31,12 +32,6 @@ TYPES = {"feature": np.int16, "threshold": np.float32, "beyond": np.int32, "shar
 REFUSED = 0.01  # of the rows of a domain, by weights that their source took no part in
 SURE = 0.95
 HERE = Path(recognise.__file__).with_name(FITTED)
-
-
-def read_rows(path: Path, split: str) -> list[Row]:
-    """Return the rows of a split."""
-    rows = [Row(**json.loads(line)) for line in path.read_text().splitlines()]
-    return [row for row in rows if row.split == split]
 
 
 def matrix(rows: Sequence[Row], names: Sequence[str]) -> np.ndarray:
@@ -89,12 +84,6 @@ def fit(rows: Sequence[Row]) -> Fitted:
         least=dict.fromkeys(DOMAINS, 0.0),
         **arrays,
     )
-
-
-def log_odds(model: Fitted, rows: Sequence[Row], domain: str) -> np.ndarray:
-    """Return for each row the logarithm of the odds that it is of a domain."""
-    shares = np.array([model.of(row.features)[domain] for row in rows])
-    return np.log(np.clip(shares, 1e-12, 1)) - np.log(np.clip(1 - shares, 1e-12, 1))
 
 
 def left_out(rows: Sequence[Row]) -> dict[str, np.ndarray]:

@@ -215,12 +215,14 @@ class Rows:
                 self.put("neither", "a body, as MR", part, who, inputs.as_mr_of_a_body(piece, rng))
 
     def of_thick(self, scan: Scan, domain: str, who: tuple[str, str], rng: np.random.Generator) -> None:
-        """Add crops of the scan as one of thick slices: as clinical scans are, and cut small."""
+        """Add crops of the scan as one of thick slices, as clinical scans are, and it in larger voxels."""
         for number, (part, piece) in enumerate(inputs.parts(inputs.thick(scan, rng), rng)):
             if part == "crop":
                 self.put(domain, "thick slices, cut", part, who, piece)
             if number == inputs.CROPS:
                 break
+        for _ in range(2):
+            self.put(domain, "larger voxels", "whole", who, inputs.coarser(scan, rng))
 
 
 def main(data: Path, dicom: Path, path: Path) -> None:
