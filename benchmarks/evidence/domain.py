@@ -30,8 +30,8 @@ AS_MR = {"labels", "a mask", "another organ", "a phantom", "a body, as MR"}
 TITLE = "# What is refused for its content\n"
 TEXT = (
     "no weight and no limit: whole, as crops of 96 voxels of each axis and as slabs of 20 slices; as "
-    "they are, and with noise, other contrast, thick slices, whole numbers, blur and larger voxels. What is no such "
-    "scan is made of them, whole and in part, or is a scan of something else. AUROC: the probability "
+    "they are, and with noise, other contrast, thick slices, whole numbers, blur and larger voxels. What is "
+    "no such scan is made of them, whole and in part, or is a scan of something else. AUROC: the probability "
     "that a scan of the model's own has a better score than one of the kind, a broken rule being the "
     "worst score; in brackets that of the features alone. Warned of: by rules, which refuse or only "
     "warn. Raw numbers, and what was refused wrongly, are in the JSON file beside this page."

@@ -209,8 +209,7 @@ def thick(scan: Scan, rng: np.random.Generator) -> Scan:
 
 def coarser(scan: Scan, rng: np.random.Generator) -> Scan:
     """Return the scan as one of larger voxels, 1.2 to 2 mm, and larger where they were."""
-    size = float(rng.uniform(1.2, 2.0))
-    x, y, z = (max(size, side) for side in scan[1].spacing)
+    x, y, z = np.maximum(scan[1].spacing, rng.uniform(1.2, 2.0)).tolist()
     return _resampled(scan, (x, y, z))
 
 
