@@ -17,6 +17,8 @@ NILEARN ?=
 # The folder of the scans that recognition is counted on, and that of their unpacked series.
 SCANS ?=
 SERIES ?=
+# Arguments of `benchmarks.measured.run`: scans that others measured.
+MEASURED ?=
 # Damaged inputs of each format that `make fuzz` tries: some hours, most of them for DICOM.
 FUZZ_INPUTS ?= 1000000
 
@@ -24,7 +26,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 STAMPS := $(VENV)/.stamps
 # A process for each core, and a core for each process; a file of tests stays together, with what it makes once.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+# The files keep the order that tests/conftest.py gives them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test lint quick fuzz benchmarks docs clean
 .DELETE_ON_ERROR:
@@ -75,6 +78,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.superres.claims --modality CT
 	$(BIN)/python -m benchmarks.uncertainty.run --modality CT
 	-for model in $(MODELS); do $(BIN)/medrestore verify $$model --markdown docs/models/$$model.md; done
+	test -z "$(MEASURED)" || $(BIN)/python -m benchmarks.measured.run $(MEASURED)
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.rows $(SCANS) $(SERIES) $(STAMPS)/rows.jsonl
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.domain $(STAMPS)/rows.jsonl
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.explained $(SCANS) $(SERIES) --rows $(STAMPS)/explained.jsonl

@@ -18,7 +18,9 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 
 import medrestore
@@ -87,10 +89,23 @@ def execute(block: Block, cwd: Path, *paths: Path) -> str:
     return done.stdout
 
 
+def small_samples(folder: Path) -> None:
+    """The sample scans under their own names, but only their middle: a third of the time."""
+    inside = slice(20, 108)
+    (folder / "dicom_rician5").mkdir(parents=True)
+    for path in (ROOT / "sample_data").glob("*.nii.gz"):
+        nib.load(path).slicer[inside, inside, inside].to_filename(folder / path.name)
+    for path in sorted((ROOT / "sample_data" / "dicom_rician5").glob("*.dcm"))[inside]:
+        header = pydicom.dcmread(path)
+        pixels = header.pixel_array[inside, inside]
+        header.Rows, header.Columns, header.PixelData = *pixels.shape, pixels.tobytes()
+        header.save_as(folder / "dicom_rician5" / path.name)
+
+
 @pytest.mark.slow
 @needs_weights
 def test_the_quick_start_runs(tmp_path):
-    shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
+    small_samples(tmp_path / "sample_data")
     ran = [block for block in blocks(QUICK_START) if block.executed and block.language in {"bash", "python"}]
     assert len(ran) >= 6
     for block in ran:

@@ -14,7 +14,16 @@ from medrestore.noise.band import AxisGrid, measured_grid
 from medrestore.noise.hints import verdict_on
 from medrestore.noise.model import AxisNoise, Certainty, Distribution, NoiseModel, SamplingHints
 from medrestore.noise.spikes import find_spikes
-from medrestore.noise.tissue import GROWTH, MANY, NO_WINDOW, FermiWindow, Tissue, Windows, read_tissue
+from medrestore.noise.tissue import (
+    GROWTH,
+    MANY,
+    NO_WINDOW,
+    FermiWindow,
+    Tissue,
+    Windows,
+    correlations,
+    read_tissue,
+)
 from medrestore.noise.wavelet import estimate_noise
 from medrestore.physics.kspace import crop_band
 from medrestore.types import FloatArray, RealArray
@@ -32,8 +41,10 @@ LEAST_CORRELATION = 0.12
 NOISY = 0.8
 """Share of noise at the highest frequencies of tissue above which tissue alone is believed."""
 
-EDGES = np.concatenate([np.linspace(0.35, 1.2, 35), [1.6]])
-WIDTHS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2)
+_EDGES = np.concatenate([np.linspace(0.35, 1.2, 35), [1.6]])
+_WIDTHS = (0.02, 0.04, 0.06, 0.09, 0.12, 0.16, 0.2)
+SHAPES = tuple(FermiWindow(float(edge), width) for edge, width in product(_EDGES, _WIDTHS))
+"""Windows that the correlations in air are compared with."""
 
 Pair: TypeAlias = "tuple[RealArray, RealArray]"
 
@@ -136,7 +147,7 @@ def _combined(
         assert tissue is not None
         return _of_tissue(tissue)
     windows = windows_of(air, band)
-    if min(window.edge for window in windows) <= EDGES[0]:
+    if min(window.edge for window in windows) <= SHAPES[0].edge:
         windows = (NO_WINDOW,) * 3 if tissue is None else tissue.windows  # anatomy, or ghosts, in the air
     told = read_tissue(small, spacing, windows)
     if told is None or tissue is None:
@@ -183,20 +194,17 @@ def windows_of(air: Air, band: tuple[float, ...]) -> Windows:
     return x, y, z
 
 
-def _window_of(correlations: RealArray, band: float) -> FermiWindow:
-    if band == 1 and correlations[0] < LEAST_CORRELATION:
+def _window_of(measured: RealArray, band: float) -> FermiWindow:
+    if band == 1 and measured[0] < LEAST_CORRELATION:
         return NO_WINDOW
-    seen = np.square(correlations)
+    seen = np.square(measured)
     lags = band * np.arange(1, LAGS + 1)  # in voxels of the measured grid
 
-    def misfit(window: FermiWindow) -> float:
-        expected = [window.correlation(lag, band=1.0) for lag in lags]
-        return float(np.sum(np.square(np.square(expected) - seen)))
-
-    shapes = [FermiWindow(float(edge), width) for edge, width in product(EDGES, WIDTHS)]
-    best = min(shapes, key=misfit)
+    expected = correlations([NO_WINDOW, *SHAPES], lags)
+    misfit = np.sum(np.square(np.square(expected) - seen), axis=1)
+    best = int(np.argmin(misfit[1:]))
     # No window where a window is hardly better: the last voxel of the band does not justify one.
-    return NO_WINDOW if misfit(NO_WINDOW) < misfit(best) + LEAST_CORRELATION**4 else best
+    return NO_WINDOW if misfit[0] < misfit[1 + best] + LEAST_CORRELATION**4 else SHAPES[best]
 
 
 def _read_series(pairs: Sequence[Pair], grid: tuple[int, ...], spacing: tuple[float, ...]) -> Tissue | None:

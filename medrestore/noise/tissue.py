@@ -11,7 +11,7 @@ close to those of Hann and Gauss too. The floor is noise that taking the magnitu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,6 +94,11 @@ class FermiWindow:
         f = _F * band
         power = self.power(f)
         return float(np.sum(power * np.cos(np.pi * f * lag / band)) / np.sum(power))
+
+
+def correlations(windows: Sequence[FermiWindow], lags: RealArray) -> Float64Array:
+    """Return the correlations of noise in each window over each of the lags, (windows, lags)."""
+    return np.array([[window.correlation(lag) for lag in lags] for window in windows])
 
 
 Windows = tuple[FermiWindow, FermiWindow, FermiWindow]

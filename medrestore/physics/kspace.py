@@ -23,6 +23,10 @@ COLOUR_DETAILS = 4
 COLOUR_SCALE = 4.0
 """A correlation is told this many times larger: networks see changes of about 0.1 to 3."""
 
+STEP = 1.5
+"""Mean square of the step from the last plane of an image to the first, over that of neighbouring planes at
+the borders, above which the image does not repeat. Where it does repeat it is about 1."""
+
 
 def band_limit(edge: float) -> Window:
     """Return the window of a scan that was zero-filled: nothing beyond `edge`."""
@@ -81,23 +85,25 @@ def apply_window(image: RealArray, window: Window, axis: int) -> FloatArray:
     )
 
 
-def crop_band(image: RealArray, sizes: Sequence[int]) -> FloatArray:
+def crop_band(image: RealArray, sizes: Sequence[int], mirrored: Sequence[bool] = ()) -> FloatArray:
     """Take an image to coarser grids by cropping its spectrum.
 
     It is the adjoint of `fill_band` times the ratio of the grids, but for the Nyquist frequency of a coarse
-    grid of even size, which stands for both signs.
+    grid of even size along an axis that is not mirrored, which stands for both signs.
 
-    Voxel (0, 0, 0) stays where it is, and the field of view what it was; brightness and the deviation of
-    noise within the band stay what they were.
+    The field of view stays what it was; brightness and the deviation of noise within the band stay too. Voxel
+    (0, 0, 0) stays where it is, but along mirrored axes, where the borders of the grids coincide.
 
     Args:
         image: (X, Y, Z).
         sizes: Voxels along each axis, at most as many as there are.
+        mirrored: Whether the image goes on as its mirror image along each axis (`cut_axes` tells where to);
+            if empty, it repeats along all, as an image from k-space does.
     """
-    return _regrid(image, sizes)
+    return _regrid(image, sizes, mirrored)
 
 
-def fill_band(image: RealArray, sizes: Sequence[int]) -> FloatArray:
+def fill_band(image: RealArray, sizes: Sequence[int], mirrored: Sequence[bool] = ()) -> FloatArray:
     """Take an image to finer grids by filling its spectrum with zeros, as a reconstruction does.
 
     `crop_band` undoes it exactly.
@@ -105,28 +111,65 @@ def fill_band(image: RealArray, sizes: Sequence[int]) -> FloatArray:
     Args:
         image: (X, Y, Z).
         sizes: Voxels along each axis, at least as many as there are.
+        mirrored: As for `crop_band`.
     """
-    return _regrid(image, sizes)
+    return _regrid(image, sizes, mirrored)
 
 
-def _regrid(image: RealArray, sizes: Sequence[int]) -> FloatArray:
+def cut_axes(image: RealArray, sizes: Sequence[int]) -> tuple[bool, ...]:
+    """Tell the axes along which a band-limited image was cut off after its reconstruction.
+
+    An image from k-space repeats: its last plane is as near to the first as neighbours are, in anatomy and,
+    since the band correlates it, in noise. Where it was cut it steps, and the step spreads beyond the band.
+
+    Args:
+        image: (X, Y, Z).
+        sizes: Voxels of the band along each axis, at most as many as there are.
+
+    Returns:
+        For each axis with a narrower band, whether the step is above `STEP` times that of neighbours.
+    """
+
+    def step(axis: int, one: int, other: int) -> float:
+        planes = (image.take(index, axis=axis).astype(np.float64) for index in (one, other))
+        return float(np.square(next(planes) - next(planes)).mean())
+
+    return tuple(
+        size < image.shape[axis] and step(axis, 0, -1) > STEP * (step(axis, 0, 1) + step(axis, -2, -1)) / 2
+        for axis, size in enumerate(sizes)
+    )
+
+
+def _regrid(image: RealArray, sizes: Sequence[int], mirrored: Sequence[bool]) -> FloatArray:
     result = np.asarray(image, dtype=np.float32)
-    for axis, size in enumerate(sizes):
-        old = result.shape[axis]
-        if size == old:
-            continue
-        spectrum = fft.rfft(result, axis=axis)
-        kept = min(size, old) // 2 + 1
-        spectrum = spectrum[(slice(None),) * axis + (slice(kept),)]
-        if min(size, old) % 2 == 0:
-            # The Nyquist frequency of an even grid stands for both signs: they part, or meet.
-            end = (slice(None),) * axis + (slice(kept - 1, kept),)
-            spectrum = spectrum.copy()
-            spectrum[end] *= 0.5 if size > old else 2.0
-            if size < old:
-                spectrum[end] = spectrum[end].real
-        result = fft.irfft(spectrum, n=size, axis=axis)
-        result *= np.float32(size / old)
+    for axis, (size, mirror) in enumerate(zip(sizes, mirrored or [False] * len(sizes), strict=True)):
+        if size != result.shape[axis]:
+            result = (_regrid_mirrored if mirror else _regrid_periodic)(result, axis, size)
+    return np.asarray(result, dtype=np.float32)
+
+
+def _regrid_mirrored(image: FloatArray, axis: int, size: int) -> FloatArray:
+    old = image.shape[axis]
+    kept = (slice(None),) * axis + (slice(min(size, old)),)
+    spectrum = fft.dct(image, axis=axis, norm="ortho")[kept]
+    finer = fft.idct(spectrum, n=size, axis=axis, norm="ortho")
+    return np.asarray(finer * np.float32((size / old) ** 0.5), dtype=np.float32)
+
+
+def _regrid_periodic(image: FloatArray, axis: int, size: int) -> FloatArray:
+    old = image.shape[axis]
+    spectrum = fft.rfft(image, axis=axis)
+    kept = min(size, old) // 2 + 1
+    spectrum = spectrum[(slice(None),) * axis + (slice(kept),)]
+    if min(size, old) % 2 == 0:
+        # The Nyquist frequency of an even grid stands for both signs: they part, or meet.
+        end = (slice(None),) * axis + (slice(kept - 1, kept),)
+        spectrum = spectrum.copy()
+        spectrum[end] *= 0.5 if size > old else 2.0
+        if size < old:
+            spectrum[end] = spectrum[end].real
+    result = fft.irfft(spectrum, n=size, axis=axis)
+    result *= np.float32(size / old)
     return np.asarray(result, dtype=np.float32)
 
 

@@ -68,11 +68,11 @@ def _low_contrast(trial: Trial) -> Outcome:
     if trial.options.fda is None:
         return Outcome(skipped="the folder of FDA's low-contrast phantom was not given")
     inserts, doses = read_inserts(trial.options.fda), read_doses(trial.options.fda)
-    region, figures, before, after = _around(inserts), [], [], []
+    region, figures, before, after = region_of(inserts), [], [], []
     for dose, images in doses.items():
-        restored = _restored(trial, images, region)
+        restored = restored_images(trial, images, region)
         for insert in inserts:
-            scores = [_scores(kind, insert) for kind in (images, restored)]
+            scores = [observed(kind, insert) for kind in (images, restored)]
             areas = [area_under_curve(*one) for one in scores]
             before.append(scores[0])
             after.append(scores[1])
@@ -143,7 +143,7 @@ def _image(path: Path, kind: str) -> FloatArray:
     return np.asarray(pixels.reshape(PIXELS, PIXELS))
 
 
-def _restored(trial: Trial, images: Images, region: tuple[slice, slice]) -> Images:
+def restored_images(trial: Trial, images: Images, region: tuple[slice, slice]) -> Images:
     """Restore images as slices of a scan without inserts but in one slice, or in two that are far apart.
 
     In a stack of images with inserts these would be cylinders, and a mean over slices the best of filters.
@@ -169,7 +169,7 @@ def _of_stack(trial: Trial, images: FloatArray, region: tuple[slice, slice]) -> 
     return result
 
 
-def _around(inserts: Sequence[Insert]) -> tuple[slice, slice]:
+def region_of(inserts: Sequence[Insert]) -> tuple[slice, slice]:
     """Return the part of an image that holds all inserts, and some water around them."""
     x, y = (
         slice(
@@ -181,7 +181,7 @@ def _around(inserts: Sequence[Insert]) -> tuple[slice, slice]:
     return x, y
 
 
-def _scores(images: Images, insert: Insert) -> Scores:
+def observed(images: Images, insert: Insert) -> Scores:
     """Return what a matched filter (no prewhitening) sees in images without and with an insert."""
     absent, present = (
         np.einsum("nxy,xy->n", images[kind][:, *insert.box], insert.template) for kind in (False, True)

@@ -12,6 +12,7 @@ from medrestore.physics.kspace import (
     colour_details,
     cosine_frequencies,
     crop_band,
+    cut_axes,
     fermi,
     fill_band,
     fourier_frequencies,
@@ -85,12 +86,31 @@ def test_frequencies_are_fractions_of_nyquist():
     assert fourier_frequencies(5) == pytest.approx([0, 0.4, 0.8, 0.8, 0.4])
 
 
+PERIODIC, MIRRORED, BOTH = [False] * 3, [True] * 3, [True, False, True]
+
+
+@pytest.mark.parametrize("mirrored", [PERIODIC, MIRRORED, BOTH], ids=["periodic", "mirrored", "both"])
 @pytest.mark.parametrize(("coarse", "fine"), GRIDS)
-def test_what_was_filled_is_cropped_to_what_it_was(coarse, fine):
+def test_what_was_filled_is_cropped_to_what_it_was(coarse, fine, mirrored):
     image = voxels(coarse)
-    filled = fill_band(image, fine)
+    filled = fill_band(image, fine, mirrored)
     assert filled.shape == fine
-    assert crop_band(filled, coarse) == pytest.approx(image, abs=1e-5)
+    assert crop_band(filled, coarse, mirrored) == pytest.approx(image, abs=1e-5)
+
+
+@pytest.mark.parametrize(("coarse", "fine"), GRIDS)
+def test_to_crop_a_mirrored_image_is_the_adjoint_of_to_fill_it_but_for_the_grids(coarse, fine):
+    image, other = voxels(coarse, 1), voxels(fine, 2)
+    forth, back = dot(fill_band(image, fine, MIRRORED), other), dot(image, crop_band(other, coarse, MIRRORED))
+    assert forth == pytest.approx(back * np.prod(fine) / np.prod(coarse), abs=1e-2)
+    assert abs(forth) > 1
+
+
+def test_an_image_that_was_cut_after_its_reconstruction_is_told_from_a_whole_one():
+    wave = 100 * np.sin(2 * np.pi * np.arange(32) / 32)[:, None, None] + voxels((32, 32, 32))
+    whole = fill_band(np.float32(wave), (64, 64, 32))
+    assert cut_axes(whole, (32, 32, 32)) == (False, False, False)
+    assert cut_axes(whole[12:40], (14, 32, 32)) == (True, False, False)
 
 
 @pytest.mark.parametrize(("coarse", "fine"), GRIDS)
@@ -108,12 +128,13 @@ def _odd(shape, axis):
     return tuple(n - (index == axis) for index, n in enumerate(shape))
 
 
+@pytest.mark.parametrize("mirrored", [PERIODIC, MIRRORED], ids=["periodic", "mirrored"])
 @pytest.mark.parametrize(("coarse", "fine"), GRIDS)
-def test_brightness_stays(coarse, fine):
-    assert fill_band(np.full(coarse, 7.0), fine) == pytest.approx(7, rel=1e-5)
-    assert crop_band(np.full(fine, 7.0), coarse) == pytest.approx(7, rel=1e-5)
+def test_brightness_stays(coarse, fine, mirrored):
+    assert fill_band(np.full(coarse, 7.0), fine, mirrored) == pytest.approx(7, rel=1e-5)
+    assert crop_band(np.full(fine, 7.0), coarse, mirrored) == pytest.approx(7, rel=1e-5)
     image = voxels(fine) + 3
-    assert crop_band(image, coarse).mean() == pytest.approx(image.mean(), rel=1e-4)
+    assert crop_band(image, coarse, mirrored).mean() == pytest.approx(image.mean(), rel=1e-4)
 
 
 def test_the_first_voxel_stays_where_it_is_and_the_field_of_view_what_it_was():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from medrestore.metrics import structural
 from medrestore.types import Float64Array, FloatArray
@@ -66,7 +66,7 @@ class Deviations:
         subject are no independent evidence.
         """
         wide = math.sqrt(1 + 1 / self.subjects)
-        return float(stats.t.ppf(level, self.subjects - 1)) * self.deviation * wide
+        return float(special.stdtrit(self.subjects - 1, level)) * self.deviation * wide
 
 
 @dataclass(frozen=True)

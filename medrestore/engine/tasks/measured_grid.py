@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medrestore.noise.map import enlarged
-from medrestore.physics.kspace import crop_band, fill_band
+from medrestore.physics.kspace import crop_band, cut_axes, fill_band
 from medrestore.types import FloatArray, RealArray
 
 EDGES = 4.0
@@ -28,12 +28,14 @@ class MeasuredGrid:
         sizes: (X, Y, Z) voxels of the grid that was measured.
         kept: (X, Y, Z) signal beyond the band that is put back; None where both grids are the same.
         left_out: Root mean square of the other signal beyond the band, in the units of the voxels.
+        mirrored: Whether the scan was cut off along each axis after its reconstruction: it is mirrored there.
     """
 
     shape: tuple[int, ...]
     sizes: tuple[int, ...]
     kept: FloatArray | None
     left_out: float
+    mirrored: tuple[bool, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -42,11 +44,11 @@ class MeasuredGrid:
 
     def measured(self, array: RealArray) -> RealArray:
         """Take (X, Y, Z) voxels to the grid that was measured."""
-        return array if self.is_whole else crop_band(array, self.sizes)
+        return array if self.is_whole else crop_band(array, self.sizes, self.mirrored)
 
     def delivered(self, array: FloatArray) -> FloatArray:
         """Take voxels on the measured grid back to the grid of the scan, without signal beyond the band."""
-        return array if array.shape == self.shape else fill_band(array, self.shape)
+        return array if array.shape == self.shape else fill_band(array, self.shape, self.mirrored)
 
     def restored(self, array: FloatArray) -> FloatArray:
         """Take a result back to the grid of the scan, with the kept signal beyond the band."""
@@ -71,11 +73,12 @@ def find_measured_grid(array: RealArray, sizes: tuple[int, ...]) -> MeasuredGrid
     shape = tuple(array.shape)
     if tuple(sizes) == shape:
         return MeasuredGrid(shape, shape, None, 0.0)
-    beyond = np.asarray(array, dtype=np.float32) - fill_band(crop_band(array, sizes), shape)
+    cut = cut_axes(array, sizes)
+    beyond = np.asarray(array, dtype=np.float32) - fill_band(crop_band(array, sizes, cut), shape, cut)
     usual = float(np.median(np.abs(beyond[::2, ::2, ::2]))) / 0.6745
     large = np.abs(beyond) > EDGES * usual
     left_out = (
         float(np.sqrt(np.mean(np.square(beyond[~large], dtype=np.float64)))) if not large.all() else 0.0
     )
     beyond[~large] = 0
-    return MeasuredGrid(shape, tuple(sizes), beyond, left_out)
+    return MeasuredGrid(shape, tuple(sizes), beyond, left_out, cut)

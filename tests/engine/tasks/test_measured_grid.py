@@ -73,6 +73,16 @@ def test_what_stands_out_beyond_the_band_is_kept_and_the_rest_counted():
     assert grid.left_out == pytest.approx(0.1 * 0.5**0.5, rel=0.15)
 
 
+def test_a_scan_that_was_cut_after_its_reconstruction_does_not_wrap():
+    whole = fill_band(crop_band(head(), (32, 64, 64)), (64, 64, 64))
+    cut, sizes = whole[20:52], (16, 64, 64)
+    found = find_measured_grid(cut, sizes)
+    assert found.mirrored == (True, False, False)
+    inside = found.delivered(found.measured(cut))
+    wrapped = fill_band(crop_band(cut, sizes), cut.shape)
+    assert np.abs(inside - cut).max() < 0.4 * np.abs(wrapped - cut).max()
+
+
 def test_one_grid_is_no_work():
     grid = find_measured_grid(head(16), (16, 16, 16))
     image = head(16)
