@@ -95,7 +95,7 @@ def restore(
     """
     start = time.perf_counter()
     options, observers = options or RestoreOptions(), observers or Observers()
-    volume, grid, admission = _checked(computable(volume), options, reference, model, known and known.seen)
+    volume, grid, admission = _checked(computable(volume), options, reference, model, known)
     model = model or load_model(options, volume.modality)
     check_outputs(model.ref, spec := model.spec, options)
     admission = tried(volume, admission, model, force=options.force)
@@ -131,13 +131,13 @@ def _checked(
     options: RestoreOptions,
     reference: Volume | None,
     model: LoadedModel | None,
-    seen: Recognition | None,
+    known: Known | None,
 ) -> tuple[Volume, Geometry, Admission]:
     """Return the scan as what it is taken for, the grid of the result, and what should be known of that.
 
     Nothing is loaded.
     """
-    assumed: tuple[Finding, ...] = ()
+    assumed, seen = tuple[Finding, ...](), None if known is None else known.seen
     if model is None:
         taken = settled([volume], options)
         (volume,), assumed, seen = taken.volumes, taken.findings, taken.seen
