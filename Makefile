@@ -17,6 +17,8 @@ NILEARN ?=
 # The folder of the scans that recognition is counted on, and that of their unpacked series.
 SCANS ?=
 SERIES ?=
+# What builds the image: docker, podman or buildah.
+BUILDER ?= docker
 # Arguments of `benchmarks.measured.run`: scans that others measured.
 MEASURED ?=
 # Damaged inputs of each format that `make fuzz` tries: some hours, most of them for DICOM.
@@ -29,7 +31,7 @@ STAMPS := $(VENV)/.stamps
 # The files keep the order that tests/conftest.py gives them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test lint quick fuzz benchmarks docs clean
+.PHONY: help demo test lint quick fuzz benchmarks container container-test docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -40,6 +42,8 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make benchmarks  measure against other methods and rewrite docs/benchmarks/"
 	@echo "make docs        build the documentation into site/"
+	@echo "make container   build the image with $(BUILDER)"
+	@echo "make container-test  build it from a Debian of mmdebstrap with buildah, and run it with few rights"
 	@echo "make clean       remove what was built, and $(VENV)"
 
 demo: $(STAMPS)/demo
@@ -65,6 +69,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.reading.run --restore
 	$(BIN)/python -m benchmarks.denoise.colour
 	$(BIN)/python -m benchmarks.denoise.claims --speed
+	$(BIN)/python -m benchmarks.denoise.series
 	$(BIN)/python -m benchmarks.superres.run
 	$(BIN)/python -m benchmarks.superres.claims
 	$(BIN)/python -m benchmarks.uncertainty.run
@@ -82,6 +87,15 @@ benchmarks: $(STAMPS)/bench
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.rows $(SCANS) $(SERIES) $(STAMPS)/rows.jsonl
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.domain $(STAMPS)/rows.jsonl
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.explained $(SCANS) $(SERIES) --rows $(STAMPS)/explained.jsonl
+
+container:
+	$(BUILDER) build -f container/Dockerfile -t medrestore .
+
+container-test: $(STAMPS)/dev $(STAMPS)/base.tar
+	MEDRESTORE_BASE=$(CURDIR)/$(STAMPS)/base.tar $(BIN)/python -m pytest tests/container
+
+$(STAMPS)/base.tar:
+	mmdebstrap --variant=minbase --include=python3,python3-venv bookworm $@
 
 docs: $(STAMPS)/docs
 	$(BIN)/mkdocs build --strict
@@ -102,4 +116,5 @@ $(STAMPS)/torch: $(STAMPS)/venv
 
 $(STAMPS)/demo $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: $(STAMPS)/torch pyproject.toml
 	$(PIP) --editable '.[$*]'
+	$(if $(filter bench,$*),$(PIP) --editable plugins/medrestore-classical)
 	@touch $@

@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 
 from medrestore.cli.archive import PullRequest
+from medrestore.cli.bids import BidsRequest
 from medrestore.cli.judged import MetricsRequest
 from medrestore.cli.verify import VerifyRequest
 from medrestore.findings import KINDS
@@ -66,6 +67,7 @@ LINKS = {
 SECTIONS = {
     "restore": (RestoreOptions, FileOptions, OutputRequest, ReadPolicy, ReadRequest),
     "batch": (CaseSelection, BatchRun),
+    "bids": (BidsRequest,),
     "node": (NodeOptions,),
     "pull": (PullRequest,),
     "metrics": (MetricsRequest,),

@@ -255,6 +255,16 @@ NOISE_TOO_WEAK = _note(
 ANATOMY_MAY_GO = _warning(
     "anatomy-may-go", "What was taken out has more edges or peaks than noise has: look at the residual."
 )
+SERIES_DIFFERS = _warning(
+    "series-differs",
+    "No two neighbouring volumes of a series that was restored as one differ by noise alone: where something "
+    "moved, a volume holds parts of the others; a contrast that changes does less harm.",
+)
+SERIES_MIXED = _note(
+    "series-mixed",
+    "A model was given all volumes of a series at once: what changes little or in few voxels from volume to "
+    "volume may have gone with the noise.",
+)
 SPIKES = _warning(
     "k-space-spikes", "The stripes that spikes in k-space make are no noise and are left in the result."
 )

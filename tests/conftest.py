@@ -14,7 +14,7 @@ import pytest
 import medrestore
 
 SCHEMA = Path(medrestore.__file__).parent / "job" / "sidecar.schema.json"
-PLUGIN_OF_FORMATS = Path(__file__).resolve().parents[1] / "plugins" / "medrestore-formats"
+PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -75,25 +75,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(absent)
 
 
-@pytest.fixture
-def formats_plugin(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
-    """Install `plugins/medrestore-formats`, in this process and for those that it starts."""
+def installed(name: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Install a plugin of `plugins/`, in this process and for those that it starts."""
     from medrestore.plugin.host import plugins
 
-    site = tmp_path_factory.mktemp("site")
-    info = site / "medrestore_formats-0.1.0.dist-info"
+    info, folder = site / f"medrestore_{name}-0.1.0.dist-info", PLUGINS / f"medrestore-{name}"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: medrestore-formats\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[medrestore]\nformats = medrestore_formats\n")
-    paths = [str(site), str(PLUGIN_OF_FORMATS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: medrestore-{name}\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text(f"[medrestore]\n{name} = medrestore_{name}\n")
+    paths = [str(site), str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    monkeypatch.syspath_prepend(str(PLUGIN_OF_FORMATS))
+    monkeypatch.syspath_prepend(str(folder))
     monkeypatch.syspath_prepend(str(site))
     plugins.cache_clear()
     yield
     plugins.cache_clear()
+
+
+@pytest.fixture
+def formats_plugin(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Install `plugins/medrestore-formats`."""
+    yield from installed("formats", tmp_path_factory.mktemp("site"), monkeypatch)
+
+
+@pytest.fixture
+def classical_plugin(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Install `plugins/medrestore-classical`, where its libraries are."""
+    for library in ("dipy", "patch_denoise"):
+        pytest.importorskip(library, reason=f"needs {library}")
+    yield from installed("classical", tmp_path_factory.mktemp("site"), monkeypatch)
 
 
 @pytest.fixture(scope="module")

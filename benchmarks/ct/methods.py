@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from medrestore_classical import filters
 
 import medrestore
 from medrestore.geometry import Geometry
@@ -47,17 +47,11 @@ def restored(scan: Scan, noise: float | str, ensemble: int | None = None) -> np.
 
 
 def nlm(scan: Scan) -> np.ndarray:
-    from dipy.denoise.nlmeans import nlmeans  # noqa: PLC0415
-
-    settings = {"patch_radius": 2, "block_radius": 2, "method": "blockwise", "rician": False}
-    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
-    return nlmeans(scan.voxels + 1024, scan.sigma, num_threads=threads, **settings) - 1024
+    return filters.nlm(scan.voxels + 1024, scan.sigma, rician=False) - 1024
 
 
 def tv(scan: Scan) -> np.ndarray:
-    from skimage.restoration import denoise_tv_chambolle  # noqa: PLC0415
-
-    return denoise_tv_chambolle(scan.voxels, weight=0.5 * scan.sigma, eps=1e-6)
+    return filters.tv(scan.voxels, scan.sigma, rician=False)
 
 
 def bm4d(scan: Scan) -> np.ndarray:

@@ -4,11 +4,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from medrestore_classical.filters import (
+    NLM_BLOCK,
+    NLM_PATCH,
+    TV_EPS,
+    TV_WEIGHT,
+    high_signal_corrected,
+    nlm,
+    tv,
+)
 
 
 @dataclass
@@ -47,14 +55,6 @@ class Method:
     package: str
     settings: str
     load: Callable[[], Filter]
-
-
-def rician_corrected(filtered: np.ndarray, sigma: float) -> np.ndarray:
-    """Undo the bias of a filter that averages magnitudes: sqrt(max(a^2 - sigma^2, 0)).
-
-    E[z^2] = nu^2 + 2 sigma^2 and, at high signal, Var[z] = sigma^2, so E[z]^2 = nu^2 + sigma^2.
-    """
-    return np.sqrt(np.maximum(np.square(filtered, dtype=np.float64) - sigma**2, 0.0))
 
 
 def _nothing() -> Filter:
@@ -117,23 +117,11 @@ def _ours_told() -> Filter:
 
 
 def _nlm(patch: int, block: int) -> Filter:
-    from dipy.denoise.nlmeans import nlmeans
-
-    def run(scan: Scan) -> np.ndarray:
-        settings = {"patch_radius": patch, "block_radius": block, "method": "blockwise"}
-        return nlmeans(scan.voxels, scan.sigma, rician=scan.rician, num_threads=_threads(), **settings)
-
-    return run
+    return lambda scan: nlm(scan.voxels, scan.sigma, rician=scan.rician, patch=patch, block=block)
 
 
 def _tv() -> Filter:
-    from skimage.restoration import denoise_tv_chambolle
-
-    def run(scan: Scan) -> np.ndarray:
-        filtered = denoise_tv_chambolle(scan.voxels, weight=TV_WEIGHT * scan.sigma, eps=TV_EPS)
-        return rician_corrected(filtered, scan.sigma) if scan.rician else filtered
-
-    return run
+    return lambda scan: tv(scan.voxels, scan.sigma, rician=scan.rician)
 
 
 def _ants() -> Filter:
@@ -159,7 +147,7 @@ def _bm4d_corrected(*, coloured: bool = False) -> Filter:
         peak = float(scan.voxels.max())
         told = scan.psd / peak**2 if coloured else scan.sigma / peak
         filtered = bm4d(scan.voxels / peak, told) * peak
-        return rician_corrected(filtered, scan.sigma) if scan.rician else filtered
+        return high_signal_corrected(filtered, scan.sigma) if scan.rician else filtered
 
     return run
 
@@ -178,18 +166,6 @@ def _bm4d_stabilised() -> Filter:
         return transform.inverse(bm4d(stable / peak, 1.0 / peak) * peak)
 
     return run
-
-
-def _threads() -> int | None:
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() else None
-
-
-# On Colin27 better than 1/2 at 3, 5 and 10 % (by 0.4, 0.5, 1.0 dB) and than 1/5 at 3 %; of 1/2, 2/1, 2/2,
-# 2/3, 2/5 and 3/2 on a small crop, the best at 10 % and, after 2/1 (0.3 to 0.4 dB more), at 3 and 5 %.
-NLM_PATCH, NLM_BLOCK = 2, 2
-# Best of 0.5 to 1.6 times sigma at 3, 5 and 10 %; the default eps stops too early, at a loss of up to 1 dB.
-TV_WEIGHT, TV_EPS = 0.5, 1e-6
 
 
 def _nlm_method(title: str, patch: int, block: int) -> Method:

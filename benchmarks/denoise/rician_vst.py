@@ -14,6 +14,8 @@ import numpy as np
 from scipy.integrate import cumulative_trapezoid
 from scipy.special import ive
 
+from medrestore.physics.mr_noise import rice_moments
+
 TABLE = 1000
 REACH = 7.0  # standard deviations of the noise that the table goes beyond the brightest voxel
 
@@ -55,10 +57,3 @@ class RicianVST:
             density = z * np.exp(-((z - nu) ** 2) / 2) * ive(0, z * nu)
             expected[index] = np.trapezoid(f * density, z) / np.trapezoid(density, z)
         return expected
-
-
-def rice_moments(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of a Rice variable with sigma 1 (Gudbjartsson and Patz, MRM 34, 1995)."""
-    t = signal**2 / 4
-    mean = np.sqrt(np.pi / 2) * ((1 + 2 * t) * ive(0, t) + 2 * t * ive(1, t))
-    return mean, np.sqrt(np.maximum(2 + signal**2 - mean**2, 0.0))

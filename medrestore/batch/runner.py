@@ -179,8 +179,9 @@ class _Batch:
             # A case that failed before a worker had it costs nothing to check again.
             return not self._options.retry_failed and before.stage != PLAN
         found = {entry.name: fingerprint(entry) for entry in results(self._out / case.output)}
-        name = case.output.name
-        return found == {name + ending: stated for ending, stated in before.files.items()}
+        name, home = case.output.name, (self._out / case.output).parent
+        whole = found == {name + ending: stated for ending, stated in before.files.items()}
+        return whole and all((home / one).is_file() for one in case.beside)
 
     def _place(self, case: Case) -> Path:
         """Return the path of the result, after clearing files that a killed run left there."""

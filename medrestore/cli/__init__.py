@@ -18,7 +18,7 @@ from medrestore.cli.models import models
 from medrestore.cli.node import node
 from medrestore.cli.noise import noise
 from medrestore.cli.output import prepare_streams
-from medrestore.cli.plugins import plugins
+from medrestore.cli.plugins import plugin, plugins
 from medrestore.cli.restore import restore
 from medrestore.cli.scan import scan
 from medrestore.cli.train import train
@@ -57,6 +57,7 @@ app.command()(push)
 app.command()(pull)
 app.command()(models)
 app.command()(plugins)
+app.add_typer(plugin)
 
 
 def _version(wanted: bool) -> None:

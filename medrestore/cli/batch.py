@@ -14,8 +14,8 @@ from medrestore.paths import resolved
 
 if TYPE_CHECKING:
     from medrestore.batch import Found
-    from medrestore.batch.bids.find import Wanted
     from medrestore.batch.bids.names import Naming
+    from medrestore.batch.bids.wanted import Wanted
 
 
 @takes("cases", CaseSelection)
@@ -37,8 +37,9 @@ def batch(
     """
     from medrestore.batch import BatchOptions, Settings, Shard
     from medrestore.batch.bids.derivative import begin_derivative
-    from medrestore.batch.bids.find import Wanted, is_dataset
+    from medrestore.batch.bids.find import is_dataset
     from medrestore.batch.bids.names import Naming
+    from medrestore.batch.bids.wanted import Wanted
     from medrestore.cli.batching import Workers, execute, print_plan
 
     settings = Settings.of(options)
@@ -47,7 +48,7 @@ def batch(
             f"--format is {settings.form}, and images of a BIDS data set are NIfTI; leave it out"
         )
     naming = Naming(settings.task, str(options.restore.spacing))
-    wanted = Wanted.parse(cases.bids_filter or ())
+    wanted = Wanted.parse(cases.bids_filter or (), file=cases.bids_filter_file)
     found = find(scans, options.reading.policy, out, naming, wanted).only(
         cases.include or (), cases.exclude or (), () if cases.only is None else (cases.only,)
     )
@@ -74,8 +75,8 @@ def find(scans: Path, policy: ReadPolicy, out: Path, naming: Naming, wanted: Wan
         raise ConfigError(f"{out}: is the folder of the scans; results need a folder of their own")
     if is_dataset(scans):
         return find_bids(scans, wanted, naming)
-    if wanted.values:
-        raise ConfigError(f"--bids-filter is for a BIDS data set, and {scans} is none")
+    if wanted.values or wanted.queries:
+        raise ConfigError(f"a filter of BIDS is for a BIDS data set, and {scans} is none; leave it out")
     suffix = result_suffix(naming.task)
     if scans.is_file() and scans.suffix.lower() in LISTS:
         return read_list(scans, policy=policy, suffix=suffix, leave_out=out)

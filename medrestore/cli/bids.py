@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
+import tempfile
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +14,22 @@ import typer
 from typer.core import TyperCommand
 
 from medrestore.cli.batch import batch
+from medrestore.cli.options import takes
+from medrestore.errors import OutputError
+from medrestore.options.declare import OptionInfo, option
 
 _LABELS = ("--participant-label", "--session-label")
-_PANEL = "BIDS"
+_SPELT = {
+    **{label: label for label in _LABELS},
+    **{name: name for name in ("--bids-filter-file", "--skip-bids-validation", "--work-dir")},
+    "--n-cpus": "--threads",
+    "--mem": "--max-memory",
+}
+"""Options as BIDS Apps spell them, with hyphens or underscores, and as they are spelt here."""
+
+
+def _info(text: str, metavar: str | None = None, *short: str) -> OptionInfo:
+    return OptionInfo(text, "BIDS", metavar, short=short)
 
 
 class Level(StrEnum):
@@ -40,52 +56,75 @@ class BidsCommand(TyperCommand):
 
 
 def _spelt(word: str) -> str:
-    """Return an option as it is spelt here: BIDS Apps have underscores in those of labels."""
+    """Return an option as it is spelt here."""
     name, equals, value = word.partition("=")
-    plain = name.replace("_", "-")
-    return f"{plain}{equals}{value}" if plain in _LABELS else word
+    return f"{_SPELT.get(name.replace('_', '-'), name)}{equals}{value}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class BidsRequest:
+    """What is asked for in the way of BIDS Apps, beside the options of `batch`.
+
+    Attributes:
+        participant_label: These alone, with or without ``sub-``; one or more after the level. None for all.
+        session_label: These alone, with or without ``ses-``. None for all.
+        work_dir: Folder for temporary files and what is measured of the machine; made if it is missing.
+        skip_bids_validation: Nothing: no validator is run in any case.
+    """
+
+    participant_label: list[str] | None = option(None, _info("With or without sub-.", "LABEL..."))
+    session_label: list[str] | None = option(None, _info("With or without ses-.", "LABEL..."))
+    work_dir: Path | None = option(None, _info("For temporary files.", "DIR", "-w"))
+    skip_bids_validation: bool = option(False, _info("None is made anyway."))
+
+
+@takes("request", BidsRequest)
 def bids(
     bids_dir: Annotated[Path, typer.Argument(metavar="BIDS_DIR", help="The data set.")],
     out_dir: Annotated[Path, typer.Argument(metavar="OUT_DIR", help="Folder of the derivatives.")],
     level: Annotated[Level, typer.Argument(metavar="participant", help="One after another.")],
-    participant_label: Annotated[
-        list[str] | None,
-        typer.Option(metavar="LABEL...", help="These alone, with or without sub-.", rich_help_panel=_PANEL),
-    ] = None,
-    session_label: Annotated[
-        list[str] | None,
-        typer.Option(metavar="LABEL...", help="These alone, with or without ses-.", rich_help_panel=_PANEL),
-    ] = None,
-    bids_filter: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ENTITY=VALUE", help="Such as acq=mprage; repeatable.", rich_help_panel=_PANEL),
-    ] = None,
+    request: BidsRequest,
     **options: Any,
 ) -> None:
-    """Restore the anatomical images of a BIDS data set; all options of `batch` are taken.
+    """Restore the images of a BIDS data set; all options of `batch` are taken.
 
+    `--n_cpus` and `--mem` are other names of `--threads` and `--max-memory`.
     Exit status: 0 all done, 3 some failed, 2 nothing could start.
     """
     from medrestore.batch.bids.find import check_dataset
 
     check_dataset(bids_dir)
+    if request.work_dir is not None:
+        _work_in(request.work_dir)
     labels = [
         f"{key}={label}"
-        for key, given in (("sub", participant_label), ("ses", session_label))
+        for key, given in (("sub", request.participant_label), ("ses", request.session_label))
         for label in given or ()
     ]
-    batch(scans=bids_dir, out=out_dir, bids_filter=[*(bids_filter or ()), *labels], **options)
+    filters = [*(options.pop("bids_filter") or ()), *labels]
+    batch(scans=bids_dir, out=out_dir, bids_filter=filters, **options)
+
+
+def _work_in(folder: Path) -> None:
+    """Have temporary files, and what is measured of this machine, in a folder; workers inherit that.
+
+    Raises:
+        OutputError: It is not there, and cannot be made, or cannot be written.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            os.environ |= {"TMPDIR": str(folder.resolve()), "XDG_CACHE_HOME": str(folder.resolve())}
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be worked in ({error.strerror or error})") from error
 
 
 def _with_options_of_batch() -> inspect.Signature:
     """Return the signature of `bids` with the options of `batch` for `options`, which typer cannot read."""
     own = inspect.signature(bids, eval_str=True)
-    mine = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    mine = [one for one in own.parameters.values() if one.name != "options"]
     theirs = inspect.signature(batch, eval_str=True).parameters.values()
-    names = {"scans", "out", *(one.name for one in mine)}
-    return own.replace(parameters=[*mine, *(one for one in theirs if one.name not in names)])
+    return own.replace(parameters=[*mine, *(one for one in theirs if one.name not in {"scans", "out"})])
 
 
 setattr(bids, "__signature__", _with_options_of_batch())  # noqa: B010  functions have it, their type does not

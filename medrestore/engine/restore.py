@@ -5,43 +5,26 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib import metadata
-from typing import Any
+from dataclasses import dataclass, replace
 
+from medrestore.engine.conclude import Run, conclude
 from medrestore.engine.cost.budget import Beside, Budget, predict
 from medrestore.engine.cost.calibration import is_known, too_small_to_measure
 from medrestore.engine.evidence.explained import tried
 from medrestore.engine.evidence.intervals import IntervalRequest
-from medrestore.engine.evidence.remeasured import remeasured
-from medrestore.engine.evidence.residual import residual_evidence
-from medrestore.engine.evidence.restoration import Restoration, as_json, check_reference, measure
-from medrestore.engine.evidence.verdict import Verdict, verdict
+from medrestore.engine.evidence.restoration import Restoration, check_reference
 from medrestore.engine.intervals.calibration import find_calibration
-from medrestore.engine.machine.memory import peak_bytes, release_memory, resident_bytes
-from medrestore.engine.models.checks import (
-    assumed_modality,
-    check_outputs,
-    check_scan,
-    computable,
-)
+from medrestore.engine.machine.memory import release_memory, resident_bytes
+from medrestore.engine.models.checks import check_outputs, check_scan, check_series, computable
 from medrestore.engine.models.domain import Admission, admit, settled
 from medrestore.engine.models.load import LoadedModel, find_model, load_model
 from medrestore.engine.models.recognise import Recognition
-from medrestore.engine.run import ModelRun, Observers, Outcome
-from medrestore.engine.sampling.ensemble import ensemble_size
-from medrestore.engine.sampling.posterior import (
-    sample_count,
-)
-from medrestore.engine.tasks.measurement import Measurement
+from medrestore.engine.run import ModelRun, Observers
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid
 from medrestore.engine.tasks.table import MEASURE
 from medrestore.findings import Finding
 from medrestore.geometry import Geometry
-from medrestore.options import RestoreOptions, names_a_plugin
-from medrestore.plugin import ModelSpec
-from medrestore.plugin.host import plugins
-from medrestore.provenance import JSON, RunRecord, Source, software_versions
+from medrestore.options import RestoreOptions
 from medrestore.volume import Volume, stated_modality
 
 
@@ -95,7 +78,7 @@ def restore(
     """
     start = time.perf_counter()
     options, observers = options or RestoreOptions(), observers or Observers()
-    volume, grid, admission = _checked(computable(volume), options, reference, model, known)
+    volume, grid, admission = checked(computable(volume), options, reference, model, known)
     model = model or load_model(options, volume.modality)
     check_outputs(model.ref, spec := model.spec, options)
     admission = tried(volume, admission, model, force=options.force)
@@ -107,35 +90,23 @@ def restore(
     outcome = run.result(measurement)
     detectability, lost = run.detectability(measurement)
     release_memory()
-    finished = time.perf_counter()
-    modality, baseline = assumed_modality(volume, spec), measurement.baseline
-    metrics = measure(baseline, outcome.volume, reference, modality, quality=options.quality)
-    judged, evidence = _evidence(measurement, outcome, spec, options)
-    measured = time.perf_counter() - finished
-    timings = {"prepare": prepared - start, "network": finished - prepared, "measure": measured}
-    record = replace(
-        _record(volume, model, options, known, admission),
-        **evidence,
-        timings={"load_model": model.load_seconds, **timings},
-        peak_memory_mb=peak_bytes() / 1e6,
-        metrics=as_json(metrics),
-        detectability=detectability,
-        findings=(*admission.findings, *more, *judged.findings, *lost, *outcome.intervals.findings),
-    )
-    plugins().tell("medrestore_volume_restored", record=record)
-    return Restoration(outcome.volume, outcome.maps, metrics, record)
+    timings = {"prepare": prepared - start, "network": time.perf_counter() - prepared}
+    done = Run(model, options, known.budget, admission, timings, more, detectability, lost)
+    return conclude(measurement, outcome, done, reference)
 
 
-def _checked(
+def checked(
     volume: Volume,
     options: RestoreOptions,
     reference: Volume | None,
     model: LoadedModel | None,
-    known: Known | None,
+    known: Known | None = None,
+    volumes: int = 1,
 ) -> tuple[Volume, Geometry, Admission]:
     """Return the scan as what it is taken for, the grid of the result, and what should be known of that.
 
-    Nothing is loaded.
+    Nothing is loaded. Arguments and errors are those of `restore`; the volume is one of so many `volumes`
+    that are restored as one.
     """
     assumed, seen = tuple[Finding, ...](), None if known is None else known.seen
     if model is None:
@@ -143,7 +114,8 @@ def _checked(
         (volume,), assumed, seen = taken.volumes, taken.findings, taken.seen
     else:
         model.check_options(options)
-    spec = find_model(options, volume.modality)[1] if model is None else model.spec
+    ref, spec = find_model(options, volume.modality) if model is None else (model.ref, model.spec)
+    check_series(ref, spec, options, volumes)
     grid = target_grid(volume.geometry, spec.task, options)
     stated = check_scan(volume.geometry, stated_modality(volume), spec, grid, options.force)
     if reference is not None:
@@ -160,58 +132,28 @@ def _intervals(model: LoadedModel, options: RestoreOptions) -> IntervalRequest |
     return IntervalRequest(found, options.interval)
 
 
-def _evidence(
-    measurement: Measurement, outcome: Outcome, spec: ModelSpec, options: RestoreOptions
-) -> tuple[Verdict, dict[str, Any]]:
-    """Return whether the result agrees with the scan, and what the record says of that, as fields of it."""
-    seen = remeasured(measurement, outcome.volume, spec)
-    scan = measurement.scan
-    residual = residual_evidence(scan.array, seen, measurement.local_sigma(), measurement.units.zero)
-    if options.output == "sample":
-        judged = Verdict(None, "limits were set for the mean, and this is a sample")
-    else:
-        taken = replace(measurement, share=measurement.share * options.strength)
-        judged = verdict(taken, seen, spec.task, assumed_modality(scan, spec))
-    noise = {**measurement.noise.as_json(), "operator": spec.operator, **residual}
-    more = {"slices": measurement.evidence(outcome.volume), "intervals": outcome.intervals.entry}
-    return judged, {"noise": noise, "verdict": judged.as_json(), **more}
-
-
 def predict_budget(
-    volume: Volume, grid: Geometry, options: RestoreOptions, model: LoadedModel, reference: Volume | None
+    volume: Volume,
+    grid: Geometry,
+    options: RestoreOptions,
+    model: LoadedModel,
+    reference: Volume | None,
+    volumes: int = 1,
 ) -> Budget | None:
-    """Predict what a scan will take; None where it is smaller than what would have to be measured first."""
-    small = too_small_to_measure(math.prod(grid.shape), options)
+    """Predict what a scan will take; None where it is smaller than what would have to be measured first.
+
+    Args:
+        volume: The scan, or one of the volumes of a series.
+        grid: Of the result.
+        options: What is asked for.
+        model: The model.
+        reference: The truth; None for none.
+        volumes: How many are restored as one.
+    """
+    small = too_small_to_measure(math.prod(grid.shape), options, volumes)
     if small and not is_known(options, volume.modality, model):
         return None
-    held = resident_bytes() - volume.array.nbytes
+    held = resident_bytes() - volumes * volume.array.nbytes
     shape = network_shape(volume.geometry, grid, model.spec, options)
-    return predict(shape, options, model=model, beside=Beside(reference is not None, held))
-
-
-def _record(
-    volume: Volume, model: LoadedModel, options: RestoreOptions, known: Known, admission: Admission
-) -> RunRecord:
-    """Return what can be said of a run before its result is there."""
-    return RunRecord(
-        medrestore=metadata.version("medrestore"),
-        versions={**software_versions(), **plugins().versions(_plugins_used(model, options))},
-        model=model.ref,
-        input=volume.source or Source("", "array"),
-        settings={**asdict(options), **resolved_settings(model, options)},
-        seed=options.seed if sample_count(options) else None,
-        predicted={} if known.budget is None else known.budget.as_json(),
-        domain=admission.facts,
-    )
-
-
-def _plugins_used(model: LoadedModel, options: RestoreOptions) -> set[str]:
-    """Return the names of the plugins that a result is made with."""
-    sampler = options.sampler if sample_count(options) else None
-    names = (model.ref.name, model.ref.network, model.spec.operator, sampler, options.noise)
-    return {str(name).partition("/")[0] for name in names if names_a_plugin(name)}
-
-
-def resolved_settings(model: LoadedModel, options: RestoreOptions) -> dict[str, JSON]:
-    """Return what the options leave to the model or the machine, as it was decided."""
-    return {"device": model.device, "dtype": model.dtype, "ensemble": ensemble_size(options, model.spec)}
+    beside = Beside(reference is not None, held, at_once=volumes)
+    return predict(shape, options, model=model, beside=beside)

@@ -117,14 +117,15 @@ class ModelRun:
         if measurement.skip_reason is not None:
             return measurement, (*findings, *measurement.findings, measurement.skip_reason)
         findings = check_noise(noise, spec) + findings
-        if spec.operator is None:  # what is undone beside the noise is no anatomy that went with it
+        # What is undone beside the noise is no anatomy that went with it; a part of a volume is no series.
+        if spec.operator is None and spec.series is None:
             measurement = measurement.settled(tiled_denoiser(self.model, self.options, self.budget))
         return measurement, (*findings, *measurement.findings)
 
     def result(self, measurement: Measurement) -> Outcome:
         """Return the result with its maps."""
         options, size = self.options, ensemble_size(self.options, self.model.spec)
-        step = self._step(measurement, size)
+        step = self.step(measurement)
         if measurement.skip_reason is not None:
             return self._with_intervals(measurement, Outcome(measurement.baseline, {}), None, step)
         release_memory()  # what measuring has left would count to the peak, which is reached now
@@ -203,13 +204,16 @@ class ModelRun:
             return _untold("too little tissue for spheres in the part of the scan that was tried")
         return judged(observed, options.strength, options.seed)
 
-    def _step(self, measurement: Measurement, size: int) -> Step:
+    def step(self, measurement: Measurement) -> Step:
         """Return what is added to the history of the scan."""
         ref, options = self.model.ref, self.options
+        size = ensemble_size(options, self.model.spec)
         what = {"model": ref.name, "sha256": ref.sha256, "sigma": measurement.noise.sigma}
         how = {**measurement.facts, "ensemble": size, "seed": options.seed}
         if options.strength < 1:
             how["strength"] = options.strength
+        if options.volumes == "joint":
+            how["volumes"] = options.volumes
         return Step(f"restore:{options.output}", {**what, **how})
 
     def _tell(self, measurement: Measurement, step: Step, index: int, at: SamplerStep) -> None:

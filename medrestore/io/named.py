@@ -8,7 +8,10 @@ from medrestore.types import Modality
 
 NAMES = {
     **dict.fromkeys(
-        ("t1w", "t2w", "pdw", "flair", "t2starw", "t2star", "inplanet1", "inplanet2", "swi", "mp2rage"),
+        (
+            *("t1w", "t2w", "pdw", "flair", "t2starw", "t2star", "inplanet1", "inplanet2", "unit1"),
+            *("swi", "mp2rage", "bold", "cbv", "sbref", "dwi", "asl", "m0scan"),
+        ),
         Modality.MR,
     ),
     **dict.fromkeys(("ct",), Modality.CT),

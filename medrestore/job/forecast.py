@@ -13,7 +13,7 @@ from pathlib import Path
 from medrestore.engine import LoadedModel, RestoreOptions
 from medrestore.engine.cost.budget import Beside, Budget, other_volumes_bytes, predict
 from medrestore.engine.cost.calibration import is_known, too_small_to_measure
-from medrestore.engine.models.checks import check_outputs, check_scan
+from medrestore.engine.models.checks import check_outputs, check_scan, check_series
 from medrestore.engine.models.domain import settled
 from medrestore.engine.models.load import find_model
 from medrestore.engine.models.recognise import Recognition
@@ -42,6 +42,7 @@ class Forecast:
         disk_bytes: Most bytes that images and sidecar take on the disk.
         findings: What was assumed of the scan.
         seen: What the content of the first volume says, where that had to be looked at.
+        at_once: How many volumes the budget is for: all, where a series is restored as one.
     """
 
     model: str
@@ -52,11 +53,12 @@ class Forecast:
     disk_bytes: int
     findings: tuple[Finding, ...] = ()
     seen: Recognition | None = None
+    at_once: int = 1
 
     @property
     def seconds(self) -> float | None:
         """Predicted time of all volumes."""
-        return None if self.budget is None else self.budget.seconds * self.volumes
+        return None if self.budget is None else self.budget.seconds * (self.volumes // self.at_once)
 
     @property
     def peak_bytes(self) -> int | None:
@@ -88,6 +90,7 @@ def forecast(header: ScanHeader, options: FileOptions, model: LoadedModel | None
     stated = options.modality or header.stated or (str(modality) if assumed else None)
     check_scan(header.geometry, stated, spec, grid, options.restore.force)
     check_outputs(ref, spec, options.restore)
+    check_series(ref, spec, options.restore, header.volumes)
     shape = network_shape(header.geometry, grid, spec, options.restore)
     return Forecast(
         ref.name,
@@ -97,8 +100,13 @@ def forecast(header: ScanHeader, options: FileOptions, model: LoadedModel | None
         _budget(header, options, shape, modality, model),
         header.volumes * (math.prod(grid.shape) * _BYTES * (1 + len(options.maps)) + _RECORD),
         assumed,
-        taken.seen,
+        seen=taken.seen,
+        at_once=_at_once(header, options),
     )
+
+
+def _at_once(header: ScanHeader, options: FileOptions) -> int:
+    return header.volumes if options.restore.volumes == "joint" else 1
 
 
 def needs_measuring(header: ScanHeader, options: FileOptions, model: LoadedModel | None = None) -> bool:
@@ -167,6 +175,8 @@ def _budget(
     if too_small_to_measure(voxels, asked, header.volumes) and not is_known(asked, modality, model):
         return None
     beside = Beside(
-        reference=options.reference is not None, others=other_volumes_bytes(header.volumes, voxels, asked)
+        reference=options.reference is not None,
+        others=other_volumes_bytes(header.volumes, voxels, asked),
+        at_once=_at_once(header, options),
     )
     return predict(shape, asked, modality=modality, model=model, beside=beside)

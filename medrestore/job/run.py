@@ -17,6 +17,7 @@ from medrestore.engine import (
     TrajectoryPoint,
     load_model,
     restore,
+    restore_series,
 )
 from medrestore.engine.evidence.restoration import check_reference
 from medrestore.engine.machine.device import thread_count
@@ -44,7 +45,7 @@ def restore_file(
 ) -> tuple[RunRecord, ...]:
     """Restore a scan from file to files: the image and, beside it, a JSON record of how it was made.
 
-    A series of volumes is restored volume by volume, with one model.
+    A series of volumes is restored volume by volume, with one model, or as one: see `RestoreOptions.volumes`.
 
     Args:
         source: File, or folder with one DICOM series.
@@ -166,9 +167,19 @@ def _read_references(job: Job, count: int, foreseen: Forecast) -> Sequence[Volum
 def _restore_all(
     job: Job, scan: _Scan, load: LoadModel, progress: Progress, trajectory: TrajectoryFolder | None
 ) -> list[Restoration]:
-    """Restore every volume with one model."""
+    """Restore every volume with one model, one by one or as one."""
     options, count = job.options.restore, len(scan.volumes)
     model = load(options, scan.foreseen.modality)
+    if options.volumes == "joint":
+        told = Observers(lambda done, total: progress.stage("restore", done, total))
+        return restore_series(
+            scan.volumes,
+            options,
+            references=scan.references,
+            model=model,
+            observers=told,
+            budget=scan.foreseen.budget,
+        )
     results: list[Restoration] = []
 
     def on_progress(done: int, total: int) -> None:

@@ -18,6 +18,7 @@ from medrestore.findings import VOXELS_CLIPPED, Finding
 from medrestore.io import Sources, WriteReport, atomic_folder, atomic_write
 from medrestore.job.series import write_series
 from medrestore.job.spec import Job, Reading
+from medrestore.paths import open_file
 from medrestore.provenance import JSON, RunRecord, Step
 from medrestore.volume import Volume
 
@@ -39,6 +40,10 @@ def write_results(
     paths, start = job.paths, time.perf_counter()
     # The name entered last appears first: the image, once it appears, has its evidence beside it.
     held = {path: stack.enter_context(atomic_write(path, paths.overwrite)) for path in paths.files()[::-1]}
+    for name, source in job.options.beside.items():
+        copy = stack.enter_context(atomic_write(paths.sidecar.with_name(name), overwrite=True))
+        with open_file(source) as stream:
+            copy.write_bytes(stream.read())
     held |= {path: stack.enter_context(atomic_folder(path, paths.overwrite)) for path in paths.folders()}
     output, more = _write_images(job, results, held, reading.sources)
     if paths.trajectory is not None:

@@ -230,15 +230,18 @@ def _read_series(pairs: Sequence[Pair], grid: tuple[int, ...], spacing: tuple[fl
 def _with_series(reading: _Reading, series: Tissue) -> _Reading:
     """Weigh the reading in the differences of a series against the reading in the scan itself.
 
-    Where both agree, the differences count: they hold no texture. Otherwise they raise no level, as a signal
-    that fluctuates makes the differences exceed the noise of one volume. They lower no level that is sure, as
-    differences fall short where volumes share measured data or were smoothed over time; a level that is not
-    sure then leans to the low side.
+    Where both agree, the differences count: they hold no texture. Otherwise they raise no level that a scan
+    gives for certain or likely, as a signal that fluctuates makes the differences exceed the noise of one
+    volume; of an unsure one nothing is known but that. They lower no level that is sure, as differences fall
+    short where volumes share measured data or were smoothed over time; a level that is not sure then leans to
+    the low side.
     """
     if AGREE[0] * reading.sigma <= series.sigma <= AGREE[1] * reading.sigma:
         return _Reading(series.sigma, series.windows, "series", Certainty.SURE)
     if series.sigma < reading.sigma and reading.certainty is not Certainty.SURE:
         return _Reading(series.sigma, series.windows, "series", Certainty.UNSURE)
+    if series.sigma > reading.sigma and reading.certainty is Certainty.UNSURE:
+        return _Reading(series.sigma, series.windows, "series", Certainty.LIKELY)
     return reading
 
 

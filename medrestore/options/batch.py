@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from medrestore.errors import ConfigError
 from medrestore.options.declare import OptionInfo, option
@@ -25,13 +26,16 @@ class CaseSelection:
         include: Globs of paths below the folder, any of which a case matches; None for all.
         exclude: Globs of paths that are left out.
         only: Scans of this modality alone; None for all.
-        bids_filter: An entity of a BIDS data set and its value, such as ``acq=mprage``.
+        bids_filter: An entity of a BIDS data set and its value, such as ``acq=mprage``; ``suffix`` and
+            ``datatype`` are taken too.
+        bids_filter_file: JSON file of queries of a BIDS data set, as BIDS Apps take it; None for none.
     """
 
     include: list[str] | None = option(None, _cases("Paths below IN; repeatable.", "GLOB"))
     exclude: list[str] | None = option(None, _cases("Not these.", "GLOB"))
     only: Modality | None = option(None, _cases("Scans of this modality alone."))
     bids_filter: list[str] | None = option(None, _cases("Of a BIDS data set; repeatable.", "ENTITY=VALUE"))
+    bids_filter_file: Path | None = option(None, _cases("Queries, as other BIDS Apps take them.", "FILE"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,6 +96,7 @@ class FileOptions:
         modality: What the scan is, where it does not say; None for what it says itself.
         reference: The truth, on the grid of the result, for PSNR and SSIM; None for none.
         bids: Keys of BIDS for the sidecar.
+        beside: Files to copy into the folder of the image, by the names that they get there.
     """
 
     restore: RestoreOptions = field(default_factory=RestoreOptions)
@@ -104,6 +105,7 @@ class FileOptions:
     modality: Modality | None = option(None, OptionInfo("What the scan is, where it does not say.", "Model"))
     reference: Path | None = option(None, _own("The truth, for PSNR and SSIM.", "REF"))
     bids: Mapping[str, JSON] = field(default_factory=dict)
+    beside: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def maps(self) -> tuple[str, ...]:

@@ -55,6 +55,9 @@ class RestoreOptions:
             distance of the slices where there is a gap. None for what the scan says, or else no gap.
         noise_map: ``"auto"`` to look whether the noise of an MR scan varies over it, and to tell the model if
             so; ``"constant"`` to take it for the same everywhere.
+        volumes: How a scan of several volumes is restored: ``"each"`` volume by itself, or ``"joint"``, all
+            as one: by a model that takes series, or by another, whose results are then held to the mean over
+            the series, which was measured best.
         output: ``"mean"``, the posterior mean, or ``"sample"``, one posterior sample.
         ensemble: Over how many estimates the posterior mean is taken, 1, 2, 4 or 8, each from the scan turned
             around and moved by a voxel; each costs an evaluation. None for what the model was declared with.
@@ -98,6 +101,7 @@ class RestoreOptions:
     )
     slice_profile: Literal["boxcar", "slr", "gaussian"] = option("boxcar", _slices("Shape of a slice."))
     slice_thickness: float | None = option(None, _slices("Where slices have gaps or overlap.", "MM"))
+    volumes: Literal["each", "joint"] = option("each", _run("Volumes of a 4-D scan: one by one, or as one."))
     output: Literal["mean", "sample"] = option("mean", _run("Posterior mean, or a sample."))
     ensemble: Literal[1, 2, 4, 8] | None = option(None, _run("Estimates that the mean is taken over."))
     samples: int = option(0, _run("Posterior samples to draw."))
@@ -137,6 +141,7 @@ class RestoreOptions:
         object.__setattr__(self, "task", Task(self.task))
         self._check_interval()
         check_choices(self)
+        self._check_series()
         check_noise(self.noise)
         parse_spacing(self.spacing)
         if self.max_memory is not None:
@@ -158,6 +163,20 @@ class RestoreOptions:
         other = "output is 'sample'" if self.output == "sample" else f"strength is {self.strength:g}"
         if self.output == "sample" or self.strength < 1:
             raise ConfigError(f"intervals are those of the whole mean, and {other}; leave one of them out")
+
+    def _check_series(self) -> None:
+        """Refuse what is told of one volume alone, where a series is restored as one."""
+        more = {
+            "output": self.output == "sample",
+            "samples": self.samples > 0,
+            "interval": self.interval is not None,
+            "detectability": self.detectability,
+        }
+        if self.volumes == "joint" and (asked := [name for name, is_asked in more.items() if is_asked]):
+            raise ConfigError(
+                f"volumes is 'joint', which gives the mean of every volume and no more, and {asked[0]} is "
+                "asked for; leave one of them out"
+            )
 
     def _check_kinds(self) -> None:
         if not isinstance(self.model, str | None):

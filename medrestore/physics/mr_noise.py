@@ -6,9 +6,12 @@ noise of the real and the imaginary part), in the units of the image, a number o
 
 from __future__ import annotations
 
-import numpy as np
+from functools import lru_cache
 
-from medrestore.types import FloatArray, RealArray
+import numpy as np
+from scipy.special import ive
+
+from medrestore.types import Float64Array, FloatArray, RealArray
 
 
 def add_gaussian(image: FloatArray, sigma: float | FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -55,3 +58,54 @@ def sum_of_squares_as_rician(magnitude: RealArray, sigma: float | FloatArray, co
         return voxels
     excess = np.float32(2 * (coils - 1)) * np.square(np.asarray(sigma, dtype=np.float32))
     return np.asarray(np.sqrt(np.maximum(np.square(voxels) - excess, 0)), dtype=np.float32)
+
+
+def rice_moments(signal: RealArray) -> tuple[Float64Array, Float64Array]:
+    """Return mean and standard deviation of the magnitude where sigma is 1 (Gudbjartsson and Patz, eq. 4).
+
+    Args:
+        signal: Non-negative voxels without noise, in units of sigma, of any shape.
+    """
+    nu = np.asarray(signal, dtype=np.float64)
+    t = nu**2 / 4
+    mean = np.sqrt(np.pi / 2) * ((1 + 2 * t) * ive(0, t) + 2 * t * ive(1, t))
+    return mean, np.sqrt(np.maximum(2 + nu**2 - mean**2, 0.0))
+
+
+def rician_expectation(signal: RealArray, sigma: float | RealArray) -> FloatArray:
+    """Return the expected magnitude of voxels in Rician noise, in their unit.
+
+    Args:
+        signal: Non-negative voxels without noise, of any shape and unit.
+        sigma: Deviation of the noise in each channel in that unit, above 0, one or one for each voxel.
+    """
+    relative: FloatArray = np.divide(signal, sigma, dtype=np.float32)
+    at, mean = _expectations()
+    beyond = np.hypot(relative, 1)  # nu + 1 / (2 nu), to the first order
+    found = np.where(relative < at[-1], np.interp(relative, at, mean), beyond)
+    return np.asarray(found * sigma, dtype=np.float32)
+
+
+def signal_of_expectation(expected: RealArray, sigma: float | RealArray) -> FloatArray:
+    """Return the signal whose magnitudes have an expectation; 0 where that is less than noise alone gives.
+
+    The inverse of `rician_expectation`, for averages of many magnitudes (Koay and Basser, J Magn Reson 179,
+    2006, do the same by a fixed point).
+
+    Args:
+        expected: Expected magnitudes, of any shape and unit.
+        sigma: As for `rician_expectation`.
+    """
+    relative: FloatArray = np.divide(expected, sigma, dtype=np.float32)
+    at, mean = _expectations()
+    beyond = np.sqrt(np.maximum(np.square(relative) - 1, 0))
+    return np.asarray(
+        np.where(relative < mean[-1], np.interp(relative, mean, at), beyond) * sigma, np.float32
+    )
+
+
+@lru_cache(maxsize=1)
+def _expectations() -> tuple[Float64Array, Float64Array]:
+    """Return signals up to ten times the noise, and the expectations of their magnitudes."""
+    signal = np.linspace(0.0, 10.0, 2001)
+    return signal, rice_moments(signal)[0]

@@ -22,7 +22,8 @@ from medrestore.plugin.declarations import (
 )
 from medrestore.plugin.hookspecs import REMOVED, hookimpl
 from medrestore.plugin.host import installed_formats
-from medrestore.plugin.manager import PluginInfo, PluginManager
+from medrestore.plugin.installed import PluginInfo, fingerprint
+from medrestore.plugin.manager import PluginManager
 from medrestore.plugin.model_folder import read_model_folder
 from medrestore.plugin.registry import Registry
 from medrestore.plugin.spec import API, ENSEMBLES, Declaration, Intensity, LoadContext, ModelSpec
@@ -49,6 +50,7 @@ __all__ = [
     "StoredVoxels",
     "VerbSpec",
     "encode",
+    "fingerprint",
     "header_by_name",
     "hookimpl",
     "installed_formats",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BUILTIN_VERBS = frozenset(
     {
         *("restore", "batch", "bids", "scan", "noise", "metrics"),
-        *("train", "calibrate", "verify", "node", "push", "pull", "models", "plugins"),
+        *("train", "calibrate", "verify", "node", "push", "pull", "models", "plugins", "plugin"),
     }
 )
 """Commands of medrestore itself, whose names no plugin can take."""

@@ -13,11 +13,11 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import pluggy
 
@@ -33,12 +33,10 @@ from medrestore.plugin.declarations import (
     SamplerSpec,
     VerbSpec,
 )
+from medrestore.plugin.installed import BUILTIN, PluginInfo, check_plugin_name
 from medrestore.plugin.loading import load_watched, stdout_on_stderr
 from medrestore.plugin.process_state import process_state_kept
-from medrestore.plugin.spec import API, Declaration, ModelSpec, is_name
-
-BUILTIN = "medrestore"
-"""The plugin, and the distribution, that carries the shipped models."""
+from medrestore.plugin.spec import API, Declaration, ModelSpec
 
 VARIABLE = "MEDRESTORE_PLUGINS"
 
@@ -61,30 +59,6 @@ _OBSERVING = ("medrestore_volume_restored", "medrestore_case_written", "medresto
 _log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound=Declaration)
-
-
-@dataclass(frozen=True)
-class PluginInfo:
-    """One line of `medrestore plugins`.
-
-    Attributes:
-        name: Of the entry point; the part before "/" in the names of what it declares.
-        dist: Of the installed distribution that it comes from.
-        version: Of that distribution.
-        status: Whether it takes part.
-        error: Why it is broken, None otherwise.
-        notes: What it did beside, while it was loaded: it printed, started threads, changed the process.
-        adds: Names of what it declares, by kind (the hook without ``medrestore_``), and as ``observers`` the
-            events that it hears of.
-    """
-
-    name: str
-    dist: str
-    version: str
-    status: Literal["ok", "broken", "disabled"]
-    error: str | None = None
-    notes: tuple[str, ...] = ()
-    adds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,7 +101,7 @@ class PluginManager:
             self._plugins.append(self._add(entry_point, enabled))
         for name in sorted(wanted - {info.name for info in self._plugins}):
             error = f"named in {VARIABLE}, but no installed plugin has this name"
-            self._plugins.append(PluginInfo(name, "", "", "broken", error))
+            self._plugins.append(PluginInfo(name, "", "", "broken", error=error))
 
     @property
     def plugins(self) -> tuple[PluginInfo, ...]:
@@ -185,32 +159,19 @@ class PluginManager:
         return tuple(problems)
 
     def _add(self, entry_point: metadata.EntryPoint, enabled: bool) -> PluginInfo:
-        name, dist, version = entry_point.name, _dist(entry_point), _version(entry_point)
+        found = PluginInfo.of(entry_point)
         if not enabled:
-            return PluginInfo(name, dist, version, "disabled")
+            return found
         try:
-            self._check_name(entry_point)
+            check_plugin_name(found.name, self._plugins, is_builtin=_is_ours(entry_point))
         except PluginError as error:
-            return PluginInfo(name, dist, version, "broken", str(error))
+            return replace(found, status="broken", error=str(error))
         loading = load_watched(partial(_load, entry_point))
         if loading.value is None:
             reason = None if loading.error is None else describe(loading.error)
-            return PluginInfo(name, dist, version, "broken", reason, loading.notes)
-        self._loaded[name] = loading.value
-        return PluginInfo(name, dist, version, "ok", notes=loading.notes, adds=loading.value.adds)
-
-    def _check_name(self, entry_point: metadata.EntryPoint) -> None:
-        name = entry_point.name
-        if not is_name(name) or name == "none":
-            raise PluginError(f"the entry point is named {name!r}; expected lower-case letters and digits")
-        if name == BUILTIN and not _is_ours(entry_point):
-            raise PluginError(f"the name {BUILTIN!r} is kept for the built-in plugin; rename the entry point")
-        for other in self._plugins:
-            if other.name == name:
-                raise PluginError(
-                    f"the name {name!r} is taken by the plugin of {other.dist} {other.version}; "
-                    "uninstall one of the two, or rename its entry point"
-                )
+            return replace(found, status="broken", error=reason, notes=loading.notes)
+        self._loaded[found.name] = loading.value
+        return replace(found, status="ok", notes=loading.notes, adds=loading.value.adds)
 
 
 def _load(entry_point: metadata.EntryPoint) -> _Loaded:
@@ -278,10 +239,6 @@ def _short(hook: str) -> str:
 
 def _dist(entry_point: metadata.EntryPoint) -> str:
     return entry_point.dist.name if entry_point.dist is not None else ""
-
-
-def _version(entry_point: metadata.EntryPoint) -> str:
-    return entry_point.dist.version if entry_point.dist is not None else ""
 
 
 def _is_ours(entry_point: metadata.EntryPoint) -> bool:

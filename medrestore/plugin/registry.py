@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from medrestore.errors import ModelError
-from medrestore.plugin.manager import BUILTIN, PluginManager
+from medrestore.plugin.installed import BUILTIN
+from medrestore.plugin.manager import PluginManager
 from medrestore.plugin.spec import ModelSpec
 from medrestore.types import Modality, Task
 

@@ -145,6 +145,9 @@ class ModelSpec(Declaration):
             measured of the result. None for noise alone.
         colour: For denoising, whether it is told the correlations of the noise between neighbouring voxels;
             see `Condition.details`.
+        series: For denoising, the fewest volumes of a series that it takes at once: it is given them as a
+            batch, which it may mix, and nothing else. None for a model of one volume, which keeps the scans
+            of a batch apart.
         domain: What its scans are of, one of `DOMAINS`: others are refused, as far as their content tells
             them. None where nothing can be said; then nothing is refused for its content.
     """
@@ -171,6 +174,7 @@ class ModelSpec(Declaration):
     ensemble: int = 1
     operator: str | None = None
     colour: bool = False
+    series: int | None = None
     domain: str | None = None
 
     @property
@@ -212,6 +216,7 @@ class ModelSpec(Declaration):
         )
         fine = isinstance(self.colour, bool) and (not self.colour or self.task is Task.DENOISE)
         self._require(fine, "colour", "true or false, true for the task denoise only")
+        self._check_series()
         known = isinstance(self.domain, str) and DOMAINS.get(self.domain) in self.modalities
         fine = self.domain is None or known
         self._require(fine, "domain", f"one of {', '.join(DOMAINS)}, of a modality of the model, or None")
@@ -221,6 +226,15 @@ class ModelSpec(Declaration):
         offered = _chosen(self.outputs, frozenset, OUTPUTS) and "mean" in self.outputs
         self._require(offered, "outputs", "a frozenset of 'mean' and, where it has them, 'sample'")
         self._require(_chosen(self.dtypes, tuple, DTYPES), "dtypes", f"a tuple of {sorted(DTYPES)}")
+
+    def _check_series(self) -> None:
+        alone = self.task is Task.DENOISE and self.operator is None and self.outputs == {"mean"}
+        fine = _is_integer(self.series, 2) and alone
+        self._require(
+            self.series is None or fine,
+            "series",
+            "a whole number, 2 or more, for the task denoise, the mean alone and no operator, or None",
+        )
 
     def _check_weights(self) -> None:
         self._require(

@@ -129,6 +129,7 @@ CONDUCT: Sequence[Check] = (
         "Does it return an estimate whatever the size and type, and leave alone what it is given?",
         "All of what `ModelSpec` and `Denoiser` say: no exceptions.",
         _contract(check_sizes, check_gain, check_mean, check_sample),
+        of_series=True,
     ),
     Check(
         "determinism",
@@ -166,5 +167,6 @@ CONDUCT: Sequence[Check] = (
         "Does it say under which licence it may be used?",
         "An SPDX expression in its declaration and, where it has weights, a file beside them that says so.",
         _licence,
+        of_series=True,
     ),
 )

@@ -118,7 +118,9 @@ def check_repeatable(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
 
 
 def check_batch(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
-    """The scans of a batch do not mix."""
+    """The scans of a batch do not mix, unless they are the volumes of a series."""
+    if spec.series is not None:
+        return
     one, two = _condition(spec), _condition(spec, seed=5)
     gain = None if one.gain is None or two.gain is None else torch.cat([one.gain, two.gain])
     both = replace(one, image=torch.cat([one.image, two.image]), gain=gain)
@@ -247,7 +249,8 @@ def _condition(spec: ModelSpec, shape: tuple[int, int, int] | None = None, seed:
     if spec.task is Task.SUPERRES:
         return _sliced(spec, shape, sigma, seed)
     details = colour_details((0.0, 0.0, 0.0)) if spec.colour else ()
-    return Condition(_clean(spec, shape) + sigma * gaussian((1, 1, *shape), seed), sigma, details=details)
+    given = _clean(spec, shape) + sigma * gaussian((spec.series or 1, 1, *shape), seed)
+    return Condition(given, sigma, details=details)
 
 
 def _sliced(spec: ModelSpec, shape: tuple[int, int, int], sigma: float, seed: int) -> Condition:

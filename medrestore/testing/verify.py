@@ -75,7 +75,12 @@ def _chosen(names: Sequence[str]) -> list[Check]:
     return [check for name, check in CHECKS.items() if not names or name in names]
 
 
+OF_ONE_VOLUME = "it is asked of one volume, and the model takes series"
+
+
 def _made(check: Check, trial: Trial) -> Outcome:
+    if trial.spec.series is not None and not check.of_series:
+        return Outcome(skipped=OF_ONE_VOLUME)
     try:
         return check.run(trial)
     except Exception as error:  # noqa: BLE001 - whatever a model does, it is what is reported

@@ -79,12 +79,14 @@ def test_what_is_not_measured_again_stays_on_the_page(tmp_path, monkeypatch):
     kept["setup"] |= {"system": "Linux", "python": "3.11"}
     kept["runs"] = [{"title": "noisy input", "psnr_head": 21.0, "ssim_head": 0.5, "psnr_all": 20.0}]
     (tmp_path / "measured.json").write_text(json.dumps({"brainweb": kept}))
-    found = [{"stack": "a.nii", "measured": "b.nii", "title": "linear", "voxels": 9}]
+    found = [{"stack": "a.nii", "measured": "b.nii", "title": "linear", "voxels": 90000}]
     found[0] |= {"correlation": 0.9, "detail": 0.1, "strength": 0.4}
+    found.append(found[0] | {"stack": "c.nii", "voxels": 900})
     monkeypatch.setattr(stacks, "measure", lambda *_: found)
     assert run.main(["--stacks", "a.nii", "b.nii", "--out", str(tmp_path)]) == 0
     page = (tmp_path / "measured.md").read_text()
-    assert "| a | b | 9 | linear | 0.900 | 0.100 | 0.40 |" in page and "| noisy input | 21.00 |" in page
+    assert "| a | b | 90000 | linear | 0.900 | 0.100 | 0.40 |" in page and "| noisy input | 21.00 |" in page
+    assert "| c | b | 900 | linear | not registered | | |" in page
     assert "--stacks a.nii b.nii" in page and "Made by `before`" in page
 
 

@@ -36,6 +36,7 @@ RESTORE = {
     "slice_thickness": ("3.5", 3.5),
     "output": ("sample", "sample"),
     "ensemble": ("4", 4),
+    "volumes": ("joint", "joint"),
     "samples": ("3", 3),
     "steps": ("7", 7),
     "sampler": ("stochastic", "stochastic"),

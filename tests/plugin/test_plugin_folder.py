@@ -179,7 +179,7 @@ def test_the_wheel_carries_models_types_and_entry_points(tmp_path):
     shipped = {
         str(path.relative_to(root))
         for path in (root / "medrestore").rglob("*")
-        if path.is_file() and path.suffix in {".py", ".toml", ".safetensors", ".md", ".typed"}
+        if path.is_file() and path.suffix in {".py", ".toml", ".safetensors", ".md", ".typed", ".in"}
     }
     assert shipped <= names
     assert not [name for name in names if name.startswith(("tests/", "plugins/", "sample_data/"))]

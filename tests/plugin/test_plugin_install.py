@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -57,11 +58,16 @@ def site(tmp_path_factory) -> Path:
 def test_the_installed_plugin_is_listed_and_the_broken_one_as_broken(site):
     done = run(site, "plugins", "--json")
     found = {info["name"]: info for info in json.loads(done.stdout)}
-    assert found["median"] == {
+    median = found["median"]
+    assert re.fullmatch("[0-9a-f]{64}", median.pop("sha256"))
+    assert Path(median.pop("origin")).is_dir()
+    assert median == {
         "name": "median",
         "dist": "medrestore-median",
         "version": "0.1.0",
         "status": "ok",
+        "module": "medrestore_median",
+        "licence": "Apache-2.0",
         "error": None,
         "notes": [],
         "adds": {"models": ["median3"]},

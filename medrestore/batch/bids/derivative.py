@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from medrestore import __version__
-from medrestore.batch.bids.find import DESCRIPTION, read_json
+from medrestore.batch.bids.find import DESCRIPTION
+from medrestore.batch.bids.metadata import read_json
 from medrestore.batch.bids.names import RAW
 from medrestore.batch.find.names import remove, temporary_files
 from medrestore.errors import OutputError
@@ -26,7 +27,9 @@ Made of the data set that `dataset_description.json` links to. For research; not
 
 `desc-denoised` are denoised images; `desc-sr` are images whose thick slices were resolved, with `res-` for
 the voxel size. The JSON file beside each image is also the record of how it was made: model, noise, settings,
-software. Its keys that begin with a capital are those of BIDS. `report.html` shows images before and after.
+software. Its keys that begin with a capital are those of BIDS; how the image was measured is as there.
+`report.html` shows images before and after. The volumes of a series were restored one by one: their noise is
+no longer that of the scanner, which matters for whatever is computed over the volumes.
 """
 _IGNORED = "\n".join(
     (

@@ -4,61 +4,24 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from medrestore.batch.bids.names import SUFFIXES, BidsName, Naming, entity_key, parse_name, speaks_of
+from medrestore.batch.bids.metadata import beside, carried, intended, read_json, sidecar_of, stems, unfit
+from medrestore.batch.bids.names import RESTORED, BidsName, Naming, parse_name
+from medrestore.batch.bids.wanted import Wanted
 from medrestore.batch.find.cases import Case, Found, distinct
 from medrestore.batch.find.names import case_id, safe_path
-from medrestore.errors import ConfigError, InputError
+from medrestore.errors import InputError
 from medrestore.io import NIFTI
+from medrestore.io.named import modality_of_name
 from medrestore.paths import Obstacle, obstacle, resolved
-from medrestore.paths import read_json as read_object
 
 DESCRIPTION = "dataset_description.json"
 _PHASES = frozenset({"phase", "real", "imag"})
-_KINDS = frozenset({"anat", "ct"})
 _PLACES = ("sub", "ses")
 """Entities that name folders."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which images of a data set are cases: the images that match one value of each entity.
-
-    Attributes:
-        values: Labels by the short names of entities; an entity that is absent may be anything.
-    """
-
-    values: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-    @classmethod
-    def parse(
-        cls, filters: Sequence[str] = (), participants: Sequence[str] = (), sessions: Sequence[str] = ()
-    ) -> Wanted:
-        """Read ``ENTITY=VALUE``, and labels with or without ``sub-`` and ``ses-``.
-
-        Raises:
-            ConfigError: A filter is not of that form, or BIDS has no such entity.
-        """
-        values: dict[str, set[str]] = {}
-        for text in filters:
-            name, equals, value = text.partition("=")
-            if not (equals and value):
-                raise ConfigError(f"a filter is {text!r}; expected ENTITY=VALUE, such as acq=mprage")
-            key = entity_key(name)
-            values.setdefault(key, set()).add(value.removeprefix(f"{key}-"))
-        for key, labels in (("sub", participants), ("ses", sessions)):
-            if labels:
-                values.setdefault(key, set()).update(label.removeprefix(f"{key}-") for label in labels)
-        return cls({key: frozenset(labels) for key, labels in values.items()})
-
-    def take(self, name: BidsName) -> bool:
-        """Whether an image with this name is wanted."""
-        return all(any(name.matches(key, one) for one in labels) for key, labels in self.values.items())
 
 
 def is_dataset(path: Path) -> bool:
@@ -81,7 +44,7 @@ def check_dataset(path: Path) -> None:
 
 
 def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = None) -> Found:
-    """Find the anatomical images of a BIDS data set.
+    """Find the images of a BIDS data set that can be restored.
 
     Args:
         path: Folder of the data set.
@@ -92,7 +55,7 @@ def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = 
         InputError: The folder is no data set, or lacks a participant that is wanted.
     """
     check_dataset(path)
-    _sidecars.cache_clear()  # folders may have changed since the last call
+    stems.cache_clear()  # folders may have changed since the last call
     root, wanted, naming = resolved(path), wanted or Wanted(), naming or Naming()
     unlisted: list[Path] = []
     subjects = [folder for folder in _folders(root, unlisted) if folder.name.startswith("sub-")]
@@ -106,6 +69,7 @@ def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = 
     for image, kind in (found for subject in subjects for found in _images(subject, unlisted)):
         source = PurePosixPath(image.relative_to(root).as_posix())
         name = parse_name(_stem(image))
+        name = None if name is None else replace(name, datatype=kind)
         why = _why_not(root, image, kind, name)
         if why or name is None:
             left_out[why] += 1
@@ -121,7 +85,11 @@ def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = 
 
 def _case(root: Path, source: PurePosixPath, name: BidsName, naming: Naming) -> Case:
     image = root / source
-    stated = sidecar_of(root, image, name)
+    stated, series = sidecar_of(root, image, name), beside(root, image, name)
+    sidecar = naming.sidecar(source, skull_stripped=stated.get("SkullStripped") is True)
+    sidecar |= carried(stated, name, naming.task)
+    if links := intended(root, stated, source.parts[0]):
+        sidecar["IntendedFor"] = links
     output = safe_path(naming.result(source, name))
     # One image may be denoised and resolved into the same folder: two cases.
     return Case(
@@ -129,12 +97,13 @@ def _case(root: Path, source: PurePosixPath, name: BidsName, naming: Naming) -> 
         root=root,
         source=source,
         output=output,
-        modality=SUFFIXES[name.suffix],
+        modality=modality_of_name(image),
         series=None,
-        files=(image,),
-        refused=_refusal(image),
+        files=(image, *series.values()),
+        refused=_refusal(image) or unfit(series.values()),
         entities={**name.entities, "suffix": name.suffix},
-        sidecar=naming.sidecar(source, skull_stripped=stated.get("SkullStripped") is True),
+        sidecar=sidecar,
+        beside=series,
     )
 
 
@@ -144,26 +113,6 @@ def _refusal(image: Path) -> str:
     if found in {Obstacle.DANGLING, Obstacle.MISSING}:
         return "its content is not here (get it with git-annex or DataLad first)"
     return "" if found is None else f"is {found}, expected a file"
-
-
-def sidecar_of(root: Path, image: Path, name: BidsName) -> dict[str, Any]:
-    """Return the metadata of an image in the JSON files of a data set, by the inheritance principle of BIDS.
-
-    A file applies if it lies in a folder from the top of the data set down to the image's folder and the
-    image has all its entities. Files closer to the image, and in one folder with more entities, come first.
-    """
-    stated: dict[str, Any] = {}
-    for folder in [home for home in reversed(image.parents) if home == root or root in home.parents]:
-        speaking = [(speaks_of(stem, name), stem) for stem in _sidecars(folder)]
-        for _, stem in sorted((by, stem) for by, stem in speaking if by is not None):
-            stated.update(read_json(folder / f"{stem}.json"))
-    return stated
-
-
-@lru_cache(maxsize=64)
-def _sidecars(folder: Path) -> tuple[str, ...]:
-    """Names of the JSON files of a folder, without ending."""
-    return tuple(path.stem for path in folder.glob("*.json"))
 
 
 def _set_aside(root: Path) -> Counter[str]:
@@ -210,7 +159,7 @@ def _why_not(root: Path, image: Path, kind: str, name: BidsName | None) -> str:
         return "hidden file"
     if image.is_dir():
         return "folder that is named as an image"
-    if kind not in _KINDS:
+    if kind not in RESTORED:
         return f"image of {kind}"
     folders = list(image.relative_to(root).parts[:-2])
     if name is None or folders != [f"{k}-{label}" for k, label in name.entities.items() if k in _PLACES]:
@@ -226,16 +175,8 @@ def _other_image(kind: str, name: BidsName) -> str:
         return "phase, or real or imaginary part"
     if name.suffix.endswith(("mask", "dseg", "probseg")):
         return "mask"
-    return "" if name.suffix in SUFFIXES else f"image of {kind} that is {name.suffix}"
+    return "" if name.suffix in RESTORED[kind] else f"image of {kind} that is {name.suffix}"
 
 
 def _stem(image: Path) -> str:
     return image.name.split(".", 1)[0]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty object if the file is missing, or no such."""
-    try:
-        return read_object(path)
-    except (OSError, ValueError, InputError):
-        return {}

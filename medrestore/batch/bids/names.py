@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from medrestore.errors import ConfigError
 from medrestore.provenance import JSON
-from medrestore.types import Modality, Task
+from medrestore.types import Task
 
 ENTITIES = {
     **{"subject": "sub", "template": "tpl", "session": "ses", "cohort": "cohort", "sample": "sample"},
@@ -32,13 +32,14 @@ ENTITIES = {
 }
 """Short names by long ones, in the order in which they stand in a name."""
 
-SUFFIXES = {
-    **dict.fromkeys(
-        ("T1w", "T2w", "PDw", "FLAIR", "T2star", "T2starw", "UNIT1", "inplaneT1", "inplaneT2"), Modality.MR
-    ),
-    "ct": Modality.CT,
+RESTORED: Mapping[str, frozenset[str]] = {
+    "anat": frozenset({"T1w", "T2w", "PDw", "FLAIR", "T2star", "T2starw", "UNIT1", "inplaneT1", "inplaneT2"}),
+    "func": frozenset({"bold", "cbv", "sbref"}),
+    "dwi": frozenset({"dwi", "sbref"}),
+    "perf": frozenset({"asl", "m0scan"}),
+    "ct": frozenset({"ct"}),
 }
-"""Suffixes of images that can be restored."""
+"""Suffixes of the images that can be restored, by kind of data: the name of their folder."""
 
 _PAIR = re.compile(r"([a-z]+)-([A-Za-z0-9+]+)")
 _ORDER = {short: index for index, short in enumerate(ENTITIES.values())}
@@ -52,10 +53,12 @@ class BidsName:
     Attributes:
         entities: Labels by the short names of entities, in the order of BIDS.
         suffix: The last part of the name, such as ``T1w``.
+        datatype: Name of the folder, such as ``anat``; empty where it is not known.
     """
 
     entities: Mapping[str, str]
     suffix: str
+    datatype: str = ""
 
     def __str__(self) -> str:
         """The name, without an ending."""
@@ -63,11 +66,16 @@ class BidsName:
 
     def but(self, **labels: str) -> BidsName:
         """Return the name with labels replaced or added, each in its place."""
-        return BidsName(_ordered({**self.entities, **labels}), self.suffix)
+        return replace(self, entities=_ordered({**self.entities, **labels}))
 
     def matches(self, key: str, wanted: str) -> bool:
-        """Whether an entity, or ``suffix``, has a label; leading zeros of a number do not count."""
-        label = self.suffix if key == "suffix" else self.entities.get(key, "")
+        """Whether an entity, ``suffix`` or ``datatype`` has a label.
+
+        Leading zeros of a number do not count; ``*`` is any label, and the empty one none.
+        """
+        label = {"suffix": self.suffix, "datatype": self.datatype}.get(key, self.entities.get(key, ""))
+        if wanted == "*":
+            return bool(label)
         if key in _NUMBERS and label.isdecimal() and wanted.isdecimal():
             return int(label) == int(wanted)
         return label == wanted
@@ -108,15 +116,16 @@ def _ordered(entities: Mapping[str, str]) -> dict[str, str]:
 
 
 def entity_key(name: str) -> str:
-    """Return the short name of an entity from its short or long name; ``suffix`` is taken as well.
+    """Return the short name of an entity from its short or long name; ``suffix`` and ``datatype`` too.
 
     Raises:
         ConfigError: There is no such entity.
     """
     key = ENTITIES.get(name, name)
-    if key not in _ORDER and key != "suffix":
+    if key not in _ORDER and key not in {"suffix", "datatype"}:
         raise ConfigError(
-            f"{name!r} is no entity of BIDS; expected suffix or one of {', '.join(ENTITIES.values())}"
+            f"{name[:80]!r} is no entity of BIDS; expected suffix, datatype or one of "
+            f"{', '.join(ENTITIES.values())}"
         )
     return key
 
@@ -145,7 +154,7 @@ class Naming:
         return re.sub(r"[^A-Za-z0-9]", "", self.spacing.strip().replace(".", "p")) or "iso"
 
     def sidecar(self, source: PurePosixPath, *, skull_stripped: bool = False) -> dict[str, JSON]:
-        """Return the metadata that BIDS requires in the JSON file of a result.
+        """Return the metadata that BIDS requires in the JSON file of a result, beside how it was measured.
 
         Args:
             source: The image that it is made of, relative to the data set.

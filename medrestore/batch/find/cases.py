@@ -43,6 +43,7 @@ class Case:
         model: A model for this case alone.
         entities: BIDS entities.
         sidecar: Metadata that BIDS requires in the JSON file of the result; it stands before the record.
+        beside: Files of a BIDS series that say what each volume is, by their names beside the result.
         header: Header from the plan of a DICOM series; headers of files are read when they are needed.
         format: Name of the format of a scan that is no DICOM.
     """
@@ -59,6 +60,7 @@ class Case:
     model: str | None = None
     entities: Mapping[str, str] = field(default_factory=dict)
     sidecar: Mapping[str, JSON] = field(default_factory=dict)
+    beside: Mapping[str, Path] = field(default_factory=dict)
     header: ScanHeader | None = field(default=None, compare=False)
     format: str = NIFTI.name
 

@@ -37,6 +37,7 @@ def case_json(case: Case, settings: Settings) -> dict[str, JSON]:
         "dtype": settings.dtype,
         "save_std": settings.save_std,
         "sidecar": dict(case.sidecar),
+        "beside": {name: str(path) for name, path in case.beside.items()},
     }
 
 
@@ -59,6 +60,7 @@ def options_of(case: dict[str, Any]) -> FileOptions:
         modality=None if modality is Modality.UNKNOWN else modality,
         reference=None if case["reference"] is None else Path(case["reference"]),
         bids=case["sidecar"],
+        beside={name: Path(path) for name, path in case["beside"].items()},
     )
 
 

@@ -6,7 +6,8 @@
 A volume is four bytes for each voxel of the result; E volumes are held while the network runs, O at most
 before or after. The network takes memory for each voxel of a tile, or of a plane where it goes through the
 volume slab by slab. `waste` is the work that tiles do twice, for their halos. The constants come from a
-`Calibration`; E and O are properties of the code, measured with a network that takes no memory.
+`Calibration`; E and O are properties of the code, measured with a network that takes no memory. Of a series
+that is restored as one, `SERIES` volumes are held for each volume.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from medrestore.engine.cost.calibration import Calibration, calibration
+from medrestore.engine.cost.calibration import SERIES_TRIED, Calibration, calibration
 from medrestore.engine.evidence import detectability, explained
 from medrestore.engine.intervals.features import slab_bytes
 from medrestore.engine.machine.device import choose_device
@@ -40,6 +41,10 @@ _STEP = 16
 
 _SAMPLING = {"heun": 27.0, "euler": 20.0, "stochastic": 20.0}
 """Volumes that a sampler and the statistics of its samples hold."""
+
+SERIES = 5.0
+"""Volumes that are held for each volume of a series that is restored as one: the volume, that in model units,
+a map of its noise, the result, and what is in between."""
 
 _METRICS = 22.5
 """Volumes that metrics take, most of them the mask of the head."""
@@ -96,11 +101,13 @@ class Beside:
         reference: Whether the result is compared with a reference.
         held: Memory of this process without the scan; counts where it exceeds what a new process has.
         others: Bytes that the other volumes of a series take; see `other_volumes_bytes`.
+        at_once: How many volumes of a series are restored as one; then `others` speaks of records alone.
     """
 
     reference: bool = False
     held: int = 0
     others: int = 0
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,20 @@ class _Job:
     device: str
     costs: Calibration
     reference: bool
+    at_once: int
+
+    @property
+    def given(self) -> int:
+        """How many volumes the model itself is given at once."""
+        return 1 if self.spec.series is None else self.at_once
+
+    @property
+    def runs(self) -> float:
+        """How often the network goes over a volume, relative to how often it does for one volume."""
+        if self.spec.series is not None:
+            tried = max(SERIES_TRIED[0], self.spec.series)
+            return self.at_once * math.pow(self.at_once / tried, self.costs.growth)
+        return 1 if self.at_once == 1 else self.at_once + 1
 
 
 def predict(
@@ -143,7 +164,9 @@ def predict(
     costs = calibration(options, modality, model)
     beside = beside or Beside()
     costs = replace(costs, base_bytes=max(costs.base_bytes, beside.held) + beside.others)
-    job = _Job(whole_shape(shape, spec.multiple), options, spec, device, costs, beside.reference)
+    job = _Job(
+        whole_shape(shape, spec.multiple), options, spec, device, costs, beside.reference, beside.at_once
+    )
     limit = usable_bytes() if options.max_memory is None else parse_memory(options.max_memory)
     on_device = _device_bytes(device)
     smallest: Budget | None = None
@@ -163,6 +186,8 @@ def other_volumes_bytes(volumes: int, voxels: int, options: RestoreOptions) -> i
     Every volume, result and map is held to the end, in float32, and its record with it.
     """
     held = 2 + (options.samples > 1) + (0 if options.interval is None else 2)
+    if options.volumes == "joint":
+        held = 0  # all are held by the restoration itself
     return (volumes - 1) * (voxels * 4 * held + RECORD_BYTES)
 
 
@@ -175,7 +200,7 @@ def _candidates(job: _Job) -> Iterator[tuple[int, bool]]:
         return
     if math.prod(job.shape) <= WHOLE_VOXELS:
         yield largest, False
-    columns = job.costs.column_bytes is not None
+    columns = job.costs.column_bytes is not None and job.given == 1
     step = max(_STEP // spec.multiple, 1) * spec.multiple
     for tile in (*range(max(job.shape[1:]) if columns else min(largest, 512), least, -step), least):
         yield tile, columns
@@ -193,15 +218,19 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
     tiles = plan_tiles(shape, tile, job.spec.halo, job.spec.multiple)
     sizes = [math.prod(span.stop - span.start for span in part.outer) for part in tiles]
     work = max(sizes) * ((costs.column_bytes or 0.0) if streamed else costs.tile_bytes)
+    work *= job.given
     waste = sum(sizes) / math.prod(shape)
     beside, most = _volumes(job)
+    if job.at_once > 1:
+        beside, most = max(beside, SERIES * job.at_once), most + SERIES * job.at_once
     own = work if job.device == "cpu" else 0.0
     besides = 0.0 if job.spec.is_ct or job.spec.task is Task.SUPERRES else MEASURING_BYTES
     if job.options.interval is not None:
         besides = max(besides, (beside + _INTERVALS) * volume + slab_bytes(job.shape))
     peak = costs.base_bytes + max(beside * volume + own, most * volume, besides)
     network = evaluations(job.options, job.spec) * waste * costs.network_seconds
-    seconds = max(math.prod(job.shape), LEAST) * (costs.other_seconds + network)
+    each = costs.other_seconds * job.at_once + network * job.runs
+    seconds = max(math.prod(job.shape), LEAST) * each
     if job.options.detectability:
         seconds += (
             detectability.evaluated(job.shape) * ensemble_size(job.options, job.spec) * costs.network_seconds
@@ -240,7 +269,7 @@ def _device_bytes(device: str) -> float:
 
 
 def _refusal(job: _Job, smallest: Budget, limit: int) -> str:
-    size = " x ".join(map(str, job.shape))
+    size = " x ".join(map(str, job.shape)) + (f" x {job.at_once}" if job.at_once > 1 else "")
     given = "--max-memory" if job.options.max_memory is not None else "80 % of what is free or allowed here"
     remedy = "leave the tile out" if job.options.tile is not None else "restore it where there is more memory"
     if sample_count(job.options):

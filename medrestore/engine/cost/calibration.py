@@ -38,6 +38,9 @@ CALIBRATION_SIDE = 96
 SMALL = 32
 """Voxels along each axis of a scan that shows the memory of a network at any size: its weights, mostly."""
 
+SERIES_SIDE, SERIES_TRIED = 20, (16, 48)
+"""Voxels along each axis of the series that models of series are measured on, and how many volumes."""
+
 LENGTH = 144
 """Rows of the column that is gone through: enough for every row that waits on the way."""
 
@@ -58,6 +61,8 @@ class Calibration:
             model cannot.
         network_seconds: Time of one evaluation, a voxel.
         other_seconds: Time of all that comes before and after, a voxel.
+        growth: Power of the number of volumes that the time of a model of series grows with, a voxel and
+            volume; its other figures are for each volume, of the fewest that it is measured with.
     """
 
     base_bytes: float
@@ -65,6 +70,7 @@ class Calibration:
     column_bytes: float | None
     network_seconds: float
     other_seconds: float
+    growth: float = 0.0
 
 
 _known: dict[Path, Calibration] = {}
@@ -171,6 +177,8 @@ def measure(model: LoadedModel) -> Calibration:
     base = resident_bytes()  # with the libraries that are loaded where a scan is first measured
     condition = measurement.condition
     arguments = (model.denoiser, 2**31, spec.halo, spec.multiple, model.device)
+    if spec.series is not None:
+        return _of_series(model, TiledDenoiser(*arguments), condition, base, before / condition.image.numel())
     small, fixed = _reshaped(condition, (SMALL,) * 3), 0.0
     for _ in range(2):  # the first run includes work that is done only once
         fixed = _evaluate(TiledDenoiser(*arguments), small)[2]
@@ -185,6 +193,29 @@ def measure(model: LoadedModel) -> Calibration:
     tile = max(tile - fixed, 0) / (voxels - SMALL**3)
     own = fixed if model.device == "cpu" else 0
     return Calibration(base + own, tile, column, network / voxels, (before + after) / voxels)
+
+
+def _of_series(
+    model: LoadedModel, denoiser: TiledDenoiser, condition: Condition, base: float, before: float
+) -> Calibration:
+    """Measure what a model of series costs; `before` is what is done before, in seconds for a voxel."""
+    counts = [max(count, model.spec.series or 0) for count in SERIES_TRIED]
+    small = _reshaped(condition, (SERIES_SIDE,) * 3)
+    found = []
+    _evaluate(denoiser, _repeated(small, counts[0]))  # the first run includes work that is done only once
+    for count in counts:
+        series = _repeated(small, count)
+        _, seconds, taken = _evaluate(denoiser, series)
+        found.append((seconds / series.image.numel(), taken / series.image.numel()))
+    (first, least), (second, most) = found
+    growth = math.log(second / first) / math.log(counts[1] / counts[0]) if counts[1] > counts[0] else 1.0
+    return Calibration(base, max(least, most), None, first, 2 * before, max(growth, 0.0))
+
+
+def _repeated(condition: Condition, count: int) -> Condition:
+    """Return a series of one volume again and again, each in noise of its own."""
+    noise = torch.from_numpy(np.random.default_rng(1).standard_normal((count, *condition.image.shape[1:])))
+    return replace(condition, image=condition.image + condition.sigma * noise.float(), gain=None)
 
 
 def _judged(measurement: Measurement, result: Volume, spec: ModelSpec) -> None:

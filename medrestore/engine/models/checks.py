@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +35,10 @@ COMPUTABLE = (1e-20, 1e9)
 
 SIGNED = 0.1
 """Fraction of the bright level that a tenth of the voxels lie below 0 by in signed maps."""
+
+
+LEAST_SERIES = 2
+"""Volumes that can be restored as one at all."""
 
 
 def computable(volume: Volume) -> Volume:
@@ -88,6 +93,9 @@ def check_scan(
         factor = max(old / new for old, new in zip(scan.spacing, grid.spacing, strict=True))
         if not 0.99 * low <= factor <= 1.01 * high:
             text = f"slices {factor:.3g} voxels of the result apart, {spec.name} is for {low:g} to {high:g}"
+            least = finest(scan, grid, high)
+            if factor > high and least <= spec.spacing_mm[1]:
+                text += f" (--spacing {least:g} or more)"
             problems.append(SLICES_OUTSIDE_MODEL.found(text, factor=factor, range=(low, high)))
     if problems and not force:
         said = "; ".join(one.text for one in problems)
@@ -96,6 +104,16 @@ def check_scan(
             "(--force, or force=True) and look at the result with care"
         )
     return (*notes, *problems)
+
+
+def finest(scan: Geometry, grid: Geometry, factor: float) -> float:
+    """Return the least distance of planes, in mm, that slices may be resolved to by a factor at most.
+
+    Rounded up to a hundredth, so that it can be said. Two steps to a finer one are worth no more than one
+    that is forced: see the notes on the models.
+    """
+    axis = max(range(3), key=lambda one: scan.spacing[one] / grid.spacing[one])
+    return math.ceil(100 * scan.spacing[axis] / factor - 1e-6) / 100
 
 
 def assumed_modality(volume: Volume, spec: ModelSpec) -> Modality:
@@ -131,6 +149,40 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
         )
     if options.interval is not None:
         find_calibration(ref.name, spec, options.calibration)
+
+
+def check_series(ref: ModelRef, spec: ModelSpec, options: RestoreOptions, volumes: int) -> None:
+    """Refuse a scan of so many volumes that is to be restored as one, or one by one, and cannot be.
+
+    Args:
+        ref: What to call the model.
+        spec: The model.
+        options: What is asked for.
+        volumes: Of the scan.
+
+    Raises:
+        ModelError: The model takes whole series, or none.
+        DomainError: The series is too short.
+    """
+    least = spec.series or LEAST_SERIES
+    if options.volumes == "each":
+        if spec.series is not None:
+            raise ModelError(
+                f"{ref.name} takes a series of {least} volumes or more as one, and volumes are restored one "
+                "by one; pass --volumes joint, or choose another model"
+            )
+        return
+    if spec.task is not Task.DENOISE or spec.operator is not None:
+        raise ModelError(
+            f"volumes is 'joint', which is for removing noise alone, and {ref.name} does more; leave "
+            "--volumes out, or choose another model"
+        )
+    if volumes < least:
+        raise DomainError(
+            f"volumes is 'joint', and the scan has {volumes} volume{'s' * (volumes != 1)}; {ref.name} takes "
+            f"{least} or more as one: leave --volumes out"
+            + (", and choose a model of one volume" if spec.series is not None else "")
+        )
 
 
 def check_names(options: RestoreOptions) -> None:

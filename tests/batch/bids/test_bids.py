@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -16,9 +17,11 @@ import numpy as np
 import pytest
 from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
 
+from medrestore.batch.bids import metadata
 from medrestore.batch.bids.derivative import begin_derivative
-from medrestore.batch.bids.find import Wanted, find_bids
+from medrestore.batch.bids.find import find_bids
 from medrestore.batch.bids.names import Naming, parse_name
+from medrestore.batch.bids.wanted import Wanted
 from medrestore.errors import ConfigError, InputError, OutputError
 from medrestore.io import atomic
 from medrestore.types import Task
@@ -88,18 +91,23 @@ def test_results_of_a_data_set_are_nifti(raw, tmp_path, monkeypatch, capsys, for
     assert not (tmp_path / "o").exists()
 
 
-def test_anatomical_images_are_cases_and_the_plan_says_what_is_left_out(raw):
+def test_images_are_cases_and_the_plan_says_what_is_left_out(raw):
+    for name in ("func/sub-02_task-rest_events.nii.gz", "fmap/sub-02_phasediff.nii.gz"):
+        (raw / "sub-02" / name).parent.mkdir(exist_ok=True)
+        save(raw / "sub-02" / name, phantom(8))
     found = find_bids(raw)
     assert [str(case.output) for case in found.cases] == [
         "sub-01/ses-a/anat/sub-01_ses-a_run-01_desc-denoised_T1w",
         "sub-01/ses-b/anat/sub-01_ses-b_desc-denoised_T2w",
         "sub-02/anat/sub-02_desc-denoised_FLAIR",
+        "sub-02/func/sub-02_task-rest_desc-denoised_bold",
     ]
     assert {case.modality.value for case in found.cases} == {"MR"}
     assert found.left_out == {
         "phase, or real or imaginary part": 1,
         "mask": 1,
-        "image of func": 1,
+        "image of func that is events": 1,
+        "image of fmap": 1,
         "folder of derivatives": 1,
     }
 
@@ -107,7 +115,8 @@ def test_anatomical_images_are_cases_and_the_plan_says_what_is_left_out(raw):
 @pytest.mark.parametrize(
     ("filters", "names"),
     [
-        (("sub=02",), ["sub-02_FLAIR.nii.gz"]),
+        (("sub=02", "datatype=anat"), ["sub-02_FLAIR.nii.gz"]),
+        (("datatype=func",), ["sub-02_task-rest_bold.nii.gz"]),
         (("session=ses-b",), ["sub-01_ses-b_T2w.nii.gz"]),
         (("run=1",), ["sub-01_ses-a_run-01_T1w.nii.gz"]),
         (("suffix=T2w", "suffix=FLAIR"), ["sub-01_ses-b_T2w.nii.gz", "sub-02_FLAIR.nii.gz"]),
@@ -138,7 +147,8 @@ def test_entities_of_a_result_stand_in_the_order_of_bids():
 
 def test_sidecars_are_inherited_from_the_top_down(raw):
     def stripped() -> list[bool]:
-        return [case.sidecar["SkullStripped"] for case in find_bids(raw).cases]
+        anatomical = find_bids(raw, Wanted.parse(["datatype=anat"])).cases
+        return [case.sidecar["SkullStripped"] for case in anatomical]
 
     assert stripped() == [False, False, True]  # of the first two nobody says it
     write(raw / "T1w.json", {"SkullStripped": True})
@@ -194,7 +204,7 @@ def test_results_are_named_after_what_the_model_does(raw, models, tmp_path, monk
     nib.save(thick, raw / "sub-02/anat/sub-02_FLAIR.nii.gz")
     status, said, heard = CommandLine(monkeypatch, capsys)(
         *("bids", raw, tmp_path / "out", "participant", "--model", models[Task.SUPERRES], "--dry-run"),
-        *("--participant-label", "02"),
+        *("--participant-label", "02", "--bids-filter", "datatype=anat"),
     )
     assert status == 0, heard
     assert "sub-02_res-iso_desc-sr_FLAIR" in "".join(said.split()) and "denoised" not in said
@@ -206,7 +216,11 @@ def test_the_keys_of_bids_are_in_the_reference():
         pytest.skip("needs the source tree")
     _, _, section = reference.read_text().partition("## BIDS")
     listed = set(re.findall(r"^\| `([A-Z]\w+)` \|", section, re.MULTILINE))
-    assert listed == set(Naming(Task.SUPERRES).sidecar(PurePosixPath("a")))
+    assert listed == {"IntendedFor", *Naming(Task.SUPERRES).sidecar(PurePosixPath("a"))}
+    carried = {
+        key for line in section.splitlines() if line[:1] != "|" for key in re.findall(r"`([A-Z]\w+)`", line)
+    }
+    assert carried == {*metadata._NUMBERS, *metadata._WORDS, "TaskName"}
 
 
 def test_a_data_set_is_not_written_over(raw, tmp_path):
@@ -222,6 +236,7 @@ def test_a_data_set_is_not_written_over(raw, tmp_path):
 @pytest.mark.parametrize("task", [Task.DENOISE, Task.SUPERRES])
 def test_results_are_a_valid_derivative(raw, models, tmp_path, monkeypatch, capsys, task):
     shutil.rmtree(raw / "sub-01")
+    shutil.rmtree(raw / "sub-02/func")
     if task is Task.SUPERRES:
         image = nib.Nifti1Image(phantom(16)[:, :, ::4], np.diag([1.0, 1.0, 4.0, 1.0]))
         nib.save(image, raw / "sub-02/anat/sub-02_FLAIR.nii.gz")
@@ -261,6 +276,7 @@ def test_batch_takes_a_data_set_for_one_and_goes_on_past_a_broken_image(
 ):
     broken = raw / "sub-02/anat/sub-02_FLAIR.nii.gz"
     broken.write_bytes(broken.read_bytes()[:500])
+    shutil.rmtree(raw / "sub-02/func")
     out = tmp_path / "out"
     status, _, heard = CommandLine(monkeypatch, capsys)(
         "batch", raw, "-o", out, "--model", models[Task.DENOISE], "--force", "-q"
@@ -280,3 +296,175 @@ def test_labels_may_follow_one_option(raw, tmp_path, monkeypatch, capsys):
     )
     assert status == 0, heard
     assert "T2w" in said and "FLAIR" not in said and not (tmp_path / "out").exists()
+
+
+def series(raw: Path) -> dict[str, Path]:
+    """Add the series of another subject: of func, dwi and perf, with all that is said of them."""
+    places = {
+        "bold": "func/sub-03_task-rest_bold",
+        "dwi": "dwi/sub-03_run-1_dwi",
+        "asl": "perf/sub-03_asl",
+        "m0scan": "perf/sub-03_m0scan",
+    }
+    found = {suffix: raw / "sub-03" / f"{place}.nii.gz" for suffix, place in places.items()}
+    for number, (suffix, path) in enumerate(found.items()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        volumes = [noisy(phantom(16), 0.05, seed=10 * number + index) for index in range(2)]
+        image = nib.Nifti1Image(volumes[0] if suffix == "m0scan" else np.stack(volumes, -1), np.eye(4))
+        image.header.set_xyzt_units("mm", "sec")
+        if suffix != "m0scan":
+            image.header["pixdim"][4] = 2.5
+        nib.save(image, path)
+    write(
+        raw / "task-rest_bold.json",
+        {
+            "TaskName": "re st",
+            "RepetitionTime": 2.5,
+            "SliceTiming": [0.1] * 16,
+            "PhaseEncodingDirection": "j-",
+            "EchoTime": CANARY,  # no number, so it may be anything
+            "MRAcquisitionType": CANARY,
+            "Instructions": CANARY,
+        },
+    )
+    (raw / "dwi.bval").write_text("0 1000\n")
+    (raw / "dwi.bvec").write_text("9 9\n9 9\n9 9\n")
+    found["dwi"].with_name("sub-03_run-1_dwi.bvec").write_text("0 1\n0 -0.5\n0 1e-3\n")
+    found["asl"].with_name("sub-03_aslcontext.tsv").write_text("volume_type\ncontrol\nlabel\n")
+    write(
+        found["m0scan"].with_name("sub-03_m0scan.json"), {"IntendedFor": ["perf/sub-03_asl.nii.gz", CANARY]}
+    )
+    return found
+
+
+def test_series_are_restored_with_what_is_said_of_their_volumes(raw, models, tmp_path, monkeypatch, capsys):
+    series(raw)
+    out, command = tmp_path / "out", CommandLine(monkeypatch, capsys)
+    arguments = (raw, out, "participant", "--participant_label", "03", "--model", models[Task.DENOISE])
+    status, _, heard = command("bids", *arguments, "--force", "-q")
+    assert status == 0, heard
+    home = out / "sub-03"
+    bold = home / "func/sub-03_task-rest_desc-denoised_bold.nii.gz"
+    assert nib.load(bold).shape == (16, 16, 16, 2)
+    assert nib.load(bold).header.get_zooms()[3] == 2.5
+    sidecar = json.loads(bold.with_name(bold.name.replace(".nii.gz", ".json")).read_text())
+    measured = {
+        "RepetitionTime": 2.5,
+        "SliceTiming": [0.1] * 16,
+        "PhaseEncodingDirection": "j-",
+        "TaskName": "re st",
+    }
+    assert {key: sidecar.get(key) for key in (*measured, "EchoTime", "MRAcquisitionType")} == {
+        **measured,
+        "EchoTime": None,
+        "MRAcquisitionType": None,
+    }
+    assert len(sidecar["volumes"]) == 2
+    assert (home / "dwi/sub-03_run-1_dwi.bval").read_text() == "0 1000\n"
+    assert (home / "dwi/sub-03_run-1_dwi.bvec").read_text() == "0 1\n0 -0.5\n0 1e-3\n"  # the closest one
+    assert (home / "perf/sub-03_aslcontext.tsv").read_text().split() == ["volume_type", "control", "label"]
+    m0scan = json.loads((home / "perf/sub-03_desc-denoised_m0scan.json").read_text())
+    assert m0scan["IntendedFor"] == ["bids:raw:sub-03/perf/sub-03_asl.nii.gz"]
+    found, warnings = errors(out)
+    assert not found and not warnings - EXPLAINED
+    for path in (path for path in out.rglob("*") if path.is_file() and path.suffix != ".gz"):
+        assert CANARY.encode() not in path.read_bytes(), path
+    # What lies beside a result belongs to it: done means that it is there, and from the same source.
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*.nii.gz")}
+    (home / "dwi/sub-03_run-1_dwi.bval").unlink()
+    (raw / "sub-03/perf/sub-03_aslcontext.tsv").write_text("volume_type\nlabel\ncontrol\n")
+    assert command("bids", *arguments, "--force", "-q")[0] == 0
+    assert (home / "dwi/sub-03_run-1_dwi.bval").exists()
+    assert "label\ncontrol" in (home / "perf/sub-03_aslcontext.tsv").read_text()
+    again = sorted(path.name for path, time in before.items() if path.stat().st_mtime_ns != time)
+    assert again == ["sub-03_desc-denoised_asl.nii.gz", "sub-03_run-1_desc-denoised_dwi.nii.gz"]
+
+
+def test_what_is_no_longer_true_of_resolved_slices_stays_behind(raw):
+    series(raw)
+    (case,) = find_bids(raw, Wanted.parse(["suffix=bold", "sub=03"]), Naming(Task.SUPERRES)).cases
+    assert "SliceTiming" not in case.sidecar and case.sidecar["RepetitionTime"] == 2.5
+
+
+@pytest.mark.parametrize("name", ["sub-03_run-1_dwi.bval", "sub-03_run-1_dwi.bvec", "sub-03_aslcontext.tsv"])
+def test_text_beside_a_series_is_refused_and_not_copied(raw, name):
+    found = series(raw)
+    place = found["asl"] if name.endswith(".tsv") else found["dwi"]
+    place.with_name(name).write_text(f"0 1000\n{CANARY}\n")
+    refused = {case.source.name: case.refused for case in find_bids(raw).cases if case.refused}
+    assert list(refused) == [place.name]
+    assert Path(name).suffix in refused[place.name] and CANARY not in refused[place.name]
+
+
+def filtered(raw: Path, tmp_path: Path, query: object) -> list[str]:
+    file = tmp_path / "filter.json"
+    file.write_text(json.dumps(query))
+    return [case.source.name for case in find_bids(raw, Wanted.parse(file=file)).cases]
+
+
+EVERYTHING = [
+    "sub-01_ses-a_run-01_T1w.nii.gz",
+    "sub-01_ses-b_T2w.nii.gz",
+    "sub-02_FLAIR.nii.gz",
+    "sub-02_task-rest_bold.nii.gz",
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "left_out"),
+    [
+        ({}, []),
+        ({"t1w": {"session": "b"}}, EVERYTHING[:1]),
+        ({"t1w": {"session": ["a", "b"], "run": 1}}, []),
+        ({"t2w": {"session": None}, "bold": {"task": "*"}}, EVERYTHING[1:2]),
+        ({"mine": {"datatype": "anat", "suffix": ["T1w", "T2w"], "run": "*"}}, EVERYTHING[1:2]),
+        ({"a": {"datatype": "anat", "subject": "01"}, "fmap": {"anything": {}}}, EVERYTHING[2:3]),
+        ({"bold": {"task": "motor"}, "BOLD": {"task": "rest"}}, []),
+    ],
+)
+def test_a_filter_file_leaves_out_what_its_query_of_that_kind_does_not_match(raw, tmp_path, query, left_out):
+    assert filtered(raw, tmp_path, query) == [name for name in EVERYTHING if name not in left_out]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"t1": {"run": 1}}, "'t1' is no suffix"),
+        ({"t1w": {"colour": "red"}}, "no entity of BIDS"),
+        ({"t1w": {"run": True}}, "expected a label"),
+        ({"t1w": {"run": []}}, "expected a label"),
+        ({"t1w": "run"}, "is no object"),
+    ],
+)
+def test_a_filter_file_that_says_nothing_sensible_is_refused(raw, tmp_path, query, message):
+    with pytest.raises(ConfigError, match=message):
+        filtered(raw, tmp_path, query)
+
+
+def test_a_filter_file_that_cannot_be_read_is_refused(raw, tmp_path):
+    with pytest.raises(InputError, match="holds no JSON object"):
+        filtered(raw, tmp_path, [1])
+    with pytest.raises(InputError, match="No such file"):
+        Wanted.parse(file=tmp_path / "missing.json")
+
+
+def test_options_of_other_bids_apps_are_taken_under_their_names(raw, models, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    query, work = tmp_path / "filter.json", tmp_path / "work"
+    write(query, {"t2w": {"session": "a"}})
+    command = CommandLine(monkeypatch, capsys)
+    arguments = ("bids", raw, tmp_path / "out", "participant", "--participant_label", "01", "--dry-run")
+    arguments += ("--model", models[Task.DENOISE])
+    status, said, heard = command(
+        *(*arguments, "--bids_filter_file", query, "-w", work, "--n_cpus", 1, "--mem", "4GB"),
+        "--skip_bids_validation",
+    )
+    assert status == 0, heard
+    assert "T1w" in said and "T2w" not in said
+    assert Path(os.environ["XDG_CACHE_HOME"]) == Path(os.environ["TMPDIR"]) == work
+    assert command(*arguments, "--n_cpus", 0)[0] == 2
+    status, _, heard = command(*arguments, "--mem", "4")
+    assert status == 2 and "expected an amount with its unit" in heard
+    status, _, heard = command(*arguments, "-w", query)
+    assert status == 2 and "cannot be worked in" in heard

@@ -285,7 +285,7 @@ def test_a_reference_belongs_on_the_grid_of_the_result(model, folder, monkeypatc
         ((1, 1, 1.1), {}, GeometryError, "nothing to resolve"),
         ((1, 1, 4), {"slice_axis": "i"}, GeometryError, "nothing to resolve"),
         ((1, 1, 1), {"spacing": 0.5}, ConfigError, "name it with --slice-axis"),
-        ((1, 1, 7), {}, ModelError, r"slices 7 voxels of the result apart, tiny-superres is for 1\.5 to 6"),
+        ((1, 1, 7), {}, ModelError, r"slices 7 voxels .* 6 \(--spacing 1\.17 or more\)"),
         ((1, 1, 1.3), {}, ModelError, r"slices 1\.3 voxels of the result apart"),
         ((2, 2, 8), {}, ModelError, r"voxels of 2 x 2 x 2 mm, tiny-superres is for 0\.6 to 1\.5 mm"),
         (
@@ -300,6 +300,16 @@ def test_what_cannot_be_resolved_is_refused(model, spacing, options, error, mess
     scan = Volume.from_array(phantom(16), np.diag([*spacing, 1.0]), Modality.MR)
     with pytest.raises(error, match=message):
         restore(scan, RestoreOptions(**options), model=model)
+
+
+def test_the_spacing_that_a_refusal_names_is_taken_and_none_that_would_be_refused(model):
+    scan = Volume.from_array(phantom(16), np.diag([1.0, 1.0, 7.0, 1.0]), Modality.MR)
+    found = restore(scan, RestoreOptions(spacing=1.17, noise=0.0), model=model)
+    assert found.volume.spacing[2] == pytest.approx(1.17, rel=0.01)
+    thick = Volume.from_array(phantom(16), np.diag([1.0, 1.0, 12.0, 1.0]), Modality.MR)
+    with pytest.raises(ModelError) as refused:  # 2 mm would be, which the model was not made for
+        restore(thick, RestoreOptions(), model=model)
+    assert "--spacing" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("share", "taken"), [(0.989, False), (0.991, True), (1.009, True), (1.011, False)])
