@@ -86,6 +86,7 @@ benchmarks: $(STAMPS)/bench
 	test -z "$(MEASURED)" || $(BIN)/python -m benchmarks.measured.run $(MEASURED)
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.rows $(SCANS) $(SERIES) $(STAMPS)/rows.jsonl
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.domain $(STAMPS)/rows.jsonl
+	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.explained $(SCANS) $(SERIES) --rows $(STAMPS)/explained.jsonl
 
 container:
 	$(BUILDER) build -f container/Dockerfile -t medrestore .

@@ -205,6 +205,10 @@ MODALITY_OUTSIDE_MODEL = _warning(
 OUTSIDE_DOMAIN = _warning(
     "outside-domain", "By its content the scan is not of what the model was made for; it was forced."
 )
+SCAN_NOT_EXPLAINED = _warning(
+    "scan-not-explained",
+    "Of the scan, with noise added, the model loses more than of scans that it knows.",
+)
 VOXELS_OUTSIDE_MODEL = _warning(
     "voxels-outside-model", "Voxels have another size than the model is for; it was forced."
 )

@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.evidence.inputs import LIES
-from benchmarks.evidence.recognition import log_odds, read_rows
 from benchmarks.evidence.rows import Row
 from medrestore.engine.models.domain import REFUSING
-from medrestore.engine.models.recognise import NEITHER, Recognition, fitted
+from medrestore.engine.models.recognise import NEITHER, Fitted, Recognition, fitted
 from medrestore.metrics.observer import area_under_curve
 from medrestore.plugin.spec import DOMAINS
 
@@ -31,13 +30,25 @@ AS_MR = {"labels", "a mask", "another organ", "a phantom", "a body, as MR"}
 TITLE = "# What is refused for its content\n"
 TEXT = (
     "no weight and no limit: whole, as crops of 96 voxels of each axis and as slabs of 20 slices; as "
-    "they are, and with noise, other contrast, thick slices, whole numbers and blur. What is no such "
-    "scan is made of them, whole and in part, or is a scan of something else. AUROC: the probability "
+    "they are, and with noise, other contrast, thick slices, whole numbers, blur and larger voxels. What is "
+    "no such scan is made of them, whole and in part, or is a scan of something else. AUROC: the probability "
     "that a scan of the model's own has a better score than one of the kind, a broken rule being the "
     "worst score; in brackets that of the features alone. Warned of: by rules, which refuse or only "
     "warn. Raw numbers, and what was refused wrongly, are in the JSON file beside this page."
 )
 HEAD = ("| kind | inputs | subjects | AUROC | refused | warned of |", "|---|---:|---:|---:|---:|---:|")
+
+
+def read_rows(path: Path, split: str) -> list[Row]:
+    """Return the rows of a split."""
+    rows = [Row(**json.loads(line)) for line in path.read_text().splitlines()]
+    return [row for row in rows if row.split == split]
+
+
+def log_odds(model: Fitted, rows: Sequence[Row], domain: str) -> np.ndarray:
+    """Return for each row the logarithm of the odds that it is of a domain."""
+    shares = np.array([model.of(row.features)[domain] for row in rows])
+    return np.log(np.clip(shares, 1e-12, 1)) - np.log(np.clip(1 - shares, 1e-12, 1))
 
 
 def ruled_out(row: Row, domain: str) -> bool:
@@ -103,7 +114,7 @@ def recognised(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
     """Return what scans that say nothing are taken for, by what they are; ``unsure`` is refused."""
     found: dict[str, dict[str, int]] = {}
     for row in rows:
-        seen = Recognition(fitted().shares(row.features))
+        seen = Recognition(fitted().of(row.features))
         counts = found.setdefault(row.truth, dict.fromkeys((*DOMAINS, "unsure"), 0))
         counts[seen.best if seen.names else "unsure"] += 1
     return found

@@ -207,6 +207,12 @@ def thick(scan: Scan, rng: np.random.Generator) -> Scan:
     return _resampled(scan, (spacing[0], spacing[1], spacing[2]))
 
 
+def coarser(scan: Scan, rng: np.random.Generator) -> Scan:
+    """Return the scan as one of larger voxels, 1.2 to 2 mm, and larger where they were."""
+    x, y, z = np.maximum(scan[1].spacing, rng.uniform(1.2, 2.0)).tolist()
+    return _resampled(scan, (x, y, z))
+
+
 def _integers(scan: Scan, rng: np.random.Generator) -> Scan:
     top = np.float32(rng.choice((255, 1000, 4095)) / max(float(scan[0].max()), 1e-6))
     return np.rint(scan[0].astype(np.float32) * top), scan[1]

@@ -17,24 +17,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize
+from safetensors.numpy import save_file
+from sklearn.ensemble import ExtraTreesClassifier
 
-from benchmarks.evidence.rows import Row
+from benchmarks.evidence.domain import log_odds, read_rows
+from benchmarks.evidence.rows import Row, source_of
 from medrestore.engine.models import recognise
-from medrestore.engine.models.recognise import FITTED, NEITHER, Fitted, expanded
+from medrestore.engine.models.recognise import FITTED, NEITHER, Fitted
 from medrestore.plugin.spec import DOMAINS
 
 CLASSES = (*DOMAINS, NEITHER)
-RIDGE = 2e-3  # weight of the squares of the weights
+TREES, LEAF, TRIED, SEED = 100, 2, 0.5, 0  # their number, least rows of a leaf, part of the features tried
+TYPES = {"feature": np.int16, "threshold": np.float32, "beyond": np.int32, "shares": np.float16}
 REFUSED = 0.01  # of the rows of a domain, by weights that their source took no part in
 SURE = 0.95
 HERE = Path(recognise.__file__).with_name(FITTED)
-
-
-def read_rows(path: Path, split: str) -> list[Row]:
-    """Return the rows of a split."""
-    rows = [Row(**json.loads(line)) for line in path.read_text().splitlines()]
-    return [row for row in rows if row.split == split]
 
 
 def matrix(rows: Sequence[Row], names: Sequence[str]) -> np.ndarray:
@@ -42,66 +39,56 @@ def matrix(rows: Sequence[Row], names: Sequence[str]) -> np.ndarray:
     return np.array([[row.features.get(name, np.nan) for name in names] for row in rows], dtype=np.float64)
 
 
-def source_of(row: Row) -> str:
-    """Return where a row comes from: people of one data set were scanned alike, and count as one."""
-    for prefix, name in (("sub-", "ds002748"), ("patient", "open_ms"), ("computed body", "computed bodies")):
-        if row.subject.startswith(prefix):
-            return name
-    return row.subject
-
-
 def weights_of(rows: Sequence[Row]) -> np.ndarray:
     """Return a weight for each row: classes count alike, in them kinds, and of a kind sources."""
     kinds = defaultdict(set)
     for row in rows:
         kinds[row.truth].add(row.kind)
-    each = Counter((row.truth, row.kind, source_of(row)) for row in rows)
+    each = Counter((row.truth, row.kind, source_of(row.subject)) for row in rows)
     sources = Counter((truth, kind) for truth, kind, _ in each)
     found = [
-        1 / len(kinds[row.truth]) / sources[row.truth, row.kind] / each[row.truth, row.kind, source_of(row)]
+        1
+        / len(kinds[row.truth])
+        / sources[row.truth, row.kind]
+        / each[row.truth, row.kind, source_of(row.subject)]
         for row in rows
     ]
     return np.array(found) / len(kinds)
 
 
 def fit(rows: Sequence[Row]) -> Fitted:
-    """Return the regression that rows make likeliest, its limits still open."""
+    """Return the trees that rows make, their limits still open."""
     names = sorted({name for row in rows for name in row.features})
     values, weights = matrix(rows, names), weights_of(rows)
-    known = ~np.isnan(values)
-    share = known * weights[:, None]
-    mean = np.nansum(values * share, axis=0) / share.sum(axis=0)
-    deviation = np.sqrt(np.nansum((values - mean) ** 2 * share, axis=0) / share.sum(axis=0))
-    deviation = np.maximum(deviation, 1e-3)
-    given = np.hstack([expanded((values - mean) / deviation), np.ones((len(rows), 1))])
-    truth = np.eye(len(CLASSES))[[CLASSES.index(row.truth) for row in rows]]
-
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        table = flat.reshape(given.shape[1], len(CLASSES))
-        logits = given @ table
-        logits -= logits.max(axis=1, keepdims=True)
-        logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        slope = given.T @ (weights[:, None] * (np.exp(logs) - truth))
-        slope[:-1] += RIDGE * table[:-1]
-        return float(
-            -(weights @ (logs * truth).sum(axis=1)) + RIDGE / 2 * (table[:-1] ** 2).sum()
-        ), slope.ravel()
-
-    start = np.zeros(given.shape[1] * len(CLASSES))
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000})
-    table = found.x.reshape(given.shape[1], len(CLASSES))
-    return Fitted(tuple(names), mean, deviation, table, CLASSES, SURE, dict.fromkeys(DOMAINS, 0.0))
-
-
-def log_odds(model: Fitted, rows: Sequence[Row], domain: str) -> np.ndarray:
-    """Return for each row the logarithm of the odds that it is of a domain."""
-    shares = np.array([model.shares(row.features)[domain] for row in rows])
-    return np.log(np.clip(shares, 1e-12, 1)) - np.log(np.clip(1 - shares, 1e-12, 1))
+    missing = np.float32(np.nanmean(values, axis=0))
+    values = np.where(np.isnan(values), missing, values).astype(np.float32)
+    truth = [CLASSES.index(row.truth) for row in rows]
+    forest = ExtraTreesClassifier(
+        TREES, min_samples_leaf=LEAF, max_features=TRIED, n_jobs=1, random_state=SEED
+    ).fit(values, truth, sample_weight=weights / weights.mean())
+    parts = [one.tree_ for one in forest.estimators_]
+    roots = np.cumsum([0, *(part.node_count for part in parts[:-1])]).astype(np.int32)
+    joined = {
+        "feature": [np.where(part.children_left < 0, -1, part.feature) for part in parts],
+        "threshold": [part.threshold for part in parts],
+        "beyond": [part.children_right + root for part, root in zip(parts, roots, strict=True)],
+        "shares": [part.value[:, 0] / part.value[:, 0].sum(axis=1, keepdims=True) for part in parts],
+    }
+    arrays = {name: np.concatenate(of_trees).astype(TYPES[name]) for name, of_trees in joined.items()}
+    return Fitted(
+        features=tuple(names),
+        missing=missing,
+        roots=roots,
+        classes=CLASSES,
+        sure=SURE,
+        least=dict.fromkeys(DOMAINS, 0.0),
+        **arrays,
+    )
 
 
 def left_out(rows: Sequence[Row]) -> dict[str, np.ndarray]:
     """Return the log odds of each domain for all rows, each by weights that its source took no part in."""
-    sources = [source_of(row) for row in rows]
+    sources = [source_of(row.subject) for row in rows]
     found = {domain: np.full(len(rows), np.nan) for domain in DOMAINS}
     for source in sorted(set(sources)):
         inside = np.array([one == source for one in sources])
@@ -139,9 +126,9 @@ def main(path: Path, target: Path = HERE) -> None:
         "classes": list(model.classes),
         "sure": model.sure,
         "least": {name: round(value, 6) for name, value in model.least.items()},
-        **{name: np.round(getattr(model, name), 5).tolist() for name in ("mean", "deviation", "weights")},
     }
-    target.write_text(json.dumps(stated, indent=1) + "\n")
+    arrays = {name: getattr(model, name) for name in ("missing", "roots", *TYPES)}
+    save_file(arrays, target, metadata={"fitted": json.dumps(stated)})
     print(json.dumps({"rows": stated["rows"], "least": stated["least"]}))
 
 

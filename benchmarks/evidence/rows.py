@@ -111,6 +111,14 @@ def subjects(data: Path, dicom: Path) -> Iterator[Subject]:
         yield Subject("qa_ct_tilt", "test", "ct", dicom / "qa_ct_tilt/qa_ct_tilt/In/GE", series)
 
 
+def source_of(subject: str) -> str:
+    """Return where a subject comes from: people of one data set were scanned alike, and count as one."""
+    for prefix, name in (("sub-", "ds002748"), ("patient", "open_ms"), ("computed body", "computed bodies")):
+        if subject.startswith(prefix):
+            return name
+    return subject
+
+
 def computed(labels: Path) -> Iterator[tuple[str, Scan]]:
     """Yield computed bodies and heads in HU, of which those that are fitted with are made."""
     rng = np.random.default_rng(3)
@@ -207,12 +215,14 @@ class Rows:
                 self.put("neither", "a body, as MR", part, who, inputs.as_mr_of_a_body(piece, rng))
 
     def of_thick(self, scan: Scan, domain: str, who: tuple[str, str], rng: np.random.Generator) -> None:
-        """Add crops of the scan as one of thick slices: as clinical scans are, and cut small."""
+        """Add crops of the scan as one of thick slices, as clinical scans are, and it in larger voxels."""
         for number, (part, piece) in enumerate(inputs.parts(inputs.thick(scan, rng), rng)):
             if part == "crop":
                 self.put(domain, "thick slices, cut", part, who, piece)
             if number == inputs.CROPS:
                 break
+        for _ in range(2):
+            self.put(domain, "larger voxels", "whole", who, inputs.coarser(scan, rng))
 
 
 def main(data: Path, dicom: Path, path: Path) -> None:

@@ -211,7 +211,7 @@ def _model_hash(settings: Settings) -> Callable[[Case], str]:
         options = options_of(case_json(case, settings))
         modality = options.modality or Modality.UNKNOWN
         if modality is Modality.UNKNOWN and options.restore.model is None:
-            modality, _ = taken_for(case.header or read_header(case.files[0]), options)
+            modality = taken_for(case.header or read_header(case.files[0]), options).modality
         return look_up(options.restore, modality)
 
     return of

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from medrestore.engine.conclude import Run, conclude
 from medrestore.engine.cost.budget import Beside, Budget, predict
 from medrestore.engine.cost.calibration import is_known, too_small_to_measure
+from medrestore.engine.evidence.explained import tried
 from medrestore.engine.evidence.intervals import IntervalRequest
 from medrestore.engine.evidence.restoration import Restoration, check_reference
 from medrestore.engine.intervals.calibration import find_calibration
@@ -17,6 +18,7 @@ from medrestore.engine.machine.memory import release_memory, resident_bytes
 from medrestore.engine.models.checks import check_outputs, check_scan, check_series, computable
 from medrestore.engine.models.domain import Admission, admit, settled
 from medrestore.engine.models.load import LoadedModel, find_model, load_model
+from medrestore.engine.models.recognise import Recognition
 from medrestore.engine.run import ModelRun, Observers
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid
 from medrestore.engine.tasks.table import MEASURE
@@ -35,10 +37,12 @@ class Known:
             that.
         series: Where it is one of a series: it and its neighbours there, in order. Where they differ by noise
             alone, the noise is read in that.
+        seen: What its content says that it is of, where that was looked at.
     """
 
     budget: Budget | None = None
     series: Sequence[Volume] = ()
+    seen: Recognition | None = None
 
 
 def restore(
@@ -74,9 +78,10 @@ def restore(
     """
     start = time.perf_counter()
     options, observers = options or RestoreOptions(), observers or Observers()
-    volume, grid, admission = checked(computable(volume), options, reference, model)
+    volume, grid, admission = checked(computable(volume), options, reference, model, known)
     model = model or load_model(options, volume.modality)
     check_outputs(model.ref, spec := model.spec, options)
+    admission = tried(volume, admission, model, force=options.force)
     known = known or Known(predict_budget(volume, grid, options, model, reference))
     measurement = MEASURE[spec.task](volume, spec, options, known.series)
     prepared = time.perf_counter()
@@ -95,6 +100,7 @@ def checked(
     options: RestoreOptions,
     reference: Volume | None,
     model: LoadedModel | None,
+    known: Known | None = None,
     volumes: int = 1,
 ) -> tuple[Volume, Geometry, Admission]:
     """Return the scan as what it is taken for, the grid of the result, and what should be known of that.
@@ -102,9 +108,10 @@ def checked(
     Nothing is loaded. Arguments and errors are those of `restore`; the volume is one of so many `volumes`
     that are restored as one.
     """
-    assumed: tuple[Finding, ...] = ()
+    assumed, seen = tuple[Finding, ...](), None if known is None else known.seen
     if model is None:
-        (volume,), assumed = settled([volume], options)
+        taken = settled([volume], options)
+        (volume,), assumed, seen = taken.volumes, taken.findings, taken.seen
     else:
         model.check_options(options)
     ref, spec = find_model(options, volume.modality) if model is None else (model.ref, model.spec)
@@ -113,7 +120,7 @@ def checked(
     stated = check_scan(volume.geometry, stated_modality(volume), spec, grid, options.force)
     if reference is not None:
         check_reference(grid, reference.geometry)
-    content = admit(volume, spec, force=options.force)
+    content = admit(volume, spec, force=options.force, seen=seen)
     return volume, grid, replace(content, findings=assumed + stated + content.findings)
 
 

@@ -66,7 +66,7 @@ def restore_series(
         raise InputError("a series without volumes; expected a sequence of medrestore.Volume")
     volumes = [computable(volume) for volume in volumes]
     references = references or [None] * len(volumes)
-    lead, grid, admission = checked(middle(volumes), options, references[0], model, len(volumes))
+    lead, grid, admission = checked(middle(volumes), options, references[0], model, volumes=len(volumes))
     _check_references(grid, references)
     model = model or load_model(options, lead.modality)
     check_outputs(model.ref, model.spec, options)

@@ -16,13 +16,14 @@ from medrestore.engine.cost.calibration import is_known, too_small_to_measure
 from medrestore.engine.models.checks import check_outputs, check_scan, check_series
 from medrestore.engine.models.domain import settled
 from medrestore.engine.models.load import find_model
+from medrestore.engine.models.recognise import Recognition
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid
 from medrestore.files import read_first, read_header
 from medrestore.findings import Finding
 from medrestore.geometry import Geometry
 from medrestore.io import ScanHeader
 from medrestore.options import FileOptions
-from medrestore.types import Modality
+from medrestore.types import Modality, Task
 
 _BYTES = 4  # bytes of a voxel of a result, before compression
 _RECORD = 8_000  # bytes of the record of a volume
@@ -40,6 +41,7 @@ class Forecast:
         budget: Memory, time and tile of a volume; None for a scan so small that nothing was measured for it.
         disk_bytes: Most bytes that images and sidecar take on the disk.
         findings: What was assumed of the scan.
+        seen: What the content of the first volume says, where that had to be looked at.
         at_once: How many volumes the budget is for: all, where a series is restored as one.
     """
 
@@ -50,6 +52,7 @@ class Forecast:
     budget: Budget | None
     disk_bytes: int
     findings: tuple[Finding, ...] = ()
+    seen: Recognition | None = None
     at_once: int = 1
 
     @property
@@ -80,7 +83,8 @@ def forecast(header: ScanHeader, options: FileOptions, model: LoadedModel | None
         ConfigError: An option does not fit the scan, or the scan does not fit into the memory.
         GeometryError: There are no slices to resolve.
     """
-    modality, assumed = taken_for(header, options)
+    taken = taken_for(header, options)
+    modality, assumed = taken.modality, taken.findings
     ref, spec = (model.ref, model.spec) if model is not None else find_model(options.restore, modality)
     grid = target_grid(header.geometry, spec.task, options.restore)
     stated = options.modality or header.stated or (str(modality) if assumed else None)
@@ -96,7 +100,8 @@ def forecast(header: ScanHeader, options: FileOptions, model: LoadedModel | None
         _budget(header, options, shape, modality, model),
         header.volumes * (math.prod(grid.shape) * _BYTES * (1 + len(options.maps)) + _RECORD),
         assumed,
-        _at_once(header, options),
+        seen=taken.seen,
+        at_once=_at_once(header, options),
     )
 
 
@@ -106,14 +111,23 @@ def _at_once(header: ScanHeader, options: FileOptions) -> int:
 
 def needs_measuring(header: ScanHeader, options: FileOptions, model: LoadedModel | None = None) -> bool:
     """Whether a forecast, whose errors it raises, would first measure the model, which takes some seconds."""
-    modality, _ = taken_for(header, options)
+    modality = taken_for(header, options).modality
     spec = model.spec if model is not None else find_model(options.restore, modality)[1]
     grid = target_grid(header.geometry, spec.task, options.restore)
     known = is_known(options.restore, modality, model)
     return not known and not too_small_to_measure(math.prod(grid.shape), options.restore, header.volumes)
 
 
-def taken_for(header: ScanHeader, options: FileOptions) -> tuple[Modality, tuple[Finding, ...]]:
+@dataclass(frozen=True)
+class TakenFor:
+    """The modality that a scan is taken for, why where it does not say so, and what its content says."""
+
+    modality: Modality
+    findings: tuple[Finding, ...] = ()
+    seen: Recognition | None = None
+
+
+def taken_for(header: ScanHeader, options: FileOptions) -> TakenFor:
     """Return the modality that a scan is taken for, and what should be known of that.
 
     It is what the caller says, or the scan. Where neither does and no model is named, its content decides,
@@ -125,11 +139,11 @@ def taken_for(header: ScanHeader, options: FileOptions) -> tuple[Modality, tuple
     """
     modality = options.modality or header.modality
     if modality is not Modality.UNKNOWN or header.stated is not None or options.restore.model is not None:
-        return modality, ()
+        return TakenFor(modality)
     status = header.path.stat()
     full = header if header.format else read_header(header.path, options.reading)
     full = replace(full, nan_fill=options.reading.policy.nan_fill)
-    return _recognised(_Look(header.path, status.st_mtime_ns, status.st_size, full))
+    return _recognised(_Look(header.path, status.st_mtime_ns, status.st_size, options.restore.task, full))
 
 
 @dataclass(frozen=True)
@@ -139,13 +153,14 @@ class _Look:
     path: Path
     changed: int
     size: int
+    task: Task
     header: ScanHeader = field(compare=False)
 
 
 @lru_cache(maxsize=64)
-def _recognised(look: _Look) -> tuple[Modality, tuple[Finding, ...]]:
-    (first,), found = settled([read_first(look.header)], RestoreOptions())
-    return first.modality, found
+def _recognised(look: _Look) -> TakenFor:
+    taken = settled([read_first(look.header)], RestoreOptions(task=look.task))
+    return TakenFor(taken.volumes[0].modality, taken.findings, taken.seen)
 
 
 def _budget(

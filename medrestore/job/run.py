@@ -191,7 +191,11 @@ def _restore_all(
 
     observers = Observers(on_progress, on_step if trajectory is not None else None)
     for index, (volume, reference) in enumerate(zip(scan.volumes, scan.references, strict=True)):
-        known = Known(scan.foreseen.budget, scan.volumes[max(index - 1, 0) : index + 2])
+        known = Known(
+            scan.foreseen.budget,
+            scan.volumes[max(index - 1, 0) : index + 2],
+            scan.foreseen.seen if index == 0 else None,
+        )
         results.append(
             restore(volume, options, reference=reference, model=model, observers=observers, known=known)
         )

@@ -147,7 +147,7 @@ class WorkerServer:
         """Return the model of a case if it is the loaded model; without one, nothing is looked at."""
         if self._loaded is None:
             return None
-        return self._model_of(options.restore, taken_for(header_of(job), options)[0])
+        return self._model_of(options.restore, taken_for(header_of(job), options).modality)
 
     def _model_of(self, options: RestoreOptions, modality: Modality) -> LoadedModel | None:
         """Return a model if it is the loaded model."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from medrestore.engine.cost.calibration import SERIES_TRIED, Calibration, calibration
-from medrestore.engine.evidence.detectability import evaluated
+from medrestore.engine.evidence import detectability, explained
 from medrestore.engine.intervals.features import slab_bytes
 from medrestore.engine.machine.device import choose_device
 from medrestore.engine.machine.memory import SHARE, usable_bytes
@@ -232,7 +232,11 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
     each = costs.other_seconds * job.at_once + network * job.runs
     seconds = max(math.prod(job.shape), LEAST) * each
     if job.options.detectability:
-        seconds += evaluated(job.shape) * ensemble_size(job.options, job.spec) * costs.network_seconds
+        seconds += (
+            detectability.evaluated(job.shape) * ensemble_size(job.options, job.spec) * costs.network_seconds
+        )
+    if explained.is_told(job.spec):
+        seconds += explained.evaluated(job.shape) * costs.network_seconds
     return Budget(int(peak), seconds, tile, streamed), 0 if job.device == "cpu" else int(work)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from medrestore.engine.models.checks import check_zero
 from medrestore.engine.models.content import check_content, is_seen
+from medrestore.engine.models.load import find_model
 from medrestore.engine.models.recognise import NAMES, Recognition, fitted, recognise
 from medrestore.errors import DomainError
 from medrestore.findings import (
@@ -46,38 +47,57 @@ class Admission:
     facts: Mapping[str, JSON] = field(default_factory=dict)
 
 
-def settled(
-    volumes: Sequence[Volume], options: RestoreOptions
-) -> tuple[tuple[Volume, ...], tuple[Finding, ...]]:
-    """Return the volumes of a scan as those of the modality that it is taken for, and why.
+@dataclass(frozen=True)
+class Taken:
+    """What a scan is taken for.
 
-    What a scan says, and what a caller says by naming a model, is taken. Of others the content decides.
+    Attributes:
+        volumes: Of the modality that it is taken for.
+        findings: Why, where it does not say so.
+        seen: What the content of the first volume says, where that was looked at.
+    """
+
+    volumes: tuple[Volume, ...]
+    findings: tuple[Finding, ...] = ()
+    seen: Recognition | None = None
+
+
+def settled(volumes: Sequence[Volume], options: RestoreOptions) -> Taken:
+    """Take the volumes of a scan for what they say that they are, or else for what their content is.
+
+    What a scan says, and what a caller says by naming a model, is taken. Of others the content decides: it is
+    of a domain, more surely than a scan that says so has to be, and breaks no rule.
 
     Args:
         volumes: Of one scan; the first one decides.
-        options: Whether a model is named.
+        options: Whether a model is named, and the task.
 
     Raises:
         DomainError: It says nothing, no model is named, and its content does not tell for sure.
+        ModelError: No model fits what it is.
     """
     volumes = tuple(volumes)
     if stated_modality(volumes[0]) is not None or options.model is not None:
-        return volumes, ()
+        return Taken(volumes)
     seen = recognise(volumes[0].array, volumes[0].geometry)
     if seen is None:
-        return volumes, ()
-    if not seen.names:
+        return Taken(volumes)
+    causes = [] if seen.names else [seen.words]
+    modality, sure = DOMAINS[seen.best], seen.certainty
+    taken = tuple(one.as_modality(modality) for one in volumes)
+    if seen.names:
+        spec = find_model(options, modality)[1]
+        causes += [one.text for one in check_content(taken[0], spec)]
+    if causes:
         raise DomainError(
             f"{volumes[0].name}: the scan does not say what it is, and its content does not tell for sure "
-            f"({seen.words}); say what it is with --modality (modality=... in Python), or name a model"
+            f"({'; '.join(causes)}); say what it is with --modality (modality=... in Python), or name a model"
         )
-    modality, sure = DOMAINS[seen.best], seen.certainty
     text = f"the scan does not say its modality; by its content it is {NAMES[seen.best]}, {sure:.2f}"
-    found = MODALITY_RECOGNISED.found(text, taken_for=modality, certainty=sure)
-    return tuple(one.as_modality(modality) for one in volumes), (found,)
+    return Taken(taken, (MODALITY_RECOGNISED.found(text, taken_for=modality, certainty=sure),), seen)
 
 
-def admit(volume: Volume, spec: ModelSpec, *, force: bool) -> Admission:
+def admit(volume: Volume, spec: ModelSpec, *, force: bool, seen: Recognition | None = None) -> Admission:
     """Refuse a scan whose content is not what a model was made for, or say so where it is forced.
 
     Models that name no domain refuse nothing: what they know is not known here.
@@ -86,6 +106,7 @@ def admit(volume: Volume, spec: ModelSpec, *, force: bool) -> Admission:
         volume: The scan, in its own units.
         spec: The model.
         force: Whether to go on all the same.
+        seen: What its content says, where that was looked at before.
 
     Raises:
         DomainError: A rule says that this is no such scan, or its features do, and `force` is not set.
@@ -93,7 +114,7 @@ def admit(volume: Volume, spec: ModelSpec, *, force: bool) -> Admission:
     found = check_content(volume, spec)
     if spec.domain is None:
         return Admission(found)
-    seen = recognise(volume.array, volume.geometry)
+    seen = seen or recognise(volume.array, volume.geometry)
     causes = [one.text for one in refusing(volume, spec, found)]
     if seen is not None and seen.shares[spec.domain] < fitted().least[spec.domain]:
         causes.append(f"by its content it is no {NAMES[spec.domain]} ({seen.words})")

@@ -13,17 +13,18 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import ndimage
 
+from medrestore.engine.models.body import PAIRS, of_body, side_of
+from medrestore.engine.models.hounsfield import of_hounsfield
 from medrestore.engine.models.thinned import across, thinned
 from medrestore.geometry import Geometry
-from medrestore.metrics.mask import otsu_threshold
 from medrestore.noise.intensity import FOREGROUND, bright_level
 from medrestore.noise.spikes import tallest
-from medrestore.types import AIR_HU, UNMEASURED_HU, BoolArray, FloatArray, RealArray
+from medrestore.types import FloatArray, RealArray
 
 QUANTILES = (1, 10, 25, 50, 75, 90)
 """Percentiles of the brightness."""
 
-LAGS_MM = (7.0, 14.0, 28.0)
+LAGS_MM = (3.5, 7.0, 14.0, 28.0)
 """Distances in mm along which the change of brightness is measured."""
 
 TEXTURE_MM = 4.0
@@ -38,11 +39,14 @@ SCALES = (0.7, 1.4, 2.8)
 LEAST_PAIRS = 500
 """Pairs of voxels in tissue that a mean change needs."""
 
+FEWEST_POOLED = 8
+"""Slices that are needed for that."""
+
 SPIKE_SIDE = 96
 """Side in voxels of the cube in the middle in which spikes in k-space are looked for."""
 
-SIDES = ("LR", "AP", "SI")
-"""The axes of the body."""
+POOLED = 4
+"""Samples along each axis of a slice that are averaged where slices are compared without their noise."""
 
 Named = Iterator[tuple[str, float]]
 
@@ -57,8 +61,9 @@ def scan_features(array: RealArray, grid: Geometry) -> dict[str, float]:
     voxels = thinned(array)
     bright = _brightness(voxels)
     found = dict(_of_values(voxels, bright))
-    found.update(_of_hounsfield(voxels))
-    found.update(_of_body(voxels / bright, grid))
+    found.update(of_hounsfield(array, voxels))
+    found.update(of_body(voxels / np.float32(bright), grid))
+    found.update(_of_voxel(grid))
     found.update(_of_axes(array, grid, bright))
     found.update(_of_texture(array, grid, bright))
     found["spikes"] = _spikes(array)
@@ -88,84 +93,20 @@ def _of_values(voxels: FloatArray, bright: float) -> Named:
     yield "distinct", math.log10(max(np.unique(voxels).size, 1))
 
 
-def _of_hounsfield(voxels: FloatArray) -> Named:
-    """Yield the only features that know a unit: shares of voxels where air and soft tissue lie in HU.
-
-    Magnitudes, which have nothing below 0, may lie there by chance, and so these are not known of them.
-    """
-    measured = voxels[voxels >= UNMEASURED_HU]
-    air = float(np.mean(measured < -700)) if measured.size else 0.0
-    yield "air in HU", math.log10(1e-4 + air)
-    if not measured.size or float(measured.min()) > -50:
-        return
-    body = measured[measured > AIR_HU / 2]
-    if body.size:
-        yield "soft in HU", float(np.mean((body > -150) & (body < 120)))
-        yield "dense in HU", float(np.mean(body > 300))
-    yield "metal in HU", math.log10(1e-5 + float(np.mean(measured > 2000)))
-    yield "streaks in HU", math.log10(1e-5 + float(np.mean(measured < -1150)))
-
-
-def _of_body(relative: FloatArray, grid: Geometry) -> Named:
-    """Yield how large the largest bright object is along the axes of the body, and what form it has."""
-    smooth = ndimage.uniform_filter(np.clip(relative, -3, 3), 3)
-    bright = smooth > otsu_threshold(smooth) if smooth.min() < smooth.max() else smooth > 0
-    labels, _ = ndimage.label(bright)
-    sizes = np.bincount(labels.ravel(), minlength=2)[1:]
-    body = labels == 1 + int(sizes.argmax())
-    yield "in one piece", float(sizes.max() / max(sizes.sum(), 1))
-    mm, inside = _extents(body, grid)
-    for side in SIDES:
-        yield f"extent {side}", math.log(mm[side]) if inside[side] else math.nan
-    for first, second in (("LR", "AP"), ("AP", "SI"), ("LR", "SI")):
-        whole = inside[first] and inside[second]
-        yield f"{first} over {second}", math.log(mm[first] / mm[second]) if whole else math.nan
-    box = ndimage.find_objects(body.astype(np.uint8))
-    yield "box filled", float(body[box[0]].mean()) if box and box[0] is not None else math.nan
-    yield "symmetry", _symmetry(relative, body, grid) if inside["LR"] else math.nan
-
-
-def _extents(body: BoolArray, grid: Geometry) -> tuple[dict[str, float], dict[str, bool]]:
-    """Return in mm how far an object reaches along the axes of the body, and whether that is all of it."""
-    reached: dict[str, float] = dict.fromkeys(SIDES, 1.0)
-    inside: dict[str, bool] = dict.fromkeys(SIDES, False)
-    for axis, code in enumerate(grid.axis_codes):
-        side = next(pair for pair in SIDES if code in pair)
-        along = np.flatnonzero(body.any(axis=tuple(other for other in range(3) if other != axis)))
-        if along.size:
-            size = grid.spacing[axis] * grid.shape[axis] / body.shape[axis]
-            reached[side] = float(along[-1] + 1 - along[0]) * size
-            inside[side] = bool(along[0] > 0 and along[-1] < body.shape[axis] - 1)
-    return reached, inside
-
-
-def _symmetry(relative: FloatArray, body: BoolArray, grid: Geometry) -> float:
-    """Return the correlation of a body with its mirror image from left to right."""
-    axis = next(index for index, code in enumerate(grid.axis_codes) if code in "LR")
-    along = np.flatnonzero(body.any(axis=tuple(other for other in range(3) if other != axis)))
-    part = np.take(relative, range(along[0], along[-1] + 1), axis=axis)
-    inside = np.take(body, range(along[0], along[-1] + 1), axis=axis)
-    both = inside | np.flip(inside, axis)
-    return _correlation(part[both], np.flip(part, axis)[both])
-
-
-def _correlation(first: FloatArray, second: FloatArray) -> float:
-    if first.size < LEAST_PAIRS or first.std() < 1e-6 or second.std() < 1e-6:
-        return math.nan
-    return float(np.corrcoef(first, second)[0, 1])
-
-
 def _of_axes(array: RealArray, grid: Geometry, bright: float) -> Named:
     """Yield how brightness changes from slice to slice across each axis of the body."""
     changes: dict[str, dict[float, float]] = {}
     for axis, code in enumerate(grid.axis_codes):
-        side = next(pair for pair in SIDES if code in pair)
+        side = side_of(code)
         slices = np.clip(across(array, axis) / np.float32(bright), -3, 3)
         yield from ((f"{name} {side}", value) for name, value in _of_slices(slices))
+        yield from (
+            (f"{name} {side}", value) for name, value in _of_pooled(_pooled(array, axis) / np.float32(bright))
+        )
         changes[side] = {lag: _change(slices, lag / grid.spacing[axis]) for lag in LAGS_MM}
         yield from ((f"change {lag:g} mm {side}", value) for lag, value in changes[side].items())
     for lag in LAGS_MM:
-        for first, second in (("LR", "AP"), ("AP", "SI"), ("LR", "SI")):
+        for first, second in PAIRS:
             yield f"change {lag:g} mm {first} over {second}", changes[first][lag] - changes[second][lag]
 
 
@@ -188,6 +129,35 @@ def _of_slices(slices: FloatArray) -> Named:
     means = slices.mean(axis=1)
     spread = max(float(means.std()), 1e-4)
     yield "jumps of means", math.log(max(float(np.std(np.diff(means, n=2))), 1e-5) / spread)
+
+
+def _of_pooled(slices: FloatArray) -> Named:
+    """Yield how much less neighbouring slices differ than distant ones, without noise and fine detail."""
+    count = len(slices)
+    if count < FEWEST_POOLED:
+        return
+    one, two, far = (_mean_step(slices, distance) for distance in (1, 2, count // 4))
+    yield "coarse step over far", math.log(one / far)
+    yield "coarse step over two", math.log(one / two)
+
+
+def _pooled(array: RealArray, axis: int) -> FloatArray:
+    """Return every slice across an axis, its spread voxels averaged in squares, as (slices, squares)."""
+    slices = np.moveaxis(thinned(array, axis), axis, 0)
+    steps = [1, *(min(POOLED, side) for side in slices.shape[1:])]
+    return _block_means(slices, steps).reshape(len(slices), -1)
+
+
+def _mean_step(slices: FloatArray, distance: int) -> float:
+    return max(float(np.mean(np.abs(slices[distance:] - slices[:-distance]))), 1e-5)
+
+
+def _of_voxel(grid: Geometry) -> Named:
+    """Yield what the sides of a voxel are to each other: of most scans two are equal."""
+    sides = np.sort(np.log(grid.spacing))
+    yield "finest voxel", float(sides[0])
+    yield "coarsest over finest voxel", float(sides[2] - sides[0])
+    yield "unequal voxel", min(float(np.diff(sides).min()), 0.3)
 
 
 def _change(slices: FloatArray, lag: float) -> float:

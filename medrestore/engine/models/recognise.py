@@ -7,16 +7,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 
 from medrestore.engine.models.features import scan_features
 from medrestore.geometry import Geometry
 from medrestore.plugin.spec import DOMAINS
-from medrestore.types import Float64Array, RealArray
+from medrestore.types import Float64Array, IntArray, RealArray
 
-FITTED = "recognition.json"
+FITTED = "recognition.safetensors"
 """What `benchmarks.evidence.recognition` made: which features count how much, and from which scans it is."""
 
 NEITHER = "neither"
@@ -27,9 +28,6 @@ NAMES = {"mr-head": "MR of a head", "ct": "CT", NEITHER: "neither"}
 
 LEAST_SIDE, FEWEST_SLICES = 48, 12
 """Voxels that two axes need, and the third: less holds no statistics of a scan, and nothing is said."""
-
-BOUND = 4.0
-"""Standard deviations beyond which a feature counts no more: one number alone must not decide."""
 
 
 @dataclass(frozen=True)
@@ -65,50 +63,52 @@ class Recognition:
         return ", ".join(f"{NAMES[name]} {share:.2f}" for name, share in ordered)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fitted:
-    """A multinomial logistic regression on standardised features and their squares.
-
-    Squares let a class end on both sides: what is further from heads than heads from each other is no head.
+    """Extremely randomized trees (Geurts et al. 2006): what a size tells depends on what is of that size.
 
     Attributes:
-        features: Their names.
-        mean: (F,), of each.
-        deviation: (F,), of each.
-        weights: (2 F + 1, classes), of the features, their squares, and 1.
+        features: Names of the F features.
+        missing: (F,) what stands for a feature that a scan does not show.
+        roots: (T,) index of the first node of each tree.
+        feature: (N,) index of the feature that a node asks for; -1 where it is a leaf.
+        threshold: (N,) up to which a scan goes on at the next node, and else at that of `beyond`.
+        beyond: (N,) index of that node.
+        shares: (N, classes) of the scans that came to a leaf, by class.
         classes: Names of the classes.
         sure: Least certainty of a domain for a scan that does not say what it is.
         least: For each domain, the probability of it below which a scan is refused.
     """
 
     features: tuple[str, ...]
-    mean: Float64Array
-    deviation: Float64Array
-    weights: Float64Array
+    missing: Float64Array
+    roots: IntArray
+    feature: IntArray
+    threshold: Float64Array
+    beyond: IntArray
+    shares: Float64Array
     classes: tuple[str, ...]
     sure: float
     least: Mapping[str, float]
 
-    def shares(self, found: Mapping[str, float]) -> dict[str, float]:
-        """Return the probability of each class for the features of a scan; what is NaN does not count."""
+    def of(self, found: Mapping[str, float]) -> dict[str, float]:
+        """Return the probability of each class for the features of a scan: the mean of all trees."""
         values = np.array([found.get(name, math.nan) for name in self.features])
-        logits = expanded((values - self.mean) / self.deviation) @ self.weights[:-1] + self.weights[-1]
-        odds = np.exp(logits - logits.max())
-        return dict(zip(self.classes, (odds / odds.sum()).tolist(), strict=True))
-
-
-def expanded(standardised: Float64Array) -> Float64Array:
-    """Return features (..., F) and their squares (..., 2 F), both 0 where a feature is NaN."""
-    bounded = np.clip(standardised, -BOUND, BOUND)
-    both = np.concatenate([bounded, (bounded**2 - 1) / 2], axis=-1)
-    return np.asarray(np.nan_to_num(both))
+        values = np.where(np.isnan(values), self.missing, values)
+        nodes = self.roots
+        while (asking := self.feature[nodes] >= 0).any():
+            near = values[self.feature[nodes]] <= self.threshold[nodes]
+            nodes = np.where(asking, np.where(near, nodes + 1, self.beyond[nodes]), nodes)
+        shares = self.shares[nodes].mean(axis=0, dtype=np.float64)
+        return dict(zip(self.classes, (shares / shares.sum()).tolist(), strict=True))
 
 
 @lru_cache(maxsize=1)
 def fitted() -> Fitted:
     """Return what is shipped."""
-    stated = json.loads(resources.files(__package__).joinpath(FITTED).read_text(encoding="utf-8"))
-    arrays = {name: np.asarray(stated[name], dtype=np.float64) for name in ("mean", "deviation", "weights")}
+    with safe_open(Path(__file__).with_name(FITTED), framework="numpy") as file:
+        stated = json.loads(file.metadata()["fitted"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     return Fitted(
         features=tuple(stated["features"]),
         classes=tuple(stated["classes"]),
@@ -128,4 +128,4 @@ def recognise(array: RealArray, grid: Geometry) -> Recognition | None:
     sides = sorted(array.shape)
     if sides[0] < FEWEST_SLICES or sides[1] < LEAST_SIDE:
         return None
-    return Recognition(fitted().shares(scan_features(array, grid)))
+    return Recognition(fitted().of(scan_features(array, grid)))

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from tiny import model_folder
 
-from medrestore import Modality, RestoreOptions, read, restore
+from medrestore import Modality, RestoreOptions, read, restore, restore_file
 from medrestore.cli import main
 from medrestore.engine import load_model
-from medrestore.engine.models.domain import admit, settled
+from medrestore.engine.models.domain import Taken, admit, settled
+from medrestore.engine.models.features import scan_features
 from medrestore.engine.models.load import find_model
-from medrestore.engine.models.recognise import NEITHER, fitted, recognise
+from medrestore.engine.models.recognise import NEITHER, Fitted, fitted, recognise
 from medrestore.errors import DomainError, ModelError
 from medrestore.files import read_header
 from medrestore.geometry import Geometry
-from medrestore.job.forecast import forecast, taken_for
+from medrestore.job.forecast import TakenFor, forecast, taken_for
 from medrestore.options import FileOptions
 from medrestore.plugin.spec import DOMAINS
 from medrestore.training import anatomy
@@ -71,8 +72,9 @@ def test_a_head_and_a_body_are_recognised_without_being_named():
         seen = recognise(volume.array, volume.geometry)
         assert seen.best == domain and seen.names and seen.certainty > fitted().sure
         assert sum(seen.shares.values()) == pytest.approx(1)
-        (taken,), (finding,) = settled([unsaid(volume.array, volume)], RestoreOptions())
-        assert taken.modality is DOMAINS[domain]
+        taken = settled([unsaid(volume.array, volume)], RestoreOptions())
+        (finding,) = taken.findings
+        assert taken.volumes[0].modality is DOMAINS[domain] and taken.seen == seen
         assert finding.code == "modality-recognised" and finding.data["certainty"] == seen.certainty
 
 
@@ -125,15 +127,15 @@ def test_a_model_without_a_domain_refuses_nothing(tmp_path):
 def test_a_scan_of_few_voxels_is_not_recognised():
     few = Volume(head().array[:40, :40, :40], Geometry((40, 40, 40), np.eye(4)))
     assert recognise(few.array, few.geometry) is None
-    assert settled([few], RestoreOptions()) == ((few,), ())
+    assert settled([few], RestoreOptions()) == Taken((few,))
     with pytest.raises(ModelError, match="several models"):
         restore(few)
 
 
 def test_what_is_said_or_named_is_not_looked_at(monkeypatch):
     monkeypatch.setattr("medrestore.engine.models.domain.recognise", None)
-    assert settled([head().as_modality("CT")], RestoreOptions())[0][0].modality is Modality.CT
-    assert settled([unsaid(head().array)], RestoreOptions(model="mr-denoise"))[1] == ()
+    assert settled([head().as_modality("CT")], RestoreOptions()).volumes[0].modality is Modality.CT
+    assert settled([unsaid(head().array)], RestoreOptions(model="mr-denoise")).findings == ()
 
 
 def test_constants_and_padding_are_no_error():
@@ -153,7 +155,7 @@ def test_plan_and_restoration_agree_on_a_file_that_does_not_say(tmp_path):
     foreseen = forecast(read_header(scan), FileOptions())
     assert foreseen.model == "medrestore/mr-denoise" and foreseen.modality is Modality.MR
     assert [one.code for one in foreseen.findings] == ["modality-recognised"]
-    assert taken_for(read_header(scan), FileOptions(modality=Modality.CT)) == (Modality.CT, ())
+    assert taken_for(read_header(scan), FileOptions(modality=Modality.CT)) == TakenFor(Modality.CT)
 
 
 def test_the_command_line_ends_with_5_and_the_batch_goes_on(tmp_path, monkeypatch, capsys):
@@ -180,6 +182,48 @@ def test_the_command_line_ends_with_5_and_the_batch_goes_on(tmp_path, monkeypatc
         json.loads(line) for line in next(tmp_path.glob("results/**/ledger-*.jsonl")).read_text().splitlines()
     ]
     assert [(one["state"], one["kind"]) for one in entries][-1] == ("failed", "outside")
+
+
+def test_what_breaks_a_rule_is_not_named():
+    """By its looks a head in voxels that are too coarse is one; it does not say so, which leaves doubt."""
+    coarse = Volume(head().array, Geometry(head().shape, np.diag([2.5, 2.5, 2.5, 1])))
+    with pytest.raises(DomainError, match="its content does not tell for sure"):
+        settled([coarse], RestoreOptions())
+
+
+def test_a_scan_that_does_not_say_what_it_is_is_looked_at_once(tmp_path, monkeypatch):
+    looks = []
+
+    def looked(array: np.ndarray, grid: Geometry) -> dict[str, float]:
+        looks.append(array.shape)
+        return scan_features(array, grid)
+
+    monkeypatch.setattr("medrestore.engine.models.recognise.scan_features", looked)
+    scan = tmp_path / "head.nii.gz"
+    nib.save(nib.Nifti1Image(head().array[:56, :56, :48], head().geometry.affine), scan)
+    small = RestoreOptions(noise="5%")
+    restore_file(scan, tmp_path / "out.nii.gz", small)
+    assert len(looks) == 1
+    restore(unsaid(head().array[:56, :56, :48], read(scan)), small)
+    assert len(looks) == 2
+
+
+def test_a_scan_goes_down_every_tree_and_what_it_does_not_show_is_of_the_mean():
+    both = Fitted(
+        features=("a", "b"),
+        missing=np.array([0.0, 9.0]),
+        roots=np.array([0, 3]),
+        feature=np.array([0, -1, -1, 1, -1, -1]),
+        threshold=np.array([1.0, 0, 0, 5.0, 0, 0]),
+        beyond=np.array([2, 0, 0, 5, 0, 0]),
+        shares=np.array([[0, 0], [1, 0], [0, 1], [0, 0], [1, 0], [0.5, 0.5]]),
+        classes=("x", "y"),
+        sure=0.9,
+        least={},
+    )
+    assert both.of({"a": 0.0, "b": 0.0}) == {"x": 1.0, "y": 0.0}
+    assert both.of({"a": 2.0, "b": 0.0}) == {"x": 0.5, "y": 0.5}
+    assert both.of({"a": 1.0}) == {"x": 0.75, "y": 0.25}
 
 
 @pytest.mark.slow
