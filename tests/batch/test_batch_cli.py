@@ -81,7 +81,7 @@ def test_shards_share_out_what_is_planned(plan):
     ("arguments", "message"),
     [
         (("--shard", "3/2"), "--shard is '3/2'"),
-        (("--bids-filter", "acq=x"), "--bids-filter is for a BIDS data set"),
+        (("--bids-filter", "acq=x"), "a filter of BIDS is for a BIDS data set"),
         (("--save-std",), "--save-std needs two samples"),
         (("--max-memory", "lots"), "max_memory is 'lots'"),
         (("--include", "none/*"), "no scan to restore: 6 filtered out"),
