@@ -136,7 +136,11 @@ def run_method(task: str, method: str, scan: dict[str, Any]) -> tuple[np.ndarray
         source, target = Path(folder, "in.npz"), Path(folder, "out.npz")
         np.savez(source, **scan)
         command = [sys.executable, "-m", "benchmarks.harness.worker", task, method, str(source), str(target)]
-        done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+        # It finds what this process finds: the filters of a plugin that tests put on the path, say.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, check=False
+        )
         if done.returncode != 0:
             last = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
             raise RuntimeError(last[0])
