@@ -144,7 +144,7 @@ def test_a_blob_is_counted_over_faces_edges_and_corners(claims):
 
 @pytest.mark.slow
 def test_the_benchmark_writes_its_page(claims, tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "SIZE", 48)
+    monkeypatch.setattr(claims, "SIZE", 56)
     claims.main(["--volume", str(CROP), "--levels", "5", "--out", str(tmp_path)])
     report = json.loads((tmp_path / "claims.json").read_text())
     assert report["harm"][0]["noise"] == 0
