@@ -10,7 +10,8 @@ import numpy as np
 from medrestore.testing.low_contrast import (
     Images,
     Insert,
-    area_under_curve,
+    area_change,
+    area_of,
     observed,
     read_doses,
     read_inserts,
@@ -18,10 +19,7 @@ from medrestore.testing.low_contrast import (
     restored_images,
 )
 from medrestore.testing.processes import Source
-from medrestore.testing.trial import Trial, TrialOptions
-
-DRAWS = 2000
-LEVEL = 0.9
+from medrestore.testing.trial import DRAWS, Trial, TrialOptions
 
 
 def measure(folder: Path, model: str, seed: int) -> list[dict[str, Any]]:
@@ -40,19 +38,14 @@ def measure(folder: Path, model: str, seed: int) -> list[dict[str, Any]]:
 def compare(before: Images, after: Images, insert: Insert, seed: int) -> dict[str, Any]:
     """Return areas, contrasts and noise of an insert, and the interval of the change of the area."""
     scores = [observed(images, insert) for images in (before, after)]
-    rng, count = np.random.default_rng(seed), len(scores[0][0])
-    changes = []
-    for _ in range(DRAWS):
-        without, having = rng.integers(count, size=count), rng.integers(count, size=count)
-        first, second = (area_under_curve(one[without], two[having]) for one, two in scores)
-        changes.append(second - first)
-    low, high = np.quantile(changes, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    rng = np.random.default_rng(seed)
+    _, (low, high) = area_change(scores[:1], scores[1:], rng, DRAWS)
     inside = insert.template > insert.template.max() / 2
-    found: dict[str, Any] = {"images": count, "low": float(low), "high": float(high)}
+    found: dict[str, Any] = {"images": len(scores[0][0]), "low": low, "high": high}
     for name, images, seen in zip(("before", "after"), (before, after), scores, strict=True):
         absent, present = (images[kind][:, *insert.box] for kind in (False, True))
         found[name] = {
-            "area": area_under_curve(*seen),
+            "area": area_of(seen),
             "contrast": float(present[:, inside].mean() - absent[:, inside].mean()),
             "noise": float(absent.std(axis=0).mean()),
         }

@@ -22,8 +22,12 @@ from benchmarks.harness.common import DOCS, describe_machine, weights
 from benchmarks.measured import brainweb, phantom, stacks
 from benchmarks.measured.tables import markdown
 
-MODELS = {"stacks": ("mr-superres", "MR", "superres"), "phantom": ("ct-denoise", "CT", "denoise")}
-MODELS["brainweb"] = ("mr-denoise", "MR", "denoise")
+MODELS = {
+    "stacks": ("mr-superres", "MR", "superres"),
+    "phantom": ("ct-denoise", "CT", "denoise"),
+    "brainweb": ("mr-denoise", "MR", "denoise"),
+}
+"""Model, modality and task of each part."""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from medrestore.errors import InputError
+from medrestore.metrics.observer import area_under_curve
 from medrestore.testing.checks import Check
 from medrestore.testing.outcome import Figure, Outcome
 from medrestore.testing.scenes import is_ct
@@ -73,7 +74,7 @@ def _low_contrast(trial: Trial) -> Outcome:
         restored = restored_images(trial, images, region)
         for insert in inserts:
             scores = [observed(kind, insert) for kind in (images, restored)]
-            areas = [area_under_curve(*one) for one in scores]
+            areas = [area_of(one) for one in scores]
             before.append(scores[0])
             after.append(scores[1])
             name = f"{insert.contrast:.0f} HU at {dose} % dose: area under the curve"
@@ -189,28 +190,41 @@ def observed(images: Images, insert: Insert) -> Scores:
     return absent, present
 
 
-def area_under_curve(absent: Float64Array, present: Float64Array) -> float:
-    """Return the area under the receiver operating characteristic: how often `present` scores higher."""
-    above = present[:, None] > absent
-    return float(np.mean(above + 0.5 * (present[:, None] == absent)))
+def area_of(scores: Scores) -> float:
+    """Return the area under the receiver operating characteristic: how often an insert scores higher."""
+    absent, present = scores
+    return area_under_curve(present, absent)
 
 
-def _difference(before: Sequence[Scores], after: Sequence[Scores], rng: np.random.Generator) -> Figure:
-    """Return the mean change of the area, with an interval from drawing images anew."""
+def area_change(
+    before: Sequence[Scores], after: Sequence[Scores], rng: np.random.Generator, draws: int
+) -> tuple[float, tuple[float, float]]:
+    """Return the mean change of the area, and its interval from drawing images anew.
+
+    Args:
+        before: Scores of one or more inserts and doses, all of as many images.
+        after: The same, of what was restored.
+        rng: Draws the images.
+        draws: How often.
+    """
     counts = [len(score) for score in before[0]]
 
     def change(which: Sequence[RealArray]) -> float:
         areas = [
-            np.mean([area_under_curve(absent[which[0]], present[which[1]]) for absent, present in kind])
+            np.mean([area_of((absent[which[0]], present[which[1]])) for absent, present in kind])
             for kind in (before, after)
         ]
         return float(areas[1] - areas[0])
 
-    drawn = [change([rng.integers(n, size=n) for n in counts]) for _ in range(DRAWS // 4)]
+    drawn = [change([rng.integers(n, size=n) for n in counts]) for _ in range(draws)]
     low, high = np.quantile(drawn, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    measured = change([np.arange(n) for n in counts])
+    return change([np.arange(n) for n in counts]), (float(low), float(high))
+
+
+def _difference(before: Sequence[Scores], after: Sequence[Scores], rng: np.random.Generator) -> Figure:
+    measured, interval = area_change(before, after, rng, DRAWS // 4)
     name = "area under the curve, change over all inserts and doses"
-    return Figure(name, measured, "", (float(low), float(high)), -MARGIN)
+    return Figure(name, measured, "", interval, -MARGIN)
 
 
 LOW_CONTRAST: Sequence[Check] = (

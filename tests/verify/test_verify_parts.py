@@ -19,7 +19,7 @@ from medrestore.errors import ConfigError, InputError, OutputError
 from medrestore.testing import Figure, Outcome, Status, TrialOptions, verify
 from medrestore.testing.fidelity import displacement, places
 from medrestore.testing.fourier_ring import agreed_share, hallucinated, ring_correlation
-from medrestore.testing.low_contrast import area_under_curve, read_doses, read_inserts
+from medrestore.testing.low_contrast import area_of, read_doses, read_inserts
 from medrestore.testing.pages import BEGIN, END, write_html, write_markdown
 from medrestore.testing.phantoms import flat, head, smooth_field
 from medrestore.testing.scenes import computed, given, nothing
@@ -107,8 +107,8 @@ def test_patches_that_disagree_are_counted_where_there_is_structure():
 
 
 def test_the_area_under_the_curve_counts_ties_by_half():
-    assert area_under_curve(np.array([0.0, 1.0]), np.array([2.0, 3.0])) == 1
-    assert area_under_curve(np.array([1.0]), np.array([1.0])) == 0.5
+    assert area_of((np.array([0.0, 1.0]), np.array([2.0, 3.0]))) == 1
+    assert area_of((np.array([1.0]), np.array([1.0]))) == 0.5
 
 
 def test_a_computed_head_has_tissues_of_its_own_brightness():

@@ -184,7 +184,7 @@ def explained(volume: Volume, spec: ModelSpec, denoiser: Denoiser, device: str =
         off = (found - scan)[0, 0].cpu().numpy()[tissue]
         errors.append(float(np.sqrt(np.mean(off.astype(np.float64) ** 2))) / level)
     x, y, z = (int(span.start) for span in box)
-    return Explained(levels, (errors[0], errors[1]), finest_noise(part), (x, y, z))
+    return Explained(levels, tuple(errors), finest_noise(part), (x, y, z))
 
 
 def judged(seen: Explained | None, known: KnownRange | None) -> Judged:

@@ -39,14 +39,14 @@ SCALES = (0.7, 1.4, 2.8)
 LEAST_PAIRS = 500
 """Pairs of voxels in tissue that a mean change needs."""
 
-FEWEST_POOLED = 8
-"""Slices that are needed for that."""
-
 SPIKE_SIDE = 96
 """Side in voxels of the cube in the middle in which spikes in k-space are looked for."""
 
 POOLED = 4
 """Samples along each axis of a slice that are averaged where slices are compared without their noise."""
+
+FEWEST_POOLED = 8
+"""Slices that such a comparison needs."""
 
 Named = Iterator[tuple[str, float]]
 
