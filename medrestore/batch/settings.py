@@ -12,8 +12,10 @@ from medrestore import __version__
 from medrestore.engine.intervals.calibration import read_calibration
 from medrestore.engine.models.checks import check_names
 from medrestore.engine.models.load import find_model
+from medrestore.io import DICOM
 from medrestore.job.form import check_form
-from medrestore.options import FileOptions, RestoreOptions
+from medrestore.job.outputs import check_report
+from medrestore.options import BOTH, FileOptions, RestoreOptions
 from medrestore.provenance import IN_PARTS, JSON
 from medrestore.types import Modality, Task
 
@@ -32,6 +34,7 @@ class Settings:
         form: ``"dicom"``, ``"both"``, or the name of a format; None for the format of the scan.
         dtype: Type of the voxels in files that are no DICOM.
         save_std: Whether the standard deviation of samples is written.
+        sr: Whether a structured report is written beside each derived series.
         pictures: Whether pictures are kept for the report.
     """
 
@@ -41,6 +44,7 @@ class Settings:
     form: str | None = None
     dtype: str = "float32"
     save_std: bool = False
+    sr: bool = False
     pictures: bool = True
 
     @property
@@ -58,12 +62,14 @@ class Settings:
         """
         check_names(options.restore)
         options.output.check_samples(options.samples)
-        check_form(options.output.form)
+        output = options.output
+        check_form(output.form)
+        if output.sr:
+            check_report(series=output.form in (None, BOTH, DICOM.name))
         restore = absolute(options.restore)
         if restore.model is not None:
             # The task is the task of the model; results are named after it.
             restore = replace(restore, task=find_model(restore, options.modality or Modality.UNKNOWN)[1].task)
-        output = options.output
         return cls(
             restore=asdict(restore),
             policy=asdict(options.reading.policy),
@@ -71,6 +77,7 @@ class Settings:
             form=output.form,
             dtype=output.dtype,
             save_std=output.save_std,
+            sr=output.sr,
         )
 
     def sha256(self) -> str:

@@ -13,7 +13,7 @@ from medrestore.options import BatchRun, CaseSelection, FileOptions, ReadPolicy
 from medrestore.paths import resolved
 
 if TYPE_CHECKING:
-    from medrestore.batch import Found
+    from medrestore.batch import Found, Settings
     from medrestore.batch.bids.names import Naming
     from medrestore.batch.bids.wanted import Wanted
 
@@ -43,10 +43,8 @@ def batch(
     from medrestore.cli.batching import Workers, execute, print_plan
 
     settings = Settings.of(options)
-    if settings.form not in (None, "nifti") and is_dataset(scans):
-        raise ConfigError(
-            f"--format is {settings.form}, and images of a BIDS data set are NIfTI; leave it out"
-        )
+    if is_dataset(scans):
+        _check_nifti(settings)
     naming = Naming(settings.task, str(options.restore.spacing))
     wanted = Wanted.parse(cases.bids_filter or (), file=cases.bids_filter_file)
     found = find(scans, options.reading.policy, out, naming, wanted).only(
@@ -62,6 +60,14 @@ def batch(
         begin_derivative(scans, out)
     crew = Workers.of(run, options.restore.max_memory)
     raise typer.Exit(execute(found, out, settings, how, crew, quiet=quiet))
+
+
+def _check_nifti(settings: Settings) -> None:
+    """Refuse what is for results of another format, for a BIDS data set."""
+    asked = "" if settings.form in (None, "nifti") else f"--format is {settings.form}"
+    asked = asked or ("--sr writes a report on a DICOM series" if settings.sr else "")
+    if asked:
+        raise ConfigError(f"{asked}, and images of a BIDS data set are NIfTI; leave it out")
 
 
 def find(scans: Path, policy: ReadPolicy, out: Path, naming: Naming, wanted: Wanted) -> Found:

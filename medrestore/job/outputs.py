@@ -11,8 +11,8 @@ from pathlib import Path
 
 from medrestore.errors import ConfigError, OutputError
 from medrestore.io import check_reports_can_be_written
-from medrestore.job.form import Form, choose_form, endings
-from medrestore.options import OutputRequest
+from medrestore.job.form import choose_form, endings
+from medrestore.options import REPORT, OutputRequest
 from medrestore.paths import resolved
 from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
@@ -111,7 +111,7 @@ def _named(scan: Path, out: Path, request: OutputRequest, suffix: str, maps: tup
     if form.image is None and request.dtype != "float32":
         raise ConfigError(f"--out-dtype is {request.dtype}, and DICOM stores 16 bits; leave it out")
     if request.sr:
-        _check_report(form)
+        check_report(series=form.series)
     if out.is_dir() and (not form.series or not _is_earlier_series(out)):
         out = out / f"{formats.stem(resolved(scan))}_{suffix}"
         image = out.with_name(f"{out.name}{form.suffix}")
@@ -132,12 +132,20 @@ def _named(scan: Path, out: Path, request: OutputRequest, suffix: str, maps: tup
         series=out if form.series else None,
         maps={} if form.image is None else files,
         series_maps=beside if form.series else {},
-        report=out.with_name(f"{out.name}_sr.dcm") if request.sr else None,
+        report=out.with_name(f"{out.name}{REPORT}") if request.sr else None,
     )
 
 
-def _check_report(form: Form) -> None:
-    if not form.series:
+def check_report(*, series: bool) -> None:
+    """Refuse a structured report where there is nothing that it refers to, or nothing to write it with.
+
+    Args:
+        series: Whether the result is a derived DICOM series, or may be one.
+
+    Raises:
+        ConfigError: It is none, or highdicom is not installed.
+    """
+    if not series:
         raise ConfigError("--sr writes a report on a derived DICOM series; pass --format dicom, or both")
     check_reports_can_be_written()
 

@@ -16,6 +16,9 @@ from medrestore.types import Modality
 MAPS = ("std", "lower", "upper", "null")
 """Names of the volumes that may be written beside a restored one, and endings of their names."""
 
+REPORT = "_sr.dcm"
+"""Ending of the name of a structured report, behind that of the series."""
+
 DTYPES = (
     *("float32", "input", "float64"),
     *("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
@@ -52,7 +55,7 @@ class OutputRequest:
     """
 
     save_std: bool = option(False, _info("Write OUT_std: spread of samples."))
-    sr: bool = option(False, _own("Write OUT_sr.dcm: the verdict as a DICOM structured report."))
+    sr: bool = option(False, _info("Write OUT_sr.dcm: the verdict as a DICOM structured report."))
     trajectory: Path | None = option(None, _own("Write every step.", "DIR", "--save-trajectory"))
     form: str | None = option(
         None, _info("dicom, both, nifti, ...: else as OUT ends, or IN is.", "NAME", "--format")

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from medrestore.errors import OutputError
 from medrestore.io.atomic import TEMPORARY, temporary_end
-from medrestore.options import MAPS
+from medrestore.options import MAPS, REPORT
 from medrestore.paths import open_file, resolved
 from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
@@ -26,7 +26,7 @@ def endings() -> tuple[str, ...]:
     """Return every ending that may follow the name of a result, in whatever format its image is."""
     images = [one.suffixes[0] for one in installed_formats() if one.write is not None]
     maps = (f"{one}{image}" for one in _MAPS for image in images)
-    return "", ".json", *_MAPS, *images, *maps
+    return "", ".json", REPORT, *_MAPS, *images, *maps
 
 
 def case_id(source: PurePosixPath, series: str = "") -> str:
@@ -43,7 +43,7 @@ def safe_path(path: PurePosixPath) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise OutputError(f"{str(path)!r} is no path below the folder of results; expected a relative one")
     *folders, name = (_safe_name(part) for part in path.parts)
-    if name.lower().endswith(_MAPS):  # else the result looks like a map of another case
+    if name.lower().endswith((*_MAPS, REPORT)):  # else the result looks like a map of another case
         name = f"{name}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return PurePosixPath(*folders, name)
 
@@ -95,7 +95,7 @@ def place(folder: Path, output: PurePosixPath) -> Path:
 
 
 def results(path: Path) -> list[Path]:
-    """Return the existing files and folders of the result of a case: image, record, deviation."""
+    """Return the existing files and folders of the result of a case: image, record, maps, report."""
     return [entry for ending in endings() if (entry := path.with_name(path.name + ending)).exists()]
 
 

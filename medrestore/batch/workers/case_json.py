@@ -36,6 +36,7 @@ def case_json(case: Case, settings: Settings) -> dict[str, JSON]:
         "form": settings.form,
         "dtype": settings.dtype,
         "save_std": settings.save_std,
+        "sr": settings.sr,
         "sidecar": dict(case.sidecar),
         "beside": {name: str(path) for name, path in case.beside.items()},
     }
@@ -55,6 +56,7 @@ def options_of(case: dict[str, Any]) -> FileOptions:
             form=case["form"],
             dtype=case["dtype"],
             save_std=case["save_std"],
+            sr=case["sr"],
             overwrite=True,
         ),
         modality=None if modality is Modality.UNKNOWN else modality,

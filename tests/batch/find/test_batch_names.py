@@ -70,7 +70,7 @@ def test_a_worker_that_crashes_says_where_it_was(tmp_path):
     worker = Worker((sys.executable, "-c", crash))
     job = {"case": "0", "root": str(tmp_path), "source": "a.nii", "out": str(tmp_path / "b"), "restore": {}}
     job |= {"modality": "MR", "series": None, "reference": None, "header": None, "policy": {}, "form": None}
-    job |= {"dtype": "float32", "save_std": False, "sidecar": {}, "beside": {}}
+    job |= {"dtype": "float32", "save_std": False, "sr": False, "sidecar": {}, "beside": {}}
     try:
         answer = worker.run(job)
     finally:
