@@ -76,6 +76,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.evidence.verdict
 	$(BIN)/python -m benchmarks.evidence.detectability --noisy /usr/share/mricron/templates/ch2.nii.gz
 	$(BIN)/python -m benchmarks.evidence.intervals $(NILEARN:%=--nilearn %)
+	$(BIN)/python -m benchmarks.evidence.told $(NILEARN:%=--nilearn %)
 	$(BIN)/python -m benchmarks.speed.batch
 	$(BIN)/python -m benchmarks.ct.run $(CT_VOLUMES:%=--volume %)
 	$(BIN)/python -m benchmarks.ct.claims

@@ -161,8 +161,7 @@ POSITIONS_ROUNDED = _note(
 )
 MALFORMED_ELEMENTS = _note(
     "malformed-elements",
-    "Elements of a DICOM header hold no such value as they should: they were passed over, or a decimal comma "
-    "was read as a point.",
+    "Elements of a DICOM header hold no fit value: passed over, or a decimal comma read as a point.",
 )
 CLASS_NOT_STATED = _note(
     "class-not-stated",
@@ -194,8 +193,7 @@ RESAMPLED_WHEN_READ = _warning(
     "resampled-when-read", "The slices were no regular grid and were brought onto one, as was asked for."
 )
 LOSSY_COMPRESSION_UNKNOWN = _note(
-    "lossy-compression-unknown",
-    "The source says that it was compressed with loss, but not by what ratio and method.",
+    "lossy-compression-unknown", "The source was compressed with loss, and does not say how and by how much."
 )
 
 # Whether the model is made for it.
@@ -218,10 +216,12 @@ SLICES_OUTSIDE_MODEL = _warning(
 NOISE_OUTSIDE_MODEL = _warning(
     "noise-outside-model", "The noise is weaker or stronger than what the model was made for."
 )
+NOISE_CONTRADICTED = _warning(
+    "noise-contradicted", "The scan shows another level of noise than the one that was told, which was taken."
+)
 ZERO_MOVED = _warning(
     "zero-moved",
-    "Many voxels lie below 0, as after z-scoring and in statistical, phase and difference maps; the model is "
-    "for scans in which air is 0.",
+    "Many voxels lie below 0, as in z-scores, statistics, phases and differences; the model takes air for 0.",
 )
 VALUES_OUTSIDE_MODEL = _warning(
     "values-outside-model",

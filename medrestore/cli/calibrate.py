@@ -16,7 +16,7 @@ from medrestore.types import Modality
 if TYPE_CHECKING:
     from medrestore.engine import LoadedModel
     from medrestore.engine.intervals.calibration import IntervalCalibration
-    from medrestore.training.calibrate import Truths
+    from medrestore.training.truths import Truths
 
 
 @limits_threads
@@ -31,15 +31,16 @@ def calibrate(
 ) -> None:
     """Calibrate the intervals of a model, for `medrestore restore --interval 0.9 --calibration FILE`.
 
-    Noise of the kinds that the model is for is added to each file, or its slices are made thick; the model
-    restores that, and how far it was off sets how wide intervals are. `sub-...` in a name tells subjects
-    apart, else every file is another one.
+    Noise of the kinds that the model is for is added to each file, or its slices are made thick (or, with
+    --measured, a noisy scan of each was measured); the model restores that, and how far it was off sets how
+    wide intervals are. `sub-...` in a name tells subjects apart, else every file is another one.
     """
     _require_extra()
     from medrestore.engine import RestoreOptions, load_model
-    from medrestore.training.calibrate import check_target, find_truths, write_calibration
+    from medrestore.training.calibrate import check_target, write_calibration
+    from medrestore.training.truths import find_truths
 
-    truths, out = find_truths(folder, options.tune), options.out
+    truths, out = find_truths(folder, options.tune, options.measured), options.out
     check_target(out, overwrite=options.overwrite)
     loaded = load_model(RestoreOptions(model=model, device=options.device), Modality.UNKNOWN)
     made = _calibrated(loaded, truths, options, quiet=quiet)

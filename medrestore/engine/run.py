@@ -20,7 +20,7 @@ from medrestore.engine.evidence.intervals import (
 from medrestore.engine.evidence.observed import judged
 from medrestore.engine.intervals.predict import Widths, interval_widths
 from medrestore.engine.machine.memory import release_memory
-from medrestore.engine.models.checks import check_noise, check_zero
+from medrestore.engine.models.checks import check_noise, check_told, check_zero
 from medrestore.engine.models.load import LoadedModel
 from medrestore.engine.sampling.ensemble import VIEWS, View, ensemble_size
 from medrestore.engine.sampling.posterior import (
@@ -113,7 +113,7 @@ class ModelRun:
     def settled(self, measurement: Measurement) -> tuple[Measurement, tuple[Finding, ...]]:
         """Return the measurement as the model is given it, and what should be known of it."""
         spec, noise = self.model.spec, measurement.noise
-        findings = check_zero(measurement.scan, noise.sigma, spec)
+        findings = check_zero(measurement.scan, noise.sigma, spec) + check_told(noise)
         if measurement.skip_reason is not None:
             return measurement, (*findings, *measurement.findings, measurement.skip_reason)
         findings = check_noise(noise, spec) + findings
@@ -171,7 +171,8 @@ class ModelRun:
         asked = self.intervals
         if asked is None:
             return None
-        return interval_widths(asked.calibration, asked.level, measurement.condition, mean)
+        doubt = measurement.noise.in_doubt
+        return interval_widths(asked.calibration, asked.level, measurement.condition, mean, in_doubt=doubt)
 
     def _with_intervals(
         self, measurement: Measurement, outcome: Outcome, widths: Widths | None, step: Step

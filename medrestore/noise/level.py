@@ -10,6 +10,7 @@ from medrestore.noise.hints import sampling_hints
 from medrestore.noise.measure import Pair, measure_noise
 from medrestore.noise.model import Certainty, NoiseModel
 from medrestore.noise.tissue import FermiWindow, read_tissue
+from medrestore.noise.told import Kind, Reading, kind_of
 from medrestore.noise.wavelet import estimate_noise
 from medrestore.options import parse_noise
 from medrestore.plugin import Intensity
@@ -66,6 +67,7 @@ class NoiseLevel:
         measured: What the scan says of its noise, band and colour among it; None where nobody looked.
         beyond_band: What was found outside the band and left out, root mean square over sigma; None where the
             scan has no narrower band.
+        read: What the scan itself shows, where the level was told; None where the level is what was measured.
     """
 
     sigma: float
@@ -74,11 +76,20 @@ class NoiseLevel:
     map: NoiseRange | None = None
     measured: NoiseModel | None = None
     beyond_band: float | None = None
+    read: Reading | None = None
 
     @property
     def is_given(self) -> bool:
         """Whether it was chosen by the user, and is not to be doubted."""
         return self.method.startswith(GIVEN)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it was read in tissue alone, and not surely: it may be off by far."""
+        found = self.measured
+        if found is None or self.is_given:
+            return False
+        return found.source == "tissue" and found.certainty is Certainty.UNSURE
 
     @property
     def neighbour_correlations(self) -> tuple[float, ...] | None:
@@ -99,6 +110,8 @@ def mr_noise_level(
 ) -> NoiseLevel:
     """Measure the noise of an MR scan, and take its level from the request where that is one.
 
+    What was read stays beside a level that was told.
+
     Args:
         scan: The scan; what its header states of the sampling is heard.
         requested: As for `noise_level`.
@@ -114,7 +127,8 @@ def mr_noise_level(
     if given is None:
         method = f"{measured.source}, {measured.certainty}"
         return NoiseLevel(measured.sigma, measured.sigma / percentile, method, measured=measured)
-    return replace(given, measured=measured.with_sigma(given.sigma))
+    read = Reading.of(measured.sigma, kind_of(measured), percentile)
+    return replace(given, measured=measured.with_sigma(given.sigma), read=read)
 
 
 def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> NoiseLevel:
@@ -142,7 +156,7 @@ def noise_level(
     percentile: float,
     intensity: Intensity = Intensity.P99,
 ) -> NoiseLevel:
-    """Find the noise level that a scan is to be restored with.
+    """Find the noise level that a scan is to be restored with; it is measured beside one that is told, too.
 
     Args:
         array: (X, Y, Z) voxels; of CT in HU, slices along the last axis.
@@ -154,14 +168,12 @@ def noise_level(
     Raises:
         ConfigError: The request is neither.
     """
-    given = _given(requested, percentile)
+    given, is_ct = _given(requested, percentile), intensity is Intensity.ATTENUATION
+    sigma = estimate_ct_noise(array) if is_ct else estimate_noise(array)
     if given is not None:
-        return given
-    if intensity is Intensity.ATTENUATION:
-        sigma = estimate_ct_noise(array)
-        return NoiseLevel(sigma, sigma / percentile, "local deviation in soft tissue")
-    sigma = estimate_noise(array)
-    return NoiseLevel(sigma, sigma / percentile, "wavelet MAD in smooth tissue")
+        return replace(given, read=Reading.of(sigma, Kind.CT if is_ct else Kind.SLICES, percentile))
+    how = "local deviation in soft tissue" if is_ct else "wavelet MAD in smooth tissue"
+    return NoiseLevel(sigma, sigma / percentile, how)
 
 
 def _given(requested: float | str | Estimate, percentile: float) -> NoiseLevel | None:

@@ -17,6 +17,8 @@ class CalibrateOptions:
         out: File to write.
         tune: Folder of other subjects, seen by the model or not, that the size of errors is learnt from;
             None for a third of the subjects of FOLDER.
+        measured: Folder of noisy scans that were measured, one for each clean one, with the same grid, units
+            and name below its folder; None to add noise to the clean ones.
         draws: Scans that are made of each file: noise of another level and colour, or other slices.
         seed: Of every random draw.
         note: Text that goes into the file.
@@ -27,6 +29,9 @@ class CalibrateOptions:
     out: Path = option(Path("calibration.toml"), OptionInfo("File to write.", metavar="FILE", short=("-o",)))
     tune: Path | None = option(
         None, OptionInfo("Other subjects, to learn the size of errors from; else a third.", metavar="FOLDER")
+    )
+    measured: Path | None = option(
+        None, OptionInfo("Noisy scans of the same names, in place of noise that is added.", metavar="NOISY")
     )
     draws: int = option(6, OptionInfo("Scans made of each file."))
     seed: int = option(0, OptionInfo("Same seed, same result."))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +19,14 @@ from medrestore.engine.intervals.predict import head_lattice
 from medrestore.engine.models.checks import assumed_modality
 from medrestore.engine.sampling.ensemble import ensemble_size
 from medrestore.engine.tasks.measurement import Measurement
-from medrestore.errors import ConfigError, GeometryError, InputError, ModelError, OutputError
+from medrestore.errors import GeometryError, InputError, ModelError, OutputError
 from medrestore.files import read_header, read_volumes
 from medrestore.io import atomic_write
 from medrestore.metrics import head_mask, measured, psnr, reference_range, ssim
 from medrestore.options import CalibrateOptions
+from medrestore.training.pairs import check_pairs, measured_pair
 from medrestore.training.simulate import Simulated, noise_span, simulate, what_noise
+from medrestore.training.truths import Truths, subject_of
 from medrestore.types import FloatArray, Modality
 from medrestore.volume import Volume, taken_as
 
@@ -34,21 +35,6 @@ VOXELS = 12_000
 
 OnScan = Callable[[int, int, str, str], None]
 """Called with truths done, truths in all, the name of the last one, and why it was left out, empty if not."""
-
-_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
-
-
-@dataclass(frozen=True)
-class Truths:
-    """Scans that a calibration is made with.
-
-    Attributes:
-        held_out: Files of subjects that the model has not seen.
-        tuning: Files of other subjects, which it may have seen; empty to take a third of the subjects above.
-    """
-
-    held_out: tuple[Path, ...]
-    tuning: tuple[Path, ...] = ()
 
 
 def calibrate(
@@ -69,25 +55,42 @@ def calibrate(
         ConfigError: There are too few subjects; scans that cannot be read, or that the model was not made
             for, are left out.
     """
-    held_out, tuning = _split(truths)
+    held_out, tuning = truths.split()
     told = on_scan or (lambda done, total, name, reason: None)
     options = options or CalibrateOptions()
+    if truths.measured:
+        check_pairs(model.spec)
     found: dict[Path, list[RestoredScan]] = {}
     for path in (*tuning, *held_out):
         reason = ""
         try:
-            found[path] = restored_scans(model, _read(path, model), subject_of(path), options)
-        except InputError as error:
+            found[path] = _restored(model, path, truths.measured.get(path), options)
+        except (GeometryError, InputError, ModelError) as error:
             found[path], reason = [], str(error)
         told(len(found), len(tuning) + len(held_out), path.name, reason)
     learnt, kept = ([one for path in part for one in found[path]] for part in (tuning, held_out))
-    return fit_calibration(learnt, kept, calibrated_model(model, options.note))
+    noise = _measured_noise(kept) if truths.measured else None
+    return fit_calibration(learnt, kept, calibrated_model(model, options.note, noise))
 
 
-def calibrated_model(model: LoadedModel, note: str = "") -> CalibratedModel:
-    """Return what a calibration says of the model that it is of."""
+def _measured_noise(scans: Sequence[RestoredScan]) -> str:
+    """Return, in words, what noise measured scans have."""
+    levels = [one.facts.noise[0] for one in scans] or [0.0]
+    return (
+        f"pairs that were measured, {min(levels):.1%} to {max(levels):.1%} of the bright level as it was read"
+    )
+
+
+def calibrated_model(model: LoadedModel, note: str = "", noise: str | None = None) -> CalibratedModel:
+    """Return what a calibration says of the model that it is of.
+
+    Args:
+        model: The model.
+        note: What else should be known.
+        noise: What noise the scans had, in words; None for what `simulate` adds.
+    """
     spec = model.spec
-    noise = what_noise(spec, noise_span(spec))
+    noise = what_noise(spec, noise_span(spec)) if noise is None else noise
     size = ensemble_size(RestoreOptions(), spec)
     return CalibratedModel(model.ref.name, spec.sha256 or "", size, noise, note)
 
@@ -116,20 +119,16 @@ def write_calibration(calibration: IntervalCalibration, path: Path, *, overwrite
         temporary.write_text(tomli_w.dumps(as_table(calibration)), encoding="utf-8")
 
 
-def subject_of(path: Path) -> str:
-    """Return whose scan a file is: ``sub-...`` of its path where there is one, else its own name."""
-    found = _SUBJECT.search(path.name) or _SUBJECT.search(path.parent.name)
-    return found.group() if found else path.name.split(".")[0]
-
-
-def _split(truths: Truths) -> tuple[Sequence[Path], Sequence[Path]]:
-    """Return the files that are held out and those that are tuned on, by subject."""
-    if truths.tuning:
-        return truths.held_out, truths.tuning
-    subjects = sorted({subject_of(path) for path in truths.held_out})
-    chosen = set(subjects[::3]) if len(subjects) > 1 else set()
-    tuning = tuple(path for path in truths.held_out if subject_of(path) in chosen)
-    return tuple(path for path in truths.held_out if subject_of(path) not in chosen), tuning
+def _restored(
+    model: LoadedModel, path: Path, measured: Path | None, options: CalibrateOptions
+) -> list[RestoredScan]:
+    """Restore what was measured beside a truth, or what is made of it."""
+    truth, subject = _read(path, model), subject_of(path)
+    if measured is None:
+        return restored_scans(model, truth, subject, options)
+    rng = np.random.default_rng([options.seed, zlib.crc32(subject.encode())])
+    made = measured_pair(_read(measured, model), truth, model.spec)
+    return [restored_scan(model, made, subject, rng)]
 
 
 def _read(path: Path, model: LoadedModel) -> Volume:
@@ -199,6 +198,7 @@ def restored_scan(
         psnr=psnr(image, truth, data_range=data_range, mask=head),
         ssim=similarity,
         facts=scan_facts(held[0], result),
+        in_doubt=held[0].noise.in_doubt,
     )
 
 
@@ -238,27 +238,3 @@ def _draw(measurement: Measurement, mean: Tensor, truth: FloatArray, rng: np.ran
             for name in ("features", "noise", "errors", "texture")
         )
     )
-
-
-def find_truths(folder: Path, tune: Path | None = None) -> Truths:
-    """Return the scans of a folder, and those of another to learn the size of errors from.
-
-    Raises:
-        ConfigError: A folder has none.
-    """
-    return Truths(tuple(truths_in(folder)), () if tune is None else tuple(truths_in(tune)))
-
-
-def truths_in(folder: Path) -> Iterator[Path]:
-    """Yield the scans of a folder, or the one scan that a path is.
-
-    Raises:
-        ConfigError: There are none.
-    """
-    if folder.is_file():
-        yield folder
-        return
-    found = sorted(path for path in folder.rglob("*.nii*") if path.is_file()) if folder.is_dir() else []
-    if not found:
-        raise ConfigError(f"{folder}: no scans; expected a folder of NIfTI files")
-    yield from found

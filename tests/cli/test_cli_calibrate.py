@@ -38,7 +38,8 @@ def made(tmp_path_factory):
 def calibrated(made):
     from medrestore.engine import load_model
     from medrestore.options import CalibrateOptions
-    from medrestore.training.calibrate import calibrate, find_truths, write_calibration
+    from medrestore.training.calibrate import calibrate, write_calibration
+    from medrestore.training.truths import find_truths
 
     model = load_model(RestoreOptions(model=str(made[0]), device="cpu"))
     found = calibrate(model, find_truths(made[1]), CalibrateOptions(draws=4))
@@ -247,3 +248,67 @@ def test_a_batch_does_a_case_again_with_another_calibration(run, tmp_path):
     (model / FILE).write_text(changed)
     assert run(*command)[0] == 0
     assert (tmp_path / "out" / "a_restored_upper.nii.gz").read_bytes() != upper
+
+
+def pairs(root, count: int = 6):
+    """Write clean phantoms, and what was measured of each: folders of the same names."""
+    clean, measured = shapes(root / "clean", count), root / "noisy"
+    measured.mkdir()
+    for path in sorted(clean.iterdir()):
+        array = np.asanyarray(nib.load(path).dataobj)
+        save(measured / path.name, noisy(array, 0.06, seed=len(path.name) + int(path.name[4:6])))
+    return clean, measured
+
+
+def test_measured_pairs_calibrate_and_the_file_says_so(run, tmp_path):
+    model, (clean, measured) = model_folder(tmp_path / "model"), pairs(tmp_path)
+    status, out, err = run("calibrate", model, clean, "--measured", measured, "-o", tmp_path / "own.toml")
+    assert status == 0, err
+    assert "4 scans of 4 subjects, tuned on 2" in out  # one of each, however many draws
+    found = read_calibration(tmp_path / "own.toml")
+    assert found.population.noise.startswith("pairs that were measured, ")
+    low, high = found.ranges.noise
+    assert 0.03 < low <= high < 0.09  # of what was measured, and not of what would have been simulated
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda array: 1.5 * array, "1.5 times as bright as in the clean scan"),
+        (lambda array: np.roll(array, 2, axis=0), "the correlation of its difference to the clean scan"),
+        (lambda array: array[:, :, 2:], "expected the same grid"),
+    ],
+    ids=["units", "moved", "grid"],
+)
+def test_a_pair_that_is_none_is_left_out_and_told(run, tmp_path, spoil, told):
+    model, (clean, measured) = model_folder(tmp_path / "model"), pairs(tmp_path)
+    path = measured / "sub-05_T1w.nii.gz"
+    save(path, np.ascontiguousarray(spoil(np.asanyarray(nib.load(path).dataobj))))
+    status, out, err = run("calibrate", model, clean, "--measured", measured, "-o", tmp_path / "own.toml")
+    assert status == 0, err
+    said = " ".join(err.split())
+    assert "sub-05_T1w.nii.gz is left out" in said and told in said
+    assert "3 scans of 3 subjects" in out
+
+
+@pytest.mark.parametrize("lacking", ["clean", "noisy"])
+def test_a_scan_without_the_other_is_refused_before_anything_runs(run, tmp_path, lacking):
+    model, folders = (
+        model_folder(tmp_path / "model"),
+        dict(zip(("clean", "noisy"), pairs(tmp_path), strict=True)),
+    )
+    (folders[lacking] / "sub-03_T1w.nii.gz").unlink()
+    options = ("--measured", folders["noisy"], "-o", tmp_path / "own.toml")
+    status, _, err = run("calibrate", model, folders["clean"], *options)
+    assert status == 2
+    assert f"there is no {'measured' if lacking == 'noisy' else 'clean'} one of this name" in " ".join(
+        err.split()
+    )
+    assert not (tmp_path / "own.toml").exists()
+
+
+def test_pairs_of_one_grid_say_nothing_of_finer_slices(run, tmp_path):
+    model, (clean, measured) = model_folder(tmp_path / "model", **SUPERRES), pairs(tmp_path, 4)
+    status, _, err = run("calibrate", model, clean, "--measured", measured, "-o", tmp_path / "own.toml")
+    assert status == 2
+    assert "makes finer slices, and measured pairs are scans of one grid" in " ".join(err.split())

@@ -12,8 +12,6 @@ from medrestore.engine.intervals.predict import Widths
 from medrestore.engine.tasks.measurement import Measurement
 from medrestore.findings import INTERVALS_NOT_CALIBRATED, Finding
 from medrestore.metrics import measured, reference_range
-from medrestore.noise.level import NoiseLevel
-from medrestore.noise.model import Certainty
 from medrestore.provenance import JSON, Step
 from medrestore.types import RealArray
 from medrestore.volume import Volume
@@ -120,6 +118,7 @@ def interval_evidence(
     }
     bound = None if widths is None else _bound(request, measurement, widths, _range(result))
     entry: dict[str, JSON] = {"level": request.level, "calibration": about, "bound": bound}
+    entry["widened"] = measurement.noise.in_doubt and calibration.in_doubt is not None
     return IntervalEvidence(
         entry, _findings(calibration, measurement, scan_facts(measurement, result), ensemble)
     )
@@ -135,7 +134,7 @@ def _bound(
     if data_range <= 0 or not widths.squares.size:
         return None
     expected = widths.expected(data_range / measurement.units.one)
-    bound, level = request.calibration.bound, request.level
+    bound, level = request.calibration.bound_of(in_doubt=measurement.noise.in_doubt), request.level
     return {
         "psnr": bound.least_psnr(expected, level),
         "ssim": max(bound.least_ssim(expected, level), 0.0),
@@ -156,7 +155,7 @@ def _findings(
     outside = _outside(facts, found.ranges)
     if ensemble < found.ensemble:
         outside["ensemble"] = f"a mean over {ensemble} estimates, calibrated were {found.ensemble}"
-    if _level_in_doubt(measurement.noise):
+    if measurement.noise.in_doubt and found.in_doubt is None:
         outside["certainty"] = "the level of its noise, which they rest on, is unsure"
     if measurement.skip_reason is not None:
         outside["share"] = "no model ran, and the intervals are those of the noise"
@@ -166,14 +165,6 @@ def _findings(
         return ()
     text = f"the intervals were not calibrated for such a scan: {'; '.join(outside.values())}"
     return (INTERVALS_NOT_CALIBRATED.found(text, outside=sorted(outside)),)
-
-
-def _level_in_doubt(noise: NoiseLevel) -> bool:
-    """Whether the level of the noise was read in tissue alone, and not surely: it may be off by far."""
-    found = noise.measured
-    if found is None or noise.is_given:
-        return False
-    return found.source == "tissue" and found.certainty is Certainty.UNSURE
 
 
 def _outside(facts: Ranges, known: Ranges) -> dict[str, str]:

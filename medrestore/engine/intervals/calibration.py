@@ -9,8 +9,9 @@ import hashlib
 import math
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -94,6 +95,31 @@ class Quantiles:
         return np.array([[np.interp(asked, known, group) for group in table.T] for table in tables])
 
 
+@dataclass(frozen=True)
+class InDoubt:
+    """Scans the level of whose noise is in doubt: errors may be several times what that level lets expect.
+
+    Attributes:
+        subjects: Who gave such scans.
+        scans: That they gave.
+        below: For each of `LEVELS`, by how much farther away the lower end lies.
+        above: The same of the upper end.
+        bound: How PSNR and SSIM departed from what the sizes foretell.
+    """
+
+    subjects: int
+    scans: int
+    below: tuple[float, ...]
+    above: tuple[float, ...]
+    bound: Bound
+
+    def widened(self, ends: Float64Array, level: float) -> Float64Array:
+        """Return the (2, groups) quantiles for such scans, of those for a share of the voxels."""
+        known, asked = normal_quantile(np.array(LEVELS)), normal_quantile(np.array(level))
+        below, above = (float(np.interp(asked, known, factors)) for factors in (self.below, self.above))
+        return ends + np.abs(ends) * np.array([[1 - below], [above - 1]])
+
+
 def normal_quantile(level: Float64Array) -> Float64Array:
     """Return how many deviations a share of normal errors lies within: quantiles are nearly linear in it."""
     return np.asarray(special.ndtri((1 + level) / 2))
@@ -114,6 +140,8 @@ class IntervalCalibration:
         scale: The expected size of an error.
         quantiles: Of errors over that size.
         bound: How PSNR and SSIM departed from what the sizes foretell.
+        in_doubt: What is wider where the level of the noise is in doubt; None where too few such scans were
+            there, and the rest is of all scans.
     """
 
     model: str
@@ -126,6 +154,7 @@ class IntervalCalibration:
     scale: ErrorScale
     quantiles: Quantiles
     bound: Bound
+    in_doubt: InDoubt | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
@@ -141,14 +170,35 @@ class IntervalCalibration:
             and weights == 1 + clues + clues * (clues + 1) // 2,
             "quantiles": sizes == (len(LEVELS),) * 2 and all(len(table) == groups for table in tables),
             "bound": min(self.bound.psnr.subjects, self.bound.ssim.subjects) >= 2,
+            "in_doubt": self.in_doubt is None or _widens(self.in_doubt),
         }
         for name in (name for name, fits in fine.items() if not fits):
             raise ConfigError(f"{name} does not fit the rest; make the calibration again")
+
+    def ends(self, level: float, *, in_doubt: bool) -> Float64Array:
+        """Return the (2, groups) quantiles for a share of the voxels of a scan.
+
+        Args:
+            level: The share.
+            in_doubt: Whether the level of its noise is.
+        """
+        ends = self.quantiles.at(level)
+        return self.in_doubt.widened(ends, level) if in_doubt and self.in_doubt is not None else ends
+
+    def bound_of(self, *, in_doubt: bool) -> Bound:
+        """Return how PSNR and SSIM departed, for scans of either kind."""
+        return self.in_doubt.bound if in_doubt and self.in_doubt is not None else self.bound
 
     @property
     def digest(self) -> str:
         """SHA-256 of its content."""
         return hashlib.sha256(repr(asdict(self)).encode()).hexdigest()
+
+
+def _widens(found: InDoubt) -> bool:
+    """Whether there is a factor for each level, none of which makes an interval narrower."""
+    whole = len(found.below) == len(found.above) == len(LEVELS)
+    return whole and min(*found.below, *found.above) >= 1 and found.subjects >= FEWEST
 
 
 def find_calibration(name: str, spec: ModelSpec, path: str | None) -> IntervalCalibration:
@@ -199,15 +249,17 @@ def _built(kind: type[T], table: object, where: str) -> T:
     """Build a dataclass of a table of the same keys, and what it holds likewise."""
     if not isinstance(table, Mapping):
         raise ConfigError(f"{where[:-1] or 'the file'} is {shown(table)}; expected a table")
-    known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
-    for key in sorted(table.keys() ^ known):
+    known = {item.name: item.default is not MISSING for item in fields(kind)}  # type: ignore[arg-type]
+    for key in sorted(key for key in table.keys() ^ known.keys() if not known.get(key)):
         raise ConfigError(f"{'unknown' if key in table else 'missing'} key {shown(where + key)}")
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _value(hints[name], table[name], where + name) for name in known})
+    return kind(**{name: _value(hints[name], table[name], where + name) for name in known if name in table})
 
 
 def _value(kind: Any, value: object, where: str) -> Any:
     """Return a value as a field of a type takes it."""
+    if isinstance(kind, UnionType):  # of what may be left out, and then is None
+        (kind,) = (part for part in typing.get_args(kind) if part is not NoneType)
     if is_dataclass(kind):
         return _built(typing.cast(type, kind), value, f"{where}.")
     if typing.get_origin(kind) is tuple:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from medrestore.engine.intervals.bound import Bound, Expected, deviations, psnr_departure, ssim_departure
 from medrestore.engine.intervals.calibration import (
     LEVELS,
+    InDoubt,
     IntervalCalibration,
     Population,
     Quantiles,
@@ -48,6 +49,7 @@ class RestoredScan:
         psnr: Of the whole result, inside the head of the truth, with the data range of the truth, in dB.
         ssim: The same of SSIM; None where the scan is too thin for it.
         facts: Noise, voxel sizes, correlation and factor, as `Ranges` has them.
+        in_doubt: Whether the level of its noise was (`NoiseLevel.in_doubt`).
     """
 
     subject: str
@@ -59,6 +61,7 @@ class RestoredScan:
     psnr: float
     ssim: float | None
     facts: Ranges
+    in_doubt: bool = False
 
     def expected(self, scale: ErrorScale, rms: float) -> Expected:
         """Return what the scale lets expect of it."""
@@ -108,7 +111,8 @@ def fit_calibration(
             "more"
         )
     scale = _rounded(_fitted(tuning))
-    quantiles = _quantiles(scale, tuning, list(subjects.values()))
+    known, doubted = _parted(held_out)
+    quantiles = _quantiles(scale, tuning, list(known.values()))
     return IntervalCalibration(
         model=what.model,
         sha256=what.sha256,
@@ -119,13 +123,14 @@ def fit_calibration(
         ranges=_ranges([one.facts for one in held_out]),
         scale=scale,
         quantiles=quantiles,
-        bound=_bound(scale, quantiles.rms, list(subjects.values())),
+        bound=_bound(scale, quantiles.rms, list(known.values())),
+        in_doubt=_in_doubt(scale, quantiles, list(doubted.values())) if doubted else None,
     )
 
 
 def as_table(calibration: IntervalCalibration) -> dict[str, Any]:
     """Return a calibration as `calibration.toml` has it."""
-    return asdict(calibration)
+    return {name: value for name, value in asdict(calibration).items() if value is not None}
 
 
 def _by_subject(scans: Iterable[RestoredScan]) -> dict[str, list[RestoredScan]]:
@@ -133,6 +138,15 @@ def _by_subject(scans: Iterable[RestoredScan]) -> dict[str, list[RestoredScan]]:
     for one in scans:
         found[one.subject].append(one)
     return dict(found)
+
+
+def _parted(
+    scans: Sequence[RestoredScan],
+) -> tuple[dict[str, list[RestoredScan]], dict[str, list[RestoredScan]]]:
+    """Return scans of known and of doubted level, by subject; all and none, where either are few."""
+    known = _by_subject(one for one in scans if not one.in_doubt)
+    doubted = _by_subject(one for one in scans if one.in_doubt)
+    return (known, doubted) if min(len(known), len(doubted)) >= FEWEST else (_by_subject(scans), {})
 
 
 def _fitted(scans: Sequence[RestoredScan]) -> ErrorScale:
@@ -163,6 +177,30 @@ def _scores(scale: ErrorScale, groups: Partition, scans: Sequence[RestoredScan])
     found = [groups(size, one.features[_BRIGHTNESS]) for one, size in zip(scans, sizes, strict=True)]
     weights = [np.full(one.errors.size, 1 / (len(scans) * one.errors.size)) for one in scans]
     return Scores(np.concatenate(values), np.concatenate(found), np.concatenate(weights))
+
+
+def _in_doubt(
+    scale: ErrorScale, quantiles: Quantiles, subjects: Sequence[Sequence[RestoredScan]]
+) -> InDoubt | None:
+    """Return by how much wider the intervals of such scans are: the same statistics, of errors over these."""
+    try:
+        bound = _bound(scale, quantiles.rms, subjects)
+    except ConfigError:  # too few are thick enough
+        return None
+    scores, below, above = [_scores(scale, quantiles.groups, scans) for scans in subjects], [], []
+    for level in LEVELS:
+        ends = np.abs(quantiles.at(level))
+        over = [
+            replace(
+                one, values=one.values / np.where(one.values < 0, *ends[:, one.groups]), groups=0 * one.groups
+            )
+            for one in scores
+        ]
+        ((low,), (high,)) = two_sided(over, [level], 1)[0]
+        below.append(max(-low, 1.0))
+        above.append(max(high, 1.0))
+    scans = sum(map(len, subjects))
+    return InDoubt(len(subjects), scans, _short(below), _short(above), bound)
 
 
 def _bound(scale: ErrorScale, rms: float, subjects: Sequence[Sequence[RestoredScan]]) -> Bound:

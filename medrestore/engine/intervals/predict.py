@@ -45,7 +45,12 @@ class Widths:
 
 
 def interval_widths(
-    calibration: IntervalCalibration, level: float, condition: Condition, estimate: Tensor
+    calibration: IntervalCalibration,
+    level: float,
+    condition: Condition,
+    estimate: Tensor,
+    *,
+    in_doubt: bool = False,
 ) -> Widths:
     """Return the intervals of every voxel.
 
@@ -54,9 +59,10 @@ def interval_widths(
         level: Share of the voxels of a scan whose truth lies inside.
         condition: What the model was given.
         estimate: (1, 1, X, Y, Z) its mean, in model units.
+        in_doubt: Whether the level of the noise is.
     """
     below, above = torch.empty_like(estimate), torch.empty_like(estimate)
-    lower, upper = calibration.quantiles.at(level)
+    lower, upper = calibration.ends(level, in_doubt=in_doubt)
     spread = np.float32(calibration.quantiles.rms)
     image = estimate[0, 0].numpy()
     every, inside = head_lattice(image)

@@ -13,6 +13,7 @@ from medrestore.errors import ConfigError, DomainError, InputError, ModelError
 from medrestore.findings import (
     MODALITY_NOT_STATED,
     MODALITY_OUTSIDE_MODEL,
+    NOISE_CONTRADICTED,
     NOISE_OUTSIDE_MODEL,
     SLICES_OUTSIDE_MODEL,
     VOXELS_OUTSIDE_MODEL,
@@ -229,3 +230,16 @@ def check_noise(noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding, ...]:
         f"{spec.name} was made for"
     )
     return (NOISE_OUTSIDE_MODEL.found(text, fraction=noise.fraction, range=(low, high)),)
+
+
+def check_told(noise: NoiseLevel) -> tuple[Finding, ...]:
+    """Warn where a level was told that the scan does not show, beyond what its own measure may be off by."""
+    read = noise.read
+    if read is None or read.goes_with(noise.sigma):
+        return ()
+    text = (
+        f"noise of {noise.sigma:.3g} was {noise.method}, and the scan shows {read.sigma:.3g} ({read.kind}), "
+        f"which may be {read.least:.3g} to {read.most:.3g}: leave the level out, or look at the residual"
+    )
+    facts = {"told": noise.sigma, "read": read.sigma, "range": (read.least, read.most)}
+    return (NOISE_CONTRADICTED.found(text, **facts),)
