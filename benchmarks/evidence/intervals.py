@@ -69,6 +69,7 @@ def judged(model: LoadedModel, made: Simulated, subject: str, level: float) -> d
         "noise": result.record.noise["fraction"],
         "factor": result.record.slices.get("factor", 1.0),
         "codes": [one.code for one in result.record.findings],
+        "widened": result.record.intervals["widened"],
         "coverage": float(inside.mean()),
         "below": float(np.mean((truth < lower)[head])),
         "width_over_rmse": float((upper - lower)[head].mean() / np.sqrt(np.mean(np.square(error)))),

@@ -169,9 +169,11 @@ def _scans(one: Row) -> str:
             f"{row['psnr']:.2f} / {row['least_psnr']:.2f}",
             f"{row['ssim']:.4f} / {row['least_ssim']:.4f}",
             ", ".join(code for code in row["codes"] if code != "modality-not-stated"),
+            "yes" if row.get("widened") else "",
         )
         for row in one["rows"]
         if row["least_psnr"] is not None
     ]
     head = ("subject", "noise found", "factor", "coverage", "PSNR / at least", "SSIM / at least", "findings")
+    head = (*head, "level in doubt: wider")
     return f"### {one['model']}\n\n" + _table(head, rows)

@@ -4,10 +4,11 @@
     python -m benchmarks.uncertainty.run --volume scan.nii.gz --tasks superres --samples 16 --steps 2,5,10,20
     python -m benchmarks.uncertainty.run --modality CT          # a computed body, free of noise
     python -m benchmarks.uncertainty.run --model FOLDER --size 48   # minutes
+    python -m benchmarks.uncertainty.run --tasks denoise --keep     # new weights of one model
 
-Works on the middle of the volume, in this process. Writes uncertainty.md, uncertainty.json and
-uncertainty.png (with -ct in the name for CT, -quick for --quick, which is --size 64) to the folder given with
---out.
+Works on the middle of the volume, in this process. Writes uncertainty.md, uncertainty.json and a picture of
+each task, uncertainty-denoise.png say (with -ct in the name for CT, -quick for --quick, which is --size 64),
+to the folder given with --out.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def zero(args: argparse.Namespace) -> float:
 def options_for(task: str, truth: Truth, **changes: Any) -> medrestore.RestoreOptions:
     spacing = float(np.linalg.norm(truth.affine[:3, 2]))
     slices = {"spacing": spacing, "slice_axis": "k"} if task == "superres" else {}
-    return medrestore.RestoreOptions(task=medrestore.Task(task), **slices, **changes)
+    # The middle of a head is too small to be recognised as one.
+    return medrestore.RestoreOptions(task=medrestore.Task(task), force=True, **slices, **changes)
 
 
 def quality(image: np.ndarray, truth: Truth) -> dict[str, float]:
@@ -201,6 +203,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=8, help="for the deviation (default: 8)")
     parser.add_argument("--steps", default="1,2,5,10,20", help="for the curve (default: 1,2,5,10,20)")
     parser.add_argument("--sampler", default="heun", choices=["heun", "euler", "stochastic"])
+    parser.add_argument("--keep", action="store_true", help="leave what the page has of other tasks")
     args = parser.parse_args(argv)
     args.size = QUICK if args.quick else args.size
     args.steps = [int(steps) for steps in args.steps.split(",")]
@@ -229,6 +232,7 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
     words += ["--model", Path(args.model).name] if args.model else ["--tasks", ",".join(args.tasks)]
     words += ["--size", str(args.size), "--samples", str(args.samples), "--sampler", args.sampler]
     words += ["--steps", ",".join(map(str, args.steps)), "--seed", str(args.seed)]
+    words += ["--keep"] if args.keep else []
     return {
         "command": shlex.join(["python", "-m", "benchmarks.uncertainty.run", *words]),
         **{key: getattr(args, key) for key in ("samples", "sampler", "seed")},
@@ -245,18 +249,27 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     truths = [load_truth(path, quick=False, modality=args.modality) for path in args.volume]
     truths = [middle(truth, args.size, FACTOR) for truth in truths]
-    runs, pictures = [], []
-    for task, model in load_models(args).items():
-        for truth in truths:
-            run, images = measure(truth, task, model, args)
-            runs.append(run)
-            pictures.append(images)
-    report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
     stem = report_stem("uncertainty", args)
-    (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-    uncertainty_tables.plot(report, pictures, args.out / f"{stem}.png")
-    (args.out / f"{stem}.md").write_text(uncertainty_tables.markdown(report, f"{stem}.png"))
+    path, report = args.out / f"{stem}.json", {"setup": describe_setup(args, truths), "runs": []}
+    if args.keep and path.exists():
+        report = kept(json.loads(path.read_text()), report, args.tasks)
+    for task, model in load_models(args).items():
+        measured = [measure(truth, task, model, args) for truth in truths]
+        report["runs"] += [run for run, _ in measured]
+        uncertainty_tables.plot(measured, args.out / f"{stem}-{task}.png")
+        path.write_text(json.dumps(report, indent=1) + "\n")  # after each: the next takes long
+    (args.out / f"{stem}.md").write_text(uncertainty_tables.markdown(report, stem))
+
+
+def kept(before: dict[str, Any], now: dict[str, Any], tasks: list[str]) -> dict[str, Any]:
+    """Return a report that goes on with what an earlier one has of other tasks."""
+    runs = [run for run in before["runs"] if run["task"] not in tasks]
+    names = {run["model"] for run in runs}
+    weights = {name: digest for name, digest in before["setup"]["weights"].items() if name in names}
+    setup = {**now["setup"], "weights": {**weights, **now["setup"]["weights"]}}
+    setup["command"] = f"{before['setup']['command']}` and `{now['setup']['command']}"
+    return {"setup": setup, "runs": runs}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,22 @@ from benchmarks.denoise.tables import made, volume_line
 Run = dict[str, Any]
 
 
-def markdown(report: dict[str, Any], picture: str) -> str:
-    """The whole page: how it was measured, the picture, the tables."""
+def markdown(report: dict[str, Any], stem: str) -> str:
+    """The whole page: how it was measured, the pictures, the tables.
+
+    Args:
+        report: Setup and runs.
+        stem: Name of the page; the picture of a task has that of the task behind it.
+    """
     setup, runs = report["setup"], report["runs"]
     parts = [
         "# Posterior samples: their spread, and the price of sharpness",
         made(setup),
         _setup(setup),
-        f"![Perception and distortion, calibration, and slices]({picture})",
+        *(
+            f"![Perception and distortion, calibration, and slices, {task}]({stem}-{task}.png)"
+            for task in dict.fromkeys(run["task"] for run in runs)
+        ),
         "## Spread",
         _spread(runs),
         "## Perception and distortion",
@@ -89,13 +98,11 @@ def _name(name: str, run: Run) -> str:
     )
 
 
-def plot(report: dict[str, Any], pictures: list[dict[str, np.ndarray]], path: Path) -> None:
-    """For each run: PSNR against sharpness, error against deviation, and slices."""
-    runs = report["runs"]
-    figure, axes = plt.subplots(
-        len(runs), 7, figsize=(21, 3.6 * len(runs)), squeeze=False, layout="constrained"
-    )
-    for row, run, images in zip(axes, runs, pictures, strict=True):
+def plot(measured: Sequence[tuple[Run, dict[str, np.ndarray]]], path: Path) -> None:
+    """For each run, with its images: PSNR against sharpness, error against deviation, and slices."""
+    count = len(measured)
+    figure, axes = plt.subplots(count, 7, figsize=(21, 3.6 * count), squeeze=False, layout="constrained")
+    for row, (run, images) in zip(axes, measured, strict=True):
         _plot_curve(row[0], run)
         _plot_bins(row[1], run)
         _plot_slices(row[2:], images)

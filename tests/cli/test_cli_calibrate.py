@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
+import tomli_w
 from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save, scan_folder, with_calibration
 
 from medrestore import Modality, RestoreOptions, Volume, restore
@@ -155,6 +157,28 @@ def test_a_level_that_is_unsure_is_warned_of_and_one_that_is_given_is_not(tmp_pa
         record = restore(scan, asked).record
         outside = [one.data["outside"] for one in record.findings if one.code == "intervals-not-calibrated"]
         assert any("certainty" in names for names in outside) is warned
+
+
+def test_a_level_that_is_unsure_widens_the_interval_where_the_calibration_has_such_scans(tmp_path):
+    model = with_calibration(model_folder(tmp_path / "model"))
+    inner = noisy(phantom(SIZE), 0.05)[8:16, 8:16, 8:16]
+    scan = Volume.from_array(np.ascontiguousarray(inner), modality=Modality.MR)
+    options = RestoreOptions(model=str(model), interval=0.9)
+    before = restore(scan, options)
+    table = tomllib.loads((model / FILE).read_text())
+    departure = {"mean": -3.0, "deviation": 1.0, "subjects": 5}
+    factors = {"below": [2.0] * 4, "above": [3.0] * 4, "bound": {"psnr": departure, "ssim": departure}}
+    table["in_doubt"] = {"subjects": 5, "scans": 5, **factors}
+    (model / FILE).write_text(tomli_w.dumps(table))
+    after = restore(scan, options)
+    codes = [one.code for one in after.record.findings]
+    assert "intervals-not-calibrated" in [one.code for one in before.record.findings]
+    assert "intervals-not-calibrated" not in codes
+    assert (before.record.intervals["widened"], after.record.intervals["widened"]) == (False, True)
+    away = [one.maps["upper"].array - one.volume.array for one in (before, after)]
+    np.testing.assert_allclose(away[1], 3 * away[0], rtol=1e-3)
+    least = [one.record.intervals["bound"]["psnr"] for one in (before, after)]
+    assert least[1] == pytest.approx(least[0] - 3)
 
 
 def test_where_no_model_ran_the_interval_is_that_of_the_noise(calibrated):

@@ -117,7 +117,7 @@ class InDoubt:
         """Return the (2, groups) quantiles for such scans, of those for a share of the voxels."""
         known, asked = normal_quantile(np.array(LEVELS)), normal_quantile(np.array(level))
         below, above = (float(np.interp(asked, known, factors)) for factors in (self.below, self.above))
-        return ends + np.abs(ends) * np.array([[1 - below], [above - 1]])
+        return np.asarray(ends + np.abs(ends) * np.array([[1 - below], [above - 1]]))
 
 
 def normal_quantile(level: Float64Array) -> Float64Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -24,7 +24,7 @@ from medrestore.engine.intervals.conformal import FEWEST, Partition, Scores, two
 from medrestore.engine.intervals.features import LOCAL
 from medrestore.engine.intervals.scale import ErrorScale, fit_scale
 from medrestore.errors import ConfigError
-from medrestore.types import FloatArray
+from medrestore.types import Float64Array, FloatArray
 
 MOST = 600_000
 """Voxels that the expected size is fitted to."""
@@ -190,17 +190,19 @@ def _in_doubt(
     scores, below, above = [_scores(scale, quantiles.groups, scans) for scans in subjects], [], []
     for level in LEVELS:
         ends = np.abs(quantiles.at(level))
-        over = [
-            replace(
-                one, values=one.values / np.where(one.values < 0, *ends[:, one.groups]), groups=0 * one.groups
-            )
-            for one in scores
-        ]
+        over = [_over(one, ends) for one in scores]
         ((low,), (high,)) = two_sided(over, [level], 1)[0]
         below.append(max(-low, 1.0))
         above.append(max(high, 1.0))
     scans = sum(map(len, subjects))
     return InDoubt(len(subjects), scans, _short(below), _short(above), bound)
+
+
+def _over(scores: Scores, ends: Float64Array) -> Scores:
+    """Return errors over the end of the interval on their side, all of one group."""
+    lower, upper = ends[:, scores.groups]
+    values = scores.values / np.where(scores.values < 0, lower, upper)
+    return Scores(np.asarray(values, np.float32), 0 * scores.groups, scores.weights)
 
 
 def _bound(scale: ErrorScale, rms: float, subjects: Sequence[Sequence[RestoredScan]]) -> Bound:

@@ -241,5 +241,5 @@ def check_told(noise: NoiseLevel) -> tuple[Finding, ...]:
         f"noise of {noise.sigma:.3g} was {noise.method}, and the scan shows {read.sigma:.3g} ({read.kind}), "
         f"which may be {read.least:.3g} to {read.most:.3g}: leave the level out, or look at the residual"
     )
-    facts = {"told": noise.sigma, "read": read.sigma, "range": (read.least, read.most)}
-    return (NOISE_CONTRADICTED.found(text, **facts),)
+    ends = (read.least, read.most)
+    return (NOISE_CONTRADICTED.found(text, told=noise.sigma, read=read.sigma, range=ends),)

@@ -51,7 +51,7 @@ def calibration(widths: tuple[float, ...] = (1.0,) * 8, bias: float = 0.0):
 def covered(made, scan: RestoredScan, level: float) -> np.ndarray:
     size = made.scale(scan.features)
     group = made.quantiles.groups(size, scan.features[LOCAL.index("brightness")])
-    lower, upper = made.quantiles.at(level)[:, group] * np.exp(size) * scan.noise
+    lower, upper = made.ends(level, in_doubt=scan.in_doubt)[:, group] * np.exp(size) * scan.noise
     return (scan.errors >= lower) & (scan.errors <= upper)
 
 
@@ -200,3 +200,52 @@ def test_a_calibration_of_other_weights_is_refused(tmp_path):
     path.write_text(tomli_w.dumps(as_table(replace(calibration(), sha256="0" * 64))))
     with pytest.raises(ConfigError, match="calibrated for weights 0000000000000000"):
         find_calibration("tiny", spec, str(path))
+
+
+def doubted(count: int, width: float = 3.0) -> list[RestoredScan]:
+    """Return scans whose errors are wider than the level of their noise lets expect, of as many subjects."""
+    return [replace(restored(f"held out {n}", 70 + n, width), in_doubt=True) for n in range(count)]
+
+
+def with_doubted(count: int):
+    tuning = [restored(f"tuned {seed}", seed) for seed in range(3)]
+    return fit_calibration(
+        tuning, [restored(f"held out {n}", 50 + n) for n in range(8)] + doubted(count), WHAT
+    )
+
+
+@pytest.mark.parametrize("level", [0.5, 0.7, 0.9, 0.95])
+def test_a_scan_in_doubt_is_covered_as_asked_and_makes_no_other_wider(level):
+    made, plain = with_doubted(4), calibration()
+    assert made.quantiles == plain.quantiles and made.bound == plain.bound
+    assert (made.in_doubt.subjects, made.in_doubt.scans) == (4, 4)
+    new = restored("new", 99, 3.0)
+    assert covered(made, replace(new, in_doubt=True), level).mean() == pytest.approx(level, abs=0.03)
+    assert covered(made, new, level).mean() < level - 0.2
+    expected = new.expected(made.scale, made.quantiles.rms)
+    assert made.bound_of(in_doubt=True).least_psnr(expected, 0.9) <= new.psnr
+    assert made.bound_of(in_doubt=True).least_psnr(expected, 0.9) < made.bound.least_psnr(expected, 0.9) - 5
+
+
+def test_two_subjects_in_doubt_are_no_group_of_their_own():
+    made = with_doubted(2)
+    assert made.in_doubt is None
+    assert made.quantiles != calibration().quantiles  # all scans set them
+    ends = made.ends(0.9, in_doubt=True)
+    np.testing.assert_array_equal(ends, made.quantiles.at(0.9))
+
+
+def test_what_is_wider_in_doubt_is_read_back_and_held_to_make_sense(tmp_path):
+    made, path = with_doubted(4), tmp_path / FILE
+    table = as_table(made)
+    path.write_text(tomli_w.dumps(table))
+    assert read_calibration(path) == made
+    for change in ({"below": [0.5] * 4}, {"above": [2.0] * 3}, {"subjects": 1}):
+        path.write_text(tomli_w.dumps({**table, "in_doubt": {**table["in_doubt"], **change}}))
+        with pytest.raises(ConfigError, match="in_doubt does not fit"):
+            read_calibration(path)
+
+
+def test_where_an_end_is_on_the_other_side_of_the_result_it_moves_outwards():
+    ends = with_doubted(4).in_doubt.widened(np.array([[0.5, -1.0], [2.0, 3.0]]), 0.9)
+    assert (ends[0] < [0.5, -1.0]).all() and (ends[1] > [2.0, 3.0]).all()
