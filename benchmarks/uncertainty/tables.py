@@ -72,10 +72,15 @@ def _spread(runs: list[Run]) -> str:
     ]
     lines += [
         f"| {r['volume']} | {r['task']} | {r['model']} | {r['error_over_deviation']:.2f} "
-        f"| {r['rank_voxels']:.2f} | {r['rank_cubes']:.2f} | {r['within_two']:.0%} | {r['seconds']:.0f} |"
+        f"| {r['rank_voxels']:.2f} | {r['rank_cubes']:.2f} | {r['within_two']:.0%} | {_seconds(r)} |"
         for r in runs
     ]
     return "\n".join(lines)
+
+
+def _seconds(run: Run) -> str:
+    """Return the time; none where other work ran beside it."""
+    return "" if run["seconds"] is None else f"{run['seconds']:.0f}"
 
 
 def _curve(run: Run) -> str:
