@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medrestore.engine.models.checks import check_outputs
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.errors import ConfigError, MedrestoreError, ModelError, PluginError, unforeseen
 from medrestore.io import DICOM
 from medrestore.job.run import restore_file

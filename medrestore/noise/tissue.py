@@ -208,14 +208,13 @@ def read_tissue(
     if found is None or not np.all(found.smooth > 0):
         return None
     fit = _Fit(found.smooth, spacing)
-    white = fit.best((NO_WINDOW,) * 3)
     if windows is not None:
-        best, coloured = fit.best(windows), True
-    else:
-        free = fit.free()
-        coloured = white.cost - free.cost > COLOURED
-        best = free if coloured else white
-    return fit.as_tissue(best.x, coloured, found)
+        return fit.as_tissue(fit.best(windows).x, True, found)
+    white = fit.best((NO_WINDOW,) * 3)
+    # A cost is never below zero, so that beside a good white fit no other can be clearly better.
+    free = fit.free() if white.cost > COLOURED else white
+    coloured = white.cost - free.cost > COLOURED
+    return fit.as_tissue((free if coloured else white).x, coloured, found)
 
 
 class _Fit:

@@ -186,7 +186,7 @@ def test_a_reference_on_another_grid_is_refused_before_anything_is_loaded(scan, 
     def refuse(*_: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(sys.modules["medrestore.engine.restore"], "load_model", refuse)
+    monkeypatch.setattr(sys.modules["medrestore.engine.single"], "load_model", refuse)
     reference = Volume.from_array(**{"array": phantom(24), **change})
     with pytest.raises(GeometryError, match=r"the reference is on another grid: shape .* resample"):
         restore(scan, RestoreOptions(model=str(folder)), reference=reference)
@@ -250,7 +250,7 @@ def test_one_loaded_model_serves_many_scans(scan, model, monkeypatch):
     def refuse(*_: object) -> None:
         raise AssertionError("loaded again")
 
-    monkeypatch.setattr(sys.modules["medrestore.engine.restore"], "load_model", refuse)
+    monkeypatch.setattr(sys.modules["medrestore.engine.single"], "load_model", refuse)
     first, second = (restore(scan, RestoreOptions(), model=model) for _ in range(2))
     assert np.array_equal(first.volume.array, second.volume.array)
 

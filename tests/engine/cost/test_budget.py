@@ -170,7 +170,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_done(model, monkeypatch):
     def refuse(*_: object) -> None:
         raise AssertionError("began")
 
-    monkeypatch.setattr(sys.modules["medrestore.engine.restore"], "MEASURE", {model.spec.task: refuse})
+    monkeypatch.setattr(sys.modules["medrestore.engine.single"], "MEASURE", {model.spec.task: refuse})
     with pytest.raises(
         ConfigError, match=r"32 x 32 x 32 voxels take [01]\.\d\d GB .* 0\.20 GB may be taken \(--max-me"
     ):

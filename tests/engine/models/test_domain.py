@@ -16,7 +16,7 @@ from medrestore.cli import main
 from medrestore.engine import load_model
 from medrestore.engine.models.domain import Taken, admit, settled
 from medrestore.engine.models.features import scan_features
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.engine.models.recognise import NEITHER, Fitted, fitted, recognise
 from medrestore.errors import DomainError, ModelError
 from medrestore.files import read_header
