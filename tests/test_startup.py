@@ -49,7 +49,9 @@ def test_commands_that_do_not_compute_load_nothing_heavy(arguments):
     assert loaded(RUN, *arguments) == []
 
 
-@pytest.mark.parametrize("module", ["cli.batching", "batch.workers.dask_task", "node", "cli.node"])
+@pytest.mark.parametrize(
+    "module", ["cli.batching", "batch.workers.dask_task", "node", "node.child", "cli.node"]
+)
 def test_what_leaves_the_computing_to_other_processes_loads_no_torch(module):
     assert "torch" not in loaded(f"import medrestore.{module}")
 

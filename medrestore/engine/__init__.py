@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from medrestore.engine.evidence.restoration import Restoration
     from medrestore.engine.models.load import LoadedModel, load_model
-    from medrestore.engine.single import Known, restore
     from medrestore.engine.run import Observers, TrajectoryPoint
     from medrestore.engine.series import restore_series
+    from medrestore.engine.single import Known, restore
     from medrestore.noise.wavelet import estimate_noise
     from medrestore.options import RestoreOptions
 

@@ -22,7 +22,6 @@ from tiny import CommandLine, batch_command, mount_small, scan_folder
 from medrestore.batch import State
 from medrestore.batch.ledger import FOLDER, last_entries
 
-
 NAMES = ("a_T1w.nii.gz", "b_T1w.nii", "sub/c_T1w.nii.gz")
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from medrestore.engine.intervals.calibration import find_calibration
-from medrestore.engine.models.find import check_names
+from medrestore.engine.models.find import check_names, declared_operator
 from medrestore.errors import ConfigError, DomainError, InputError, ModelError
 from medrestore.findings import (
     MODALITY_NOT_STATED,
@@ -24,7 +24,6 @@ from medrestore.noise.intensity import bright_level
 from medrestore.noise.level import NoiseLevel
 from medrestore.options import RestoreOptions
 from medrestore.plugin import Intensity, ModelSpec
-from medrestore.plugin.extensions.operators import find_operator
 from medrestore.provenance import ModelRef
 from medrestore.types import UNMEASURED_HU, Modality, Task
 from medrestore.volume import Volume
@@ -140,7 +139,7 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
             f"detectability is told of denoising alone, and {ref.name} does more; leave --detectability out"
         )
     if spec.operator is not None:
-        find_operator(spec.operator)
+        declared_operator(spec.operator)
     if options.output not in spec.outputs or (options.samples and "sample" not in spec.outputs):
         raise ModelError(
             f"{ref.name} offers {', '.join(sorted(spec.outputs))}; asked for output {options.output!r} with "

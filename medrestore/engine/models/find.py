@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
+from medrestore.errors import ModelError
 from medrestore.options import RestoreOptions, Sampler, names_a_plugin
 from medrestore.plugin import ModelSpec, Registry, read_model_folder
-from medrestore.plugin.declarations import SamplerSpec
+from medrestore.plugin.declarations import OperatorSpec, SamplerSpec
 from medrestore.plugin.extensions.lookup import Extension, find
 from medrestore.plugin.extensions.noise_estimators import find_noise_estimator
 from medrestore.plugin.host import plugins
@@ -55,6 +56,15 @@ def declared_sampler(name: str) -> Extension[SamplerSpec] | None:
     """
     own = get_args(Sampler)
     return None if name in own else find(SamplerSpec, name, builtin=own)
+
+
+def declared_operator(name: str) -> Extension[OperatorSpec]:
+    """Return the operator ``plugin/name``.
+
+    Raises:
+        ModelError: There is none: it is a model that names it.
+    """
+    return find(OperatorSpec, name, error=ModelError)
 
 
 def check_names(options: RestoreOptions) -> None:
