@@ -16,7 +16,7 @@ from medrestore.engine.intervals.conformal import FEWEST
 from medrestore.metrics import head_mask, psnr, ssim
 from medrestore.plugin import Intensity, read_model_folder
 from medrestore.provenance import sha256_file
-from medrestore.training import anatomy
+from medrestore.training import anatomy, validate
 from medrestore.training.recipe import SliceOptions
 from medrestore.training.validate import UNSEEN, make_cases, make_ct_cases, psnr_of
 
@@ -25,8 +25,8 @@ MODELS = sorted((ROOT / "medrestore" / "builtin" / "models").glob("*/model.toml"
 PAGES = sorted((ROOT / "docs" / "benchmarks").glob("*.json"))
 CROP = ROOT / "sample_data" / "colin27_crop.nii.gz"
 
-WORTH = {"mr-denoise": 37.67, "mr-superres": 33.96, "ct-denoise": 35.42, "ct-superres": 51.21}
-"""Mean PSNR in dB of what `cases` gives, as measured when the weights were shipped."""
+WORTH = {"mr-denoise": 37.67, "mr-superres": 33.96, "ct-denoise": 35.32, "ct-superres": 51.21}
+"""Mean PSNR in dB of what `cases` gives, as measured of the weights that are shipped."""
 
 
 def shipped() -> dict[str, str]:
@@ -88,7 +88,9 @@ def test_a_page_is_of_the_weights_that_are_shipped(page):
 def cases(name, folder):
     """Validation cases that need no scan but those that come with the repository."""
     if name == "ct-denoise":
-        return make_ct_cases([])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(validate, "CT_SLICES", 16)
+            return make_ct_cases([])
     computed = name == "ct-superres"
     whole = anatomy.torso(np.random.default_rng(UNSEEN)).hu if computed else read(CROP).array
     middle = tuple(slice(max(n // 2 - 32, 0), n // 2 + 32) for n in whole.shape)
