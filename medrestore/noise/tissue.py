@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -217,6 +218,15 @@ def read_tissue(
     return fit.as_tissue((free if coloured else white).x, coloured, found)
 
 
+@lru_cache(maxsize=64)
+def _seen_through(edge: float, log_width: float) -> Float64Array:
+    """Return the log power that the coefficients along an axis see through a window.
+
+    It is kept, as most steps of a fit change one window at most.
+    """
+    return np.asarray(np.log(_SEEN @ FermiWindow(edge, np.exp(log_width)).power()))
+
+
 class _Fit:
     """The fit of the model to the power of blocks."""
 
@@ -230,10 +240,7 @@ class _Fit:
         self.base = float(np.log(np.median(power[-3:, -3:, -3:])))
 
     def model(self, p: Float64Array) -> Float64Array:
-        windows = sum(
-            np.log(_SEEN @ FermiWindow(p[3 + 2 * axis], np.exp(p[4 + 2 * axis])).power())[_USED[axis]]
-            for axis in range(3)
-        )
+        windows = sum(_seen_through(p[3 + 2 * axis], p[4 + 2 * axis])[_USED[axis]] for axis in range(3))
         spectrum = np.logaddexp(p[0], p[1] - p[2] * self.distance)
         return np.asarray(np.logaddexp(windows + spectrum, p[9] + p[0]))
 
