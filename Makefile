@@ -24,8 +24,12 @@ MEASURED ?=
 # Damaged inputs of each format that `make fuzz` tries: some hours, most of them for DICOM.
 FUZZ_INPUTS ?= 1000000
 
+# Whatever the caller has set: the tests start hundreds of processes, and each would compile the package anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# What is imported is compiled then, and no more: most of what is installed never is.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 STAMPS := $(VENV)/.stamps
 # A process for each core, and one more, as tests of peers and of browsers wait; a core for each process. A file of
 # tests stays together, with what it makes once. The files keep the order that tests/conftest.py gives them.
