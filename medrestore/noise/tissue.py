@@ -220,10 +220,7 @@ def read_tissue(
 
 @lru_cache(maxsize=64)
 def _seen_through(edge: float, log_width: float) -> Float64Array:
-    """Return the log power that the coefficients along an axis see through a window.
-
-    It is kept, as most steps of a fit change one window at most.
-    """
+    """Return the log power that coefficients along an axis see; kept, as few windows change in a step."""
     return np.asarray(np.log(_SEEN @ FermiWindow(edge, np.exp(log_width)).power()))
 
 
@@ -290,8 +287,7 @@ class _Fit:
         passed = float(np.prod([np.mean(window.power()) for window in (x, y, z)]))
         anatomy = p[1] - p[2] * self.furthest
         share = float(1 / (1 + np.exp(np.clip(anatomy - p[0], -50, 50))))
-        seen = [_SEEN @ window.power() for window in (x, y, z)]
-        corner = [float(np.log(part[-3:]).mean()) for part in seen]
+        corner = [float(np.log((_SEEN @ window.power())[-3:]).mean()) for window in (x, y, z)]
         highest = np.exp(np.log(self.power[-3:, -3:, -3:]).mean() - sum(corner)) * passed
         sigma = max(float(np.exp(p[0] / 2) * passed**0.5), LEAST_SHARE * highest**0.5)
         sigma *= GROWTH / max(found.growth, GROWTH)
