@@ -17,6 +17,7 @@ from medrestore.options import (
     CalibrateOptions,
     CaseSelection,
     FileOptions,
+    GenerateOptions,
     NodeOptions,
     OutputRequest,
     ReadPolicy,
@@ -73,6 +74,7 @@ SECTIONS = {
     "metrics": (MetricsRequest,),
     "verify": (VerifyRequest,),
     "calibrate": (CalibrateOptions,),
+    "generate": (GenerateOptions,),
 }
 """Whose options a command declares; rows of other options are written by hand."""
 

@@ -17,11 +17,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from medrestore.api import restore
     from medrestore.engine import Observers, Restoration
+    from medrestore.engine.generate import generate
     from medrestore.errors import MedrestoreError
     from medrestore.files import read, read_series, write
     from medrestore.geometry import Geometry
     from medrestore.job.run import restore_file
-    from medrestore.options import FileOptions, OutputRequest, ReadPolicy, ReadRequest, RestoreOptions
+    from medrestore.options import (
+        FileOptions,
+        GenerateOptions,
+        OutputRequest,
+        ReadPolicy,
+        ReadRequest,
+        RestoreOptions,
+    )
     from medrestore.plugin import Intensity, LoadContext, ModelSpec, hookimpl
     from medrestore.types import Modality, Task
     from medrestore.volume import Volume
@@ -34,6 +42,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _HOMES = {
     "FileOptions": "medrestore.options",
+    "GenerateOptions": "medrestore.options",
     "Geometry": "medrestore.geometry",
     "Intensity": "medrestore.plugin",
     "LoadContext": "medrestore.plugin",
@@ -48,6 +57,7 @@ _HOMES = {
     "RestoreOptions": "medrestore.options",
     "Task": "medrestore.types",
     "Volume": "medrestore.volume",
+    "generate": "medrestore.engine.generate",
     "hookimpl": "medrestore.plugin",
     "read": "medrestore.files",
     "read_series": "medrestore.files",
@@ -58,6 +68,7 @@ _HOMES = {
 
 __all__ = [
     "FileOptions",
+    "GenerateOptions",
     "Geometry",
     "Intensity",
     "LoadContext",
@@ -73,6 +84,7 @@ __all__ = [
     "Task",
     "Volume",
     "__version__",
+    "generate",
     "hookimpl",
     "read",
     "read_series",

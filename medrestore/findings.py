@@ -135,9 +135,8 @@ BYTES_BEHIND_VOXELS = _warning(
     "bytes-behind-voxels",
     "Bytes follow the voxels that the header declares: it may declare too few, or the file is damaged.",
 )
-VOXELS_FILLED = _note(
-    "voxels-filled", "Voxels that are no number were replaced by a value, as was asked for."
-)
+VOXELS_FILLED = _note("voxels-filled", "Voxels that are no number were replaced by a value, as asked for.")
+SYNTHETIC = _note("synthetic", "A model made the volume of noise alone: it shows no patient.")
 COPIES_PASSED_OVER = _note(
     "copies-passed-over", "Images with the same place and pixels as another were read once."
 )

@@ -13,6 +13,7 @@ from medrestore.cli.archive import pull, push
 from medrestore.cli.batch import batch
 from medrestore.cli.bids import BidsCommand, bids
 from medrestore.cli.calibrate import calibrate
+from medrestore.cli.generate import generate
 from medrestore.cli.metrics import metrics
 from medrestore.cli.models import models
 from medrestore.cli.node import node
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.command()(restore)
 app.command()(batch)
 app.command(cls=BidsCommand)(bids)
+app.command()(generate)
 app.command()(scan)
 app.command()(noise)
 app.command()(metrics)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -92,11 +92,11 @@ def name_outputs(
     paths = _named(scan, out, request, suffix, tuple(maps))
     reads = {resolved(scan), *(resolved(read) for read in protected)}
     for path in paths.files():
-        _check_file(path, request.overwrite, reads)
+        check_file(path, request.overwrite, reads)
     for path in paths.folders():
         _check_series(path, request.overwrite, reads)
     if paths.trajectory is not None:
-        _check_folder(paths.trajectory, request.overwrite)
+        check_folder(paths.trajectory, request.overwrite)
     return paths
 
 
@@ -194,7 +194,12 @@ def own_files(folder: Path) -> set[Path]:
     return {path for pattern in TRAJECTORY_FILES for path in folder.glob(pattern)}
 
 
-def _check_file(path: Path, overwrite: bool, protected: set[Path]) -> None:
+def check_file(path: Path, overwrite: bool, protected: Set[Path] = frozenset()) -> None:
+    """Refuse a file that cannot be written, is read in the same run, or is there already.
+
+    Raises:
+        OutputError: It is one of these.
+    """
     _check_parent(path)
     if resolved(path) in protected:
         raise OutputError(f"{path}: is read in this run, and would be replaced; choose another name")
@@ -224,7 +229,12 @@ def _check_series(path: Path, overwrite: bool, reads: set[Path]) -> None:
         raise OutputError(f"{path}: exists already; pass --overwrite to replace it, or choose another name")
 
 
-def _check_folder(path: Path, overwrite: bool) -> None:
+def check_folder(path: Path, overwrite: bool) -> None:
+    """Refuse a folder of a trajectory that cannot be made, or holds anything but an earlier trajectory.
+
+    Raises:
+        OutputError: It is one of these.
+    """
     _check_parent(path)
     if not os.path.lexists(path):
         return

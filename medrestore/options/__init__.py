@@ -4,6 +4,7 @@ from medrestore.options.batch import BatchRun, CaseSelection
 from medrestore.options.calibrate import CalibrateOptions
 from medrestore.options.declare import OptionInfo, declared_options
 from medrestore.options.files import BOTH, DTYPES, MAPS, FileOptions, OutputRequest
+from medrestore.options.generate import GenerateOptions
 from medrestore.options.node import NodeOptions
 from medrestore.options.parse import names_a_plugin, parse_memory, parse_noise, parse_spacing
 from medrestore.options.reading import ReadPolicy, ReadRequest, Values
@@ -16,6 +17,7 @@ __all__ = [
     "CaseSelection",
     "DTYPES",
     "FileOptions",
+    "GenerateOptions",
     "MAPS",
     "NodeOptions",
     "OptionInfo",

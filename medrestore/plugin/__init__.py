@@ -20,6 +20,7 @@ from medrestore.plugin.declarations import (
     SamplerSpec,
     VerbSpec,
 )
+from medrestore.plugin.generation import GeneratorSpec, Stage
 from medrestore.plugin.hookspecs import REMOVED, hookimpl
 from medrestore.plugin.host import installed_formats
 from medrestore.plugin.installed import PluginInfo, fingerprint
@@ -34,6 +35,7 @@ __all__ = [
     "Declaration",
     "Format",
     "FormatSpec",
+    "GeneratorSpec",
     "Intensity",
     "LoadContext",
     "MetricSpec",
@@ -47,6 +49,7 @@ __all__ = [
     "Registry",
     "SamplerSpec",
     "ScanHeader",
+    "Stage",
     "StoredVoxels",
     "VerbSpec",
     "encode",

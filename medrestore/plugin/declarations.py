@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BUILTIN_VERBS = frozenset(
     {
-        *("restore", "batch", "bids", "scan", "noise", "metrics"),
+        *("restore", "batch", "bids", "generate", "scan", "noise", "metrics"),
         *("train", "calibrate", "verify", "node", "push", "pull", "models", "plugins", "plugin"),
     }
 )

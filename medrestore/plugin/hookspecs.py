@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         SamplerSpec,
         VerbSpec,
     )
+    from medrestore.plugin.generation import GeneratorSpec
     from medrestore.plugin.spec import ModelSpec
     from medrestore.provenance import RunRecord
 
@@ -77,6 +78,12 @@ def medrestore_samplers() -> Iterable[SamplerSpec]:
 @hookspec
 def medrestore_noise_estimators() -> Iterable[NoiseEstimatorSpec]:
     """Declare ways to find the noise level of a scan."""
+    return ()
+
+
+@hookspec
+def medrestore_generators() -> Iterable[GeneratorSpec]:
+    """Declare generators: models that make whole volumes of noise alone."""
     return ()
 
 

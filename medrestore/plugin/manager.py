@@ -33,6 +33,7 @@ from medrestore.plugin.declarations import (
     SamplerSpec,
     VerbSpec,
 )
+from medrestore.plugin.generation import GeneratorSpec
 from medrestore.plugin.installed import BUILTIN, PluginInfo, check_plugin_name
 from medrestore.plugin.loading import load_watched, stdout_on_stderr
 from medrestore.plugin.process_state import process_state_kept
@@ -48,6 +49,7 @@ _DECLARED: Mapping[str, type[Declaration]] = {
     "medrestore_networks": NetworkSpec,
     "medrestore_samplers": SamplerSpec,
     "medrestore_noise_estimators": NoiseEstimatorSpec,
+    "medrestore_generators": GeneratorSpec,
     "medrestore_verbs": VerbSpec,
 }
 

@@ -199,11 +199,11 @@ class ModelSpec(Declaration):
 
     def _check_numbers(self) -> None:
         self._require(
-            _is_range(self.spacing_mm, positive=True), "spacing_mm", "(low, high) in mm, 0 < low <= high"
+            is_range(self.spacing_mm, positive=True), "spacing_mm", "(low, high) in mm, 0 < low <= high"
         )
-        self._require(_is_range(self.noise), "noise", "(low, high) fractions, 0 <= low <= high")
+        self._require(is_range(self.noise), "noise", "(low, high) fractions, 0 <= low <= high")
         self._require(
-            self.factor is None or (self.task is Task.SUPERRES and _is_range(self.factor, positive=True)),
+            self.factor is None or (self.task is Task.SUPERRES and is_range(self.factor, positive=True)),
             "factor",
             "(low, high) voxels, 0 < low <= high, for the task superres, or None",
         )
@@ -267,7 +267,8 @@ def _is_integer(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _is_range(pair: object, positive: bool = False) -> bool:
+def is_range(pair: object, positive: bool = False) -> bool:
+    """Tell whether a pair holds two finite numbers, the first not above the second, none below 0."""
     if not (
         isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(end, (int, float)) for end in pair)
     ):

@@ -20,7 +20,7 @@ from medrestore.diffusion import (
 )
 from medrestore.engine.models.find import declared_sampler
 from medrestore.engine.sampling.ensemble import ensemble_size
-from medrestore.options import RestoreOptions
+from medrestore.options import GenerateOptions, RestoreOptions
 from medrestore.plugin import ModelSpec
 from medrestore.plugin.extensions.samplers import DeclaredSampler
 
@@ -41,10 +41,11 @@ END = 0.05
 def evaluations(options: RestoreOptions, spec: ModelSpec) -> int:
     """Return how often the network runs over the whole volume."""
     count = sample_count(options)
-    return ensemble_size(options, spec) + (count * _evaluations_of_sample(options) if count else 0)
+    return ensemble_size(options, spec) + (count * evaluations_of_sample(options) if count else 0)
 
 
-def _evaluations_of_sample(options: RestoreOptions) -> int:
+def evaluations_of_sample(options: RestoreOptions | GenerateOptions) -> int:
+    """Return how often the network runs over a grid for one sample."""
     declared = plugin_sampler(options.sampler)
     if declared is not None:
         return declared.evaluations(options.steps)

@@ -14,7 +14,7 @@ from nibabel.nifti1 import unit_codes
 from nibabel.spatialimages import HeaderDataError
 
 from medrestore.errors import InputError, reason_of
-from medrestore.findings import FIELDS_IGNORED, Finding
+from medrestore.findings import FIELDS_IGNORED, SYNTHETIC, Finding
 from medrestore.geometry import Geometry
 from medrestore.io.nifti.place import Forms, other_qform, place_of
 from medrestore.io.nifti.stream import GZIP_RATIO, Unpacked, opened
@@ -30,6 +30,9 @@ HEADER_SIZES = {1: 348, 2: 540}
 _SINGLE = {1: (344, b"n+1\x00"), 2: (4, b"n+2\x00")}
 _PAIR = {1: b"ni1\x00", 2: b"ni2\x00"}
 _HEADER_BYTES = 540
+SYNTHETIC_TEXT = b"medrestore: SYNTHETIC, shows no patient"
+"""What the field descrip says in a file of a volume that was made of noise alone."""
+
 _NOT_REAL = {
     0: "of unknown type",
     1: "of one bit",
@@ -60,6 +63,7 @@ class NiftiHeader:
         time: Time step and its unit (``"sec"``, ``"msec"``, ...).
         order: Byte order, ``"<"`` or ``">"``.
         findings: What is to be known of the header.
+        synthetic: Whether the file says that a model made it of noise alone.
     """
 
     path: Path
@@ -75,6 +79,7 @@ class NiftiHeader:
     time: tuple[float, str]
     order: str
     findings: tuple[Finding, ...]
+    synthetic: bool = False
 
     @property
     def voxel_bytes(self) -> int:
@@ -94,6 +99,8 @@ class NiftiHeader:
             "affine": self.geometry.affine.tolist(),
             "qform": self.qform,
         }
+        if self.synthetic:
+            facts["synthetic"] = True
         if self.volumes > 1:
             facts |= {"volume": index, "volumes": self.volumes, "time": self.time}
         return facts
@@ -184,6 +191,7 @@ def _interpret(path: Path, compressed: bool, raw: Any, mended: Any) -> NiftiHead
     forms = Forms(raw, mended, shape, _MM[space])
     place = place_of(path, forms)
     slope, inter = mended.get_slope_inter()
+    synthetic = _synthetic(raw)
     return NiftiHeader(
         path,
         compressed,
@@ -197,8 +205,16 @@ def _interpret(path: Path, compressed: bool, raw: Any, mended: Any) -> NiftiHead
         other_qform(forms, place),
         (float(raw["pixdim"][4]), time),
         str(raw.endianness),
-        (*place.findings, *_ignored(raw, mended, units_known=known)),
+        (*place.findings, *_ignored(raw, mended, units_known=known), *synthetic),
+        bool(synthetic),
     )
+
+
+def _synthetic(raw: Any) -> tuple[Finding, ...]:
+    """Return a finding where the file says that a model made it of noise alone."""
+    if not bytes(raw["descrip"].item()).startswith(SYNTHETIC_TEXT):
+        return ()
+    return (SYNTHETIC.found("the file says that a model made it of noise: it shows no patient"),)
 
 
 def _units(raw: Any) -> tuple[str, str, bool]:

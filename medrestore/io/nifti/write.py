@@ -14,6 +14,7 @@ import numpy as np
 from medrestore.geometry import Geometry
 from medrestore.io.encoding import Encoding, encode_values, encoding_of
 from medrestore.io.formats import StoredVoxels
+from medrestore.io.nifti.header import SYNTHETIC_TEXT
 from medrestore.types import RealArray
 from medrestore.volume import Volume
 
@@ -91,7 +92,7 @@ def _header(volumes: Sequence[Volume], encoding: Encoding) -> Any:
     header.set_data_dtype(encoding.dtype)
     header.set_data_shape(shape)
     header.set_slope_inter(encoding.slope, encoding.inter)
-    header["descrip"] = b"medrestore"
+    header["descrip"] = SYNTHETIC_TEXT if details.get("synthetic") is True else b"medrestore"
     step, unit = cast("tuple[float, str]", details.get("time", (0.0, "unknown")))
     header.set_xyzt_units("mm", unit if len(shape) == 4 else None)
     if len(shape) == 4:

@@ -10,19 +10,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medrestore import LoadContext, Modality, ModelSpec, Task, hookimpl
-from medrestore.plugin import MetricSpec, NetworkSpec, NoiseEstimatorSpec, OperatorSpec, SamplerSpec, VerbSpec
+from medrestore.plugin import (
+    GeneratorSpec,
+    MetricSpec,
+    NetworkSpec,
+    NoiseEstimatorSpec,
+    OperatorSpec,
+    SamplerSpec,
+    VerbSpec,
+)
 from medrestore_examples.metric import correlation
 from medrestore_examples.noise import immerkaer
 from medrestore_examples.observers import log
 from medrestore_examples.sampler import dpm2m
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
     from medrestore.diffusion import Denoiser
-    from medrestore.plugin import Operator
+    from medrestore.plugin import Operator, Stage
     from medrestore.provenance import RunRecord
 
 
@@ -112,6 +120,30 @@ def load_deblur(context: LoadContext) -> Denoiser:
     from medrestore_examples import operator
 
     return operator.load_deblur(context)
+
+
+@hookimpl
+def medrestore_generators() -> list[GeneratorSpec]:
+    """Declare the generator `examples/cloud`."""
+    return [
+        GeneratorSpec(
+            name="cloud",
+            title="Clouds: a Gaussian field with a spectrum of a power law",
+            modality=Modality.UNKNOWN,
+            licence="Apache-2.0",
+            reference="Wiener, Extrapolation, Interpolation and Smoothing of Stationary Time Series, 1949",
+            spacing_mm=(0.5, 4.0),
+            field_mm=(256.0, 256.0, 256.0),
+            load=load_clouds,
+        )
+    ]
+
+
+def load_clouds(context: LoadContext) -> Sequence[Stage]:
+    """Load it; torch is imported here, so that listing plugins stays fast."""
+    from medrestore_examples.generator import clouds
+
+    return clouds()
 
 
 @hookimpl

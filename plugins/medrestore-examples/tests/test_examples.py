@@ -6,8 +6,10 @@ import medrestore_examples
 import numpy as np
 import pytest
 import torch
+from medrestore_examples.generator import power
 
-from medrestore.diffusion import euler, karras_levels
+from medrestore import LoadContext
+from medrestore.diffusion import euler, heun, karras_levels, volume_noise
 from medrestore.testing import check_model, check_operator
 
 
@@ -83,3 +85,23 @@ def test_without_a_file_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.delenv("MEDRESTORE_EXAMPLES_LOG", raising=False)
     medrestore_examples.medrestore_case_failed("scan.nii", "no NIfTI")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_clouds_have_the_spectrum_that_their_denoiser_knows():
+    (spec,) = medrestore_examples.medrestore_generators()
+    (stage,) = spec.load(LoadContext())
+    shape, levels = (24, 24, 24), karras_levels(40, *stage.levels)
+    condition = stage.condition(torch.zeros(1, 1, *shape), 1.0)
+    found = torch.zeros(24, 24, 13)
+    for seed in range(8):
+        start = levels[0] * volume_noise((1, 1, *shape), (seed,))
+        cloud = heun(lambda x, sigma: stage.denoiser(x, sigma, condition), start, levels)[0, 0]
+        found += torch.fft.rfftn(cloud).abs().square() / cloud.numel() / 8
+    expected = power(shape)
+    for low, high in ((0.05, 0.15), (0.15, 0.3), (0.3, 0.5)):
+        axis = torch.fft.rfftfreq(24)
+        band = (axis > low) & (axis < high)
+        ratio = found[0, 0, band].mean() / expected[0, 0, band].mean()
+        assert 0.5 < ratio < 2
+    assert float(found[0, 0, 0]) < 1e-3
+    assert float(expected[0, 0, 1] / expected[0, 0, 4]) == pytest.approx(4**3, rel=1e-4)

@@ -1,0 +1,69 @@
+"""Generators of plugins, held to what `GeneratorSpec` and `Stage` say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from medrestore.diffusion.denoiser import Condition
+from medrestore.plugin.contract import ContractDenoiser
+from medrestore.plugin.extensions.lookup import Extension, extensions, find
+from medrestore.plugin.generation import GeneratorSpec, Stage
+from medrestore.plugin.spec import LoadContext, is_range
+
+
+def find_generator(name: str) -> Extension[GeneratorSpec]:
+    """Return the generator of a name, which is ``plugin/name`` or the bare name while it is unique.
+
+    Raises:
+        ConfigError: There is none, or there are several.
+    """
+    bare = [one for one in extensions(GeneratorSpec) if one.spec.name == name]
+    return bare[0] if len(bare) == 1 else find(GeneratorSpec, name)
+
+
+def load_stages(declared: Extension[GeneratorSpec], context: LoadContext) -> tuple[Stage, ...]:
+    """Load a generator; denoisers and conditions are held to their contract when they run.
+
+    Raises:
+        ModelError: It says that something is wrong with it, its weights for example.
+        PluginError: Loading it raised anything else, or did not return stages.
+    """
+    with declared.running("load", "a sequence of medrestore.plugin.Stage"):
+        stages: object = declared.spec.load(context)
+    fine = isinstance(stages, Sequence) and bool(stages) and all(isinstance(one, Stage) for one in stages)
+    if not fine or not isinstance(stages, Sequence):
+        raise declared.broken(f"load returned {stages!r:.80}; expected a sequence of medrestore.plugin.Stage")
+    for index, stage in enumerate(stages):
+        if problem := _what_is_wrong(stage, is_last=index == len(stages) - 1):
+            raise declared.broken(f"stage {index}: {problem}")
+    return tuple(_held(declared, stage) for stage in stages)
+
+
+def _what_is_wrong(stage: Stage, *, is_last: bool) -> str:
+    """Return what keeps a stage from being one; empty where nothing does."""
+    if not callable(stage.denoiser) or not callable(stage.condition):
+        return "denoiser and condition are no functions; expected functions"
+    if not is_range(stage.levels[::-1], positive=True):
+        return f"levels are {stage.levels!r:.80}; expected (first, last), falling and above 0"
+    if is_last != (stage.spacing_mm is None):
+        return f"spacing_mm is {stage.spacing_mm!r:.80}; expected mm, and None for the last stage alone"
+    if not (stage.spacing_mm is None or is_range((stage.spacing_mm, stage.spacing_mm), positive=True)):
+        return f"spacing_mm is {stage.spacing_mm!r:.80}; expected a voxel size in mm"
+    if not isinstance(stage.multiple, int) or stage.multiple < 1:
+        return f"multiple is {stage.multiple!r:.80}; expected a whole number, 1 or more"
+    return ""
+
+
+def _held(declared: Extension[GeneratorSpec], stage: Stage) -> Stage:
+    def condition(baseline: Tensor, spacing: float) -> Condition:
+        with declared.running("condition", "a medrestore.diffusion.Condition"):
+            found: object = stage.condition(baseline.clone(), spacing)
+        if not isinstance(found, Condition) or found.image.shape != baseline.shape:
+            expected = f"a Condition whose image has the shape {tuple(baseline.shape)}"
+            raise declared.broken(f"condition returned {type(found).__name__}; expected {expected}")
+        return found
+
+    return replace(stage, denoiser=ContractDenoiser(stage.denoiser, declared.origin), condition=condition)
