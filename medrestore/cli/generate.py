@@ -37,7 +37,7 @@ def generate(
         pace = Pace()
 
         def show(done: int, total: int) -> None:
-            meter.update(done, total, pace.text(done, total, "evaluations"))
+            meter.update(done, total, pace.text(done, total, "voxels"))
 
         records = generate_files(model, paths, options, progress=show, trajectory=trajectory)
         for path, record in zip(paths, records, strict=True):

@@ -6,6 +6,7 @@ stages lie around the middle of the field, which is 0 in RAS+ mm.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medrestore.diffusion import Condition, SamplerStep, karras_levels
+from medrestore.diffusion import Condition, Denoiser, SamplerStep, karras_levels
 from medrestore.engine.machine.device import choose_device
 from medrestore.engine.machine.memory import peak_bytes
-from medrestore.engine.run import OnProgress, OnStep, TrajectoryPoint
+from medrestore.engine.run import Observers, TrajectoryPoint
 from medrestore.engine.sampling.posterior import evaluations_of_sample, posterior_sample
 from medrestore.errors import ConfigError
 from medrestore.findings import SYNTHETIC
@@ -97,28 +98,16 @@ class Grid:
         return tuple((p - n) // 2 for p, n in zip(self.padded, self.shape, strict=True))
 
 
-@dataclass(frozen=True)
-class Watchers:
-    """Who is told while a volume is made.
-
-    Attributes:
-        progress: Called with evaluations of the network done and in all, over all stages.
-        step: Called after every step of the last stage, in the units of the volume.
-    """
-
-    progress: OnProgress | None = None
-    step: OnStep | None = None
-
-
 def generate(
-    model: str, options: GenerateOptions | None = None, *, watchers: Watchers | None = None
+    model: str, options: GenerateOptions | None = None, *, observers: Observers | None = None
 ) -> Iterator[Generated]:
     """Make volumes of noise alone, one after another.
 
     Args:
         model: Generator, ``plugin/name`` or the bare name while it is unique.
         options: How many, grid, seed and steps; None for one volume of the whole field.
-        watchers: Who is told while one is made.
+        observers: Who is told while one is made; steps are those of the last stage, with the number of the
+            volume as that of the sample.
 
     Yields:
         `options.count` volumes, the middle of each at 0 in RAS+ mm, with their records. The same options make
@@ -140,7 +129,7 @@ def generate(
     for index in range(options.count):
         begin = time.perf_counter()
         with torch.inference_mode():
-            volume = run.volume(run.made(index, watchers or Watchers()))
+            volume = run.volume(run.made(index, observers or Observers()))
         timings = {"load_model": seconds, "restore": time.perf_counter() - begin}
         yield Generated(volume, _record(declared, run, index, timings))
 
@@ -201,19 +190,22 @@ class _Run:
     grid: Grid
     device: str
 
-    def made(self, index: int, watchers: Watchers) -> Tensor:
+    def made(self, index: int, observers: Observers) -> Tensor:
         """Run all stages; return (1, 1, X, Y, Z) in model units."""
         made, spacing = torch.zeros(1, 1, 1, 1, 1, device=self.device), 1.0
-        step = self._teller(index, watchers)
-        each = evaluations_of_sample(self.options)
-        for number, stage in enumerate(self.stages):
-            grid = self._grid(stage)
+        step = self._teller(index, observers)
+        grids = [self._grid(stage) for stage in self.stages]
+        told = _Progress(self._voxels(grids), observers)
+        for number, (stage, grid) in enumerate(zip(self.stages, grids, strict=True)):
             condition = stage.condition(grid.resampled(made, spacing), grid.spacing)
-            denoise = _Counted(stage, condition, number * each, len(self.stages) * each, watchers)
-            levels = karras_levels(self.options.steps, *stage.levels)
-            key = (self.options.seed, index, number)
-            told = step if stage is self.stages[-1] else None
-            sample = posterior_sample(denoise, condition.image, levels, self.options.sampler, key, told)
+            sample = posterior_sample(
+                told.of(stage.denoiser, condition),
+                condition.image,
+                karras_levels(self.options.steps, *stage.levels),
+                self.options.sampler,
+                (self.options.seed, index, number),
+                step if stage is self.stages[-1] else None,
+            )
             made, spacing = grid.middle(sample), grid.spacing
         return made
 
@@ -235,8 +227,12 @@ class _Run:
         x, y, z = (round(size / stage.spacing_mm) for size in self.spec.field_mm)
         return Grid((x, y, z), stage.spacing_mm, stage.multiple)
 
-    def _teller(self, index: int, watchers: Watchers) -> Callable[[SamplerStep], None] | None:
-        hear = watchers.step
+    def _voxels(self, grids: Sequence[Grid]) -> int:
+        """Return over how many voxels the networks run, every evaluation counted."""
+        return evaluations_of_sample(self.options) * sum(math.prod(grid.padded) for grid in grids)
+
+    def _teller(self, index: int, observers: Observers) -> Callable[[SamplerStep], None] | None:
+        hear = observers.step
         if hear is None:
             return None
 
@@ -247,16 +243,21 @@ class _Run:
         return tell
 
 
-class _Counted:
-    """The denoiser of a stage with its condition, which tells how far it has come."""
+class _Progress:
+    """Counts the voxels that denoisers have gone over, for whoever wants to know."""
 
-    def __init__(self, stage: Stage, condition: Condition, done: int, total: int, watchers: Watchers) -> None:
-        self._stage, self._condition, self._watchers = stage, condition, watchers
-        self._done, self._total = done, total
+    def __init__(self, total: int, observers: Observers) -> None:
+        self._done, self._total, self._hear = 0, total, observers.progress
 
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
-        estimate = self._stage.denoiser(x, sigma, self._condition)
-        self._done += 1
-        if self._watchers.progress is not None:
-            self._watchers.progress(min(self._done, self._total), self._total)
-        return estimate
+    def of(self, denoiser: Denoiser, condition: Condition) -> Callable[[Tensor, float], Tensor]:
+        """Return a denoiser of one condition that is counted."""
+
+        def denoise(x: Tensor, sigma: float) -> Tensor:
+            estimate = denoiser(x, sigma, condition)
+            # A sampler of a plugin may evaluate more often than it says.
+            self._done = min(self._done + x.numel(), self._total)
+            if self._hear is not None:
+                self._hear(self._done, self._total)
+            return estimate
+
+        return denoise

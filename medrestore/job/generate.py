@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from medrestore.engine.generate import Generated, Watchers, generate
+from medrestore.engine.generate import Generated, generate
+from medrestore.engine.run import Observers
 from medrestore.errors import ConfigError, OutputError
 from medrestore.files import write
 from medrestore.io import atomic_write
@@ -77,7 +78,7 @@ def generate_files(
         model: Generator, as `generate` takes it.
         paths: See `name_volumes`.
         options: What to make.
-        progress: Called with evaluations of the network done and in all, for each volume.
+        progress: Called with voxels done and in all, over all evaluations, for each volume.
         trajectory: Folder for the steps of the last stage; None for none.
 
     Yields:
@@ -89,8 +90,8 @@ def generate_files(
     """
     with ExitStack() as stack:
         steps = None if trajectory is None else stack.enter_context(TrajectoryFolder(trajectory))
-        watchers = Watchers(progress, None if steps is None else steps.add)
-        for path, made in zip(paths, generate(model, options, watchers=watchers), strict=True):
+        observers = Observers(progress, None if steps is None else steps.add)
+        for path, made in zip(paths, generate(model, options, observers=observers), strict=True):
             yield _written(path, made)
 
 

@@ -12,7 +12,8 @@ from plugin_site import Site
 
 import medrestore
 from medrestore import GenerateOptions
-from medrestore.engine.generate import Grid, Watchers, generate
+from medrestore.engine import Observers
+from medrestore.engine.generate import Grid, generate
 from medrestore.errors import ConfigError, PluginError
 from medrestore.provenance import sha256_file
 
@@ -151,9 +152,14 @@ def test_a_generator_that_breaks_its_contract_is_named(site, load, message):
 
 def test_progress_and_steps_are_told(toy):
     seen, steps = [], []
-    watching = Watchers(lambda done, total: seen.append((done, total)), steps.append)
-    result = next(generate("toys/toy", GenerateOptions(steps=3, spacing=4.0), watchers=watching))
-    assert seen == [(n, 10) for n in range(1, 11)]  # Heun evaluates 5 times in 3 steps, in two stages
+    watching = Observers(lambda done, total: seen.append((done, total)), steps.append)
+    result = next(generate("toys/toy", GenerateOptions(steps=3, spacing=4.0), observers=watching))
+    coarse, fine = 8 * 12 * 12, 16 * 24 * 24  # sizes are multiples of 4 and of 8
+    total = 5 * (coarse + fine)  # Heun evaluates 5 times in 3 steps
+    assert [done for done, _ in seen] == [n * coarse for n in range(1, 6)] + [
+        5 * coarse + n * fine for n in range(1, 6)
+    ]
+    assert {whole for _, whole in seen} == {total}
     assert [(one.sample, one.index) for one in steps] == [(0, 0), (0, 1), (0, 2)]
     assert np.array_equal(steps[-1].state.array, result.volume.array)
 
