@@ -24,14 +24,19 @@ MEASURED ?=
 # Damaged inputs of each format that `make fuzz` tries: some hours, most of them for DICOM.
 FUZZ_INPUTS ?= 1000000
 
-BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-STAMPS := $(VENV)/.stamps
-# A process for each core, and a core for each process; a file of tests stays together, with what it makes once.
-# The files keep the order that tests/conftest.py gives them.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# Whatever the caller has set: the tests start hundreds of processes, and each would compile the package anew.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo test lint quick fuzz benchmarks container container-test docs clean
+BIN := $(VENV)/bin
+# What is imported is compiled then, and no more: most of what is installed never is.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+STAMPS := $(VENV)/.stamps
+# A process for each core, and one more, as tests of peers and of browsers wait; a core for each process. A file of
+# tests stays together, with what it makes once. The files keep the order that tests/conftest.py gives them.
+PROCESSES ?= $(shell echo $$(($$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) + 1)))
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+.PHONY: help demo test tests environment lint style types quick fuzz benchmarks container container-test docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -49,7 +54,13 @@ help:
 demo: $(STAMPS)/demo
 	$(BIN)/python sample_data/demo.py
 
-test: lint
+# mypy keeps one core busy for a minute: beside the tests.
+test: style
+	@$(MAKE) --no-print-directory --jobs 2 types tests
+
+environment: $(STAMPS)/dev
+
+tests: $(STAMPS)/dev
 	$(PYTEST) $(PYTEST_ARGS)
 
 quick: $(STAMPS)/dev
@@ -58,8 +69,12 @@ quick: $(STAMPS)/dev
 fuzz: $(STAMPS)/dev
 	FUZZ_INPUTS=$(FUZZ_INPUTS) $(PYTEST) --dist load tests/fuzz $(PYTEST_ARGS)
 
-lint: $(STAMPS)/dev
+lint: style types
+
+style: $(STAMPS)/dev
 	$(BIN)/ruff check .
+
+types: $(STAMPS)/dev
 	$(BIN)/mypy
 
 benchmarks: $(STAMPS)/bench

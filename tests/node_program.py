@@ -85,8 +85,8 @@ class Program:
             base.close()
 
 
-def until(what, seconds: float = 180) -> None:
+def until(what, seconds: float = 180, every: float = 0.3) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.3)
+        time.sleep(every)

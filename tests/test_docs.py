@@ -20,10 +20,9 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
+from samples import small_samples
 
 import medrestore
 from medrestore import errors, metrics
@@ -94,19 +93,6 @@ def execute(block: Block, cwd: Path, *paths: Path) -> str:
     )
     assert done.returncode == 0, f"{block.body}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def small_samples(folder: Path) -> None:
-    """The sample scans under their own names, but only their middle: a third of the time."""
-    inside = slice(20, 108)
-    (folder / "dicom_rician5").mkdir(parents=True)
-    for path in (ROOT / "sample_data").glob("*.nii.gz"):
-        nib.load(path).slicer[inside, inside, inside].to_filename(folder / path.name)
-    for path in sorted((ROOT / "sample_data" / "dicom_rician5").glob("*.dcm"))[inside]:
-        header = pydicom.dcmread(path)
-        pixels = header.pixel_array[inside, inside]
-        header.Rows, header.Columns, header.PixelData = *pixels.shape, pixels.tobytes()
-        header.save_as(folder / "dicom_rician5" / path.name)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The shipped weights on the sample scans: from the command line to the files, and better than before."""
+"""The shipped weights on the middle of the sample scans: from the command line to files, and better."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from samples import small_samples
 from tiny import CommandLine
 
 from medrestore.io import read
 from medrestore.provenance import RunRecord, sha256_file
 
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLES = ROOT / "sample_data"
 WEIGHTS = ROOT / "medrestore" / "builtin" / "models" / "mr-denoise" / "model.safetensors"
 
 pytestmark = [
@@ -27,8 +27,13 @@ def cli(monkeypatch, capsys):
     return CommandLine(monkeypatch, capsys)
 
 
-def test_a_noisy_scan_is_restored_by_default(cli, tmp_path):
-    clean, noisy = SAMPLES / "colin27_crop.nii.gz", SAMPLES / "colin27_crop_rician5.nii.gz"
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    return small_samples(tmp_path_factory.mktemp("samples") / "data")
+
+
+def test_a_noisy_scan_is_restored_by_default(cli, samples, tmp_path):
+    clean, noisy = samples / "colin27_crop.nii.gz", samples / "colin27_crop_rician5.nii.gz"
     out = tmp_path / "restored.nii.gz"
     status, table, errors = cli("restore", noisy, "-o", out, "--modality", "MR", "--reference", clean)
     assert status == 0, errors
@@ -51,8 +56,8 @@ def test_a_noisy_scan_is_restored_by_default(cli, tmp_path):
     assert volume["psnr"]["value"] == pytest.approx(after["psnr"]["value"], abs=1e-3)
 
 
-def test_a_dicom_series_is_restored_by_default(cli, tmp_path):
-    series = SAMPLES / "dicom_rician5"
+def test_a_dicom_series_is_restored_by_default(cli, samples, tmp_path):
+    series = samples / "dicom_rician5"
     status, _, errors = cli("restore", series, "-o", tmp_path, "-q")
     assert (status, errors) == (0, "")
     out = tmp_path / "dicom_rician5_restored"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import subprocess
 import sys
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 import medrestore
+from medrestore import engine, io
 
 HEAVY = ("torch", "monai", "scipy", "skimage", "nibabel", "pydicom", "matplotlib")
 
@@ -45,6 +49,31 @@ def test_commands_that_do_not_compute_load_nothing_heavy(arguments):
     assert loaded(RUN, *arguments) == []
 
 
+@pytest.mark.parametrize(
+    "module", ["cli.batching", "batch.workers.dask_task", "node", "node.child", "cli.node"]
+)
+def test_what_leaves_the_computing_to_other_processes_loads_no_torch(module):
+    assert "torch" not in loaded(f"import medrestore.{module}")
+
+
+LOOK_UP = "; ".join(
+    (
+        "from pathlib import Path",
+        "from medrestore.batch import Settings, find_cases",
+        "from medrestore.cli.batching import _model_hash",
+        "from medrestore.options import FileOptions, RestoreOptions",
+        "settings = Settings.of(FileOptions(restore=RestoreOptions(model='mr-denoise')))",
+        "(case,) = find_cases(Path(sys.argv[1])).cases",
+        "assert len(_model_hash(settings)(case)) == 64",
+    )
+)
+
+
+def test_a_batch_finds_its_cases_and_their_models_without_torch(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), dtype=np.float32), np.eye(4)), tmp_path / "a_T1w.nii")
+    assert "torch" not in loaded(LOOK_UP, str(tmp_path))
+
+
 def test_the_check_sees_what_is_loaded():
     assert loaded("import scipy.ndimage") == ["scipy"]
 
@@ -53,6 +82,13 @@ def test_the_check_sees_what_is_loaded():
 def test_every_exported_name_is_there(name):
     assert getattr(medrestore, name) is not None
     assert name in dir(medrestore)
+
+
+@pytest.mark.parametrize("package", [medrestore, engine, io])
+def test_no_module_takes_the_place_of_a_name_that_is_loaded_on_first_use(package):
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert {"engine": "single", "io": "atomic"}.get(package.__name__.rpartition(".")[2], "volume") in modules
+    assert not modules & set(package._HOMES)
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -21,7 +21,7 @@ from benchmarks.evidence.inputs import Scan
 from medrestore.engine.models.content import check_content
 from medrestore.engine.models.domain import refusing
 from medrestore.engine.models.features import scan_features
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.engine.models.recognise import FEWEST_SLICES, LEAST_SIDE
 from medrestore.geometry import Geometry
 from medrestore.noise.intensity import bright_level

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.evidence.interval_scans import SETS, truths
 from benchmarks.evidence.told_tables import markdown
 from benchmarks.harness.common import DOCS, describe_machine
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.errors import GeometryError, InputError
 from medrestore.noise.ct import local_deviation, soft_tissue
 from medrestore.noise.intensity import model_units

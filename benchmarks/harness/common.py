@@ -20,7 +20,7 @@ import numpy as np
 import medrestore
 from medrestore.engine import RestoreOptions
 from medrestore.engine.cost.calibration import calibration
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.geometry import Geometry
 from medrestore.metrics import head_mask, psnr, reference_range, ssim_map
 from medrestore.provenance import sha256_file

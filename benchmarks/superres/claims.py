@@ -34,7 +34,7 @@ from benchmarks.harness.common import (
 from benchmarks.superres.methods import METHODS, Scan
 from benchmarks.superres.run import cut, make_slices, parse_case
 from medrestore import Modality, RestoreOptions, Task
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.metrics.lesions import contrast_kept
 
 SIDE = 96

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from medrestore import __version__
 from medrestore.engine.intervals.calibration import read_calibration
-from medrestore.engine.models.checks import check_names
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import check_names, find_model
 from medrestore.io import DICOM
 from medrestore.job.form import check_form
 from medrestore.job.outputs import check_report

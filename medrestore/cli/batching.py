@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
 from medrestore.batch import BatchOptions, Case, Entry, Found, Listener, Settings, State, run_batch
 from medrestore.batch.lock import hold
-from medrestore.batch.plan import CasePlan, plan_case
 from medrestore.batch.reporting import write_report
 from medrestore.batch.roles import Restorer
 from medrestore.batch.workers.case_json import case_json, options_of
@@ -26,16 +26,17 @@ from medrestore.batch.workers.failures import Failure
 from medrestore.cli.output import if_anybody_hears
 from medrestore.cli.progress import Meter, duration
 from medrestore.cli.table import print_table
-from medrestore.engine import RestoreOptions
 from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.machine.memory import usable_bytes
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.errors import InputError, OutputError, unforeseen
 from medrestore.files import read_header
-from medrestore.job.forecast import taken_for
-from medrestore.options import BatchRun, parse_memory
+from medrestore.options import BatchRun, RestoreOptions, parse_memory
 from medrestore.provenance import JSON
 from medrestore.types import Modality
+
+if TYPE_CHECKING:
+    from medrestore.batch.plan import CasePlan
 
 MODULE = ("-m", "medrestore.batch.workers.main")
 SOME_FAILED = 3
@@ -141,6 +142,8 @@ def print_plan(
     found: Found, out: Path, settings: Settings, options: BatchOptions, time_limit: float | None
 ) -> None:
     """Print the cases, the memory and time of each, and which files are left out and why."""
+    from medrestore.batch.plan import plan_case  # it brings torch, which a batch leaves to its workers
+
     plans = [plan_case(case, settings) for case in found.cases if options.shard.has(case.id)]
     print_table(
         ("case", "scan", "kind", "modality", "voxels", "model", "time", "memory", f"result in {out.name}"),
@@ -211,6 +214,8 @@ def _model_hash(settings: Settings) -> Callable[[Case], str]:
         options = options_of(case_json(case, settings))
         modality = options.modality or Modality.UNKNOWN
         if modality is Modality.UNKNOWN and options.restore.model is None:
+            from medrestore.job.forecast import taken_for  # it brings torch
+
             modality = taken_for(case.header or read_header(case.files[0]), options).modality
         return look_up(options.restore, modality)
 

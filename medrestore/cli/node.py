@@ -32,15 +32,14 @@ def node(
     # pydicom quotes the values that it warns of.
     logging.getLogger("pydicom").setLevel(logging.ERROR)
     logging.getLogger("medrestore").setLevel(logging.DEBUG if verbose else logging.INFO)
-    from medrestore.node import Node, check_routes, load_routes
+    from medrestore.node import Node, check_routes
 
     warnings.filterwarnings("ignore", module="pydicom")  # they quote values of headers
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         # No exception, which could come anywhere, a second one in the midst of an orderly stop.
         signal.signal(number, lambda *_: asked.set())
-    check_routes(route)
-    with Node(options, load_routes(route)) as running:
+    with Node(options, check_routes(route)) as running:
         typer.echo(f"{options.ae_title} listens on {options.host} port {running.port}")
         while running.is_alive and not asked.wait(1.0):
             pass

@@ -1,12 +1,19 @@
-"""The engine: joins models, samplers, noise estimates and tiles into `restore`."""
+"""The engine: joins models, samplers, noise estimates and tiles into `restore`.
 
-from medrestore.engine.evidence.restoration import Restoration
-from medrestore.engine.models.load import LoadedModel, load_model
-from medrestore.engine.restore import Known, restore
-from medrestore.engine.run import Observers, TrajectoryPoint
-from medrestore.engine.series import restore_series
-from medrestore.noise.wavelet import estimate_noise
-from medrestore.options import RestoreOptions
+The names below are loaded on first use: what looks a model up, or asks for memory, pays for no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from medrestore.engine.evidence.restoration import Restoration
+    from medrestore.engine.models.load import LoadedModel, load_model
+    from medrestore.engine.run import Observers, TrajectoryPoint
+    from medrestore.engine.series import restore_series
+    from medrestore.engine.single import Known, restore
+    from medrestore.noise.wavelet import estimate_noise
+    from medrestore.options import RestoreOptions
 
 __all__ = [
     "Known",
@@ -20,3 +27,25 @@ __all__ = [
     "restore",
     "restore_series",
 ]
+
+# A module of this folder may have none of these names: once loaded, it would be found in their place.
+_HOMES = {
+    "Known": "medrestore.engine.single",
+    "LoadedModel": "medrestore.engine.models.load",
+    "Observers": "medrestore.engine.run",
+    "Restoration": "medrestore.engine.evidence.restoration",
+    "RestoreOptions": "medrestore.options",
+    "TrajectoryPoint": "medrestore.engine.run",
+    "estimate_noise": "medrestore.noise.wavelet",
+    "load_model": "medrestore.engine.models.load",
+    "restore": "medrestore.engine.single",
+    "restore_series": "medrestore.engine.series",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

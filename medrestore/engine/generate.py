@@ -198,9 +198,11 @@ class _Run:
         told = _Progress(self._voxels(grids), observers)
         for number, (stage, grid) in enumerate(zip(self.stages, grids, strict=True)):
             condition = stage.condition(grid.resampled(made, spacing), grid.spacing)
+            denoise = told.of(stage.denoiser, condition)
+            known = math.isfinite(condition.sigma)
             sample = posterior_sample(
-                told.of(stage.denoiser, condition),
-                condition.image,
+                denoise,
+                denoise(condition.image, math.inf) if known else condition.image,
                 karras_levels(self.options.steps, *stage.levels),
                 self.options.sampler,
                 (self.options.seed, index, number),
@@ -229,7 +231,8 @@ class _Run:
 
     def _voxels(self, grids: Sequence[Grid]) -> int:
         """Return over how many voxels the networks run, every evaluation counted."""
-        return evaluations_of_sample(self.options) * sum(math.prod(grid.padded) for grid in grids)
+        each = 1 + evaluations_of_sample(self.options)
+        return each * sum(math.prod(grid.padded) for grid in grids)
 
     def _teller(self, index: int, observers: Observers) -> Callable[[SamplerStep], None] | None:
         hear = observers.step

@@ -13,11 +13,11 @@ from medrestore.engine.evidence.restoration import Restoration, check_reference
 from medrestore.engine.machine.memory import release_memory
 from medrestore.engine.models.checks import check_outputs, check_zero, computable
 from medrestore.engine.models.load import LoadedModel, load_model
-from medrestore.engine.restore import checked, predict_budget
 from medrestore.engine.run import ModelRun, Observers, Outcome, at_strength, tiled_denoiser
 from medrestore.engine.sampling.ensemble import ensemble_size
 from medrestore.engine.sampling.held_to_mean import HeldToMean
 from medrestore.engine.sampling.posterior import posterior_mean
+from medrestore.engine.single import checked, predict_budget
 from medrestore.engine.tasks.denoising import NoisyVoxels, noisy_voxels
 from medrestore.engine.tasks.joint import JointMeasurement, joined, middle
 from medrestore.errors import InputError

@@ -52,8 +52,8 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.")
-"""How the temporary names of files and folders begin."""
+TEMPORARY = re.compile(r"(\.[0-9a-f]{8}\.)+")
+"""How the temporary names of files and folders begin; a writer that is given one makes another of it."""
 
 
 def temporary_end(name: str) -> str:

@@ -15,7 +15,7 @@ from medrestore.engine.cost.budget import Beside, Budget, other_volumes_bytes, p
 from medrestore.engine.cost.calibration import is_known, too_small_to_measure
 from medrestore.engine.models.checks import check_outputs, check_scan, check_series
 from medrestore.engine.models.domain import settled
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.engine.models.recognise import Recognition
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid
 from medrestore.files import read_first, read_header

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from medrestore.engine import LoadedModel, Restoration, RestoreOptions
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.findings import Finding
 from medrestore.io import Sources
 from medrestore.job.form import check_reading
 from medrestore.job.outputs import OutputPaths, name_outputs, result_suffix
-from medrestore.options import FileOptions
+from medrestore.options import FileOptions, RestoreOptions
 from medrestore.types import Modality, Task
 from medrestore.volume import Volume
 
+if TYPE_CHECKING:
+    from medrestore.engine import LoadedModel, Restoration
+
 T = TypeVar("T")
-LoadModel = Callable[[RestoreOptions, Modality], LoadedModel]
+LoadModel: TypeAlias = "Callable[[RestoreOptions, Modality], LoadedModel]"
 """Gives the model of a scan, for scans that share a model."""
-OnWritten = Callable[[Volume, Restoration], None]
+OnWritten: TypeAlias = "Callable[[Volume, Restoration], None]"
 """Called with the first volume of a scan and its result, when the results are written."""
 
 

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from medrestore.engine.models.checks import check_outputs
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.errors import ConfigError, MedrestoreError, ModelError, PluginError, unforeseen
 from medrestore.io import DICOM
-from medrestore.job.run import restore_file
 from medrestore.node.config import Route, load_routes
 from medrestore.options import (
     FileOptions,
@@ -49,6 +48,8 @@ def main() -> None:
 
 def _restore(job: dict[str, Any]) -> None:
     """Restore every volume of a series, and write them as one; the record goes beside it."""
+    from medrestore.job.run import restore_file  # noqa: PLC0415  it brings torch, which names do without
+
     options = FileOptions(
         restore=RestoreOptions(**job["options"]),
         reading=ReadRequest(ReadPolicy(**job.get("reading", {}))),

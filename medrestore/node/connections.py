@@ -176,8 +176,11 @@ class _StateMachine(StateMachine):
 
     def do_action(self, event: str) -> None:
         """Do what an event asks for."""
+        was_ending = self.current_state == _ENDING
         try:
             super().do_action(event)
+            if was_ending and event == _INVALID:
+                hang_up(self.dul.assoc)  # it was told to end, and goes on: each answer would be one more
             if self.current_state == _OVER and not self.dul.assoc.is_established:
                 self.dul.to_user_queue.put(cast(Any, None))  # no request will come: nobody need wait
         except Exception as error:  # noqa: BLE001  whatever a PDU does to the library, it is one connection

@@ -21,18 +21,19 @@ from medrestore.node.worker import Worker, start_child
 _NAP = 0.5
 
 
-def check_routes(path: Path) -> None:
-    """Check that the models, samplers and estimators that a routes file names are there.
+def check_routes(path: Path) -> Routes:
+    """Return what a routes file says, once the models, samplers and estimators that it names are found.
 
     Raises:
         ConfigError: One is not, or the file is no routes file.
     """
-    load_routes(path)
+    routes = load_routes(path)
     child = start_child()
     stated, _ = child.communicate(json.dumps({"routes": str(path)}))
     reason = json.loads(stated)["reason"] if stated else f"its check ended with {child.returncode}"
     if reason:
         raise ConfigError(f"{path}: {reason}")
+    return routes
 
 
 def claim(spool: Path) -> int:

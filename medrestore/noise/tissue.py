@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -208,14 +209,19 @@ def read_tissue(
     if found is None or not np.all(found.smooth > 0):
         return None
     fit = _Fit(found.smooth, spacing)
-    white = fit.best((NO_WINDOW,) * 3)
     if windows is not None:
-        best, coloured = fit.best(windows), True
-    else:
-        free = fit.free()
-        coloured = white.cost - free.cost > COLOURED
-        best = free if coloured else white
-    return fit.as_tissue(best.x, coloured, found)
+        return fit.as_tissue(fit.best(windows).x, True, found)
+    white = fit.best((NO_WINDOW,) * 3)
+    # A cost is never below zero, so that beside a good white fit no other can be clearly better.
+    free = fit.free() if white.cost > COLOURED else white
+    coloured = white.cost - free.cost > COLOURED
+    return fit.as_tissue((free if coloured else white).x, coloured, found)
+
+
+@lru_cache(maxsize=64)
+def _seen_through(edge: float, log_width: float) -> Float64Array:
+    """Return the log power that coefficients along an axis see; kept, as few windows change in a step."""
+    return np.asarray(np.log(_SEEN @ FermiWindow(edge, np.exp(log_width)).power()))
 
 
 class _Fit:
@@ -231,10 +237,7 @@ class _Fit:
         self.base = float(np.log(np.median(power[-3:, -3:, -3:])))
 
     def model(self, p: Float64Array) -> Float64Array:
-        windows = sum(
-            np.log(_SEEN @ FermiWindow(p[3 + 2 * axis], np.exp(p[4 + 2 * axis])).power())[_USED[axis]]
-            for axis in range(3)
-        )
+        windows = sum(_seen_through(p[3 + 2 * axis], p[4 + 2 * axis])[_USED[axis]] for axis in range(3))
         spectrum = np.logaddexp(p[0], p[1] - p[2] * self.distance)
         return np.asarray(np.logaddexp(windows + spectrum, p[9] + p[0]))
 
@@ -284,8 +287,7 @@ class _Fit:
         passed = float(np.prod([np.mean(window.power()) for window in (x, y, z)]))
         anatomy = p[1] - p[2] * self.furthest
         share = float(1 / (1 + np.exp(np.clip(anatomy - p[0], -50, 50))))
-        seen = [_SEEN @ window.power() for window in (x, y, z)]
-        corner = [float(np.log(part[-3:]).mean()) for part in seen]
+        corner = [float(np.log((_SEEN @ window.power())[-3:]).mean()) for window in (x, y, z)]
         highest = np.exp(np.log(self.power[-3:, -3:, -3:]).mean() - sum(corner)) * passed
         sigma = max(float(np.exp(p[0] / 2) * passed**0.5), LEAST_SHARE * highest**0.5)
         sigma *= GROWTH / max(found.growth, GROWTH)

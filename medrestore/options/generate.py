@@ -37,7 +37,7 @@ class GenerateOptions:
     spacing: float | None = option(None, OptionInfo("Of the voxels, which are cubes.", metavar="MM"))
     seed: int = option(0, OptionInfo("Same seed, same volumes."))
     count: int = option(1, OptionInfo("How many volumes; OUT is a folder then."))
-    steps: int = option(20, OptionInfo("Of the sampler, in each stage."))
+    steps: int = option(12, OptionInfo("Of the sampler, in each stage."))
     sampler: Sampler | str = option("heun", OptionInfo("How noise becomes a volume."))
     device: str = option("auto", OptionInfo("Where to compute.", metavar="auto|cpu|cuda|mps"))
 

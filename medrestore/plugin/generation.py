@@ -24,9 +24,10 @@ class Stage:
     Attributes:
         denoiser: Returns the expected volume given a state, its level and the condition.
         condition: Makes the condition of what the stage before made, brought to the grid of this stage,
-            (1, 1, X, Y, Z) in model units (zeros for the first stage), and of the voxel size in mm. The
-            sampler begins at its `image`, with noise of the first level.
-        levels: First and last standard deviation of the noise, in model units.
+            (1, 1, X, Y, Z) in model units (zeros for the first stage), and of the voxel size in mm.
+        levels: First and last standard deviation of the noise, in model units. The sampler begins with noise
+            of the first around what is expected of the condition alone (at an infinite level), or around its
+            `image` where its own level is infinite too.
         spacing_mm: Size of its voxels, all over the field; None for the last stage, whose grid is that of
             the result.
         multiple: Every size that the denoiser is given is a multiple of this.

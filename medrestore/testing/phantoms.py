@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
@@ -76,8 +77,9 @@ def smooth_field(shape: tuple[int, ...], width: float, rng: np.random.Generator)
     return np.asarray(field / field.std(), dtype=np.float32)
 
 
+@lru_cache(maxsize=2)
 def head(side: int, is_ct: bool, seed: int) -> Phantom:
-    """Draw a head.
+    """Draw a head, or give the one that was drawn: many checks see it, in other noise.
 
     Args:
         side: Voxels along each axis.

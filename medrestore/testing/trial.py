@@ -111,9 +111,10 @@ class Trial:
 
     @cached_property
     def lone(self) -> tuple[Alone, Alone]:
-        """What was seen of it in two processes of its own; in the second a large scan is restored too."""
-        seed = self.options.seed
-        return alone(self.source, seed, with_memory=False), alone(self.source, seed, with_memory=True)
+        """What was seen of it in two processes; for its memory the second restores a large scan."""
+        seed, only = self.options.seed, self.options.only
+        first = alone(self.source, seed, with_memory=False)
+        return first, alone(self.source, seed, with_memory=not only or "memory" in only)
 
     def restore(self, scan: Volume, noise: float | None = None, **asked: Any) -> Restoration:
         """Restore a scan, which is never refused.

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from medrestore.engine import RestoreOptions
-from medrestore.engine.models.load import find_model, origin
+from medrestore.engine.models.find import find_model, origin
 from medrestore.errors import ConfigError, ModelError
 from medrestore.physics.kspace import COLOUR_DETAILS
 from medrestore.physics.slices import DETAILS

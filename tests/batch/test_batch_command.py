@@ -22,10 +22,23 @@ from tiny import CommandLine, batch_command, mount_small, scan_folder
 from medrestore.batch import State
 from medrestore.batch.ledger import FOLDER, last_entries
 
+NAMES = ("a_T1w.nii.gz", "b_T1w.nii", "sub/c_T1w.nii.gz")
+
 
 @pytest.fixture
 def scans(tmp_path):
-    return scan_folder(tmp_path / "scans", ("a_T1w.nii.gz", "b_T1w.nii", "sub/c_T1w.nii.gz"))
+    return scan_folder(tmp_path / "scans", NAMES)
+
+
+@pytest.fixture(scope="module")
+def quiet(tiny_model, tmp_path_factory):
+    """The images that a batch of the scans makes that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("quiet")
+    command = batch_command(scan_folder(folder / "scans", NAMES), "-o", folder / "out", "--model", tiny_model)
+    subprocess.run([*command, "-q"], check=True)
+    found = images(folder / "out")
+    assert len(found) == 3
+    return found
 
 
 def images(out: Path) -> dict[str, bytes]:
@@ -66,26 +79,36 @@ def test_a_folder_without_scans_is_refused(cli, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_ends_with_the_bytes_of_a_quiet_run(scans, tiny_model, tmp_path):
-    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
-    subprocess.run(batch_command(scans, "-o", quiet, "--model", tiny_model, "-q"), check=True)
-    assert len(images(quiet)) == 3
-    mark = f"medrestore-test-{os.getpid()}"
-    for wait in (0.5, 4.0, 5.0, 6.0):
-        process = subprocess.Popen(
-            batch_command(scans, "-o", killed, "--model", tiny_model, "-q"), env={**os.environ, "MARK": mark}
-        )
-        time.sleep(wait)
+def test_killed_at_any_moment_it_ends_with_the_bytes_of_a_quiet_run(scans, quiet, tiny_model, tmp_path):
+    killed, mark = tmp_path / "killed", f"medrestore-test-{os.getpid()}"
+    command = batch_command(scans, "-o", killed, "--model", tiny_model, "-q")
+    # While it loads, with the folder taken, when a case is being written, when one is done, and two.
+    moments = (
+        lambda: (time.sleep(0.5), True),
+        lambda: list(killed.glob(f"{FOLDER}/lock-*")),
+        lambda: done(killed) or any(path.name != FOLDER for path in killed.rglob(".*")),
+        lambda: len(done(killed)) >= 1,
+        lambda: len(done(killed)) >= 2,
+    )
+    for has_come in moments:
+        process = subprocess.Popen(command, env={**os.environ, "MARK": mark})
+        while not has_come() and process.poll() is None:
+            time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
         settle(mark)
-    done = {case for case, entry in last_entries(killed).items() if entry.state is State.DONE}
-    subprocess.run(batch_command(scans, "-o", killed, "--model", tiny_model, "-q"), check=True)
-    assert images(killed) == images(quiet)
+    before = done(killed)
+    subprocess.run(command, check=True)
+    assert images(killed) == quiet
     lines = [json.loads(line) for line in (killed / FOLDER / "ledger-whole.jsonl").read_text().splitlines()]
     finished = [line["case"] for line in lines if line["state"] == "done"]
-    assert len(finished) == len(set(finished)) == 3 and done <= set(finished)
+    assert len(finished) == len(set(finished)) == 3 and before <= set(finished)
     assert not [path for path in killed.rglob(".*") if path.name != FOLDER]
+
+
+def done(out: Path) -> set[str]:
+    """The cases that a batch has done so far."""
+    return {case for case, entry in last_entries(out).items() if entry.state is State.DONE}
 
 
 def settle(mark: str) -> None:
@@ -121,11 +144,8 @@ def test_asked_to_end_it_ends_its_worker_and_gives_the_folder_free(scans, tiny_m
 
 
 @pytest.mark.slow
-def test_a_disk_that_fills_up_leaves_nothing_partial(scans, tiny_model, tmp_path):
-    quiet = tmp_path / "quiet"
-    subprocess.run(batch_command(scans, "-o", quiet, "--model", tiny_model, "-q"), check=True)
-    whole = images(quiet)
-    small = mount_small(tmp_path / "small", str(2 * sum(map(len, whole.values())) // 3))
+def test_a_disk_that_fills_up_leaves_nothing_partial(scans, quiet, tiny_model, tmp_path):
+    small = mount_small(tmp_path / "small", str(2 * sum(map(len, quiet.values())) // 3))
     try:
         stopped = subprocess.run(
             batch_command(scans, "-o", small / "out", "--model", tiny_model),
@@ -141,7 +161,7 @@ def test_a_disk_that_fills_up_leaves_nothing_partial(scans, tiny_model, tmp_path
         subprocess.run(["mount", "-o", "remount,size=64m", small], check=True)
         subprocess.run(batch_command(scans, "-o", small / "out", "--model", tiny_model, "-q"), check=True)
         after = images(small / "out")
-        assert after == whole and {name: after[name] for name in before} == before
+        assert after == quiet and {name: after[name] for name in before} == before
     finally:
         subprocess.run(["umount", small], check=True)
 

@@ -10,7 +10,7 @@ import pytest
 
 import medrestore
 from medrestore.engine import RestoreOptions, load_model
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.engine.tasks.denoising import FAINT, share_taken
 from medrestore.metrics import head_mask, reference_range
 from medrestore.metrics.lesions import contrast_kept

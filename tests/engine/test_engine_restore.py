@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from tiny import model_folder, noisy, phantom
 
 from medrestore import Modality, RestoreOptions, Volume, restore
-from medrestore.engine import Observers, estimate_noise, load_model
+from medrestore.engine import Observers, estimate_noise, load_model, single
 from medrestore.errors import ConfigError, GeometryError, ModelError
 from medrestore.metrics import evaluate_without_reference, find_regions, head_mask, psnr, ssim
 from medrestore.provenance import Source
@@ -186,7 +185,7 @@ def test_a_reference_on_another_grid_is_refused_before_anything_is_loaded(scan, 
     def refuse(*_: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(sys.modules["medrestore.engine.restore"], "load_model", refuse)
+    monkeypatch.setattr(single, "load_model", refuse)
     reference = Volume.from_array(**{"array": phantom(24), **change})
     with pytest.raises(GeometryError, match=r"the reference is on another grid: shape .* resample"):
         restore(scan, RestoreOptions(model=str(folder)), reference=reference)
@@ -250,7 +249,7 @@ def test_one_loaded_model_serves_many_scans(scan, model, monkeypatch):
     def refuse(*_: object) -> None:
         raise AssertionError("loaded again")
 
-    monkeypatch.setattr(sys.modules["medrestore.engine.restore"], "load_model", refuse)
+    monkeypatch.setattr(single, "load_model", refuse)
     first, second = (restore(scan, RestoreOptions(), model=model) for _ in range(2))
     assert np.array_equal(first.volume.array, second.volume.array)
 

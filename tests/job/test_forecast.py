@@ -29,6 +29,7 @@ from medrestore.batch.workers import admission
 from medrestore.batch.workers.case_json import case_json, options_of
 from medrestore.engine import load_model
 from medrestore.engine.cost import budget, calibration
+from medrestore.engine.machine import memory
 from medrestore.io import read_header
 from medrestore.job.forecast import forecast
 
@@ -176,7 +177,7 @@ def test_many_tiny_volumes_are_foreseen_before_any_is_read(models, tmp_path, mon
     assert seen.seconds > 32767 * budget.LEAST * COSTS.network_seconds
     assert seen.disk_bytes > 32767 * 1000
     monkeypatch.setattr(budget, "usable_bytes", lambda: 1_000_000_000)
-    with pytest.raises(MedrestoreError, match=budget.REFUSED):
+    with pytest.raises(MedrestoreError, match=memory.REFUSED):
         medrestore.restore_file(tmp_path / "in_T1w.nii.gz", tmp_path / "out.nii.gz", options)
     assert not (tmp_path / "out.nii.gz").exists()
 

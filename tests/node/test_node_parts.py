@@ -89,7 +89,7 @@ def test_routes(tmp_path):
     resolve = replace(routes.find("MR", "T2"), options={"task": "superres"})
     assert resolve.restore_options().task is Task.SUPERRES
     assert routes.find("CT", "T1") is None
-    check_routes(tmp_path / "r.toml")
+    assert check_routes(tmp_path / "r.toml") == load_routes(tmp_path / "r.toml")
     (peer,) = routes.peers
     assert peer.is_caller("SCANNER", "10.0.0.7")
     assert peer.is_caller("SCANNER", "::ffff:10.0.0.7")

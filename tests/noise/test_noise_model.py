@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medrestore.noise import Certainty, Distribution, NoiseModel, measure_noise
+from medrestore.noise import Certainty, Distribution, NoiseModel, measure_noise, tissue
 from medrestore.noise.spikes import HEIGHT, tallest
 from medrestore.physics.kspace import apply_window, band_limit, fermi, fourier_frequencies
 
@@ -203,3 +203,15 @@ def test_another_level_changes_nothing_else():
     other = model.with_sigma(1.5)
     assert other.sigma == 1.5
     assert other.with_sigma(model.sigma) == model
+
+
+def test_windows_are_sought_only_where_white_noise_fits_badly(monkeypatch):
+    rng, sought = np.random.default_rng(0), []
+    smooth = 500 + 3000 * ndimage.gaussian_filter(rng.standard_normal((48, 48, 48)), 4)
+    white = 20 * rng.standard_normal(smooth.shape)
+    free = tissue._Fit.free
+    monkeypatch.setattr(tissue._Fit, "free", lambda fit: (sought.append(1), free(fit))[1])
+    found = tissue.read_tissue(smooth + white, (1.0, 1.0, 1.0))
+    assert not found.coloured and found.sigma == pytest.approx(20, rel=0.1) and not sought
+    found = tissue.read_tissue(smooth + 4 * ndimage.gaussian_filter(white, 0.7), (1.0, 1.0, 1.0))
+    assert found.coloured and sought

@@ -155,9 +155,9 @@ def test_progress_and_steps_are_told(toy):
     watching = Observers(lambda done, total: seen.append((done, total)), steps.append)
     result = next(generate("toys/toy", GenerateOptions(steps=3, spacing=4.0), observers=watching))
     coarse, fine = 8 * 12 * 12, 16 * 24 * 24  # sizes are multiples of 4 and of 8
-    total = 5 * (coarse + fine)  # Heun evaluates 5 times in 3 steps
-    assert [done for done, _ in seen] == [n * coarse for n in range(1, 6)] + [
-        5 * coarse + n * fine for n in range(1, 6)
+    total = 6 * (coarse + fine)  # what is expected, and Heun evaluates 5 times in 3 steps
+    assert [done for done, _ in seen] == [n * coarse for n in range(1, 7)] + [
+        6 * coarse + n * fine for n in range(1, 7)
     ]
     assert {whole for _, whole in seen} == {total}
     assert [(one.sample, one.index) for one in steps] == [(0, 0), (0, 1), (0, 2)]

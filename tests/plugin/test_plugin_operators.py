@@ -13,19 +13,24 @@ from tiny import phantom
 
 import medrestore
 from medrestore import Modality, ModelSpec, RestoreOptions, Volume
+from medrestore.engine.models.find import declared_operator
 from medrestore.errors import ModelError, PluginError
 from medrestore.plugin import OperatorSpec
-from medrestore.plugin.extensions.operators import find_operator
+from medrestore.plugin.extensions.operators import DeclaredOperator
 from medrestore.plugin.host import plugins
 from medrestore.testing import check_operator
 
 LEVEL = 0.02
 
 
+def found(name: str) -> DeclaredOperator:
+    return DeclaredOperator(declared_operator(name))
+
+
 @pytest.fixture
 def scan(examples) -> Volume:
     """A head behind the example's blur, and Gaussian noise that leaves negative values."""
-    blurred = find_operator("examples/blur").forward(phantom(32), (1.0, 1.0, 1.0))
+    blurred = found("examples/blur").forward(phantom(32), (1.0, 1.0, 1.0))
     sigma = LEVEL * float(np.percentile(blurred, 99))
     noise = sigma * np.random.default_rng(0).standard_normal(blurred.shape)
     return Volume.from_array((blurred + noise).astype(np.float32), np.eye(4), Modality.MR)
@@ -35,7 +40,7 @@ def test_the_residual_is_that_of_the_scan_and_the_operator_of_the_result(scan, m
     options = RestoreOptions(model="examples/deblur", noise=f"{100 * LEVEL}%", device="cpu")
     result = medrestore.restore(scan, options)
     assert result.record.noise["operator"] == "examples/blur"
-    seen = find_operator("examples/blur").forward(result.volume.array, scan.spacing)
+    seen = found("examples/blur").forward(result.volume.array, scan.spacing)
     inside = ndimage.uniform_filter(result.volume.array, 3) > 0.3 * np.percentile(scan.array, 99)
     expected = float(np.std((scan.array - seen)[inside])) / float(result.record.noise["sigma"])
     assert result.record.noise["std_over_sigma"] == pytest.approx(expected, rel=0.05)
@@ -102,7 +107,7 @@ def medrestore_operators():
 def test_one_that_breaks_its_contract_is_named(site: Site, body, message):
     site.add("bad", OPERATOR.format(body=body, arguments="shape, spacing"))
     with pytest.raises(PluginError, match=message) as caught:
-        find_operator("bad/odd").forward(np.ones((4, 4, 4), dtype=np.float32), (1.0, 1.0, 1.0))
+        found("bad/odd").forward(np.ones((4, 4, 4), dtype=np.float32), (1.0, 1.0, 1.0))
     assert "plugin 'bad' (dist-bad 1.2)" in str(caught.value)
 
 

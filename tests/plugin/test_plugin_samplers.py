@@ -17,11 +17,10 @@ from medrestore.batch.settings import Settings
 from medrestore.diffusion import SamplerStep
 from medrestore.engine import Observers
 from medrestore.engine.cost.budget import sampling_volumes
-from medrestore.engine.models.load import find_model
-from medrestore.engine.sampling.posterior import evaluations
+from medrestore.engine.models.find import find_model
+from medrestore.engine.sampling.posterior import evaluations, plugin_sampler
 from medrestore.errors import ConfigError, PluginError
 from medrestore.options import FileOptions
-from medrestore.plugin.extensions.samplers import find_sampler
 
 NAME = "examples/dpm2m"
 
@@ -117,7 +116,7 @@ def test_one_that_breaks_its_contract_is_named(site: Site, body, message):
     site.add("bad", SAMPLER.format(body=body, count="steps"))
     x = torch.zeros(1, 1, 2, 2, 2)
     with pytest.raises(PluginError, match=message) as caught:
-        find_sampler("bad/odd")(lambda x, sigma: x, x, (1.0, 0.0), torch.zeros)
+        plugin_sampler("bad/odd")(lambda x, sigma: x, x, (1.0, 0.0), torch.zeros)
     assert "plugin 'bad' (dist-bad 1.2)" in str(caught.value)
 
 
@@ -125,7 +124,7 @@ def test_one_that_breaks_its_contract_is_named(site: Site, body, message):
 def test_evaluations_are_a_number(site: Site, count):
     site.add("bad", SAMPLER.format(body="return x", count=count))
     with pytest.raises(PluginError, match="sampler 'bad/odd': evaluations r"):
-        find_sampler("bad/odd").evaluations(10)
+        plugin_sampler("bad/odd").evaluations(10)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), PluginError("the model's own")])
@@ -140,7 +139,7 @@ def test_what_fails_in_the_model_is_not_the_samplers_even_if_it_hides_it(site: S
     x = torch.zeros(1, 1, 2, 2, 2)
     for name in ("good/odd", "hiding/odd"):
         with pytest.raises(type(error)) as caught:
-            find_sampler(name)(failing, x, (1.0, 0.0), torch.zeros)
+            plugin_sampler(name)(failing, x, (1.0, 0.0), torch.zeros)
         assert caught.value is error
 
 
@@ -149,7 +148,7 @@ def test_what_hears_of_steps_is_given_steps_alone(site: Site):
     start = "from medrestore.diffusion import SamplerStep\n"
     site.add("odd", start + SAMPLER.format(body=told, count="steps"))
     heard: list[SamplerStep] = []
-    find_sampler("odd/odd")(
+    plugin_sampler("odd/odd")(
         lambda x, sigma: x, torch.zeros(1, 1, 2, 2, 2), (1.0, 0.0), torch.zeros, heard.append
     )
     assert [step.index for step in heard] == [0]

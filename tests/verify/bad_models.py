@@ -28,12 +28,21 @@ def fault(function):
 
 
 def mean(image: Tensor, width: int = 3) -> Tensor:
-    reach = width // 2
-    return avg_pool3d(pad(image, (reach,) * 6, mode="replicate"), width, stride=1)
+    image = pad(image, (width // 2,) * 6, mode="replicate")
+    for line in lines(width):
+        image = avg_pool3d(image, line, stride=1)
+    return image
 
 
 def largest(image: Tensor, width: int) -> Tensor:
-    return max_pool3d(image, width, stride=1, padding=width // 2)
+    for line in lines(width):
+        image = max_pool3d(image, line, stride=1, padding=tuple(length // 2 for length in line))
+    return image
+
+
+def lines(width: int) -> list[tuple[int, int, int]]:
+    """Return a cube as three lines, one after another along each axis: the same in far less time."""
+    return [(width, 1, 1), (1, width, 1), (1, 1, width)]
 
 
 def good(x, sigma, condition):

@@ -7,10 +7,14 @@ from bad_models import Load, declared
 
 from medrestore import Intensity
 from medrestore.errors import ConfigError
-from medrestore.testing import CHECKS, Status, TrialOptions, verify
+from medrestore.testing import CHECKS, Status, TrialOptions, trial, verify
+from medrestore.testing.processes import Alone
 from medrestore.types import Modality, Task
 
-SIDE = 56
+SIDE = 48
+LARGER = 56
+"""Of a head with so many lesions that what blurs a little is not taken for what erases them."""
+
 ALONE = ("memory", "offline", "determinism")
 """Checks that start processes of their own."""
 
@@ -45,7 +49,7 @@ FAULTY = {
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTY)
 def test_a_fault_fails_the_checks_that_are_meant_for_it(fault):
-    assert failed(declared(fault)) == FAULTY[fault]
+    assert failed(declared(fault), side=LARGER if fault == "shifts" else SIDE) == FAULTY[fault]
 
 
 @pytest.mark.slow
@@ -128,6 +132,19 @@ def test_a_declaration_that_no_process_can_be_told_is_skipped_there():
     model = declared(**here("offline"))
     found = verify(model, TrialOptions(side=48, only=("memory", "offline")))
     assert {outcome.status for outcome in found.outcomes.values()} == {Status.SKIPPED}
+
+
+def test_a_large_scan_is_restored_for_the_check_of_memory_alone(monkeypatch):
+    asked: list[bool] = []
+
+    def alone(source, seed, *, with_memory):
+        asked.append(with_memory)
+        return Alone((), {})
+
+    monkeypatch.setattr(trial, "alone", alone)
+    for only in ("offline", "memory"):
+        verify(declared(), TrialOptions(side=48, only=(only,)))
+    assert asked == [False, False, False, True]
 
 
 def test_a_check_that_there_is_not_is_refused_with_those_that_there_are():

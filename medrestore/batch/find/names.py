@@ -107,7 +107,8 @@ def temporary_files(path: Path) -> list[Path]:
     return [
         entry
         for entry in path.parent.iterdir()
-        if TEMPORARY.match(entry.name) and entry.name[10:].removesuffix(".old") in names
+        if (start := TEMPORARY.match(entry.name)) is not None
+        and entry.name[start.end() :].removesuffix(".old") in names
     ]
 
 

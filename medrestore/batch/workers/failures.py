@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from medrestore.batch.find.names import without_names
-from medrestore.engine.cost.budget import REFUSED
+from medrestore.engine.machine.memory import REFUSED
 from medrestore.errors import DomainError, MedrestoreError, unforeseen
 from medrestore.provenance import JSON
 

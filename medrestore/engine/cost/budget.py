@@ -22,8 +22,9 @@ from medrestore.engine.cost.calibration import SERIES_TRIED, Calibration, calibr
 from medrestore.engine.evidence import detectability, explained
 from medrestore.engine.intervals.features import slab_bytes
 from medrestore.engine.machine.device import choose_device
-from medrestore.engine.machine.memory import SHARE, usable_bytes
-from medrestore.engine.models.load import LoadedModel, find_model
+from medrestore.engine.machine.memory import REFUSED, SHARE, usable_bytes
+from medrestore.engine.models.find import find_model
+from medrestore.engine.models.load import LoadedModel
 from medrestore.engine.sampling.ensemble import ensemble_size
 from medrestore.engine.sampling.posterior import evaluations, plugin_sampler, sample_count
 from medrestore.engine.sampling.tiled_denoiser import plan_tiles, whole_shape
@@ -61,10 +62,6 @@ LEAST = 16**3
 
 RECORD_BYTES = 100_000
 """Memory of all that is held of a volume beside its voxels: its grid, origin, history and record."""
-
-
-REFUSED = "GB may be taken"
-"""Words in the refusal of every scan that does not fit; a batch gets it from another process, as text."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.evidence.verdict import verdict
 from medrestore.engine.machine.device import choose_device, choose_dtype, thread_count
 from medrestore.engine.machine.memory import peak_bytes, reset_peak, resident_bytes
-from medrestore.engine.models.load import LoadedModel, find_model, load_model
+from medrestore.engine.models.find import find_model
+from medrestore.engine.models.load import LoadedModel, load_model
 from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser, cut_mirrored, streams
 from medrestore.engine.tasks.measurement import Measurement
 from medrestore.engine.tasks.table import MEASURE

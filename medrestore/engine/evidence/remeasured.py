@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from medrestore.engine.models.find import declared_operator
 from medrestore.engine.tasks.measurement import Measurement
 from medrestore.plugin import ModelSpec
-from medrestore.plugin.extensions.operators import find_operator
+from medrestore.plugin.extensions.operators import DeclaredOperator
 from medrestore.types import RealArray
 from medrestore.volume import Volume
 
@@ -22,5 +23,6 @@ def remeasured(measurement: Measurement, result: Volume, spec: ModelSpec) -> Rea
     if spec.operator is None:
         return measurement.remeasure(result)
     units = measurement.units
-    seen = find_operator(spec.operator).forward(units.to_model(result.array), result.spacing)
+    operator = DeclaredOperator(declared_operator(spec.operator))
+    seen = operator.forward(units.to_model(result.array), result.spacing)
     return units.from_model(seen)

@@ -7,13 +7,17 @@ expected to have), so that they mean the same at any level of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
-from torch import Tensor
 
-from medrestore.diffusion import Condition
 from medrestore.types import FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medrestore.diffusion import Condition
 
 LOCAL = ("level", "edge", "across", "curvature", "brightness", "texture", "taken_out")
 """The clues of every voxel; what the model is told of the scan as a whole (`Condition.details`) follows."""

@@ -13,6 +13,9 @@ from pathlib import Path
 SHARE = 0.8
 """Share of the memory that is free, or that the system allows, that a process takes by default."""
 
+REFUSED = "GB may be taken"
+"""Words in the refusal of every scan that does not fit; a batch gets it from another process, as text."""
+
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from medrestore.engine.intervals.calibration import find_calibration
-from medrestore.engine.sampling.posterior import plugin_sampler
+from medrestore.engine.models.find import check_names, declared_operator
 from medrestore.errors import ConfigError, DomainError, InputError, ModelError
 from medrestore.findings import (
     MODALITY_NOT_STATED,
@@ -23,10 +23,8 @@ from medrestore.findings import (
 from medrestore.geometry import Geometry
 from medrestore.noise.intensity import bright_level
 from medrestore.noise.level import NoiseLevel
-from medrestore.options import RestoreOptions, names_a_plugin
+from medrestore.options import RestoreOptions
 from medrestore.plugin import Intensity, ModelSpec
-from medrestore.plugin.extensions.noise_estimators import find_noise_estimator
-from medrestore.plugin.extensions.operators import find_operator
 from medrestore.provenance import ModelRef
 from medrestore.types import UNMEASURED_HU, Modality, Task
 from medrestore.volume import Volume
@@ -142,7 +140,7 @@ def check_outputs(ref: ModelRef, spec: ModelSpec, options: RestoreOptions) -> No
             f"detectability is told of denoising alone, and {ref.name} does more; leave --detectability out"
         )
     if spec.operator is not None:
-        find_operator(spec.operator)
+        declared_operator(spec.operator)
     if options.output not in spec.outputs or (options.samples and "sample" not in spec.outputs):
         raise ModelError(
             f"{ref.name} offers {', '.join(sorted(spec.outputs))}; asked for output {options.output!r} with "
@@ -184,17 +182,6 @@ def check_series(ref: ModelRef, spec: ModelSpec, options: RestoreOptions, volume
             f"{least} or more as one: leave --volumes out"
             + (", and choose a model of one volume" if spec.series is not None else "")
         )
-
-
-def check_names(options: RestoreOptions) -> None:
-    """Refuse options that name what no plugin declares.
-
-    Raises:
-        ConfigError: They do.
-    """
-    plugin_sampler(options.sampler)
-    if names_a_plugin(options.noise):
-        find_noise_estimator(str(options.noise))
 
 
 def check_zero(volume: Volume, sigma: float, spec: ModelSpec) -> tuple[Finding, ...]:

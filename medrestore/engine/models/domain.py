@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from medrestore.engine.models.checks import check_zero
 from medrestore.engine.models.content import check_content, is_seen
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.engine.models.recognise import NAMES, Recognition, fitted, recognise
 from medrestore.errors import DomainError
 from medrestore.findings import (

@@ -1,19 +1,18 @@
-"""From the name of a model to the loaded model."""
+"""From the declaration of a model to the loaded model."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from medrestore.diffusion import Denoiser
 from medrestore.engine.machine.device import choose_device, choose_dtype
 from medrestore.engine.models.checks import check_outputs
+from medrestore.engine.models.find import find_model, origin
 from medrestore.errors import ConfigError
 from medrestore.options import RestoreOptions
-from medrestore.plugin import LoadContext, ModelSpec, Registry, read_model_folder
+from medrestore.plugin import LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
-from medrestore.plugin.host import plugins
 from medrestore.provenance import ModelRef
 from medrestore.types import Modality
 
@@ -57,38 +56,6 @@ class LoadedModel:
                 f"{name} is {getattr(options, name)!r} in the options and {here[name]!r} in the model that "
                 "is passed with them; leave it out of the options, or load the model by them"
             )
-
-
-def find_model(options: RestoreOptions, modality: Modality) -> tuple[ModelRef, ModelSpec]:
-    """Look a model up by name, by folder, or by what the scan is.
-
-    Raises:
-        ModelError: There is no such model, or more than one.
-    """
-    if options.model is not None and _is_folder(options.model):
-        spec = read_model_folder(Path(options.model))
-        return ModelRef(spec.name, "folder", spec.sha256, spec.network), spec
-    models = Registry(plugins())
-    if options.model is None:
-        name = models.default_name(options.task, modality)
-    else:
-        name = models.resolve(options.model)
-    spec = models.get(name)
-    return ModelRef(name, name.split("/")[0], spec.sha256, spec.network), spec
-
-
-def _is_folder(name: str) -> bool:
-    """Tell a model folder from the name of a model: it is a folder, or at least looks like a path."""
-    path = Path(name)
-    return path.is_dir() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
-
-
-def origin(ref: ModelRef, options: RestoreOptions) -> str:
-    """Return the name of a model and of its plugin or folder, for a message."""
-    if options.model is not None and _is_folder(options.model):
-        foreign = f" with the network {ref.network!r}" if ref.network and "/" in ref.network else ""
-        return f"model folder {options.model}{foreign}"
-    return f"{plugins().origin(ref.plugin)}, model {ref.name!r}"
 
 
 def load_model(options: RestoreOptions, modality: Modality = Modality.UNKNOWN) -> LoadedModel:

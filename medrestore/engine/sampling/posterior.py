@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -19,10 +18,11 @@ from medrestore.diffusion import (
     stochastic,
     volume_noise,
 )
+from medrestore.engine.models.find import declared_sampler
 from medrestore.engine.sampling.ensemble import ensemble_size
-from medrestore.options import GenerateOptions, RestoreOptions, Sampler
+from medrestore.options import GenerateOptions, RestoreOptions
 from medrestore.plugin import ModelSpec
-from medrestore.plugin.extensions.samplers import DeclaredSampler, find_sampler
+from medrestore.plugin.extensions.samplers import DeclaredSampler
 
 START = 2.0
 """First level of a sampler, in units of the scan's noise.
@@ -58,8 +58,8 @@ def plugin_sampler(name: str) -> DeclaredSampler | None:
     Raises:
         ConfigError: No plugin has it.
     """
-    own = get_args(Sampler)
-    return None if name in own else find_sampler(name, own)
+    declared = declared_sampler(name)
+    return None if declared is None else DeclaredSampler(declared)
 
 
 def sample_count(options: RestoreOptions) -> int:

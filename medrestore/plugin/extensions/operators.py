@@ -8,20 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from medrestore.errors import ModelError
 from medrestore.plugin.contract import what_is_wrong
 from medrestore.plugin.declarations import OperatorSpec
-from medrestore.plugin.extensions.lookup import Extension, find
+from medrestore.plugin.extensions.lookup import Extension
 from medrestore.types import FloatArray
-
-
-def find_operator(name: str) -> DeclaredOperator:
-    """Return the operator ``plugin/name``.
-
-    Raises:
-        ModelError: There is none: it is a model that names it.
-    """
-    return DeclaredOperator(find(OperatorSpec, name, error=ModelError))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,22 +11,9 @@ from torch import Tensor
 from medrestore.diffusion.samplers import Denoise, DrawNoise, OnStep, SamplerStep
 from medrestore.plugin.contract import what_is_wrong
 from medrestore.plugin.declarations import SamplerSpec
-from medrestore.plugin.extensions.lookup import Extension, find
+from medrestore.plugin.extensions.lookup import Extension
 
 R = TypeVar("R")
-
-
-def find_sampler(name: str, builtin: Iterable[str] = ()) -> DeclaredSampler:
-    """Return the sampler ``plugin/name``.
-
-    Args:
-        name: The name.
-        builtin: What else could have been named.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    return DeclaredSampler(find(SamplerSpec, name, builtin=builtin))
 
 
 @dataclass(frozen=True)

@@ -219,6 +219,8 @@ def test_temporary_files_of_long_names_are_told_apart(tmp_path):
     one, two = (tmp_path / (letter + "x" * 120) for letter in "ab")
     with atomic_write(one.with_name(f"{one.name}.nii.gz")) as temporary:
         assert temporary_files(one) == [temporary] and not temporary_files(two)
+        with atomic_write(temporary, overwrite=True) as again:  # as a format writes what is given it
+            assert set(temporary_files(one)) == {temporary, again} and not temporary_files(two)
 
 
 def test_temporary_files_of_a_result_are_told_from_others(tmp_path):

@@ -297,9 +297,20 @@ def wait_for(happened) -> None:
 # --- the command ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def scans(tmp_path):
-    return scan_folder(tmp_path / "scans", ("a_T1w.nii.gz", "b_T1w.nii", "sub/Zq7Canary_T1w.nii.gz"))
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    names = ("a_T1w.nii.gz", "b_T1w.nii", "sub/Zq7Canary_T1w.nii.gz")
+    return scan_folder(tmp_path_factory.mktemp("batch") / "scans", names)
+
+
+@pytest.fixture(scope="module")
+def one(scans, tiny_model, tmp_path_factory):
+    """The images that one worker makes."""
+    out = tmp_path_factory.mktemp("one") / "out"
+    subprocess.run(batch_command(scans, "-o", out, "--model", tiny_model, "-q"), check=True)
+    found = images(out)
+    assert len(found) == 3
+    return found
 
 
 def marked(mark: str) -> set[int]:
@@ -348,7 +359,7 @@ def images(out: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["ctrl-c", "terminate", "kill"])
-def test_however_it_ends_no_process_is_left(scans, tiny_model, tmp_path, how):
+def test_however_it_ends_no_process_is_left(scans, one, tiny_model, tmp_path, how):
     out = tmp_path / "out"
     with begun(scans, out, tiny_model) as (process, mark):
         if how == "ctrl-c":
@@ -362,22 +373,19 @@ def test_however_it_ends_no_process_is_left(scans, tiny_model, tmp_path, how):
     assert process.returncode not in {0, 3}, said
     assert "Traceback" not in said and "Canary" not in said
     assert bool(list(out.glob(f"{FOLDER}/lock-*"))) == (how == "kill")
-    one = tmp_path / "one"
-    for folder in (out, one):
-        subprocess.run(batch_command(scans, "-o", folder, "--model", tiny_model, "-q"), check=True)
-    assert images(out) == images(one) and len(images(one)) == 3
+    subprocess.run(batch_command(scans, "-o", out, "--model", tiny_model, "-q"), check=True)
+    assert images(out) == one
     assert not [path for path in out.rglob(".*") if path.name != FOLDER]
 
 
 @pytest.mark.slow
-def test_the_number_of_workers_changes_no_byte(scans, tiny_model, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run(batch_command(scans, "-o", one, "--model", tiny_model, "-q"), check=True)
+def test_the_number_of_workers_changes_no_byte(scans, one, tiny_model, tmp_path):
+    two = tmp_path / "two"
     ran = subprocess.run(
         batch_command(scans, "-o", two, "--model", tiny_model, "--workers", 2, "--hide-names"),
         capture_output=True,
         text=True,
         check=True,
     )
-    assert images(one) == images(two) and len(images(one)) == 3
+    assert images(two) == one
     assert "Canary" not in ran.stdout + ran.stderr

@@ -16,8 +16,7 @@ from medrestore.batch.workers.client import Worker
 from medrestore.batch.workers.failures import Attempt, Failure, Kind, next_attempt
 from medrestore.batch.workers.main import _failure
 from medrestore.diffusion import Condition
-from medrestore.engine.cost.budget import REFUSED
-from medrestore.engine.machine.memory import out_of_memory_kills
+from medrestore.engine.machine.memory import REFUSED, out_of_memory_kills
 from medrestore.errors import PluginError
 from medrestore.plugin.contract import ContractDenoiser
 

@@ -15,7 +15,7 @@ import pytest
 from tiny import CommandLine, model_folder, noisy, phantom, save
 
 from medrestore import Modality, RestoreOptions, Volume, restore
-from medrestore.engine import load_model
+from medrestore.engine import load_model, single
 from medrestore.engine.cost import budget, calibration
 from medrestore.engine.machine import memory
 from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, plan_tiles
@@ -170,7 +170,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_done(model, monkeypatch):
     def refuse(*_: object) -> None:
         raise AssertionError("began")
 
-    monkeypatch.setattr(sys.modules["medrestore.engine.restore"], "MEASURE", {model.spec.task: refuse})
+    monkeypatch.setattr(single, "MEASURE", {model.spec.task: refuse})
     with pytest.raises(
         ConfigError, match=r"32 x 32 x 32 voxels take [01]\.\d\d GB .* 0\.20 GB may be taken \(--max-me"
     ):

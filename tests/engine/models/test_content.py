@@ -12,7 +12,7 @@ from tiny import model_folder, noisy, phantom
 from medrestore import Modality, RestoreOptions, read, restore
 from medrestore.engine.models.checks import check_zero
 from medrestore.engine.models.content import check_content
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.geometry import Geometry
 from medrestore.noise.intensity import bright_level
 from medrestore.volume import Volume

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from samples import small_samples
 from tiny import model_folder
 
 from medrestore import Modality, RestoreOptions, read, restore, restore_file
@@ -16,7 +18,7 @@ from medrestore.cli import main
 from medrestore.engine import load_model
 from medrestore.engine.models.domain import Taken, admit, settled
 from medrestore.engine.models.features import scan_features
-from medrestore.engine.models.load import find_model
+from medrestore.engine.models.find import find_model
 from medrestore.engine.models.recognise import NEITHER, Fitted, fitted, recognise
 from medrestore.errors import DomainError, ModelError
 from medrestore.files import read_header
@@ -228,10 +230,8 @@ def test_a_scan_goes_down_every_tree_and_what_it_does_not_show_is_of_the_mean():
 
 @pytest.mark.slow
 def test_the_samples_are_restored_as_a_folder_without_a_modality(tmp_path, monkeypatch):
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    for path in sorted((ROOT / "sample_data").glob("*.nii.gz")):
-        (folder / path.name).write_bytes(path.read_bytes())
+    folder = small_samples(tmp_path / "scans")
+    shutil.rmtree(folder / "dicom_rician5")  # it says what it is
     monkeypatch.setattr("sys.argv", ["medrestore", "batch", str(folder), "-o", str(tmp_path / "out"), "-q"])
     with pytest.raises(SystemExit) as ended:
         main()

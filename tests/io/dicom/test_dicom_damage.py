@@ -51,6 +51,8 @@ def cut_lengths(content: bytes) -> list[int]:
 @pytest.mark.parametrize("ending", [".dcm", ""])
 def test_a_file_that_is_cut_anywhere_blocks_its_series_and_is_named(tmp_path, ending):
     write_series(tmp_path)
+    for name in "035":  # three neighbours are left, which are read again for every cut
+        (tmp_path / f"s{name}.dcm").unlink()
     files = sorted(path.rename(path.with_suffix(ending)) for path in tmp_path.iterdir())
     last, content = files[-1], files[-1].read_bytes()
     missed = []

@@ -10,7 +10,7 @@ from typing import Any
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 
 from medrestore.errors import InputError
 
@@ -62,8 +62,8 @@ class Elements:
 
     def _value(self, data: Dataset, name: Any) -> Any:
         try:
-            # pydicom hands a private element out whole.
-            value = data.get(name) if isinstance(name, str) else data[name].value if name in data else None
+            tag = _tag(name)
+            value = data[tag].value if tag in data.keys() else None  # noqa: SIM118  Dataset looks tags up anew
             vr = _vr(name)
             if value is None or vr not in _NUMBERS or _is_number(value):
                 return value
@@ -107,6 +107,12 @@ def named(name: Any) -> str:
     numbers = f"({tag.group:04X},{tag.element:04X})"
     keyword = keyword_for_tag(tag)
     return f"{keyword} {numbers}" if keyword else f"private {numbers}" if tag.is_private else numbers
+
+
+@cache
+def _tag(name: Any) -> BaseTag:
+    """Return the tag of an element, which pydicom would make anew from its keyword in every look-up."""
+    return Tag(name)
 
 
 @cache

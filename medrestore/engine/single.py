@@ -17,7 +17,8 @@ from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.machine.memory import release_memory, resident_bytes
 from medrestore.engine.models.checks import check_outputs, check_scan, check_series, computable
 from medrestore.engine.models.domain import Admission, admit, settled
-from medrestore.engine.models.load import LoadedModel, find_model, load_model
+from medrestore.engine.models.find import find_model
+from medrestore.engine.models.load import LoadedModel, load_model
 from medrestore.engine.models.recognise import Recognition
 from medrestore.engine.run import ModelRun, Observers
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid

@@ -1,0 +1,24 @@
+"""The sample scans that come with the repository, or only their middle, where their size is not the point."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import pydicom
+
+SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
+MIDDLE = slice(20, 108)
+
+
+def small_samples(folder: Path) -> Path:
+    """Write the sample scans under their own names, but only their middle: a third of the time."""
+    (folder / "dicom_rician5").mkdir(parents=True)
+    for path in SAMPLES.glob("*.nii.gz"):
+        nib.load(path).slicer[MIDDLE, MIDDLE, MIDDLE].to_filename(folder / path.name)
+    for path in sorted((SAMPLES / "dicom_rician5").glob("*.dcm"))[MIDDLE]:
+        header = pydicom.dcmread(path)
+        pixels = header.pixel_array[MIDDLE, MIDDLE]
+        header.Rows, header.Columns, header.PixelData = *pixels.shape, pixels.tobytes()
+        header.save_as(folder / "dicom_rician5" / path.name)
+    return folder
