@@ -110,9 +110,9 @@ class _Batch:
         waiting = iter(list(cases))
         self._crowd = len(restorers)
         threads = [threading.Thread(target=self._work, args=(waiting, one)) for one in restorers]
-        for thread in threads:
-            thread.start()
-        try:
+        try:  # an interrupt may come as soon as the first thread has begun
+            for thread in threads:
+                thread.start()
             for thread in threads:
                 thread.join()
         except BaseException as error:

@@ -43,6 +43,9 @@ def node(
         typer.echo(f"{options.ae_title} listens on {options.host} port {running.port}")
         while running.is_alive and not asked.wait(1.0):
             pass
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # While Python ends it takes its handlers away, and one more signal would make a failure of the stop.
+        signal.signal(number, signal.SIG_IGN)
     if not asked.is_set():
         raise OutputError(f"{options.spool}: the worker of the node ended; see the message above")
     typer.echo("stopped")

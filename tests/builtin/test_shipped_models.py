@@ -54,7 +54,9 @@ def test_a_calibration_is_of_the_weights_that_are_shipped(folder):
     assert found.population.subjects >= FEWEST
     assert found.ensemble == spec.ensemble
     low, high = found.ranges.noise
-    assert spec.noise[0] <= low < high <= spec.noise[1]
+    assert low < high <= spec.noise[1]
+    # Where a level is in doubt, less is read than there is: such scans may lie below what the model is for.
+    assert low >= spec.noise[0] or found.in_doubt is not None
     widths = [np.diff(found.quantiles.at(level), axis=0).min() for level in LEVELS]
     assert widths[0] > 0 and widths == sorted(widths)
 

@@ -15,11 +15,11 @@ from tiny import CommandLine, model_folder, noisy, phantom, save
 import medrestore
 from medrestore.diffusion import Condition
 from medrestore.engine import RestoreOptions, load_model
-from medrestore.engine.models import load as loading
 from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser
 from medrestore.errors import ModelError, PluginError, is_out_of_memory
 from medrestore.plugin import LoadContext
 from medrestore.plugin.contract import ContractDenoiser, load_denoiser
+from medrestore.plugin.host import plugins
 
 ORIGIN = "plugin 'bad' (dist-bad 1.2), model 'bad/smooth'"
 
@@ -42,9 +42,9 @@ def plugin(site: Site, body: str) -> None:
 
 @pytest.fixture
 def cli(monkeypatch, capsys):
-    loading.plugins.cache_clear()
+    plugins.cache_clear()
     yield CommandLine(monkeypatch, capsys)
-    loading.plugins.cache_clear()
+    plugins.cache_clear()
 
 
 @pytest.fixture

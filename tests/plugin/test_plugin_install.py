@@ -87,6 +87,7 @@ def test_the_installed_examples_add_one_of_each_kind_and_their_command_runs(site
         "networks": ["cnn"],
         "samplers": ["dpm2m"],
         "noise_estimators": ["immerkaer"],
+        "generators": ["cloud"],
         "verbs": ["describe"],
         "observers": ["volume_restored", "case_written", "case_failed"],
     }

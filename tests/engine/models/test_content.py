@@ -140,7 +140,8 @@ def test_a_restoration_says_it_before_it_begins(tmp_path) -> None:
         volume = Volume.from_array(array, grid, "MR")
         result = restore(volume, RestoreOptions(model=str(folder), noise="3%"))
         codes = {one.code for one in result.record.findings}
-        return {code for code in codes if not code.startswith("verdict-")}  # of a network that nobody trained
+        # The network is one that nobody trained, and the phantom has no noise, whatever it is told.
+        return {code for code in codes if not code.startswith("verdict-")} - {"noise-contradicted"}
 
     assert found(small.max() - small) == {"air-is-bright"}
     assert found(small) == {"voxel-size-doubted"}
