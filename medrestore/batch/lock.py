@@ -30,20 +30,16 @@ def hold(out: Path, shard: str, wait: float = 0.0) -> Iterator[None]:
     Raises:
         OutputError: Another run holds the lock; the message says which.
     """
-    path = out / FOLDER / f"lock-{shard}.json"
-    try:
-        path.parent.mkdir(exist_ok=True)
-        ours = _wait_for(path, time.monotonic() + wait)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be written ({error.strerror or error})") from error
-    done = threading.Event()
+    path, ours, done = out / FOLDER / f"lock-{shard}.json", _text(), threading.Event()
     beat = threading.Thread(target=_touch, args=(path, ours, done), daemon=True)
-    beat.start()
-    try:
+    try:  # an interrupt may come as soon as the file is there
+        _wait_for(path, ours, time.monotonic() + wait)
+        beat.start()
         yield
     finally:
         done.set()
-        beat.join()
+        if beat.is_alive():
+            beat.join()
         if _says(path, ours):
             path.unlink(missing_ok=True)
 
@@ -63,10 +59,19 @@ def refuse_if_held(out: Path, named: Callable[[str], bool]) -> None:
             _refuse_or_clear(path)
 
 
-def _wait_for(path: Path, until: float) -> str:
+def _text() -> str:
+    """Return the text of a lock of this process, which no other lock has."""
+    me = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "since": time.time()}
+    return json.dumps({**me, "token": secrets.token_hex(8)})
+
+
+def _wait_for(path: Path, ours: str, until: float) -> None:
     while True:
         try:
-            return _take(path)
+            path.parent.mkdir(exist_ok=True)
+            return _take(path, ours)
+        except OSError as error:
+            raise OutputError(f"{path.parent}: cannot be written ({error.strerror or error})") from error
         except OutputError:
             if time.monotonic() >= until:
                 raise
@@ -84,7 +89,7 @@ def _says(path: Path, ours: str) -> bool:
     """Whether a lock says `ours`: another run takes over the lock of a holder that slept too long."""
     try:
         return path.read_text(encoding="utf-8") == ours
-    except FileNotFoundError:
+    except OSError:  # it is not there, or nobody can tell
         return False
 
 
@@ -93,17 +98,14 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.{secrets.token_hex(8)}")
 
 
-def _take(path: Path) -> str:
-    """Take the lock, and return its text, which no other lock has."""
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "since": time.time()}
-    text = json.dumps({**me, "token": secrets.token_hex(8)})
+def _take(path: Path, text: str) -> None:
+    """Take the lock."""
     for _ in range(3):
         # Written in full under another name first: an existing lock is never half written.
         mine = _beside(path)
         mine.write_text(text, encoding="utf-8")
         try:
-            _claim(mine, path)
-            return text
+            return _claim(mine, path)
         except FileExistsError:
             _refuse_or_clear(path)
         finally:
