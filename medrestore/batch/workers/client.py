@@ -146,7 +146,8 @@ class Worker:
             running = self._running
             if running is None or not running.enter(pending):
                 running = self._running = Process(self._command, self._environment)
-                running.enter(pending)
+                if not running.enter(pending):  # it has ended already, and will tell nobody
+                    pending.put(None)
             return running
 
     def stop(self) -> None:
