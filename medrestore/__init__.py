@@ -11,8 +11,9 @@ The names below are loaded on first use: `import medrestore` costs neither torch
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from medrestore.lazy import on_first_use
 
 if TYPE_CHECKING:
     from medrestore.api import restore
@@ -94,12 +95,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # the next look-up finds it without coming here
-    return value
+__getattr__ = on_first_use(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,7 @@ import medrestore
 PACKAGE = Path(medrestore.__file__).parent
 
 ROWS = (
-    {"errors", "plain", "processes", "toml", "types"},
+    {"errors", "lazy", "plain", "processes", "toml", "types"},
     {"findings", "paths"},
     {"provenance", "voxels"},
     {"options"},

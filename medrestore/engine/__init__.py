@@ -3,8 +3,9 @@
 The names below are loaded on first use: what looks a model up, or asks for memory, pays for no torch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from medrestore.lazy import on_first_use
 
 if TYPE_CHECKING:
     from medrestore.engine.evidence.restoration import Restoration
@@ -43,9 +44,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(__name__, _HOMES)

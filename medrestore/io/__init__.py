@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrestore.errors import InputError, OutputError
 from medrestore.io.atomic import atomic_folder, atomic_write
 from medrestore.io.formats import Format, Formats, ScanHeader, StoredVoxels, WriteReport
+from medrestore.lazy import on_first_use
 from medrestore.options import ReadPolicy, ReadRequest
 from medrestore.provenance import sha256_file
 from medrestore.volume import Volume
@@ -71,12 +71,7 @@ _HOMES = {
 """What is imported when it is asked for: whoever names a format pays for no reader."""
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(__name__, _HOMES)
 
 
 def _holds_dicom(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +72,7 @@ class GeneratorSpec(Declaration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("title", "licence", "reference"):
-            text = getattr(self, field)
-            self._require(isinstance(text, str) and bool(text.strip()), field, "some text")
+        self._require_texts("title", "licence", "reference")
         self._require(isinstance(self.modality, Modality), "modality", "a medrestore.Modality")
         self._require(callable(self.load), "load", "a function of a LoadContext")
         self._require(
@@ -85,8 +82,4 @@ class GeneratorSpec(Declaration):
         fine = fine and all(is_range((size, size), positive=True) for size in self.field_mm)
         self._require(fine, "field_mm", "(x, y, z) in mm")
         self._require(is_range((self.scale, self.scale), positive=True), "scale", "a positive number")
-        paired = (self.weights is None) == (self.sha256 is None)
-        fine = self.weights is None or isinstance(self.weights, Path)
-        self._require(fine and paired, "weights", "a pathlib.Path with its sha256, or None for both")
-        digest = self.sha256 is None or re.fullmatch("[0-9a-f]{64}", str(self.sha256)) is not None
-        self._require(digest, "sha256", "64 hexadecimal digits, lower case")
+        self._require_weights(self.weights, self.sha256)

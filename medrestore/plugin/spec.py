@@ -109,6 +109,20 @@ class Declaration:
                 f"expected {expected}"
             )
 
+    def _require_texts(self, *fields: str) -> None:
+        for field in fields:
+            text = getattr(self, field)
+            fine = isinstance(text, str) and bool(text.strip()) and len(text) <= _LONGEST_TEXT
+            self._require(fine, field, f"some text of at most {_LONGEST_TEXT} characters")
+
+    def _require_weights(self, weights: Path | None, sha256: str | None) -> None:
+        self._require(weights is None or isinstance(weights, Path), "weights", "a pathlib.Path or None")
+        if weights is None:
+            self._require(sha256 is None, "sha256", "None where there are no weights")
+        else:
+            digest = isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256) is not None
+            self._require(digest, "sha256", "64 hexadecimal digits, lower case, where there are weights")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec(Declaration):
@@ -184,10 +198,7 @@ class ModelSpec(Declaration):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("title", "licence", "reference"):
-            text = getattr(self, field)
-            fine = isinstance(text, str) and bool(text.strip()) and len(text) <= _LONGEST_TEXT
-            self._require(fine, field, f"some text of at most {_LONGEST_TEXT} characters")
+        self._require_texts("title", "licence", "reference")
         self._require(isinstance(self.task, Task), "task", "a medrestore.Task")
         self._require(isinstance(self.intensity, Intensity), "intensity", "a medrestore.Intensity")
         unitless = self.task is not Task.SUPERRES or self.intensity is not Intensity.RAW
@@ -195,7 +206,7 @@ class ModelSpec(Declaration):
         self._require(_all_are(self.modalities, Modality), "modalities", "a tuple of medrestore.Modality")
         self._require(callable(self.load), "load", "a function of a LoadContext")
         self._check_numbers()
-        self._check_weights()
+        self._require_weights(self.weights, self.sha256)
 
     def _check_numbers(self) -> None:
         self._require(
@@ -235,16 +246,6 @@ class ModelSpec(Declaration):
             "series",
             "a whole number, 2 or more, for the task denoise, the mean alone and no operator, or None",
         )
-
-    def _check_weights(self) -> None:
-        self._require(
-            self.weights is None or isinstance(self.weights, Path), "weights", "a pathlib.Path or None"
-        )
-        if self.weights is None:
-            self._require(self.sha256 is None, "sha256", "None where there are no weights")
-        else:
-            digest = isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256) is not None
-            self._require(digest, "sha256", "64 hexadecimal digits, lower case, where there are weights")
 
 
 def shown(value: object) -> str:
