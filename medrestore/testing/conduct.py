@@ -27,6 +27,7 @@ from medrestore.testing.contract import (
 from medrestore.testing.outcome import Figure, Outcome
 from medrestore.testing.trial import Trial
 from medrestore.types import Task
+from medrestore.volume import Volume
 
 NOT_TOLD = (
     "another process cannot be told of this model: its `load` is no function of a module; give its name or "
@@ -59,17 +60,26 @@ def _tiles(trial: Trial) -> Outcome:
     if spec.halo > LARGEST_HALO:
         return Outcome(skipped=f"a halo of {spec.halo} voxels takes too long; {LARGEST_HALO} are tried")
     scene, tile = trial.computed, least_tile(spec) + CORE
-    scan = scene.scan
-    middle = [slice(n // 2 - COLUMN // 2, n // 2 + COLUMN // 2) for n in scan.shape[1:2]]
-    column = scan.array[:, *middle, : scan.shape[2] if spec.task is Task.SUPERRES else COLUMN]
-    length = 2 * tile - 2 * spec.halo + CORE
-    array = np.pad(column, [(0, max(length - len(column), 0)), (0, 0), (0, 0)], mode="symmetric")
-    volume = replace(scan, array=array, geometry=replace(scan.geometry, shape=array.shape))
-    whole, parts = (trial.restore(volume, scene.sigma, tile=size).volume.array for size in (None, tile))
+    columns = [_column(scan, 2 * tile - 2 * spec.halo + CORE, spec.task) for scan in scene.scans()]
+    whole, parts = (trial.restore(columns, scene.sigma, tile=size).volume.array for size in (None, tile))
     off = float(np.abs(whole - parts).max()) / scene.reference
     name = f"largest difference of tiles of {tile} voxels from the whole"
     figure = Figure(name, off, "of the bright level", most=ROUNDING)
     return Outcome((figure,), tuple(model_problems(spec, (check_halo,))))
+
+
+def _column(scan: Volume, length: int, task: Task) -> Volume:
+    """Return a column along X out of the middle of a scan, or all of the way along thick slices."""
+    middle = slice(scan.shape[1] // 2 - COLUMN // 2, scan.shape[1] // 2 + COLUMN // 2)
+    column = scan.array[:, middle, : scan.shape[2] if task is Task.SUPERRES else COLUMN]
+    array = np.pad(column, [(0, max(length - len(column), 0)), (0, 0), (0, 0)], mode="symmetric")
+    return replace(scan, array=array, geometry=replace(scan.geometry, shape=array.shape))
+
+
+def _batch(trial: Trial) -> Outcome:
+    if trial.spec.series is not None:
+        return Outcome(skipped="a batch of it is one series")
+    return _contract(check_batch)(trial)
 
 
 def _determinism(trial: Trial) -> Outcome:
@@ -129,7 +139,6 @@ CONDUCT: Sequence[Check] = (
         "Does it return an estimate whatever the size and type, and leave alone what it is given?",
         "All of what `ModelSpec` and `Denoiser` say: no exceptions.",
         _contract(check_sizes, check_gain, check_mean, check_sample),
-        of_series=True,
     ),
     Check(
         "determinism",
@@ -141,7 +150,7 @@ CONDUCT: Sequence[Check] = (
         "batch",
         "Does a scan's result depend on the other scans of a batch?",
         "A ten-thousandth of the bright level, which is rounding: patients must not mix.",
-        _contract(check_batch),
+        _batch,
     ),
     Check(
         "tiles",
@@ -167,6 +176,5 @@ CONDUCT: Sequence[Check] = (
         "Does it say under which licence it may be used?",
         "An SPDX expression in its declaration and, where it has weights, a file beside them that says so.",
         _licence,
-        of_series=True,
     ),
 )

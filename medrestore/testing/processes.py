@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from medrestore.engine import LoadedModel, RestoreOptions, load_model, restore
+from medrestore.engine import LoadedModel, RestoreOptions, load_model
 from medrestore.engine.cost.calibration import calibration
 from medrestore.engine.machine.device import choose_device, choose_dtype
 from medrestore.engine.machine.memory import reset_peak
@@ -22,12 +22,15 @@ from medrestore.plugin import LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
 from medrestore.provenance import ModelRef
 from medrestore.testing.scenes import computed
+from medrestore.testing.shown import restored
+from medrestore.volume import Volume
 
 SMALL = 32
 """Voxels along each axis of the scan that is restored twice."""
 
-LARGE = 112
-"""Voxels along each axis of the scan whose memory is measured: more than the forecast was measured on."""
+LARGE, LARGE_SERIES = 112, 64
+"""Voxels along each axis of the scan, or of the volumes of a series, whose memory is measured: more than the
+forecast was measured on."""
 
 STEPS = 2
 """Of the sample that is drawn."""
@@ -135,7 +138,7 @@ def _observe(source: Source, seed: int, with_memory: bool) -> Alone:
         wanted["sample"] = replace(plain, output="sample", samples=1, steps=STEPS)
     digests = {}
     for output, options in wanted.items():
-        voxels = restore(scene.scan, options, model=model).volume.array
+        voxels = restored(scene.scans(), options, model).volume.array
         digests[output] = hashlib.sha256(voxels.tobytes()).hexdigest()
     peak, predicted = _memory(model, seed) if with_memory else (0.0, 0.0)
     return Alone(tuple(dict.fromkeys(_asked)), digests, peak, predicted)
@@ -143,17 +146,21 @@ def _observe(source: Source, seed: int, with_memory: bool) -> Alone:
 
 def _memory(model: LoadedModel, seed: int) -> tuple[float, float]:
     """Restore a large scan, and return the peak of this process and its forecast, in bytes."""
-    scene = computed(model.spec, LARGE // 2, seed)
-    small = scene.scan
-    array = np.tile(small.array, (2, 2, 2))
-    volume = replace(small, array=array, geometry=replace(small.geometry, shape=array.shape))
-    options = RestoreOptions(noise=float(scene.sigma or 0.0), force=True)
-    del scene, small
+    scene = computed(model.spec, (LARGE if model.spec.series is None else LARGE_SERIES) // 2, seed)
+    scans = tuple(_eight_times(scan) for scan in scene.scans())
+    volumes: Literal["each", "joint"] = "each" if model.spec.series is None else "joint"
+    options = RestoreOptions(noise=float(scene.sigma or 0.0), force=True, volumes=volumes)
+    del scene
     # The forecast is made anew: an earlier version of this model may have left another under its name.
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         calibration(options, model=model)
         reset_peak()
-        record = restore(volume, options, model=model).record
+        record = restored(scans, options, model).record
     told = cast(Mapping[str, float], record.predicted)
     return 1e6 * float(record.peak_memory_mb or 0.0), 1e6 * told["peak_memory_mb"]
+
+
+def _eight_times(scan: Volume) -> Volume:
+    array = np.tile(scan.array, (2, 2, 2))
+    return replace(scan, array=array, geometry=replace(scan.geometry, shape=array.shape))
