@@ -31,7 +31,7 @@ from benchmarks.superres.methods import METHODS
 from benchmarks.superres.run import cut, make_slices, parse_case
 from medrestore.metrics import psnr
 
-SIDE, MULTIPLE = 96, 24
+SIDE, MULTIPLE = 72, 24
 CASES = ("x2", "x4", "x6")
 RESOLVED = ("cubic", "cubic-consistent", "ours", "ours-sample")
 GAUSSIAN = "Gaussian field's posterior mean"

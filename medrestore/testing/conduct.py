@@ -25,6 +25,7 @@ from medrestore.testing.contract import (
     model_problems,
 )
 from medrestore.testing.outcome import Figure, Outcome
+from medrestore.testing.processes import peak_alone
 from medrestore.testing.trial import Trial
 from medrestore.types import Task
 from medrestore.volume import Volume
@@ -99,7 +100,7 @@ def _determinism(trial: Trial) -> Outcome:
 def _memory(trial: Trial) -> Outcome:
     if not trial.can_be_told:
         return Outcome(skipped=NOT_TOLD)
-    seen = trial.lone[1]
+    seen = peak_alone(trial.source, trial.options.seed)
     if not seen.peak_bytes:
         return Outcome(skipped="this system does not tell the memory of a process")
     share = seen.peak_bytes / seen.predicted_bytes

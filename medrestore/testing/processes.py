@@ -6,11 +6,11 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -48,6 +48,8 @@ _ASKING = frozenset(
 """Audit events of Python with which a program asks the network for something."""
 
 _asked: list[str] = []
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,29 +90,54 @@ class Alone:
     Attributes:
         asked: What it asked the network for, once for each kind of request.
         digests: SHA-256 of the voxels of a result, by kind of output.
-        peak_bytes: Highest memory of the process while it restored a large scan; 0 where none was.
-        predicted_bytes: What the forecast said of that.
     """
 
     asked: tuple[str, ...]
     digests: Mapping[str, str]
-    peak_bytes: float = 0.0
-    predicted_bytes: float = 0.0
 
 
-def alone(source: Source, seed: int, *, with_memory: bool) -> Alone:
+@dataclass(frozen=True)
+class Peak:
+    """What a process of its own took to restore a large scan.
+
+    Attributes:
+        peak_bytes: Highest memory of the process; 0 where the system does not tell.
+        predicted_bytes: What the forecast said of that.
+    """
+
+    peak_bytes: float
+    predicted_bytes: float
+
+
+def alone(source: Source, seed: int) -> Alone:
     """Load and run a model in a new process that cannot reach the network.
 
     Args:
         source: The model.
         seed: Of scan and sample.
-        with_memory: Whether a large scan is restored too.
 
     Raises:
         Exception: What the model raises there; or that the process died, or cannot be told the model.
     """
+    return _in_a_process(_observe, source, seed)
+
+
+def peak_alone(source: Source, seed: int) -> Peak:
+    """Restore a large scan in a process of its own, as memory that does not suffice may end it.
+
+    Args:
+        source: The model.
+        seed: Of the scan.
+
+    Raises:
+        Exception: As `alone`.
+    """
+    return _in_a_process(_observe_memory, source, seed)
+
+
+def _in_a_process(observe: Callable[[Source, int], T], source: Source, seed: int) -> T:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_without_network) as pool:
-        return pool.submit(_observe, source, seed, with_memory).result()
+        return pool.submit(observe, source, seed).result()
 
 
 def _without_network() -> None:
@@ -129,7 +156,7 @@ def _is_local(arguments: tuple[Any, ...]) -> bool:
     return any(isinstance(one, str | bytes) and os.fsdecode(one).startswith("/") for one in arguments[1:2])
 
 
-def _observe(source: Source, seed: int, with_memory: bool) -> Alone:
+def _observe(source: Source, seed: int) -> Alone:
     model = source.load()
     scene = computed(model.spec, SMALL, seed)
     plain = RestoreOptions(noise=float(scene.sigma or 0.0), seed=seed, force=True)
@@ -140,12 +167,11 @@ def _observe(source: Source, seed: int, with_memory: bool) -> Alone:
     for output, options in wanted.items():
         voxels = restored(scene.scans(), options, model).volume.array
         digests[output] = hashlib.sha256(voxels.tobytes()).hexdigest()
-    peak, predicted = _memory(model, seed) if with_memory else (0.0, 0.0)
-    return Alone(tuple(dict.fromkeys(_asked)), digests, peak, predicted)
+    return Alone(tuple(dict.fromkeys(_asked)), digests)
 
 
-def _memory(model: LoadedModel, seed: int) -> tuple[float, float]:
-    """Restore a large scan, and return the peak of this process and its forecast, in bytes."""
+def _observe_memory(source: Source, seed: int) -> Peak:
+    model = source.load()
     scene = computed(model.spec, (LARGE if model.spec.series is None else LARGE_SERIES) // 2, seed)
     scans = tuple(_eight_times(scan) for scan in scene.scans())
     volumes: Literal["each", "joint"] = "each" if model.spec.series is None else "joint"
@@ -158,7 +184,7 @@ def _memory(model: LoadedModel, seed: int) -> tuple[float, float]:
         reset_peak()
         record = restored(scans, options, model).record
     told = cast(Mapping[str, float], record.predicted)
-    return 1e6 * float(record.peak_memory_mb or 0.0), 1e6 * told["peak_memory_mb"]
+    return Peak(1e6 * float(record.peak_memory_mb or 0.0), 1e6 * told["peak_memory_mb"])
 
 
 def _eight_times(scan: Volume) -> Volume:

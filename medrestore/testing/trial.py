@@ -112,10 +112,8 @@ class Trial:
 
     @cached_property
     def lone(self) -> tuple[Alone, Alone]:
-        """What was seen of it in two processes; for its memory the second restores a large scan."""
-        seed, only = self.options.seed, self.options.only
-        first = alone(self.source, seed, with_memory=False)
-        return first, alone(self.source, seed, with_memory=not only or "memory" in only)
+        """What was seen of it in two processes."""
+        return alone(self.source, self.options.seed), alone(self.source, self.options.seed)
 
     def restore(self, scans: Sequence[Volume], noise: float | None = None, **asked: Any) -> Restoration:
         """Restore what the model is shown, which is never refused, and return what it made of the middle one.
