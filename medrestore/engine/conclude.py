@@ -125,7 +125,10 @@ def _record(scan: Volume, run: Run) -> RunRecord:
 def _plugins_used(model: LoadedModel, options: RestoreOptions) -> set[str]:
     """Return the names of the plugins that a result is made with."""
     sampler = options.sampler if sample_count(options) else None
-    names = (model.ref.name, model.ref.network, model.spec.operator, sampler, options.noise)
+    names = (
+        *(model.ref.name, model.ref.network, model.spec.operator, model.spec.denoise_with),
+        *(sampler, options.noise),
+    )
     return {str(name).partition("/")[0] for name in names if names_a_plugin(name)}
 
 
