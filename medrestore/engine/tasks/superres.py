@@ -103,6 +103,7 @@ class ThickSlices(Measurement):
         ridge: See `SliceStack.correction`.
         floor: Level of noise that counts as none, in the units of the voxels.
         sigma: Level of the noise of the scan, or (X, Y, Z) one for each of its voxels.
+        taken: Part of that noise that is taken out.
     """
 
     plan: SlicePlan
@@ -110,6 +111,7 @@ class ThickSlices(Measurement):
     ridge: float
     floor: float
     sigma: float | RealArray
+    taken: float
     views: tuple[View, ...] = SLICE_VIEWS
 
     def guide(self, denoiser: Denoiser) -> Denoiser:
@@ -145,7 +147,7 @@ class ThickSlices(Measurement):
 
     def expected_sigma(self) -> float | RealArray:
         """See `Measurement.expected_sigma`: slices without noise are reproduced to within what counts."""
-        return np.maximum(self.sigma, np.float32(self.floor))
+        return np.maximum(np.float32(self.taken) * self.sigma, np.float32(self.floor))
 
     def physical(self, array: FloatArray) -> FloatArray:
         """See `Measurement.physical`; slices without noise are still reproduced.
@@ -228,7 +230,6 @@ def thick_slices(
         condition=Condition(image, upsampled.sigma, gain, upsampled.details),
         baseline=_spline(scan, plan, units),
         nonnegative=is_nonnegative(spec, scan),
-        share=given.share,
         start=FIRST_LEVEL,
         facts={**plan.facts, **given.facts},
         findings=findings + given.findings,
@@ -237,6 +238,7 @@ def thick_slices(
         ridge=_ridge(upsampled.sigma, given.left / units.one),
         floor=NOISE_FLOOR[spec.intensity] * units.reference,
         sigma=given.sigma,
+        taken=given.share,
     )
 
 
