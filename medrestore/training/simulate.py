@@ -10,7 +10,7 @@ import numpy as np
 
 from medrestore.engine.tasks.slice_grid import SPARE
 from medrestore.geometry import Geometry
-from medrestore.noise.intensity import Units, model_units
+from medrestore.noise.intensity import model_units
 from medrestore.options import RestoreOptions
 from medrestore.physics.ct_noise import along_z
 from medrestore.physics.slices import SOFTNESS, SliceStack
@@ -66,7 +66,7 @@ def what_noise(spec: ModelSpec, noise: tuple[float, float]) -> str:
         low, high = _factors(spec)
         return (
             f"slices of {low:g} to {high:g} planes, boxcar, SLR and Gaussian, a third with gaps or overlap; "
-            f"half of them with noise up to {noise[1]:.1%}{_in_plane(spec)}"
+            f"half of them with noise up to {noise[1]:.1%}{_in_slices(spec)}"
         )
     if spec.is_ct:
         return (
@@ -77,8 +77,10 @@ def what_noise(spec: ModelSpec, noise: tuple[float, float]) -> str:
     return f"{kind}{colour}, {levels} of the bright level"
 
 
-def _in_plane(spec: ModelSpec) -> str:
-    return ", half of that of random windows in k-space" if spec.intensity is Intensity.P99 else ""
+def _in_slices(spec: ModelSpec) -> str:
+    if spec.intensity is Intensity.P99:
+        return ", half of it of random windows in k-space"
+    return " of a low dose"
 
 
 def noise_span(spec: ModelSpec) -> tuple[float, float]:
@@ -111,14 +113,22 @@ def _magnitude(truth: Volume, spec: ModelSpec, rng: np.random.Generator) -> Simu
 
 def _ct(truth: Volume, spec: ModelSpec, rng: np.random.Generator) -> Simulated:
     """Add the noise of a low dose, as a reconstruction leaves it."""
-    units = Units(-1000.0, 1000.0, 1000.0)
-    clean, options = units.to_model(truth.array), CtOptions()
-    kernel = str(rng.choice(options.kernels))
-    field = unit_noise(clean, truth.spacing, replace(options, kernels=(kernel,)), rng)[0].astype(np.float32)
-    if rng.random() < NOISY:
-        field = along_z(field, float(rng.uniform(0, options.helical)))
-    scan = np.maximum(clean + np.float32(_level(spec, rng)) * field, np.float32(FLOOR))
-    return _on_grid(truth, units.from_model(scan), np.asarray(truth.array, np.float32))
+    clean = np.asarray(truth.array, np.float32)
+    field = _low_dose(clean, truth.spacing, rng)
+    return _on_grid(truth, _stored(clean + np.float32(1000 * _level(spec, rng)) * field), clean)
+
+
+def _low_dose(clean: FloatArray, spacing: tuple[float, ...], rng: np.random.Generator) -> FloatArray:
+    """Return noise of unit deviation in the soft tissue of (X, Y, Z) Hounsfield units, of one kernel."""
+    options = CtOptions()
+    options = replace(options, kernels=(str(rng.choice(options.kernels)),))
+    field = unit_noise(clean / np.float32(1000) + np.float32(1), spacing, options, rng)[0].astype(np.float32)
+    return along_z(field, float(rng.uniform(0, options.helical))) if rng.random() < NOISY else field
+
+
+def _stored(hounsfield: FloatArray) -> FloatArray:
+    """Return Hounsfield units as most scanners store them, cut off below."""
+    return np.maximum(hounsfield, np.float32(1000 * FLOOR - 1000))
 
 
 def _on_grid(truth: Volume, scan: np.ndarray, clean: np.ndarray) -> Simulated:
@@ -170,7 +180,8 @@ def _thick(truth: Volume, spec: ModelSpec, rng: np.random.Generator) -> Simulate
         if spec.intensity is Intensity.P99:
             array, clean = _noisy_slices(array, clean, sigma, rng)
         else:
-            array = array + np.float32(sigma) * rng.standard_normal(array.shape, dtype=np.float32)
+            spacing = (*truth.spacing[:2], truth.spacing[2] * factor)
+            array = _stored(array + np.float32(sigma) * _low_dose(array, spacing, rng))
     truth = truth.with_array(clean, Step("simulate:noise"))
     affine = truth.geometry.affine.copy()
     affine[:3, 3] += affine[:3, 2] * stack.first
