@@ -64,6 +64,6 @@ def _cleaned(scan: Volume, cleaner: LoadedModel, run: ModelRun, series: Sequence
         noise=noise,
         sigma=measurement.local_sigma(),
         share=share,
-        facts={"denoised_with": {"name": cleaner.ref.name, "sha256": cleaner.ref.sha256, "share": share}},
+        denoised_with={"name": cleaner.ref.name, "sha256": cleaner.ref.sha256, "share": share},
         findings=measurement.findings,
     )

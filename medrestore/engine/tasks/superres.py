@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -80,7 +80,7 @@ class GivenSlices:
         noise: Noise of the scan.
         sigma: Its level, or (X, Y, Z) one for each voxel of the scan.
         share: Part of it that was taken out, or will be.
-        facts: What a record says of how it was taken out.
+        denoised_with: What a record says of the model that cleaned them; None for none.
         findings: What a reader should know of that.
     """
 
@@ -89,7 +89,7 @@ class GivenSlices:
     noise: NoiseLevel
     sigma: float | RealArray
     share: float = 1.0
-    facts: Mapping[str, JSON] = field(default_factory=dict)
+    denoised_with: Mapping[str, JSON] | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -231,7 +231,7 @@ def thick_slices(
         baseline=_spline(scan, plan, units),
         nonnegative=is_nonnegative(spec, scan),
         start=FIRST_LEVEL,
-        facts={**plan.facts, **given.facts},
+        facts={**plan.facts, "denoised_with": given.denoised_with},
         findings=findings + given.findings,
         plan=plan,
         slices=slices,
