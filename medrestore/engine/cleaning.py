@@ -53,11 +53,11 @@ def _cleaned(scan: Volume, cleaner: LoadedModel, run: ModelRun, series: Sequence
     options = RestoreOptions(noise=asked.noise, noise_map=asked.noise_map, tile=asked.tile, seed=asked.seed)
     first = ModelRun(cleaner, options, run.budget, Observers())
     measurement = noisy_voxels(scan, spec, options, series)
-    noise = without_faint(measurement.noise, spec.intensity)
-    if measurement.skip_reason is not None or noise.sigma == 0:
+    if not _is_faint(measurement, spec):
+        measurement = first.settled(measurement)[0]
+    noise, share = without_faint(measurement.noise, spec.intensity), measurement.share
+    if _is_faint(measurement, spec):
         return GivenSlices(array=scan.array, left=noise.sigma, noise=noise, sigma=noise.sigma)
-    measurement = first.settled(measurement)[0]
-    noise, share = measurement.noise, measurement.share
     return GivenSlices(
         array=first.result(measurement).volume.array,
         left=noise.sigma * math.hypot(1 - share, LEFT * share),
@@ -66,4 +66,11 @@ def _cleaned(scan: Volume, cleaner: LoadedModel, run: ModelRun, series: Sequence
         share=share,
         denoised_with={"name": cleaner.ref.name, "sha256": cleaner.ref.sha256, "share": share},
         findings=measurement.findings,
+    )
+
+
+def _is_faint(measurement: Measurement, cleaner: ModelSpec) -> bool:
+    """Tell whether there is no noise to take out, as far as slices tell."""
+    return (
+        measurement.skip_reason is not None or without_faint(measurement.noise, cleaner.intensity).sigma == 0
     )

@@ -150,15 +150,18 @@ class ThickSlices(Measurement):
         return np.maximum(np.float32(self.taken) * self.sigma, np.float32(self.floor))
 
     def physical(self, array: FloatArray) -> FloatArray:
-        """See `Measurement.physical`; slices without noise are still reproduced.
+        """See `Measurement.physical`; the result goes on to agree with the slices as it did.
 
         Removing negative voxels brightens the slices that they lie in; the multiplicative update of
         Richardson and Lucy (J Opt Soc Am 62, 1972, eq. 3) undoes that and makes no new negative voxels.
         """
-        if not self.nonnegative or self.ridge > 0 or array.min() >= 0:
+        if not self.nonnegative or array.min() >= 0:
             return super().physical(array)
         touched = array.min(axis=-1) < 0
-        slices = np.asarray(self.plan.to_stack(self.scan.array)[touched], dtype=np.float32)
+        if self.ridge == 0:
+            slices = np.asarray(self.plan.to_stack(self.scan.array)[touched], dtype=np.float32)
+        else:  # noise is not reproduced
+            slices = np.maximum(self.plan.stack.forward(array[touched]), 0)
         result = array.copy()
         result[touched] = _reproduced(array[touched], slices, self.plan.stack, TINY * self.units.reference)
         return result
