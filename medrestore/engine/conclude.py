@@ -134,4 +134,11 @@ def _plugins_used(model: LoadedModel, options: RestoreOptions) -> set[str]:
 
 def resolved_settings(model: LoadedModel, options: RestoreOptions) -> dict[str, JSON]:
     """Return what the options leave to the model or the machine, as it was decided."""
-    return {"device": model.device, "dtype": model.dtype, "ensemble": ensemble_size(options, model.spec)}
+    found: dict[str, JSON] = {
+        "device": model.device,
+        "dtype": model.dtype,
+        "ensemble": ensemble_size(options, model.spec),
+    }
+    if model.cleaner is not None:  # its weights decide the voxels, as those of the model do
+        found["denoise_with"] = {"name": model.cleaner.ref.name, "sha256": model.cleaner.ref.sha256}
+    return found

@@ -74,6 +74,8 @@ def test_the_record_speaks_of_the_scan_and_names_both_models(pair):
     assert record.model == model.ref
     cleaned = record.slices["denoised_with"]
     assert (cleaned["name"], cleaned["sha256"]) == (model.cleaner.ref.name, model.cleaner.ref.sha256)
+    assert record.cleaner == replace(model.cleaner.ref, plugin=record.cleaner.plugin, network=None)
+    assert record.settings["denoise_with"]["sha256"] == model.cleaner.ref.sha256
     # The residual is that of the scan, noise and all, not of the cleaned slices.
     noise = float(np.sqrt(np.mean((scan.array - slices) ** 2)))
     assert record.slices["residual_rms"] == pytest.approx(noise, rel=0.15)
