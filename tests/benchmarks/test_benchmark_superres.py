@@ -137,7 +137,7 @@ def test_zero_filled_slices_have_a_truth_that_was_measured(truth):
     assert superres.seen(whole, 2, superres.parse_case("x4")) is whole
     noisy = superres.make_slices(seen, 2, case, ARGS)
     assert noisy.sigma > 0
-    assert superres.residual(seen.voxels, noisy) == pytest.approx(superres.NOISE["filled"], rel=0.15)
+    assert superres.residual(seen.voxels, noisy) == pytest.approx(superres.NOISE["filled"], rel=0.25)
 
 
 def test_a_page_goes_on_with_the_runs_that_it_has():
