@@ -38,13 +38,16 @@ from benchmarks.harness.common import (
 from benchmarks.harness.pictures import row_of, side_by_side
 from benchmarks.superres import tables as superres_tables
 from benchmarks.superres.methods import METHODS, Scan
+from medrestore.physics.mr_colour import COLOURS, simulate
 from medrestore.physics.mr_noise import add_rician
 from medrestore.physics.slices import SOFTNESS, SliceStack
 
 CASES = "x2,x4,x6,x4-gaussian,x4-gap,x4-noise"
+MR_CASES = f"{CASES},x4-filled"  # CT measures no k-space
 SLOW = {"eclare", "ours-sample"}  # not by default
 GAP = 0.2  # of the distance of the slices
-NOISE = 0.02  # of the 99th percentile of the slices
+NOISE = {"noise": 0.02, "filled": 0.05}  # of the 99th percentile of the slices
+FILLED = COLOURS["filled-2"]
 PICTURED = "x4"
 WHITE = 0.25  # of the data range: the error that is white in the picture
 
@@ -70,14 +73,18 @@ class Case:
     @property
     def title(self) -> str:
         """For the tables."""
-        what = {"gap": f", gap {GAP:.0%}", "noise": f", Rician {NOISE:.0%}", "gaussian": ", Gaussian"}
+        what = {"gap": f", gap {GAP:.0%}", "gaussian": ", Gaussian"}
+        what["noise"] = f", Rician {NOISE['noise']:.0%}"
+        what["filled"] = f", Rician {NOISE['filled']:.0%}, {FILLED.title}"
         return f"x{self.factor}{what.get(self.kind, '')}"
 
 
 def parse_case(text: str) -> Case:
-    match = re.fullmatch(r"x([2-9])(?:-(gaussian|gap|noise))?", text)
+    match = re.fullmatch(r"x([2-9])(?:-(gaussian|gap|noise|filled))?", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no case; such as x4, x4-gaussian, x4-gap, x4-noise")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no case; such as x4, x4-gaussian, x4-gap, x4-noise, x4-filled"
+        )
     return Case(text, int(match[1]), match[2] or "boxcar")
 
 
@@ -86,6 +93,15 @@ def cut(truth: Truth, axis: int, factor: int) -> Truth:
     planes = truth.voxels.shape[axis] // factor * factor
     part = tuple(slice(0, planes) if n == axis else slice(None) for n in range(3))
     return replace(truth, voxels=truth.voxels[part], head=truth.head[part])
+
+
+def seen(truth: Truth, axis: int, case: Case) -> Truth:
+    """Return a volume as it is measured in the plane of the slices: no more of it is to be found again."""
+    if case.kind != "filled":
+        return truth
+    planes = np.ascontiguousarray(np.moveaxis(truth.voxels, axis, -1))
+    clean = simulate(planes, FILLED, 0.0, np.random.default_rng(0)).clean
+    return replace(truth, voxels=np.ascontiguousarray(np.moveaxis(clean, -1, axis)))
 
 
 def make_slices(truth: Truth, axis: int, case: Case, args: argparse.Namespace) -> Scan:
@@ -97,9 +113,11 @@ def make_slices(truth: Truth, axis: int, case: Case, args: argparse.Namespace) -
     softness, first = SOFTNESS[case.profile], (case.factor - 1) / 2
     stack = SliceStack(planes, planes // case.factor, case.factor, case.width, softness, first)
     slices, sigma = stack.forward(np.moveaxis(truth.voxels, axis, -1)), 0.0
-    if case.kind == "noise":
-        sigma = NOISE * float(np.percentile(slices, 99))
-        slices = add_rician(slices, sigma, np.random.default_rng([args.seed, case.factor]))
+    if case.kind in NOISE:
+        sigma = NOISE[case.kind] * float(np.percentile(slices, 99))
+        rng = np.random.default_rng([args.seed, case.factor])
+        white = case.kind == "noise"
+        slices = add_rician(slices, sigma, rng) if white else simulate(slices, FILLED, sigma, rng).noisy
     return Scan(
         voxels=np.ascontiguousarray(np.moveaxis(slices, -1, axis)),
         affine=affine,
@@ -125,7 +143,7 @@ def measure(truth: Truth, args: argparse.Namespace) -> tuple[list[dict[str, Any]
     runs, images = [], {}
     for case in args.cases:
         axis = "ijk".index(args.axis)
-        whole = cut(truth, axis, case.factor)
+        whole = seen(cut(truth, axis, case.factor), axis, case)
         scan = make_slices(whole, axis, case, args)
         if case.name == args.pictured:
             images["truth"] = whole.voxels
@@ -157,12 +175,14 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
     words += ["--axis", args.axis, "--cases", ",".join(case.name for case in args.cases)]
     words += ["--methods", ",".join(args.methods), *(["--quick"] if args.quick else [])]
     words += ["--model", Path(args.model).name] if args.model else []
+    words += ["--keep"] if args.keep else []
     return {
         "command": shlex.join(["python", "-m", "benchmarks.superres.run", *words]),
         "axis": args.axis,
         "modality": args.modality,
         "gap": GAP,
-        "noise": NOISE,
+        "noise": NOISE["noise"],
+        "filled": NOISE["filled"],
         "pictured": args.pictured,
         "volumes": [truth.describe() for truth in truths],
         "methods": {name: {k: v for k, v in asdict(m).items() if k != "load"} for name, m in chosen.items()},
@@ -180,13 +200,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--axis", choices="ijk", default="k", help="array axis across the slices (default: k)"
     )
     add_modality_argument(parser)
-    parser.add_argument("--cases", default=CASES, help=f"(default: {CASES})")
+    parser.add_argument("--cases", help=f"(default: {MR_CASES}; for CT {CASES})")
     parser.add_argument(
         "--methods",
         default=",".join(name for name in METHODS if name not in SLOW),
         help=f"of {', '.join(METHODS)} (default: all but {', '.join(sorted(SLOW))})",
     )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave what the page has of other runs, and its picture"
+    )
     args = parser.parse_args(argv)
+    args.cases = args.cases or (MR_CASES if args.modality == "MR" else CASES)
     try:
         args.cases = [parse_case(text) for text in args.cases.split(",")]
     except argparse.ArgumentTypeError as error:
@@ -201,6 +225,27 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def with_kept(report: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Return a report that goes on with the runs that an earlier one has and that were not made anew."""
+
+    def key(run: dict[str, Any]) -> tuple[str, str, str]:
+        return run["volume"], run["case"], run["method"]
+
+    old, new = before["setup"], report["setup"]
+    setup = {**old, **new, "command": f"{old['command']}` and `{new['command']}", "pictured": old["pictured"]}
+    volumes = {volume["name"]: volume for one in (old, new) for volume in one["volumes"]}
+    setup |= {name: {**old[name], **new[name]} for name in ("methods", "weights", "packages")}
+    setup["volumes"] = list(volumes.values())
+    made = {key(run): run for one in (before, report) for run in one["runs"]}
+    cases = [parse_case(name).title for name in MR_CASES.split(",")]
+    order = (list(volumes), cases, list(METHODS))
+    runs = sorted(
+        made.values(),
+        key=lambda run: [names.index(part) for names, part in zip(order, key(run), strict=True)],
+    )
+    return {"setup": setup, "runs": runs}
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     truths = [load_truth(path, quick=args.quick, modality=args.modality) for path in args.volume]
@@ -213,9 +258,12 @@ def main(argv: list[str] | None = None) -> None:
     report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
     stem = report_stem("superres" if args.axis == "k" else f"superres-{args.axis}", args)
+    if args.keep:
+        report = with_kept(report, json.loads((args.out / f"{stem}.json").read_text()))
+    else:
+        side_by_side(pictures, args.out / f"{stem}-slices.png")
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     superres_tables.plot(report, args.out / f"{stem}.png")
-    side_by_side(pictures, args.out / f"{stem}-slices.png")
     (args.out / f"{stem}.md").write_text(superres_tables.markdown(report, stem))
 
 
