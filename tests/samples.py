@@ -8,7 +8,7 @@ import nibabel as nib
 import pydicom
 
 SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
-MIDDLE = slice(20, 108)
+MIDDLE = slice(32, 96)
 
 
 def small_samples(folder: Path) -> Path:
