@@ -170,6 +170,15 @@ class RunRecord:
         stated = self.verdict.get("verdict")
         return Judgement(stated) if stated in tuple(Judgement) else None
 
+    @property
+    def cleaner(self) -> ModelRef | None:
+        """The model that cleaned slices before they were resolved; None for none."""
+        stated = self.slices.get("denoised_with")
+        if not isinstance(stated, Mapping):
+            return None
+        name, digest = str(stated["name"]), stated["sha256"]
+        return ModelRef(name, name.partition("/")[0], None if digest is None else str(digest))
+
     def to_json(self, *, indent: int | None = 2) -> str:
         """Return the record as JSON text with stable key order; `from_json` reads it back."""
         data = {"schema": SCHEMA, **asdict(self)}

@@ -28,6 +28,7 @@ ROWS = (
     {"batch", "testing"},
     {"node"},
     {"cli"},
+    {"__main__"},
 )
 ROW_OF = {room: number for number, rooms in enumerate(ROWS) for room in rooms}
 

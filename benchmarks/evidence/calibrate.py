@@ -26,7 +26,7 @@ from medrestore.training.calibrate import calibrated_model, restored_scan, resto
 from medrestore.training.simulate import simulate
 
 MODELS = ROOT / "medrestore" / "builtin" / "models"
-DRAWS = {"mr-denoise": {"held-out": 6, "tune": 2}}
+DRAWS = {"mr-denoise": {"held-out": 6, "tune": 2}, "mr-superres": {"held-out": 6, "tune": 3}}
 FEW = {"held-out": 3, "tune": 2}
 DOUBTED = {
     "mr-denoise": {

@@ -19,7 +19,6 @@ from benchmarks.harness.common import CH2, ROOT
 from medrestore.noise.ct import estimate_ct_noise, without_padding
 from medrestore.noise.intensity import bright_level
 from medrestore.physics.mr_colour import COLOURS, simulate
-from medrestore.physics.mr_noise import add_rician
 from medrestore.physics.slices import SOFTNESS, SliceStack
 from medrestore.training import anatomy
 from medrestore.types import Modality
@@ -81,8 +80,17 @@ MR_NOISE = (
 CT_NOISE = (("own", 1.0), ("soft", 0.5), ("sharp", 0.2))
 """Kernels, and doses as fractions of the full one."""
 
-SLICED = ((2, "boxcar", 0.0), (4, "boxcar", 0.0), (6, "boxcar", 0.02), (3, "gaussian", 0.0), (4, "slr", 0.03))
-"""Factors, profiles, and levels of noise as fractions of the bright level."""
+SLICED = (
+    (2, "boxcar", "white", 0.0),
+    (4, "boxcar", "white", 0.0),
+    (6, "boxcar", "white", 0.02),
+    (3, "gaussian", "white", 0.0),
+    (4, "slr", "white", 0.03),
+    (3, "boxcar", "filled-1.5", 0.05),
+    (5, "boxcar", "hann", 0.08),
+    (2, "gaussian", "white", 0.1),
+)
+"""Factors, profiles, colours in the plane of the slices, and levels as fractions of the bright level."""
 
 
 @dataclass(frozen=True)
@@ -189,16 +197,20 @@ def _noisy_ct(volume: Volume, rng: np.random.Generator) -> Iterator[tuple[str, V
 
 def _sliced(volume: Volume, rng: np.random.Generator) -> Iterator[tuple[str, Volume]]:
     parts = boxes(volume, (80, 80, 72), 2)
-    for number, (factor, profile, share) in enumerate(SLICED):
+    for number, (factor, profile, colour, share) in enumerate(SLICED):
         at = number % 2
-        fine = _cut(volume, volume.array, parts[at])
+        x, y, z = parts[at]
+        fine = _cut(volume, volume.array, (x, y, z))
         planes = fine.shape[2] // factor * factor
         stack = SliceStack(planes, planes // factor, factor, factor, SOFTNESS[profile], (factor - 1) / 2)
-        slices = stack.forward(fine.array[:, :, :planes])
+        # A slice is measured whole, and cut afterwards: its window in k-space would wrap what is cut.
+        slices = stack.forward(volume.array[:, :, z.start : z.start + planes])
         if share:
-            slices = add_rician(slices, share * bright_level(slices), rng)
+            slices = simulate(slices, COLOURS[colour], share * bright_level(slices), rng).noisy
         affine = fine.geometry.affine.copy()
         affine[:3, 3] += affine[:3, 2] * (factor - 1) / 2
         affine[:3, 2] *= factor
-        scan = Volume.from_array(np.asarray(slices, np.float32), affine, modality=fine.modality)
-        yield f"x{factor} {profile}, noise {share:.0%}, part {at}", scan
+        scan = Volume.from_array(
+            np.ascontiguousarray(slices[x, y], np.float32), affine, modality=fine.modality
+        )
+        yield f"x{factor} {profile}, {colour} noise {share:.0%}, part {at}", scan

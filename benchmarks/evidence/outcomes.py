@@ -10,12 +10,12 @@ import numpy as np
 
 from benchmarks.evidence.cases import Case
 from medrestore.engine import RestoreOptions
+from medrestore.engine.cleaning import measured
 from medrestore.engine.evidence.consistency import ExpectedNoise
 from medrestore.engine.models.load import LoadedModel
 from medrestore.engine.run import ModelRun, Observers
 from medrestore.engine.tasks.measurement import Measurement
 from medrestore.engine.tasks.superres import ThickSlices
-from medrestore.engine.tasks.table import MEASURE
 from medrestore.physics.slices import SliceStack
 
 Change = Callable[[Measurement], Measurement]
@@ -57,8 +57,8 @@ def outcome(
         options: How it is restored.
         change: What is done to the measurement before the model is given it.
     """
-    measurement = MEASURE[model.spec.task](case.scan, model.spec, options, ())
     run = ModelRun(model, options, None, Observers())
+    measurement = measured(case.scan, run, ())
     measurement = (change or (lambda same: same))(run.settled(measurement)[0])
     if measurement.skip_reason is not None:
         return None

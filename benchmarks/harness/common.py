@@ -162,9 +162,13 @@ def score(image: np.ndarray, truth: Truth) -> dict[str, float]:
 
 def weights(model: str, modality: str, *tasks: str) -> dict[str, str]:
     """SHA-256 of the weights that are measured, by the name of the model: a page is of them alone."""
-    requests = [RestoreOptions(model=model or None, task=Task(task)) for task in tasks]
-    refs = [find_model(request, Modality(modality))[0] for request in requests]
-    return {ref.name: ref.sha256 or "" for ref in refs}
+    found: dict[str, str] = {}
+    for task in tasks:
+        ref, spec = find_model(RestoreOptions(model=model or None, task=Task(task)), Modality(modality))
+        found[ref.name] = ref.sha256 or ""
+        if spec.denoise_with is not None:
+            found |= weights(spec.denoise_with, modality, Task.DENOISE)
+    return found
 
 
 def describe_machine(packages: set[str]) -> dict[str, Any]:

@@ -38,13 +38,15 @@ from benchmarks.harness.common import (
 from benchmarks.harness.pictures import row_of, side_by_side
 from benchmarks.superres import tables as superres_tables
 from benchmarks.superres.methods import METHODS, Scan
-from medrestore.physics.mr_noise import add_rician
+from medrestore.physics.mr_colour import COLOURS, simulate
 from medrestore.physics.slices import SOFTNESS, SliceStack
 
 CASES = "x2,x4,x6,x4-gaussian,x4-gap,x4-noise"
+MR_CASES = f"{CASES},x4-filled"  # CT measures no k-space
 SLOW = {"eclare", "ours-sample"}  # not by default
 GAP = 0.2  # of the distance of the slices
-NOISE = 0.02  # of the 99th percentile of the slices
+NOISE = {"noise": 0.02, "filled": 0.05}  # of the 99th percentile of the slices
+COLOURED = {"noise": COLOURS["white"], "filled": COLOURS["filled-2"]}
 PICTURED = "x4"
 WHITE = 0.25  # of the data range: the error that is white in the picture
 
@@ -70,14 +72,17 @@ class Case:
     @property
     def title(self) -> str:
         """For the tables."""
-        what = {"gap": f", gap {GAP:.0%}", "noise": f", Rician {NOISE:.0%}", "gaussian": ", Gaussian"}
+        what = {"gap": f", gap {GAP:.0%}", "gaussian": ", Gaussian"}
+        what |= {kind: f", noise {share:.0%}, {COLOURED[kind].title}" for kind, share in NOISE.items()}
         return f"x{self.factor}{what.get(self.kind, '')}"
 
 
 def parse_case(text: str) -> Case:
-    match = re.fullmatch(r"x([2-9])(?:-(gaussian|gap|noise))?", text)
+    match = re.fullmatch(r"x([2-9])(?:-(gaussian|gap|noise|filled))?", text)
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no case; such as x4, x4-gaussian, x4-gap, x4-noise")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no case; such as x4, x4-gaussian, x4-gap, x4-noise, x4-filled"
+        )
     return Case(text, int(match[1]), match[2] or "boxcar")
 
 
@@ -86,6 +91,15 @@ def cut(truth: Truth, axis: int, factor: int) -> Truth:
     planes = truth.voxels.shape[axis] // factor * factor
     part = tuple(slice(0, planes) if n == axis else slice(None) for n in range(3))
     return replace(truth, voxels=truth.voxels[part], head=truth.head[part])
+
+
+def seen(truth: Truth, axis: int, case: Case) -> Truth:
+    """Return a volume as it is measured in the plane of the slices: no more of it is to be found again."""
+    if case.kind != "filled":
+        return truth
+    planes = np.ascontiguousarray(np.moveaxis(truth.voxels, axis, -1))
+    clean = simulate(planes, COLOURED[case.kind], 0.0, np.random.default_rng(0)).clean
+    return replace(truth, voxels=np.ascontiguousarray(np.moveaxis(clean, -1, axis)))
 
 
 def make_slices(truth: Truth, axis: int, case: Case, args: argparse.Namespace) -> Scan:
@@ -97,9 +111,10 @@ def make_slices(truth: Truth, axis: int, case: Case, args: argparse.Namespace) -
     softness, first = SOFTNESS[case.profile], (case.factor - 1) / 2
     stack = SliceStack(planes, planes // case.factor, case.factor, case.width, softness, first)
     slices, sigma = stack.forward(np.moveaxis(truth.voxels, axis, -1)), 0.0
-    if case.kind == "noise":
-        sigma = NOISE * float(np.percentile(slices, 99))
-        slices = add_rician(slices, sigma, np.random.default_rng([args.seed, case.factor]))
+    if case.kind in NOISE:
+        sigma = NOISE[case.kind] * float(np.percentile(slices, 99))
+        rng = np.random.default_rng([args.seed, case.factor])
+        slices = simulate(slices, COLOURED[case.kind], sigma, rng).noisy
     return Scan(
         voxels=np.ascontiguousarray(np.moveaxis(slices, -1, axis)),
         affine=affine,
@@ -125,7 +140,7 @@ def measure(truth: Truth, args: argparse.Namespace) -> tuple[list[dict[str, Any]
     runs, images = [], {}
     for case in args.cases:
         axis = "ijk".index(args.axis)
-        whole = cut(truth, axis, case.factor)
+        whole = seen(cut(truth, axis, case.factor), axis, case)
         scan = make_slices(whole, axis, case, args)
         if case.name == args.pictured:
             images["truth"] = whole.voxels
@@ -162,7 +177,8 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
         "axis": args.axis,
         "modality": args.modality,
         "gap": GAP,
-        "noise": NOISE,
+        "noise": NOISE["noise"],
+        "filled": NOISE["filled"],
         "pictured": args.pictured,
         "volumes": [truth.describe() for truth in truths],
         "methods": {name: {k: v for k, v in asdict(m).items() if k != "load"} for name, m in chosen.items()},
@@ -180,13 +196,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--axis", choices="ijk", default="k", help="array axis across the slices (default: k)"
     )
     add_modality_argument(parser)
-    parser.add_argument("--cases", default=CASES, help=f"(default: {CASES})")
+    parser.add_argument("--cases", help=f"(default: {MR_CASES}; for CT {CASES})")
     parser.add_argument(
         "--methods",
         default=",".join(name for name in METHODS if name not in SLOW),
         help=f"of {', '.join(METHODS)} (default: all but {', '.join(sorted(SLOW))})",
     )
     args = parser.parse_args(argv)
+    args.cases = args.cases or (MR_CASES if args.modality == "MR" else CASES)
     try:
         args.cases = [parse_case(text) for text in args.cases.split(",")]
     except argparse.ArgumentTypeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Annotated
 
 import typer
@@ -48,27 +49,7 @@ def _cells(name: str, spec: ModelSpec, versions: dict[str, str]) -> tuple[str, .
 
 
 def _record(name: str, spec: ModelSpec, short: str) -> dict[str, object]:
-    return {
-        "name": name,
-        "short_name": short,
-        "plugin": name.partition("/")[0],
-        "title": spec.title,
-        "task": spec.task,
-        "modalities": spec.modalities,
-        "licence": spec.licence,
-        "reference": spec.reference,
-        "intensity": spec.intensity,
-        "spacing_mm": spec.spacing_mm,
-        "noise": spec.noise,
-        "factor": spec.factor,
-        "weights": None if spec.weights is None else str(spec.weights),
-        "sha256": spec.sha256,
-        "network": spec.network,
-        "halo": spec.halo,
-        "multiple": spec.multiple,
-        "outputs": sorted(spec.outputs),
-        "dtypes": spec.dtypes,
-        "ensemble": spec.ensemble,
-        "operator": spec.operator,
-        "api": spec.api,
-    }
+    stated = {field.name: getattr(spec, field.name) for field in fields(spec) if field.name != "load"}
+    weights = None if spec.weights is None else str(spec.weights)
+    more = {"name": name, "outputs": sorted(spec.outputs), "weights": weights}
+    return {"name": name, "short_name": short, "plugin": name.partition("/")[0], **stated, **more}

@@ -67,11 +67,16 @@ def print_findings(findings: Iterable[Finding]) -> None:
         typer.echo(f"{finding.severity.capitalize()}: {finding.text}", err=True)
 
 
+def _models(record: RunRecord) -> str:
+    cleaner = record.cleaner
+    return record.model.name if cleaner is None else f"{record.model.name} after {cleaner.name}"
+
+
 def _rows(records: Sequence[RunRecord]) -> list[Row]:
     first, last = records[0], records[-1]
     settings = first.settings
     rows = [
-        ("model", f"{first.model.name} on {settings['device']} in {settings['dtype']}"),
+        ("model", f"{_models(first)} on {settings['device']} in {settings['dtype']}"),
         ("output", _output(first)),
         ("verdict", _verdict(series_record(records))),
     ]

@@ -125,10 +125,20 @@ def _record(scan: Volume, run: Run) -> RunRecord:
 def _plugins_used(model: LoadedModel, options: RestoreOptions) -> set[str]:
     """Return the names of the plugins that a result is made with."""
     sampler = options.sampler if sample_count(options) else None
-    names = (model.ref.name, model.ref.network, model.spec.operator, sampler, options.noise)
+    names = (
+        *(model.ref.name, model.ref.network, model.spec.operator, model.spec.denoise_with),
+        *(sampler, options.noise),
+    )
     return {str(name).partition("/")[0] for name in names if names_a_plugin(name)}
 
 
 def resolved_settings(model: LoadedModel, options: RestoreOptions) -> dict[str, JSON]:
     """Return what the options leave to the model or the machine, as it was decided."""
-    return {"device": model.device, "dtype": model.dtype, "ensemble": ensemble_size(options, model.spec)}
+    found: dict[str, JSON] = {
+        "device": model.device,
+        "dtype": model.dtype,
+        "ensemble": ensemble_size(options, model.spec),
+    }
+    if model.cleaner is not None:  # its weights decide the voxels, as those of the model do
+        found["denoise_with"] = {"name": model.cleaner.ref.name, "sha256": model.cleaner.ref.sha256}
+    return found

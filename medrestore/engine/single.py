@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from medrestore.engine.cleaning import measured
 from medrestore.engine.conclude import Run, conclude
 from medrestore.engine.cost.budget import Beside, Budget, predict
 from medrestore.engine.cost.calibration import is_known, too_small_to_measure
@@ -22,7 +23,6 @@ from medrestore.engine.models.load import LoadedModel, load_model
 from medrestore.engine.models.recognise import Recognition
 from medrestore.engine.run import ModelRun, Observers
 from medrestore.engine.tasks.slice_grid import network_shape, target_grid
-from medrestore.engine.tasks.table import MEASURE
 from medrestore.findings import Finding
 from medrestore.geometry import Geometry
 from medrestore.options import RestoreOptions
@@ -81,12 +81,12 @@ def restore(
     options, observers = options or RestoreOptions(), observers or Observers()
     volume, grid, admission = checked(computable(volume), options, reference, model, known)
     model = model or load_model(options, volume.modality)
-    check_outputs(model.ref, spec := model.spec, options)
+    check_outputs(model.ref, model.spec, options)
     admission = tried(volume, admission, model, force=options.force)
     known = known or Known(predict_budget(volume, grid, options, model, reference))
-    measurement = MEASURE[spec.task](volume, spec, options, known.series)
-    prepared = time.perf_counter()
     run = ModelRun(model, options, known.budget, observers, _intervals(model, options))
+    measurement = measured(volume, run, known.series)
+    prepared = time.perf_counter()
     measurement, more = run.settled(measurement)
     outcome = run.result(measurement)
     detectability, lost = run.detectability(measurement)
@@ -156,5 +156,5 @@ def predict_budget(
         return None
     held = resident_bytes() - volumes * volume.array.nbytes
     shape = network_shape(volume.geometry, grid, model.spec, options)
-    beside = Beside(reference is not None, held, at_once=volumes)
+    beside = Beside(reference is not None, held, at_once=volumes, scan_voxels=math.prod(volume.shape))
     return predict(shape, options, model=model, beside=beside)

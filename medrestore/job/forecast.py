@@ -178,5 +178,6 @@ def _budget(
         reference=options.reference is not None,
         others=other_volumes_bytes(header.volumes, voxels, asked),
         at_once=_at_once(header, options),
+        scan_voxels=math.prod(header.geometry.shape),
     )
     return predict(shape, asked, modality=modality, model=model, beside=beside)

@@ -159,6 +159,9 @@ class ModelSpec(Declaration):
             measured of the result. None for noise alone.
         colour: For denoising, whether it is told the correlations of the noise between neighbouring voxels;
             see `Condition.details`.
+        denoise_with: For super-resolution, full name ``plugin/name`` of the model that takes the noise out of
+            the slices first, on the grid that they were measured on; this model is told of what is left.
+            `noise` speaks of the scan. None where this model is told of all of the noise.
         series: For denoising, the fewest volumes of a series that it takes at once: it is given them as a
             batch, which it may mix, and nothing else. None for a model of one volume, which keeps the scans
             of a batch apart.
@@ -188,6 +191,7 @@ class ModelSpec(Declaration):
     ensemble: int = 1
     operator: str | None = None
     colour: bool = False
+    denoise_with: str | None = None
     series: int | None = None
     domain: str | None = None
 
@@ -231,9 +235,10 @@ class ModelSpec(Declaration):
         known = isinstance(self.domain, str) and DOMAINS.get(self.domain) in self.modalities
         fine = self.domain is None or known
         self._require(fine, "domain", f"one of {', '.join(DOMAINS)}, of a modality of the model, or None")
-        named = isinstance(self.operator, str) and all(map(is_name, self.operator.split("/", 1)))
-        fine = self.operator is None or (named and "/" in self.operator and self.task is Task.DENOISE)
-        self._require(fine, "operator", "plugin/name for the task denoise, or None")
+        for field, task in (("operator", Task.DENOISE), ("denoise_with", Task.SUPERRES)):
+            value = getattr(self, field)
+            fine = value is None or (_is_full_name(value) and self.task is task)
+            self._require(fine, field, f"plugin/name for the task {task}, or None")
         offered = _chosen(self.outputs, frozenset, OUTPUTS) and "mean" in self.outputs
         self._require(offered, "outputs", "a frozenset of 'mean' and, where it has them, 'sample'")
         self._require(_chosen(self.dtypes, tuple, DTYPES), "dtypes", f"a tuple of {sorted(DTYPES)}")
@@ -254,6 +259,10 @@ def shown(value: object) -> str:
         return f"{value!r}"[:SHOWN]
     except (ValueError, RecursionError):  # a number of thousands of digits, say
         return f"a {type(value).__name__} that is too long to show"
+
+
+def _is_full_name(value: object) -> bool:
+    return isinstance(value, str) and "/" in value and all(map(is_name, value.split("/", 1)))
 
 
 def _newer(api: object) -> bool:

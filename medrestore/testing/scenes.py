@@ -97,8 +97,8 @@ def computed(spec: ModelSpec, side: int, seed: int, colour: str = "", strength: 
         spec: The model that it is for.
         side: Voxels along each axis of the result.
         seed: Of anatomy and noise.
-        colour: Of the noise of MR, in `COLOURS`, or a kernel of CT, in `KERNELS`; the first of them where it
-            is not given.
+        colour: Of the noise of MR, in `COLOURS`, of its slices one that has a window in their plane alone; or
+            a kernel of CT, in `KERNELS`; the first of them where it is not given.
         strength: Of the noise, relative to `noise_fraction`.
     """
     return _measured(spec, head(side, is_ct(spec), seed), "computed head", _Draw(seed, colour, strength))
@@ -170,15 +170,20 @@ def _in_slices(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Sce
     planes = min(math.ceil(slices * factor - 1e-6), side)
     stack = SliceStack(planes, slices, factor, factor, first=(planes - 1) / 2 - factor * (slices - 1) / 2)
     sigma = draw.strength * noise_fraction(spec) * phantom.bright
-    noise = np.float32(sigma) * draw.rng.standard_normal((side, side, slices), dtype=np.float32)
+    colour, rng = COLOURS[draw.colour or "white"], draw.rng
+    truth = np.ascontiguousarray(phantom.voxels[..., :planes])
+    if draw.colour:
+        truth = simulate(truth, colour, 0.0, rng).clean
+    empty = np.zeros((side, side, slices), np.float32)
+    real, imaginary = (simulate(empty, colour, sigma, rng).noise for _ in range(2))
 
     def measure(image: FloatArray) -> Volume:
-        seen = stack.forward(image) + noise
-        return _volume(seen if is_ct(spec) else np.abs(seen), spec, factor)
+        seen = stack.forward(image) + real
+        return _volume(seen if is_ct(spec) else np.hypot(seen, imaginary), spec, factor)
 
     return Scene(
-        f"{name}, slices {factor:g} voxels apart",
-        np.ascontiguousarray(phantom.voxels[..., :planes]),
+        f"{name}, slices {factor:g} voxels apart" + (f", {colour.title} noise" if draw.colour else ""),
+        truth,
         measure,
         phantom.deep[..., :planes],
         {tissue: mask[..., :planes] for tissue, mask in phantom.tissues.items()},

@@ -51,9 +51,16 @@ class KSpace:
         spectrum = fft.dctn(clean, norm="ortho")
         return np.asarray(fft.idctn(spectrum * self.image.astype(np.float32), norm="ortho"), dtype=np.float32)
 
-    def complex_noise(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        """Draw its noise, of unit deviation in the real and in the imaginary part."""
-        shape = self.noise.shape
+    def complex_noise(
+        self, rng: np.random.Generator, shape: tuple[int, ...] | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Draw its noise, of unit deviation in the real and in the imaginary part.
+
+        Args:
+            rng: Source of randomness.
+            shape: (X, Y, Z) voxels; None for those of the window, or more along an axis of one.
+        """
+        shape = self.noise.shape if shape is None else shape
         white = rng.standard_normal((2, *shape), dtype=np.float32)
         filtered = fft.ifftn(fft.fftn(white[0] + 1j * white[1]) * self.noise.astype(np.float32))
         filtered /= np.float32(math.sqrt(float(np.mean(self.noise**2))))

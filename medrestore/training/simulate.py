@@ -10,7 +10,7 @@ import numpy as np
 
 from medrestore.engine.tasks.slice_grid import SPARE
 from medrestore.geometry import Geometry
-from medrestore.noise.intensity import Units, model_units
+from medrestore.noise.intensity import model_units
 from medrestore.options import RestoreOptions
 from medrestore.physics.ct_noise import along_z
 from medrestore.physics.slices import SOFTNESS, SliceStack
@@ -19,7 +19,7 @@ from medrestore.provenance import Step
 from medrestore.training.ct_noise import FLOOR, unit_noise
 from medrestore.training.recipe import CtOptions
 from medrestore.training.scanner import draw_kspace
-from medrestore.types import Task
+from medrestore.types import FloatArray, Task
 from medrestore.volume import Volume
 
 SPAN = (1.5, 0.8)
@@ -66,7 +66,7 @@ def what_noise(spec: ModelSpec, noise: tuple[float, float]) -> str:
         low, high = _factors(spec)
         return (
             f"slices of {low:g} to {high:g} planes, boxcar, SLR and Gaussian, a third with gaps or overlap; "
-            f"half of them with white noise up to {noise[1]:.1%}"
+            f"half of them with noise up to {noise[1]:.1%}{_in_slices(spec)}"
         )
     if spec.is_ct:
         return (
@@ -75,6 +75,12 @@ def what_noise(spec: ModelSpec, noise: tuple[float, float]) -> str:
     kind = "Rician" if spec.intensity is Intensity.P99 else "Gaussian"
     colour = ", white and of random windows in k-space" if spec.colour else ", white"
     return f"{kind}{colour}, {levels} of the bright level"
+
+
+def _in_slices(spec: ModelSpec) -> str:
+    if spec.intensity is Intensity.P99:
+        return ", half of it of random windows in k-space"
+    return " of a low dose"
 
 
 def noise_span(spec: ModelSpec) -> tuple[float, float]:
@@ -107,14 +113,22 @@ def _magnitude(truth: Volume, spec: ModelSpec, rng: np.random.Generator) -> Simu
 
 def _ct(truth: Volume, spec: ModelSpec, rng: np.random.Generator) -> Simulated:
     """Add the noise of a low dose, as a reconstruction leaves it."""
-    units = Units(-1000.0, 1000.0, 1000.0)
-    clean, options = units.to_model(truth.array), CtOptions()
-    kernel = str(rng.choice(options.kernels))
-    field = unit_noise(clean, truth.spacing, replace(options, kernels=(kernel,)), rng)[0].astype(np.float32)
-    if rng.random() < NOISY:
-        field = along_z(field, float(rng.uniform(0, options.helical)))
-    scan = np.maximum(clean + np.float32(_level(spec, rng)) * field, np.float32(FLOOR))
-    return _on_grid(truth, units.from_model(scan), np.asarray(truth.array, np.float32))
+    clean = np.asarray(truth.array, np.float32)
+    field = _low_dose(clean, truth.spacing, rng)
+    return _on_grid(truth, _stored(clean + np.float32(1000 * _level(spec, rng)) * field), clean)
+
+
+def _low_dose(clean: FloatArray, spacing: tuple[float, ...], rng: np.random.Generator) -> FloatArray:
+    """Return noise of unit deviation in the soft tissue of (X, Y, Z) Hounsfield units, of one kernel."""
+    options = CtOptions()
+    options = replace(options, kernels=(str(rng.choice(options.kernels)),))
+    field = unit_noise(clean / np.float32(1000) + np.float32(1), spacing, options, rng)[0].astype(np.float32)
+    return along_z(field, float(rng.uniform(0, options.helical))) if rng.random() < NOISY else field
+
+
+def _stored(hounsfield: FloatArray) -> FloatArray:
+    """Return Hounsfield units as most scanners store them, cut off below."""
+    return np.maximum(hounsfield, np.float32(1000 * FLOOR - 1000))
 
 
 def _on_grid(truth: Volume, scan: np.ndarray, clean: np.ndarray) -> Simulated:
@@ -134,6 +148,19 @@ def _factors(spec: ModelSpec) -> tuple[float, float]:
     return (2.0, 4.0) if spec.factor is None else spec.factor
 
 
+def _noisy_slices(
+    slices: FloatArray, planes: FloatArray, sigma: float, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Return slices with noise of some colour, each measured in its own plane, and the planes so measured."""
+    window = None
+    if rng.random() < NOISY:
+        window = draw_kspace((*slices.shape[:2], 1), rng)
+        slices, planes = window.scan(slices), np.abs(window.scan(planes))
+    draw = rng.standard_normal((2, *slices.shape), dtype=np.float32)
+    real, imaginary = draw if window is None else window.complex_noise(rng, slices.shape)
+    return np.hypot(slices + np.float32(sigma) * real, np.float32(sigma) * imaginary), planes
+
+
 def _thick(truth: Volume, spec: ModelSpec, rng: np.random.Generator) -> Simulated:
     """Average planes along the last axis to thick slices, with noise or without."""
     low, high = _factors(spec)
@@ -145,12 +172,17 @@ def _thick(truth: Volume, spec: ModelSpec, rng: np.random.Generator) -> Simulate
     stack = SliceStack(
         planes, slices, factor, width, SOFTNESS[profile], (planes - 1) / 2 - factor * (slices - 1) / 2
     )
-    array = stack.forward(np.asarray(truth.array, np.float32))
     units = model_units(spec.intensity, truth.array)
+    clean = np.asarray(truth.array, np.float32)
+    array = stack.forward(clean)
     if rng.random() < NOISY:
         sigma = float(np.exp(rng.uniform(np.log(0.005), np.log(noise_span(spec)[1])))) * units.reference
-        array = array + np.float32(sigma) * rng.standard_normal(array.shape, dtype=np.float32)
-        array = np.abs(array) if spec.intensity is Intensity.P99 else array
+        if spec.intensity is Intensity.P99:
+            array, clean = _noisy_slices(array, clean, sigma, rng)
+        else:
+            spacing = (*truth.spacing[:2], truth.spacing[2] * factor)
+            array = _stored(array + np.float32(sigma) * _low_dose(array, spacing, rng))
+    truth = truth.with_array(clean, Step("simulate:noise"))
     affine = truth.geometry.affine.copy()
     affine[:3, 3] += affine[:3, 2] * stack.first
     affine[:3, 2] *= factor

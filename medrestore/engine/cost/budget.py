@@ -99,12 +99,14 @@ class Beside:
         held: Memory of this process without the scan; counts where it exceeds what a new process has.
         others: Bytes that the other volumes of a series take; see `other_volumes_bytes`.
         at_once: How many volumes of a series are restored as one; then `others` speaks of records alone.
+        scan_voxels: Voxels of the scan itself, whose slices may be cleaned before they are resolved.
     """
 
     reference: bool = False
     held: int = 0
     others: int = 0
     at_once: int = 1
+    scan_voxels: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,17 @@ class _Job:
     spec: ModelSpec
     device: str
     costs: Calibration
-    reference: bool
-    at_once: int
+    beside: Beside
+
+    @property
+    def reference(self) -> bool:
+        """Whether the result is compared with a reference."""
+        return self.beside.reference
+
+    @property
+    def at_once(self) -> int:
+        """How many volumes of a series are restored as one."""
+        return self.beside.at_once
 
     @property
     def given(self) -> int:
@@ -161,9 +172,7 @@ def predict(
     costs = calibration(options, modality, model)
     beside = beside or Beside()
     costs = replace(costs, base_bytes=max(costs.base_bytes, beside.held) + beside.others)
-    job = _Job(
-        whole_shape(shape, spec.multiple), options, spec, device, costs, beside.reference, beside.at_once
-    )
+    job = _Job(whole_shape(shape, spec.multiple), options, spec, device, costs, beside)
     limit = usable_bytes() if options.max_memory is None else parse_memory(options.max_memory)
     on_device = _device_bytes(device)
     smallest: Budget | None = None
@@ -221,7 +230,7 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
     if job.at_once > 1:
         beside, most = max(beside, SERIES * job.at_once), most + SERIES * job.at_once
     own = work if job.device == "cpu" else 0.0
-    besides = 0.0 if job.spec.is_ct or job.spec.task is Task.SUPERRES else MEASURING_BYTES
+    besides = 0.0 if job.spec.is_ct else MEASURING_BYTES
     if job.options.interval is not None:
         besides = max(besides, (beside + _INTERVALS) * volume + slab_bytes(job.shape))
     peak = costs.base_bytes + max(beside * volume + own, most * volume, besides)
@@ -232,6 +241,8 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
         seconds += (
             detectability.evaluated(job.shape) * ensemble_size(job.options, job.spec) * costs.network_seconds
         )
+    if job.spec.denoise_with is not None:  # by a network that costs what this one does, or so
+        seconds += job.beside.scan_voxels * (costs.network_seconds * waste + costs.other_seconds)
     if explained.is_told(job.spec):
         seconds += explained.evaluated(job.shape) * costs.network_seconds
     return Budget(int(peak), seconds, tile, streamed), 0 if job.device == "cpu" else int(work)

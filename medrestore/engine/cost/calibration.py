@@ -141,12 +141,13 @@ def _path(options: RestoreOptions, modality: Modality, model: LoadedModel | None
         device = choose_device(options.device)
         dtype = choose_dtype(options.dtype, spec.dtypes, device)
     else:
-        ref, device, dtype = model.ref, model.device, model.dtype
+        ref, spec, device, dtype = model.ref, model.spec, model.device, model.dtype
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
     versions = software_versions()
     facts = [
         ref.name,
         ref.sha256,
+        spec.denoise_with,
         device,
         dtype,
         name,

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medrestore.diffusion import Denoiser
 from medrestore.engine.machine.device import choose_device, choose_dtype
 from medrestore.engine.models.checks import check_outputs
 from medrestore.engine.models.find import find_model, origin
-from medrestore.errors import ConfigError
+from medrestore.errors import ConfigError, ModelError
 from medrestore.options import RestoreOptions
 from medrestore.plugin import LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
 from medrestore.provenance import ModelRef
-from medrestore.types import Modality
+from medrestore.types import Modality, Task
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class LoadedModel:
         device: Device that the model runs on.
         dtype: Type of its heavy arithmetic.
         load_seconds: How long loading took.
+        cleaner: The model that takes the noise out of slices before this one resolves them; None for none.
     """
 
     ref: ModelRef
@@ -36,6 +37,7 @@ class LoadedModel:
     device: str
     dtype: str
     load_seconds: float
+    cleaner: LoadedModel | None = None
 
     def check_options(self, options: RestoreOptions) -> None:
         """Refuse options that name another model, device or type than those of this model.
@@ -72,4 +74,29 @@ def load_model(options: RestoreOptions, modality: Modality = Modality.UNKNOWN) -
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, spec.dtypes, device)
     denoiser = load_denoiser(spec, LoadContext(device, dtype), origin(ref, options))
-    return LoadedModel(ref, spec, denoiser, device, dtype, time.perf_counter() - start)
+    cleaner = None if spec.denoise_with is None else _cleaner(spec, device, dtype, origin(ref, options))
+    return LoadedModel(ref, spec, denoiser, device, dtype, time.perf_counter() - start, cleaner)
+
+
+def _cleaner(spec: ModelSpec, device: str, dtype: str, asks: str) -> LoadedModel:
+    """Load the model that another one has its slices cleaned with.
+
+    Args:
+        spec: Of the model that resolves.
+        device: Of that model, and of this one.
+        dtype: Of that model; this one has it too, if it is declared for it.
+        asks: Who names the model, for a message.
+    """
+    asked = RestoreOptions(model=spec.denoise_with, device=device)
+    try:
+        ref, found = find_model(asked, Modality.UNKNOWN)
+    except ModelError as error:
+        raise ModelError(f"{asks}: denoise_with: {error}") from error
+    alike = found.intensity is spec.intensity and set(spec.modalities) <= set(found.modalities)
+    if found.task is not Task.DENOISE or found.series or found.operator or not alike:
+        raise ModelError(
+            f"{asks}: denoise_with is {ref.name}; expected a model that takes noise and nothing more out of "
+            f"single volumes of {', '.join(spec.modalities)} in the units {spec.intensity}"
+        )
+    same = dtype if dtype in found.dtypes else "auto"
+    return load_model(replace(asked, dtype=same))  # type: ignore[arg-type]

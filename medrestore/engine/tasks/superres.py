@@ -13,15 +13,16 @@ from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.sampling.ensemble import SLICE_VIEWS, View
 from medrestore.engine.tasks.measurement import Measurement, is_nonnegative
 from medrestore.engine.tasks.requested_noise import requested_noise
+from medrestore.engine.tasks.series import noise_pairs
 from medrestore.engine.tasks.slice_grid import SlicePlan, plan_slices
 from medrestore.findings import UNMEASURED_VOXELS, Finding
-from medrestore.noise.intensity import model_units, padding_in
-from medrestore.noise.level import NoiseLevel, noise_level
+from medrestore.noise.intensity import Units, model_units, padding_in
+from medrestore.noise.level import NoiseLevel, mr_noise_level, noise_level
 from medrestore.options import RestoreOptions
 from medrestore.physics.slices import SliceStack, upsample
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON, Step
-from medrestore.types import AIR_HU, UNMEASURED_HU, FloatArray, RealArray
+from medrestore.types import AIR_HU, UNMEASURED_HU, BoolArray, FloatArray, Modality, RealArray
 from medrestore.volume import Volume
 
 NOISE_FLOOR = {Intensity.P99: 0.005, Intensity.RAW: 0.005, Intensity.ATTENUATION: 0.003}
@@ -70,24 +71,52 @@ class ConsistentDenoiser:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class GivenSlices:
+    """Slices as they are given to a model that resolves them: as measured, or cleaned by another model first.
+
+    Attributes:
+        array: (X, Y, Z) voxels on the grid of the scan.
+        left: Deviation of the noise in them, in their units.
+        noise: Noise of the scan.
+        sigma: Its level, or (X, Y, Z) one for each voxel of the scan.
+        share: Part of it that was taken out, or will be.
+        denoised_with: What a record says of the model that cleaned them; None for none.
+        findings: What a reader should know of that.
+    """
+
+    array: RealArray
+    left: float
+    noise: NoiseLevel
+    sigma: float | RealArray
+    share: float = 1.0
+    denoised_with: Mapping[str, JSON] | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ThickSlices(Measurement):
     """Slices of the result, plus noise; see `Measurement`. The condition's image has the slice axis last.
 
     Attributes:
         plan: Where the slices and the planes lie.
+        slices: (X, Y, slices) what the result is to reproduce, in model units.
         ridge: See `SliceStack.correction`.
         floor: Level of noise that counts as none, in the units of the voxels.
+        sigma: Level of the noise of the scan, or (X, Y, Z) one for each of its voxels.
+        taken: Part of that noise that is taken out.
     """
 
     plan: SlicePlan
+    slices: FloatArray
     ridge: float
     floor: float
+    sigma: float | RealArray
+    taken: float
     views: tuple[View, ...] = SLICE_VIEWS
 
     def guide(self, denoiser: Denoiser) -> Denoiser:
         """See `Measurement.guide`."""
-        slices = self.units.to_model(self.plan.to_stack(self.scan.array))
-        return ConsistentDenoiser(denoiser, self.plan.stack, slices, self.ridge)
+        return ConsistentDenoiser(denoiser, self.plan.stack, self.slices, self.ridge)
 
     def place(self, array: FloatArray, step: Step) -> Volume:
         """See `Measurement.place`: on the finer grid, with the slice axis where the scan has it."""
@@ -112,20 +141,27 @@ class ThickSlices(Measurement):
         array = self.plan.from_stack(self.plan.stack.unseen(planes))
         return result.with_array(array, Step("restore:null", {}))
 
-    def expected_sigma(self) -> float:
+    def local_sigma(self) -> float | RealArray:
+        """See `Measurement.local_sigma`."""
+        return self.sigma
+
+    def expected_sigma(self) -> float | RealArray:
         """See `Measurement.expected_sigma`: slices without noise are reproduced to within what counts."""
-        return max(self.noise.sigma, self.floor)
+        return np.maximum(np.float32(self.taken) * self.sigma, np.float32(self.floor))
 
     def physical(self, array: FloatArray) -> FloatArray:
-        """See `Measurement.physical`; slices without noise are still reproduced.
+        """See `Measurement.physical`; the result goes on to agree with the slices as it did.
 
         Removing negative voxels brightens the slices that they lie in; the multiplicative update of
         Richardson and Lucy (J Opt Soc Am 62, 1972, eq. 3) undoes that and makes no new negative voxels.
         """
-        if not self.nonnegative or self.ridge > 0 or array.min() >= 0:
+        if not self.nonnegative or array.min() >= 0:
             return super().physical(array)
         touched = array.min(axis=-1) < 0
-        slices = np.asarray(self.plan.to_stack(self.scan.array)[touched], dtype=np.float32)
+        if self.ridge == 0:
+            slices = np.asarray(self.plan.to_stack(self.scan.array)[touched], dtype=np.float32)
+        else:  # noise is not reproduced
+            slices = np.maximum(self.plan.stack.forward(array[touched]), 0)
         result = array.copy()
         result[touched] = _reproduced(array[touched], slices, self.plan.stack, TINY * self.units.reference)
         return result
@@ -163,7 +199,11 @@ def _reproduced(planes: FloatArray, slices: FloatArray, stack: SliceStack, tiny:
 
 
 def thick_slices(
-    scan: Volume, spec: ModelSpec, options: RestoreOptions, series: Sequence[Volume] = ()
+    scan: Volume,
+    spec: ModelSpec,
+    options: RestoreOptions,
+    series: Sequence[Volume] = (),
+    given: GivenSlices | None = None,
 ) -> Measurement:
     """Describe a stack of slices that is to be resolved.
 
@@ -171,48 +211,74 @@ def thick_slices(
         scan: The stack, any orientation.
         spec: The model.
         options: `noise`, and the options of `plan_slices`.
-        series: Not read; see `restore`.
+        series: See `restore`.
+        given: What the model is given of it; None for the stack as it is.
 
     Raises:
         GeometryError, ConfigError: See `plan_slices`.
     """
-    findings: tuple[Finding, ...] = ()
-    padding = padding_in(scan.array, spec.intensity)
-    if padding is not None:
-        count = int(np.count_nonzero(padding))
-        text = f"{count} voxels below {UNMEASURED_HU:.0f} HU were not measured and were taken for air"
-        findings = (UNMEASURED_VOXELS.found(text, voxels=count),)
-        air = np.where(padding, np.float32(AIR_HU), scan.array)
-        scan = scan.with_array(air, Step("padding:air", {"voxels": count}))
+    scan, padding, findings = _padding_as_air(scan, spec)
     plan = plan_slices(scan, options)
-    stack = plan.to_stack(scan.array)
     units = model_units(spec.intensity, scan.array)
-    requested = requested_noise(scan, options)
-    noise = _noise(noise_level(stack, requested, units.reference, spec.intensity), spec.intensity)
-    slices = units.to_model(stack)
-    given_to_model = upsample(slices, plan.stack, noise.sigma / units.one)
-    image = torch.from_numpy(given_to_model.image)[None, None]
-    gain = torch.from_numpy(given_to_model.gain).expand(image.shape)
-    spline = units.from_model(plan.from_stack(plan.stack.interpolate(slices)))
-    step = Step("interpolate:spline", {"spacing_mm": plan.target_mm})
+    given = given or _as_measured(scan, plan, spec, options, series)
+    voxels = given.array if padding is None else np.where(padding, np.float32(AIR_HU), given.array)
+    slices = units.to_model(plan.to_stack(voxels))
+    upsampled = upsample(slices, plan.stack, given.left / units.one)
+    image = torch.from_numpy(upsampled.image)[None, None]
+    gain = torch.from_numpy(upsampled.gain).expand(image.shape)
     return ThickSlices(
         scan=scan,
         units=units,
-        noise=noise,
-        condition=Condition(image, given_to_model.sigma, gain, given_to_model.details),
-        baseline=scan.on_grid(spline, plan.geometry, step),
+        noise=given.noise,
+        condition=Condition(image, upsampled.sigma, gain, upsampled.details),
+        baseline=_spline(scan, plan, units),
         nonnegative=is_nonnegative(spec, scan),
         start=FIRST_LEVEL,
-        facts=plan.facts,
-        findings=findings,
+        facts={**plan.facts, "denoised_with": given.denoised_with},
+        findings=findings + given.findings,
         plan=plan,
-        ridge=_ridge(given_to_model.sigma, noise.sigma / units.one),
+        slices=slices,
+        ridge=_ridge(upsampled.sigma, given.left / units.one),
         floor=NOISE_FLOOR[spec.intensity] * units.reference,
+        sigma=given.sigma,
+        taken=given.share,
     )
 
 
-def _noise(found: NoiseLevel, intensity: Intensity) -> NoiseLevel:
-    """Set a small estimate to zero."""
+def _padding_as_air(scan: Volume, spec: ModelSpec) -> tuple[Volume, BoolArray | None, tuple[Finding, ...]]:
+    """Return a scan of CT whose voxels that were not measured are air, and where these are; others as is."""
+    padding = padding_in(scan.array, spec.intensity)
+    if padding is None:
+        return scan, None, ()
+    count = int(np.count_nonzero(padding))
+    text = f"{count} voxels below {UNMEASURED_HU:.0f} HU were not measured and were taken for air"
+    air = np.where(padding, np.float32(AIR_HU), scan.array)
+    scan = scan.with_array(air, Step("padding:air", {"voxels": count}))
+    return scan, padding, (UNMEASURED_VOXELS.found(text, voxels=count),)
+
+
+def _as_measured(
+    scan: Volume, plan: SlicePlan, spec: ModelSpec, options: RestoreOptions, series: Sequence[Volume]
+) -> GivenSlices:
+    """Return the slices with all of their noise."""
+    requested, percentile = requested_noise(scan, options), model_units(spec.intensity, scan.array).reference
+    if spec.intensity is Intensity.P99 and Modality.MR in spec.modalities:
+        found = mr_noise_level(scan, requested, percentile, noise_pairs(series))
+    else:
+        found = noise_level(plan.to_stack(scan.array), requested, percentile, spec.intensity)
+    noise = without_faint(found, spec.intensity)
+    return GivenSlices(array=scan.array, left=noise.sigma, noise=noise, sigma=noise.sigma)
+
+
+def _spline(scan: Volume, plan: SlicePlan, units: Units) -> Volume:
+    """Return the cubic spline through the slices of a scan, as a volume."""
+    planes = plan.stack.interpolate(units.to_model(plan.to_stack(scan.array)))
+    step = Step("interpolate:spline", {"spacing_mm": plan.target_mm})
+    return scan.on_grid(units.from_model(plan.from_stack(planes)), plan.geometry, step)
+
+
+def without_faint(found: NoiseLevel, intensity: Intensity) -> NoiseLevel:
+    """Set an estimate to zero that slices without noise have too."""
     if found.is_given or found.fraction >= NOISE_FLOOR[intensity]:
         return found
     method = f"{found.method}; {found.fraction:.2%} is taken for none"

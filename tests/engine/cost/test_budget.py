@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import CommandLine, model_folder, noisy, phantom, save
+from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
 
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine import load_model, single
@@ -166,11 +166,27 @@ def test_the_formula_is_the_one_of_the_documentation(model):
 
 
 @pytest.mark.usefixtures("known")
+def test_slices_that_are_cleaned_first_take_longer_and_no_less_memory(tmp_path):
+    folder = model_folder(tmp_path / "fine", **SUPERRES)
+    named = model_folder(tmp_path / "cleaned", **SUPERRES, denoise_with="medrestore/mr-denoise")
+    scan_voxels = 96 * 96 * 32
+    plain, cleaned = (
+        budget.predict(
+            (96, 96, 96), RestoreOptions(model=str(one)), beside=budget.Beside(scan_voxels=scan_voxels)
+        )
+        for one in (folder, named)
+    )
+    more = scan_voxels * (COSTS.network_seconds + COSTS.other_seconds)
+    assert cleaned.seconds == pytest.approx(plain.seconds + more)
+    assert cleaned.peak_bytes >= plain.peak_bytes
+
+
+@pytest.mark.usefixtures("known")
 def test_what_cannot_fit_is_refused_before_anything_is_done(model, monkeypatch):
     def refuse(*_: object) -> None:
         raise AssertionError("began")
 
-    monkeypatch.setattr(single, "MEASURE", {model.spec.task: refuse})
+    monkeypatch.setattr(single, "measured", refuse)
     with pytest.raises(
         ConfigError, match=r"32 x 32 x 32 voxels take [01]\.\d\d GB .* 0\.20 GB may be taken \(--max-me"
     ):

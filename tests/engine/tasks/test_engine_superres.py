@@ -10,6 +10,7 @@ from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine import Observers, load_model
 from medrestore.engine.models.checks import check_scan
 from medrestore.engine.tasks.slice_grid import plan_slices, target_grid
+from medrestore.engine.tasks.superres import thick_slices
 from medrestore.errors import ConfigError, GeometryError, ModelError
 from medrestore.geometry import Geometry
 from medrestore.metrics import head_mask, psnr, rmse, ssim
@@ -378,3 +379,21 @@ def test_the_slice_axis_may_be_named(model):
     result = restore(scan, RestoreOptions(slice_axis="k", spacing=1, noise=0.0, force=True), model=model)
     assert result.volume.shape == (16, 16, 24)
     assert result.record.slices["axis"] == "k"
+
+
+@pytest.mark.parametrize("noise", [0.0, 8.0])
+def test_negative_voxels_go_without_changing_what_the_slices_show(model, noise):
+    """Removed alone they would brighten dark slices beside bright ones, by far more than the noise."""
+    scan = thick(phantom(24), 4)
+    measurement = thick_slices(scan, model.spec, RestoreOptions(noise=noise))
+    estimate = np.array(measurement.baseline.array)
+    estimate[::2, :, ::2] -= 60
+    shown = np.maximum(measurement.plan.stack.forward(estimate), 0) if noise else scan.array
+    made = measurement.physical(estimate.copy())
+    assert made.min() >= 0 > estimate.min()
+    touched = estimate.min(axis=-1) < 0
+    again = measurement.plan.stack.forward(made)[touched]
+    assert np.abs(again - shown[touched]).max() < 0.01 * scan.array.max()
+    assert (
+        np.abs(measurement.plan.stack.forward(np.maximum(estimate, 0))[touched] - shown[touched]).max() > 20
+    )

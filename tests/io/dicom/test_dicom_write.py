@@ -58,6 +58,20 @@ OBLIQUE = np.array([[0.6, 0.8, 0.0], [-0.48, 0.36, -0.8], [-0.64, 0.48, 0.6]])
 SAGITTAL = np.array([[0.0, 1, 0], [0, 0, -1], [-1, 0, 0]])
 
 
+def test_slices_that_were_cleaned_name_both_models(tmp_path):
+    write_series(tmp_path / "in", "MR")
+    volume = read(tmp_path / "in")
+    series = set()
+    for digit in "cd":
+        cleaner = {"name": "medrestore/mr-denoise", "sha256": 64 * digit}
+        record = replace(record_of(volume, denoise_with=cleaner), slices={"denoised_with": cleaner})
+        report = write_dicom(volume, tmp_path / f"out{digit}", record)
+        series.add(report.series_uid)
+        described = images(tmp_path / f"out{digit}")[0].DerivationDescription
+        assert f"after model medrestore/mr-denoise, weights sha256 {64 * digit}" in described
+    assert len(series) == 2  # other weights make other voxels
+
+
 @pytest.mark.parametrize("modality", ["MR", "CT"])
 @pytest.mark.parametrize("frame", [np.eye(3), SAGITTAL, OBLIQUE], ids=["axial", "sagittal", "oblique"])
 def test_what_is_written_is_read_back_where_it_was(derived, modality, frame):

@@ -25,7 +25,7 @@ from medrestore.errors import OutputError
 from medrestore.io.dicom.derive.quantities import QUANTITIES, SCHEME, Quantity
 from medrestore.io.dicom.derive.source import SourceSlice
 from medrestore.io.dicom.parse.files import READ_ERRORS
-from medrestore.provenance import IN_PARTS, JSON, RunRecord
+from medrestore.provenance import IN_PARTS, JSON, ModelRef, RunRecord
 
 # uuid5 of the DNS namespace and "medrestore"; UIDs are made in it and so never equal other UIDs.
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "medrestore")
@@ -199,12 +199,16 @@ def _comment(what: Derivation) -> str:
 def description(what: Derivation, before: str = "") -> str:
     """Return how the image was made, followed by the description of the source."""
     record = what.record
-    weights = f", weights sha256 {record.model.sha256}" if record.model.sha256 else ""
+    cleaned = "" if record.cleaner is None else f", after model {_named(record.cleaner)}"
     text = (
-        f"{what.quantity.title}: medrestore {record.medrestore}, model {record.model.name}{weights}; "
+        f"{what.quantity.title}: medrestore {record.medrestore}, model {_named(record.model)}{cleaned}; "
         f"{_settings(record)}"
     )
     return (f"{text}. After: {before}" if before else text)[:_SHORT_TEXT]
+
+
+def _named(model: ModelRef) -> str:
+    return f"{model.name}, weights sha256 {model.sha256}" if model.sha256 else model.name
 
 
 def _settings(record: RunRecord) -> str:
