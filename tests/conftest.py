@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -16,6 +17,8 @@ import medrestore
 SCHEMA = Path(medrestore.__file__).parent / "job" / "sidecar.schema.json"
 PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+gc.disable()  # until all files of tests are loaded: what they import is no garbage
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +76,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "needs_shared" in item.keywords:
             item.add_marker(absent)
+
+
+def pytest_collection_finish() -> None:
+    """Let no test pay for a search for cycles among all that was loaded: it stays to the end."""
+    gc.freeze()
+    gc.enable()
 
 
 def installed(name: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -98,7 +98,7 @@ def execute(block: Block, cwd: Path, *paths: Path) -> str:
 @pytest.mark.slow
 @needs_weights
 def test_the_quick_start_runs(tmp_path):
-    small_samples(tmp_path / "sample_data")
+    small_samples(tmp_path / "sample_data", 48)
     ran = [block for block in blocks(QUICK_START) if block.executed and block.language in {"bash", "python"}]
     assert len(ran) >= 6
     for block in ran:
@@ -132,7 +132,7 @@ def fresh(tmp_path) -> dict[str, str]:
 @needs_hatchling
 def test_the_first_plugin_runs_word_for_word_in_a_fresh_environment(tmp_path, fresh):
     clone = tmp_path / "clone"
-    small_samples(clone / "sample_data")
+    small_samples(clone / "sample_data", 48)
     script = "".join(block.body for block in blocks(FIRST_PLUGIN) if block.language == "bash")
     command = ["bash", "-euo", "pipefail", "-c", script]
     done = subprocess.run(command, cwd=clone, env=fresh, capture_output=True, text=True, check=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 import traceback
 from typing import Annotated
@@ -25,13 +27,18 @@ from medrestore.cli.scan import scan
 from medrestore.cli.train import train
 from medrestore.cli.verbs import VerbGroup
 from medrestore.cli.verify import verify
-from medrestore.errors import DomainError, MedrestoreError, TrainingError
+from medrestore.errors import DomainError, MedrestoreError, TrainingError, is_out_of_memory
 
 REPORT = (
     f"medrestore {__version__}: this is a bug. Please report it with the lines above, once you have looked "
     "through them for names of files and people."
 )
 """What is said below a traceback."""
+
+OUT_OF_MEMORY = (
+    "medrestore: memory did not suffice; expected more of it, a smaller scan, or a smaller --tile or "
+    "--max-memory where the command has them"
+)
 
 STATUS = {TrainingError: 1, DomainError: 5}
 """Exit status of errors that a message tells; of all others it is 2."""
@@ -84,12 +91,16 @@ def main() -> None:
     for a training that diverged 1; anything else is a traceback, and a request to report it, with status 1.
     """
     prepare_streams()
+    atexit.register(gc.freeze)  # as Python ends it would search all that the libraries loaded for cycles
     try:
         app()
     except MedrestoreError as error:
         typer.echo(f"medrestore: {error}", err=True)
         sys.exit(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 2))
-    except Exception:  # noqa: BLE001  whatever it is, it is a bug here, and not the user's
+    except Exception as error:  # noqa: BLE001  whatever it is, it is a bug here, and not the user's
+        if is_out_of_memory(error):
+            typer.echo(OUT_OF_MEMORY, err=True)
+            sys.exit(2)
         traceback.print_exc()
         typer.echo(REPORT, err=True)
         sys.exit(1)
