@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ def blocks(path: Path) -> list[Block]:
     ]
 
 
+@cache
 def commands() -> dict[str, dict[str, set[str]]]:
     """What the command line has: options by command, aliases together under each of their names."""
     import typer
