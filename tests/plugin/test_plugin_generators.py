@@ -75,7 +75,7 @@ def test_samples_are_distributed_as_the_denoisers_say(toy):
 
 def test_one_name_of_two_plugins_needs_the_plugin(toy):
     toy.add("more_toys", GENERATOR.format(load="stages"))
-    with pytest.raises(ConfigError, match="the generator 'toy' is ambiguous: .*/toy, .*/toy; pass one of"):
+    with pytest.raises(ConfigError, match=r"the generator 'toy' is ambiguous: .*/toy, .*/toy; pass one of"):
         next(generate("toy", GenerateOptions(steps=4)))
 
 
