@@ -49,7 +49,7 @@ def gradients(image: np.ndarray, inside: np.ndarray, factor: int) -> np.ndarray:
     """
     steps = np.abs(np.diff(image, axis=-1))
     counted = inside[..., 1:] & inside[..., :-1]
-    return np.array([steps[..., n::factor][counted[..., n::factor]].mean() for n in range(factor)])
+    return np.array([steps[..., n::factor][counted[..., n::factor]].mean() for n in range(factor)], float)
 
 
 def modulation(values: np.ndarray) -> float:
@@ -72,12 +72,12 @@ def rows(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
             steep = gradients(image, whole.head, case.factor)
             score = psnr(image, whole.voxels, data_range=truth.data_range, mask=whole.head)
             row = {"volume": truth.name, "case": case.title, "method": method}
-            ratio = {"psnr": float(score), "modulation": modulation(steep), "steep": list(steep / true)}
-            found.append(row | ratio)
+            ratio = {"psnr": float(score) if np.isfinite(score) else None, "modulation": modulation(steep)}
+            found.append(row | ratio | {"steep": (steep / true).tolist()})
         places = field.steepness(scan.stack)[case.factor : -case.factor]
         steep = np.array([places[n :: case.factor].mean() for n in range(case.factor)])
         row = {"volume": truth.name, "case": case.title, "method": CALCULATED, "psnr": None}
-        found.append(row | {"modulation": modulation(steep), "steep": list(steep)})
+        found.append(row | {"modulation": modulation(steep), "steep": steep.tolist()})
     return found
 
 
@@ -106,9 +106,8 @@ def page(report: dict[str, Any]) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     title = METHODS[row["method"]].title if row["method"] in METHODS else row["method"]
-    exact = row["psnr"] is None or not np.isfinite(row["psnr"])
     inside, border = float(np.mean(row["steep"][:-1])), row["steep"][-1]
-    score = "" if exact else f"{row['psnr']:.2f}"
+    score = "" if row["psnr"] is None else f"{row['psnr']:.2f}"
     return f"| {row['case']} | {title} | {score} | {row['modulation']:.3f} | {inside:.2f} | {border:.2f} |"
 
 

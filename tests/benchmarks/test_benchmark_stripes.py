@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from scipy import ndimage
+from tiny import phantom, save
 
+from benchmarks.superres import stripes
 from benchmarks.superres.gaussian import field_like
 from benchmarks.superres.stripes import CALCULATED, gradients, modulation, page
 from medrestore.physics.slices import SliceStack
@@ -53,6 +57,17 @@ def test_the_steepness_by_calculation_is_that_of_estimates():
     assert ratio == pytest.approx(by_place, rel=0.08)
     # The best of estimates is steeper at the border of two slices than inside of one.
     assert by_place[-1] > 1.15 * by_place[1]
+
+
+def test_a_spline_is_measured_and_the_report_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(stripes, "RESOLVED", ("cubic", "cubic-consistent"))
+    scan = save(tmp_path / "head.nii", phantom(48))
+    stripes.main(["--volume", str(scan), "--cases", "x4", "--quick", "--out", str(tmp_path)])
+    report = json.loads((tmp_path / "stripes-quick.json").read_text())
+    found = {row["method"]: row for row in report["rows"]}
+    assert found["truth"]["psnr"] is None and found["truth"]["modulation"] < found["cubic"]["modulation"]
+    assert found["cubic"]["modulation"] < found["cubic-consistent"]["modulation"]
+    assert "## head.nii" in (tmp_path / "stripes-quick.md").read_text()
 
 
 def test_the_page_has_a_line_for_every_method():
