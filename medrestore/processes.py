@@ -1,13 +1,38 @@
-"""Processes that we start: what asks the group of ours to end does not reach them; we end them ourselves."""
+"""Processes that we start: what asks the group of ours to end does not reach them; we end them ourselves.
+
+``python -m medrestore.processes MODULE`` runs `main` of a module, as `module_arguments` has it.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any
+
+
+def module_arguments(module: str) -> tuple[str, ...]:
+    """Return the arguments of Python that run `main` of a module of ours in a process of its own."""
+    return ("-m", "medrestore.processes", module)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Load modules at the start of a process of ours: they stay to its end, and are not searched for cycles.
+
+    Python would go through all of the libraries several times while they are loaded, and again later.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def start(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
@@ -39,3 +64,14 @@ def ignore_requests() -> None:
 def was_asked_to_end(process: subprocess.Popen[Any]) -> bool:
     """Whether a process ended because it was asked to, before it was deaf to it."""
     return process.returncode in {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
+
+
+def main() -> None:
+    """Run `main` of the module that the first argument names."""
+    with loading():
+        module = import_module(sys.argv[1])
+    module.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
 import tarfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,8 @@ import medrestore
 SCHEMA = Path(medrestore.__file__).parent / "job" / "sidecar.schema.json"
 PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+gc.disable()  # until all files of tests are loaded: what they import is no garbage
 
 
 @pytest.fixture(autouse=True)
@@ -30,16 +35,24 @@ def sidecars_are_as_their_schema_says(monkeypatch: pytest.MonkeyPatch) -> None:
     writing = sys.modules.get("medrestore.job.write")
     if writing is None:
         return
-    jsonschema = pytest.importorskip("jsonschema")
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    made = writing.sidecar
+    made, validator = writing.sidecar, sidecar_validator()
 
     def checked(*arguments: object) -> str:
         text: str = made(*arguments)
-        jsonschema.validate(json.loads(text), schema)
+        validator.validate(json.loads(text))
         return text
 
     monkeypatch.setattr(writing, "sidecar", checked)
+
+
+@cache
+def sidecar_validator() -> Any:
+    """Return what validates sidecars; made once, as making it takes longer than most tests."""
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    kind = jsonschema.validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +86,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "needs_shared" in item.keywords:
             item.add_marker(absent)
+
+
+def pytest_collection_finish() -> None:
+    """Let no test pay for a search for cycles among all that was loaded: it stays to the end."""
+    gc.freeze()
+    gc.enable()
 
 
 def installed(name: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

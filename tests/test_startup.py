@@ -94,3 +94,16 @@ def test_no_module_takes_the_place_of_a_name_that_is_loaded_on_first_use(package
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'medrestore' has no attribute 'resotre'"):
         _ = medrestore.resotre
+
+
+def test_what_a_process_of_ours_loads_is_not_searched_for_cycles():
+    shown = "import gc; main = lambda: print(gc.isenabled(), gc.get_freeze_count() > 1000)"
+    script = f"import sys, types; shown = types.ModuleType('shown'); exec({shown!r}, shown.__dict__)"
+    run = f"{script}; sys.modules['shown'] = shown; sys.argv[1:] = ['shown']"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{run}; from medrestore.processes import main; main()"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["True", "True"]

@@ -6,14 +6,18 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import tomli_w
 import torch
+import typer
 from scipy import ndimage
+from typer.main import get_command
 
 from medrestore.cli import main
 from medrestore.networks import build
@@ -119,6 +123,12 @@ def with_calibration(folder: Path, clues: int = 7) -> Path:
     return folder
 
 
+@cache
+def built(app: typer.Typer) -> Any:
+    """Return the command of an app, made once in a process, as each process of a user's makes it once."""
+    return get_command(app)
+
+
 class CommandLine:
     """Runs `medrestore` in this process, as the console script would."""
 
@@ -129,6 +139,7 @@ class CommandLine:
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
         """Return the exit status, stdout and stderr."""
         self._monkeypatch.setattr("sys.argv", ["medrestore", *map(str, arguments)])
+        self._monkeypatch.setattr("typer.main.get_command", built)
         self._capsys.readouterr()
         try:
             main()

@@ -32,13 +32,14 @@ from medrestore.engine.models.find import find_model
 from medrestore.errors import InputError, OutputError, unforeseen
 from medrestore.files import read_header
 from medrestore.options import BatchRun, RestoreOptions, parse_memory
+from medrestore.processes import module_arguments
 from medrestore.provenance import JSON
 from medrestore.types import Modality
 
 if TYPE_CHECKING:
     from medrestore.batch.plan import CasePlan
 
-MODULE = ("-m", "medrestore.batch.workers.main")
+MODULE = module_arguments("medrestore.batch.workers.main")
 SOME_FAILED = 3
 _BESIDE = 250_000_000  # bytes of a Dask worker, which computes nothing itself
 _TURN = 120.0  # seconds to wait for another shard that writes the report

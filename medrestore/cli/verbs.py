@@ -7,9 +7,10 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from medrestore.errors import ConfigError, MedrestoreError
+from medrestore.errors import MedrestoreError
 from medrestore.plugin import VerbSpec
-from medrestore.plugin.extensions.lookup import Extension, extensions
+from medrestore.plugin.extensions.lookup import Extension, extensions, named
+from medrestore.plugin.names import shortest
 
 _ENDS = (SystemExit, MedrestoreError)
 """How a command may end: as it says itself, or with an error of medrestore's, which is the user's to mend."""
@@ -78,17 +79,11 @@ class PluginCommand(TyperCommand):
 
 
 def _plugin_command(name: str) -> PluginCommand | None:
-    verbs = extensions(VerbSpec)
-    found = [verb for verb in verbs if name in (verb.name, verb.spec.name)]
-    if len(found) > 1:
-        raise ConfigError(
-            f"the command {name!r} is one of several plugins; run {' or '.join(verb.name for verb in found)}"
-        )
-    return PluginCommand(name, found[0]) if found else None
+    verb = named(VerbSpec, name)
+    return None if verb is None else PluginCommand(name, verb)
 
 
 def _by_shortest_name() -> list[str]:
     """Return bare names where they are unique, else ``plugin/name``."""
-    verbs = extensions(VerbSpec)
-    bare = [verb.spec.name for verb in verbs]
-    return [verb.spec.name if bare.count(verb.spec.name) == 1 else verb.name for verb in verbs]
+    names = [verb.name for verb in extensions(VerbSpec)]
+    return [shortest(name, names) for name in names]

@@ -1,6 +1,6 @@
 """What needs torch, in a process of its own: what kills it, kills one series and not the node.
 
-Run as ``python -m medrestore.node.child``, with a job as JSON on standard input. What went wrong, empty if
+Run by `medrestore.processes`, with a job as JSON on standard input. What went wrong, empty if
 nothing did, comes back as JSON on standard output: what libraries and plugins print may quote headers.
 """
 
@@ -27,7 +27,7 @@ from medrestore.options import (
     ReadRequest,
     RestoreOptions,
 )
-from medrestore.processes import ignore_requests
+from medrestore.processes import ignore_requests, loading
 from medrestore.types import Modality
 
 
@@ -48,7 +48,8 @@ def main() -> None:
 
 def _restore(job: dict[str, Any]) -> None:
     """Restore every volume of a series, and write them as one; the record goes beside it."""
-    from medrestore.job.run import restore_file  # noqa: PLC0415  it brings torch, which names do without
+    with loading():
+        from medrestore.job.run import restore_file  # noqa: PLC0415  it brings torch, which names do without
 
     options = FileOptions(
         restore=RestoreOptions(**job["options"]),
@@ -87,7 +88,3 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
         if os.getppid() != parent:
             sys.exit("the node is gone")
-
-
-if __name__ == "__main__":
-    main()

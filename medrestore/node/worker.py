@@ -13,7 +13,7 @@ from typing import Any
 from medrestore.node.config import Destination, NodeOptions, Route, Routes
 from medrestore.node.job_store import Ledger, Series, State
 from medrestore.node.spool import Spool
-from medrestore.processes import end, start, was_asked_to_end
+from medrestore.processes import end, module_arguments, start, was_asked_to_end
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +29,9 @@ Sender = Callable[[Destination, list[str]], str]
 def start_child() -> subprocess.Popen[str]:
     """Start the process that does what is written to it, and answers; see `medrestore.node.child`."""
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    return start([sys.executable, "-m", "medrestore.node.child"], stderr=subprocess.DEVNULL, **pipes)
+    return start(
+        [sys.executable, *module_arguments("medrestore.node.child")], stderr=subprocess.DEVNULL, **pipes
+    )
 
 
 class Worker:

@@ -85,9 +85,9 @@ class NoiseLevel:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether it was read in tissue alone, and not surely: it may be off by far."""
+        """Whether it was read in tissue alone, and not surely: it may be off by far. None is in no doubt."""
         found = self.measured
-        if found is None or self.is_given:
+        if found is None or self.is_given or self.sigma == 0:
             return False
         return found.source == "tissue" and found.certainty is Certainty.UNSURE
 
@@ -134,6 +134,8 @@ def mr_noise_level(
 def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> NoiseLevel:
     """Measure the level again where the noise varies, on what is left of the scan over the map.
 
+    It is no surer than it was without the map, and likely at most, as tissue alone is read.
+
     Args:
         array: (X, Y, Z) voxels over the map, on the grid that was measured.
         noise: As it was measured without the map.
@@ -146,8 +148,10 @@ def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> N
     white = max(measured.correlations) < WHITE
     tissue = None if white else read_tissue(array, (1.0, 1.0, 1.0), (windows[0], windows[1], windows[2]))
     sigma = estimate_noise(array) if tissue is None else tissue.sigma
-    certain = replace(measured, sigma=sigma, source="tissue", certainty=Certainty.LIKELY)
-    return NoiseLevel(sigma, sigma / percentile, "tissue, over the map", measured=certain)
+    unsure = measured.certainty is Certainty.UNSURE
+    certainty = Certainty.UNSURE if unsure else Certainty.LIKELY
+    read = replace(measured, sigma=sigma, source="tissue", certainty=certainty)
+    return NoiseLevel(sigma, sigma / percentile, "tissue, over the map", measured=read)
 
 
 def noise_level(

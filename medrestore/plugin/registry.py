@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from medrestore.errors import ModelError
 from medrestore.plugin.installed import BUILTIN
 from medrestore.plugin.manager import PluginManager
+from medrestore.plugin.names import bare, meant, shortest
 from medrestore.plugin.spec import ModelSpec
 from medrestore.types import Modality, Task
 
@@ -29,8 +30,7 @@ class Registry:
 
     def shortest(self, full_name: str) -> str:
         """Return the bare name where it is unique, else the full one."""
-        bare = _bare(full_name)
-        return bare if len(self._of_bare(bare)) == 1 else full_name
+        return shortest(full_name, self._models)
 
     def resolve(self, name: str) -> str:
         """Return the full name of a model.
@@ -38,9 +38,7 @@ class Registry:
         Raises:
             ModelError: No model or several are meant.
         """
-        if name in self._models:
-            return name
-        matches = self._of_bare(name)
+        matches = meant(name, self._models)
         if len(matches) > 1:
             raise ModelError(f"the model name {name!r} is ambiguous: {_listed(matches)}; pass one of these")
         if not matches:
@@ -93,21 +91,14 @@ class Registry:
         """
         return self._models[self.default_name(task, modality)]
 
-    def _of_bare(self, bare: str) -> list[str]:
-        return [full for full in self._models if _bare(full) == bare]
-
     def _advice(self, name: str) -> str:
         if (reason := self._manager.whereabouts(name.partition("/")[0])) is not None:
             return reason
-        known = [*self._models, *(_bare(full) for full in self._models)]
+        known = [*self._models, *(bare(full) for full in self._models)]
         near = get_close_matches(name.lower(), known, n=3, cutoff=0.6)
-        if meant := [self.shortest(full) for full in self._models if full in near or _bare(full) in near]:
-            return f"did you mean {_listed(meant)}?"
+        if likely := [self.shortest(full) for full in self._models if full in near or bare(full) in near]:
+            return f"did you mean {_listed(likely)}?"
         return f"installed: {_listed(self._models)}" if self._models else "no model is installed"
-
-
-def _bare(full_name: str) -> str:
-    return full_name.partition("/")[2]
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import typer
 from dicom_series import write_series
-from test_docs import DOCS
+from docs_pages import DOCS
 from tiny import CommandLine, phantom, save
 
 from medrestore import FileOptions, OutputRequest, ReadPolicy, ReadRequest, RestoreOptions

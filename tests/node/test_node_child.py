@@ -15,6 +15,7 @@ from tiny import model_folder
 pytest.importorskip("pynetdicom")
 from medrestore.io import read_series
 from medrestore.node import child as child_module
+from medrestore.processes import module_arguments
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ def larger(index, data):
 def restore_in_child(source, target, model) -> dict:
     options = {"model": str(model), "force": True, "device": "cpu"}
     job = json.dumps({"source": str(source), "target": str(target), "options": options})
-    command = [sys.executable, "-m", "medrestore.node.child"]
+    command = [sys.executable, *module_arguments("medrestore.node.child")]
     run = subprocess.run(command, input=job, capture_output=True, text=True, check=False)
     return json.loads(run.stdout)
 

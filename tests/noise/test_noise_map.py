@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from medrestore.engine.sampling.posterior import START
 from medrestore.engine.tasks.denoising import noisy_voxels
 from medrestore.errors import ConfigError
 from medrestore.metrics import head_mask, psnr
+from medrestore.noise.level import level_under_map, mr_noise_level
 from medrestore.noise.map import TRAINED, estimate_noise_map
+from medrestore.noise.model import Certainty
 from medrestore.physics.mr_noise import add_gaussian, add_rician
 from medrestore.provenance import RunRecord, Step
 from medrestore.training.contrast import random_bias_field
@@ -164,3 +167,22 @@ def test_samplers_start_above_the_strongest_noise(shape, above, tmp_path):
     assert (START < found.start <= 4.4) if above else (found.start == START)
     if above:
         assert found.start == pytest.approx(START * min(found.noise.map.p95, 2.2))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (Certainty.SURE, Certainty.LIKELY),
+        (Certainty.LIKELY, Certainty.LIKELY),
+        (Certainty.UNSURE, Certainty.UNSURE),
+    ],
+)
+def test_a_level_over_a_map_is_no_surer_than_it_was(before, after):
+    noisy, gain, _ = scan(ramp((SIZE,) * 3), 0.06)
+    volume, bright = medrestore.Volume.from_array(noisy), float(np.percentile(noisy, 99))
+    level = mr_noise_level(volume, "auto", bright)
+    assert level.measured is not None
+    level = replace(level, measured=replace(level.measured, certainty=before))
+    found = level_under_map(noisy / gain, level, bright)
+    assert found.measured is not None and found.measured.certainty is after
+    assert found.in_doubt is (after is Certainty.UNSURE)

@@ -73,6 +73,12 @@ def test_samples_are_distributed_as_the_denoisers_say(toy):
     )
 
 
+def test_one_name_of_two_plugins_needs_the_plugin(toy):
+    toy.add("more_toys", GENERATOR.format(load="stages"))
+    with pytest.raises(ConfigError, match=r"the generator 'toy' is ambiguous: .*/toy, .*/toy; pass one of"):
+        next(generate("toy", GenerateOptions(steps=4)))
+
+
 @pytest.mark.parametrize("sampler", ["euler", "heun", "stochastic"])
 def test_the_same_seed_makes_the_same_and_each_volume_is_its_own(toy, sampler):
     two = [one.volume.array for one in generate("toy", GenerateOptions(count=2, steps=4, sampler=sampler))]

@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ PAGE = PACKAGE.parent / "docs" / "reference" / "hooks.md"
 EXAMPLES = ("medrestore_examples", "medrestore_formats", "medrestore_median")
 HOOKS = [name for name, hook in vars(hookspecs).items() if hasattr(hook, _SPEC)]
 
-LOOKUPS = {"declared", "extensions", "find"}
+LOOKUPS = {"declared", "extensions", "find", "named"}
 """Functions that are given a kind of declaration, and return what is declared of it."""
 
 
@@ -33,6 +34,7 @@ def calls() -> Iterator[tuple[str, str]]:
                 yield getattr(node.func, "attr", getattr(node.func, "id", "")), str(plain)
 
 
+@cache
 def used() -> set[str]:
     """Return the hooks whose declarations are looked up, and those that are told of something."""
     found = set(calls())

@@ -1,4 +1,4 @@
-"""`medrestore plugin new`: which names are taken, and what is written. `tests/test_docs.py` tries it."""
+"""`medrestore plugin new`: which names are taken, what is written; `test_docs_tutorials` tries it."""
 
 from __future__ import annotations
 

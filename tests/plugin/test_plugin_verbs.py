@@ -115,7 +115,7 @@ def test_one_name_of_two_plugins_needs_the_plugin(site: Site, command):
     assert command("odd") == (
         2,
         "",
-        "medrestore: the command 'odd' is one of several plugins; run one/odd or two/odd\n",
+        "medrestore: the command 'odd' is ambiguous: one/odd, two/odd; pass one of these\n",
     )
     told = command("--help")[1]
     assert "one/odd" in told

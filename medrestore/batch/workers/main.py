@@ -1,4 +1,4 @@
-"""The process that a batch gives its cases to: ``python -m medrestore.batch.workers.main``.
+"""The process that a batch gives its cases to; run by `medrestore.processes`.
 
 Takes a case as a line of JSON on standard input, answers with lines of JSON on what was standard output when
 it started; see `medrestore.batch.workers.client`. It ends with its input: no worker outlives its batch.
@@ -260,7 +260,3 @@ def _failure(error: BaseException, job: dict[str, Any]) -> dict[str, JSON]:
         "log": without_names("".join(frames), job),
         "peak_bytes": peak_bytes(),
     }
-
-
-if __name__ == "__main__":
-    main()

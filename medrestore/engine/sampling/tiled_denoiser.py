@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from medrestore.diffusion import Condition, Denoiser, StreamingDenoiser
+from medrestore.engine.machine.memory import release_memory
 from medrestore.engine.sampling.ensemble import VIEWS, Box, View
 
 OnTile = Callable[[int, int], None]
@@ -112,6 +113,8 @@ class TiledDenoiser:
         total = math.prod(shape)
         for number, view in enumerate(self.views if math.isinf(sigma) else self.views[:1], start=1):
             done = 0
+            if number > 1:  # pieces that the view before has left would count to the peak
+                release_memory()
             for box, estimate in self._estimates(shape, view, x, sigma, condition):
                 view.average(result, box, estimate, 1 / number)
                 done += estimate[0, 0].numel()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medrestore.diffusion.denoiser import Condition
 from medrestore.plugin.contract import ContractDenoiser
-from medrestore.plugin.extensions.lookup import Extension, extensions, find
+from medrestore.plugin.extensions.lookup import Extension, find, named
 from medrestore.plugin.generation import GeneratorSpec, Stage
 from medrestore.plugin.spec import LoadContext, is_range
 
@@ -20,8 +20,7 @@ def find_generator(name: str) -> Extension[GeneratorSpec]:
     Raises:
         ConfigError: There is none, or there are several.
     """
-    bare = [one for one in extensions(GeneratorSpec) if one.spec.name == name]
-    return bare[0] if len(bare) == 1 else find(GeneratorSpec, name)
+    return named(GeneratorSpec, name) or find(GeneratorSpec, name)
 
 
 def load_stages(declared: Extension[GeneratorSpec], context: LoadContext) -> tuple[Stage, ...]:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from medrestore.errors import ConfigError, MedrestoreError, PluginError
 from medrestore.plugin.containment import NamedError, contained
 from medrestore.plugin.host import plugins
+from medrestore.plugin.names import meant
 from medrestore.plugin.spec import Declaration
 
 S = TypeVar("S", bound=Declaration)
@@ -51,6 +52,19 @@ class Extension(Generic[S]):
 def extensions(kind: type[S]) -> list[Extension[S]]:
     """Return all that the working plugins declare of a kind."""
     return [Extension(name, spec) for name, spec in plugins().declared(kind).items()]
+
+
+def named(kind: type[S], name: str) -> Extension[S] | None:
+    """Return what a full name, or a bare one, means; None where that is nothing.
+
+    Raises:
+        ConfigError: Several plugins have it.
+    """
+    declared = plugins().declared(kind)
+    matches = meant(name, declared)
+    if len(matches) > 1:
+        raise ConfigError(f"the {kind.noun} {name!r} is ambiguous: {', '.join(matches)}; pass one of these")
+    return Extension(matches[0], declared[matches[0]]) if matches else None
 
 
 def find(

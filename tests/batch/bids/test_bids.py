@@ -9,64 +9,24 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import nibabel as nib
 import numpy as np
 import pytest
-from tiny import SUPERRES, CommandLine, model_folder, noisy, phantom, save
+from bids_data import CANARY, write
+from tiny import CommandLine, noisy, phantom, save
 
 from medrestore.batch.bids import metadata
 from medrestore.batch.bids.derivative import begin_derivative
 from medrestore.batch.bids.find import find_bids
 from medrestore.batch.bids.names import Naming, parse_name
 from medrestore.batch.bids.wanted import Wanted
-from medrestore.errors import ConfigError, InputError, OutputError
+from medrestore.errors import OutputError
 from medrestore.io import atomic
 from medrestore.types import Task
 
-CANARY = "Zq7Canary"
 VALIDATOR = Path(sys.executable).with_name("bids-validator-deno")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    root = tmp_path_factory.mktemp("models")
-    return {
-        Task.DENOISE: model_folder(root / "tiny"),
-        Task.SUPERRES: model_folder(root / "tiny-superres", **SUPERRES),
-    }
-
-
-@pytest.fixture
-def raw(tmp_path):
-    """Two subjects, one of them with sessions, and much that is no case."""
-    root = tmp_path / "raw"
-    scan = noisy(phantom(16), 0.05)
-    for name in (
-        "sub-01/ses-a/anat/sub-01_ses-a_run-01_T1w.nii.gz",
-        "sub-01/ses-b/anat/sub-01_ses-b_T2w.nii.gz",
-        "sub-02/anat/sub-02_FLAIR.nii.gz",
-        "sub-02/anat/sub-02_part-phase_T1w.nii.gz",
-        "sub-02/anat/sub-02_desc-brain_mask.nii.gz",
-        "sub-02/func/sub-02_task-rest_bold.nii.gz",
-        "derivatives/other/sub-02/anat/sub-02_desc-smooth_T1w.nii.gz",
-    ):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        save(root / name, scan)
-    write(root / "dataset_description.json", {"Name": CANARY, "BIDSVersion": "1.10.0", "Authors": [CANARY]})
-    private = ("InstitutionName", "DeviceSerialNumber", "AcquisitionTime", "PatientName")
-    write(root / "sub-02/anat/sub-02_FLAIR.json", {"SkullStripped": True, **dict.fromkeys(private, CANARY)})
-    return root
-
-
-def write(path: Path, said: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(said))
-
-
-def sources(root: Path, *filters: str) -> list[str]:
-    return [case.source.name for case in find_bids(root, Wanted.parse(filters)).cases]
 
 
 def errors(folder: Path) -> tuple[set[str], set[str]]:
@@ -110,30 +70,6 @@ def test_images_are_cases_and_the_plan_says_what_is_left_out(raw):
         "image of fmap": 1,
         "folder of derivatives": 1,
     }
-
-
-@pytest.mark.parametrize(
-    ("filters", "names"),
-    [
-        (("sub=02", "datatype=anat"), ["sub-02_FLAIR.nii.gz"]),
-        (("datatype=func",), ["sub-02_task-rest_bold.nii.gz"]),
-        (("session=ses-b",), ["sub-01_ses-b_T2w.nii.gz"]),
-        (("run=1",), ["sub-01_ses-a_run-01_T1w.nii.gz"]),
-        (("suffix=T2w", "suffix=FLAIR"), ["sub-01_ses-b_T2w.nii.gz", "sub-02_FLAIR.nii.gz"]),
-        (("sub=01", "suffix=FLAIR"), []),
-    ],
-)
-def test_filters_take_images_by_their_entities(raw, filters, names):
-    assert sources(raw, *filters) == names
-
-
-def test_what_cannot_be_filtered_by_is_refused(raw):
-    with pytest.raises(ConfigError, match="no entity of BIDS"):
-        Wanted.parse(["colour=red"])
-    with pytest.raises(ConfigError, match="ENTITY=VALUE"):
-        Wanted.parse(["sub"])
-    with pytest.raises(InputError, match="no participant 09"):
-        find_bids(raw, Wanted.parse(participants=["sub-09"]))
 
 
 def test_entities_of_a_result_stand_in_the_order_of_bids():
@@ -394,58 +330,6 @@ def test_text_beside_a_series_is_refused_and_not_copied(raw, name):
     refused = {case.source.name: case.refused for case in find_bids(raw).cases if case.refused}
     assert list(refused) == [place.name]
     assert Path(name).suffix in refused[place.name] and CANARY not in refused[place.name]
-
-
-def filtered(raw: Path, tmp_path: Path, query: object) -> list[str]:
-    file = tmp_path / "filter.json"
-    file.write_text(json.dumps(query))
-    return [case.source.name for case in find_bids(raw, Wanted.parse(file=file)).cases]
-
-
-EVERYTHING = [
-    "sub-01_ses-a_run-01_T1w.nii.gz",
-    "sub-01_ses-b_T2w.nii.gz",
-    "sub-02_FLAIR.nii.gz",
-    "sub-02_task-rest_bold.nii.gz",
-]
-
-
-@pytest.mark.parametrize(
-    ("query", "left_out"),
-    [
-        ({}, []),
-        ({"t1w": {"session": "b"}}, EVERYTHING[:1]),
-        ({"t1w": {"session": ["a", "b"], "run": 1}}, []),
-        ({"t2w": {"session": None}, "bold": {"task": "*"}}, EVERYTHING[1:2]),
-        ({"mine": {"datatype": "anat", "suffix": ["T1w", "T2w"], "run": "*"}}, EVERYTHING[1:2]),
-        ({"a": {"datatype": "anat", "subject": "01"}, "fmap": {"anything": {}}}, EVERYTHING[2:3]),
-        ({"bold": {"task": "motor"}, "BOLD": {"task": "rest"}}, []),
-    ],
-)
-def test_a_filter_file_leaves_out_what_its_query_of_that_kind_does_not_match(raw, tmp_path, query, left_out):
-    assert filtered(raw, tmp_path, query) == [name for name in EVERYTHING if name not in left_out]
-
-
-@pytest.mark.parametrize(
-    ("query", "message"),
-    [
-        ({"t1": {"run": 1}}, "'t1' is no suffix"),
-        ({"t1w": {"colour": "red"}}, "no entity of BIDS"),
-        ({"t1w": {"run": True}}, "expected a label"),
-        ({"t1w": {"run": []}}, "expected a label"),
-        ({"t1w": "run"}, "is no object"),
-    ],
-)
-def test_a_filter_file_that_says_nothing_sensible_is_refused(raw, tmp_path, query, message):
-    with pytest.raises(ConfigError, match=message):
-        filtered(raw, tmp_path, query)
-
-
-def test_a_filter_file_that_cannot_be_read_is_refused(raw, tmp_path):
-    with pytest.raises(InputError, match="holds no JSON object"):
-        filtered(raw, tmp_path, [1])
-    with pytest.raises(InputError, match="No such file"):
-        Wanted.parse(file=tmp_path / "missing.json")
 
 
 def test_options_of_other_bids_apps_are_taken_under_their_names(raw, models, tmp_path, monkeypatch, capsys):

@@ -20,6 +20,7 @@ from medrestore.batch import BatchOptions, Listener, Settings, State, find_cases
 from medrestore.batch.ledger import FOLDER
 from medrestore.batch.workers.admission import MemoryGate, Need, QueuedCase, SerialExecutor
 from medrestore.batch.workers.client import Worker
+from medrestore.cli.batching import MODULE
 from medrestore.options import FileOptions, RestoreOptions
 
 WORKER = """
@@ -276,7 +277,7 @@ def quiet(tmp_path_factory):
         save(place / "in" / f"{name}_T1w.nii.gz", noisy(phantom(24), 0.05, seed=index))
     model = model_folder(place / "tiny")
     settings = Settings(restore={"task": "denoise", "model": str(model)})
-    worker = Worker((sys.executable, "-m", "medrestore.batch.workers.main"))
+    worker = Worker((sys.executable, *MODULE))
     run_batch(find_cases(place / "in").cases, place / "out", settings, [worker])
     return place / "in", settings, images(place / "out")
 
@@ -333,7 +334,7 @@ def test_the_batch_killed_with_two_cases_inside_goes_on_where_it_was(quiet, tmp_
         process.wait()
     done = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
     assert len(done) == 1
-    worker = Worker((sys.executable, "-m", "medrestore.batch.workers.main"))
+    worker = Worker((sys.executable, *MODULE))
     entries = run_batch(find_cases(scans).cases, out, settings, worker.slots())
     assert {(entry.state, entry.attempts) for entry in entries.values()} == {(State.DONE, 1)}
     assert images(out) == expected

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
@@ -91,8 +92,15 @@ class Stack:
 
 def axes_of(head: SliceHeader) -> Float64Array:
     """Return the unit vectors along a row, along a column and along the normal, 3x3."""
-    row, column = np.asarray(head.orientation)
-    return np.stack([row, column, np.cross(row, column)])
+    return _axes(head.orientation)
+
+
+@lru_cache(maxsize=64)  # a series has hardly more orientations, and asks for that of each of its slices
+def _axes(orientation: tuple[tuple[float, ...], tuple[float, ...]]) -> Float64Array:
+    row, column = np.asarray(orientation)
+    axes = np.stack([row, column, np.cross(row, column)])
+    axes.flags.writeable = False
+    return axes
 
 
 def heights_of(heads: Sequence[SliceHeader]) -> Float64Array:

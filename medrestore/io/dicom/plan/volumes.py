@@ -81,7 +81,8 @@ def _split_volumes(heads: Sequence[SliceHeader]) -> list[VolumeSlices]:
 
     Nearly equal values of a trait tell nothing where something else tells volumes that they go through.
     """
-    traits = [_joined(heads, n) for n in range(len(heads[0].traits))]
+    at = places_of(heads)
+    traits = [_joined(heads, at, n) for n in range(len(heads[0].traits))]
     every = range(len(traits))
     plain = [n for n in every if not _nearly_one([*traits[n]])]
     volumes = _split(heads, traits, every)
@@ -89,7 +90,7 @@ def _split_volumes(heads: Sequence[SliceHeader]) -> list[VolumeSlices]:
         others = _split(heads, traits, plain)
         names = {heads[0].traits[n][0] for n in every if n not in plain}
         through = any(not names.isdisjoint(volume.varying) for volume in others)
-        if through and _complete(others, len(set(places_of(heads)))):
+        if through and _complete(others, len(set(at))):
             volumes = others
     if all(head.order is not None for head in heads) and len(set(map(_start, volumes))) == len(volumes):
         volumes.sort(key=_start)
@@ -142,10 +143,10 @@ def _varying(heads: Sequence[SliceHeader]) -> tuple[str, ...]:
     return (*dividers_within(heads), *names)
 
 
-def _joined(heads: Sequence[SliceHeader], number: int) -> dict[Trait, Trait]:
+def _joined(heads: Sequence[SliceHeader], at: Sequence[int], number: int) -> dict[Trait, Trait]:
     """Return what counts for each value of a trait: nearly equal values in places of their own are one."""
     places: dict[Trait, set[int]] = {}
-    for head, place in zip(heads, places_of(heads), strict=True):
+    for head, place in zip(heads, at, strict=True):
         places.setdefault(head.traits[number][1], set()).add(place)
     same = {value: value for value in places}
     for before, value in pairwise(sorted(places, key=_rank)):
