@@ -87,6 +87,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.denoise.series
 	$(BIN)/python -m benchmarks.superres.run
 	$(BIN)/python -m benchmarks.superres.claims
+	$(BIN)/python -m benchmarks.superres.stripes
 	$(BIN)/python -m benchmarks.uncertainty.run
 	$(BIN)/python -m benchmarks.evidence.verdict
 	$(BIN)/python -m benchmarks.evidence.detectability --noisy /usr/share/mricron/templates/ch2.nii.gz

@@ -9,6 +9,7 @@ import numpy as np
 from medrestore_classical import filters
 
 import medrestore
+from benchmarks.denoise.methods import load_bm4d
 from medrestore.geometry import Geometry
 
 
@@ -55,15 +56,11 @@ def tv(scan: Scan) -> np.ndarray:
 
 
 def bm4d(scan: Scan) -> np.ndarray:
-    from bm4d import bm4d as run  # noqa: PLC0415
-
-    return run((scan.voxels + 1000) / 2000, scan.sigma / 2000) * 2000 - 1000
+    return load_bm4d()((scan.voxels + 1000) / 2000, scan.sigma / 2000) * 2000 - 1000
 
 
 def bm4d_spectrum(scan: Scan) -> np.ndarray:
-    from bm4d import bm4d as run  # noqa: PLC0415
-
-    return run((scan.voxels + 1000) / 2000, scan.spectrum / 2000**2) * 2000 - 1000
+    return load_bm4d()((scan.voxels + 1000) / 2000, scan.spectrum / 2000**2) * 2000 - 1000
 
 
 METHODS: dict[str, tuple[str, Callable[[Scan], np.ndarray]]] = {

@@ -135,11 +135,17 @@ def _ants() -> Filter:
     return run
 
 
-def _bm4d_corrected(*, coloured: bool = False) -> Filter:
+def load_bm4d() -> Callable[[np.ndarray, float | np.ndarray], np.ndarray]:
+    """Return BM4D, called with voxels and their noise: its deviation, or its power spectrum."""
     from bm4d import bm4d
 
     if not hasattr(np, "trapz"):  # bm4d 4.2.5 calls it so; NumPy 2.4 has it as trapezoid alone
         np.trapz = np.trapezoid  # noqa: NPY201
+    return bm4d
+
+
+def _bm4d_corrected(*, coloured: bool = False) -> Filter:
+    bm4d = load_bm4d()
 
     def run(scan: Scan) -> np.ndarray:
         if coloured and scan.psd is None:
@@ -153,7 +159,7 @@ def _bm4d_corrected(*, coloured: bool = False) -> Filter:
 
 
 def _bm4d_stabilised() -> Filter:
-    from bm4d import bm4d
+    bm4d = load_bm4d()
 
     from benchmarks.denoise.rician_vst import RicianVST
 

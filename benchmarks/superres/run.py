@@ -39,6 +39,7 @@ from benchmarks.harness.pictures import row_of, side_by_side
 from benchmarks.superres import tables as superres_tables
 from benchmarks.superres.methods import METHODS, Scan
 from medrestore.physics.mr_colour import COLOURS, simulate
+from medrestore.physics.mr_noise import add_rician
 from medrestore.physics.slices import SOFTNESS, SliceStack
 
 CASES = "x2,x4,x6,x4-gaussian,x4-gap,x4-noise"
@@ -46,7 +47,7 @@ MR_CASES = f"{CASES},x4-filled"  # CT measures no k-space
 SLOW = {"eclare", "ours-sample"}  # not by default
 GAP = 0.2  # of the distance of the slices
 NOISE = {"noise": 0.02, "filled": 0.05}  # of the 99th percentile of the slices
-COLOURED = {"noise": COLOURS["white"], "filled": COLOURS["filled-2"]}
+FILLED = COLOURS["filled-2"]
 PICTURED = "x4"
 WHITE = 0.25  # of the data range: the error that is white in the picture
 
@@ -73,7 +74,8 @@ class Case:
     def title(self) -> str:
         """For the tables."""
         what = {"gap": f", gap {GAP:.0%}", "gaussian": ", Gaussian"}
-        what |= {kind: f", noise {share:.0%}, {COLOURED[kind].title}" for kind, share in NOISE.items()}
+        what["noise"] = f", Rician {NOISE['noise']:.0%}"
+        what["filled"] = f", Rician {NOISE['filled']:.0%}, {FILLED.title}"
         return f"x{self.factor}{what.get(self.kind, '')}"
 
 
@@ -98,7 +100,7 @@ def seen(truth: Truth, axis: int, case: Case) -> Truth:
     if case.kind != "filled":
         return truth
     planes = np.ascontiguousarray(np.moveaxis(truth.voxels, axis, -1))
-    clean = simulate(planes, COLOURED[case.kind], 0.0, np.random.default_rng(0)).clean
+    clean = simulate(planes, FILLED, 0.0, np.random.default_rng(0)).clean
     return replace(truth, voxels=np.ascontiguousarray(np.moveaxis(clean, -1, axis)))
 
 
@@ -114,7 +116,8 @@ def make_slices(truth: Truth, axis: int, case: Case, args: argparse.Namespace) -
     if case.kind in NOISE:
         sigma = NOISE[case.kind] * float(np.percentile(slices, 99))
         rng = np.random.default_rng([args.seed, case.factor])
-        slices = simulate(slices, COLOURED[case.kind], sigma, rng).noisy
+        white = case.kind == "noise"
+        slices = add_rician(slices, sigma, rng) if white else simulate(slices, FILLED, sigma, rng).noisy
     return Scan(
         voxels=np.ascontiguousarray(np.moveaxis(slices, -1, axis)),
         affine=affine,
@@ -172,6 +175,7 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
     words += ["--axis", args.axis, "--cases", ",".join(case.name for case in args.cases)]
     words += ["--methods", ",".join(args.methods), *(["--quick"] if args.quick else [])]
     words += ["--model", Path(args.model).name] if args.model else []
+    words += ["--keep"] if args.keep else []
     return {
         "command": shlex.join(["python", "-m", "benchmarks.superres.run", *words]),
         "axis": args.axis,
@@ -202,6 +206,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=",".join(name for name in METHODS if name not in SLOW),
         help=f"of {', '.join(METHODS)} (default: all but {', '.join(sorted(SLOW))})",
     )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave what the page has of other runs, and its picture"
+    )
     args = parser.parse_args(argv)
     args.cases = args.cases or (MR_CASES if args.modality == "MR" else CASES)
     try:
@@ -218,6 +225,27 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
+def with_kept(report: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Return a report that goes on with the runs that an earlier one has and that were not made anew."""
+
+    def key(run: dict[str, Any]) -> tuple[str, str, str]:
+        return run["volume"], run["case"], run["method"]
+
+    old, new = before["setup"], report["setup"]
+    setup = {**old, **new, "command": f"{old['command']}` and `{new['command']}", "pictured": old["pictured"]}
+    volumes = {volume["name"]: volume for one in (old, new) for volume in one["volumes"]}
+    setup |= {name: {**old[name], **new[name]} for name in ("methods", "weights", "packages")}
+    setup["volumes"] = list(volumes.values())
+    made = {key(run): run for one in (before, report) for run in one["runs"]}
+    cases = [parse_case(name).title for name in MR_CASES.split(",")]
+    order = (list(volumes), cases, list(METHODS))
+    runs = sorted(
+        made.values(),
+        key=lambda run: [names.index(part) for names, part in zip(order, key(run), strict=True)],
+    )
+    return {"setup": setup, "runs": runs}
+
+
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     truths = [load_truth(path, quick=args.quick, modality=args.modality) for path in args.volume]
@@ -230,9 +258,12 @@ def main(argv: list[str] | None = None) -> None:
     report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
     stem = report_stem("superres" if args.axis == "k" else f"superres-{args.axis}", args)
+    if args.keep:
+        report = with_kept(report, json.loads((args.out / f"{stem}.json").read_text()))
+    else:
+        side_by_side(pictures, args.out / f"{stem}-slices.png")
     (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     superres_tables.plot(report, args.out / f"{stem}.png")
-    side_by_side(pictures, args.out / f"{stem}-slices.png")
     (args.out / f"{stem}.md").write_text(superres_tables.markdown(report, stem))
 
 

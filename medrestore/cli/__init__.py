@@ -25,13 +25,18 @@ from medrestore.cli.scan import scan
 from medrestore.cli.train import train
 from medrestore.cli.verbs import VerbGroup
 from medrestore.cli.verify import verify
-from medrestore.errors import DomainError, MedrestoreError, TrainingError
+from medrestore.errors import DomainError, MedrestoreError, TrainingError, is_out_of_memory
 
 REPORT = (
     f"medrestore {__version__}: this is a bug. Please report it with the lines above, once you have looked "
     "through them for names of files and people."
 )
 """What is said below a traceback."""
+
+OUT_OF_MEMORY = (
+    "medrestore: memory did not suffice; expected more of it, a smaller scan, or a smaller --tile or "
+    "--max-memory where the command has them"
+)
 
 STATUS = {TrainingError: 1, DomainError: 5}
 """Exit status of errors that a message tells; of all others it is 2."""
@@ -89,7 +94,10 @@ def main() -> None:
     except MedrestoreError as error:
         typer.echo(f"medrestore: {error}", err=True)
         sys.exit(next((status for kind, status in STATUS.items() if isinstance(error, kind)), 2))
-    except Exception:  # noqa: BLE001  whatever it is, it is a bug here, and not the user's
+    except Exception as error:  # noqa: BLE001  whatever it is, it is a bug here, and not the user's
+        if is_out_of_memory(error):
+            typer.echo(OUT_OF_MEMORY, err=True)
+            sys.exit(2)
         traceback.print_exc()
         typer.echo(REPORT, err=True)
         sys.exit(1)

@@ -85,9 +85,9 @@ class NoiseLevel:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether it was read in tissue alone, and not surely: it may be off by far."""
+        """Whether it was read in tissue alone, and not surely: it may be off by far. None is in no doubt."""
         found = self.measured
-        if found is None or self.is_given:
+        if found is None or self.is_given or self.sigma == 0:
             return False
         return found.source == "tissue" and found.certainty is Certainty.UNSURE
 

@@ -18,11 +18,9 @@ class Check:
         question: What is asked, for people.
         limit: What a model is held to, and why just there.
         run: Asks it.
-        of_series: Whether it can be asked of a model that takes series: scenes are of one volume.
     """
 
     name: str
     question: str
     limit: str
     run: Callable[[Trial], Outcome]
-    of_series: bool = False

@@ -25,8 +25,10 @@ from medrestore.testing.contract import (
     model_problems,
 )
 from medrestore.testing.outcome import Figure, Outcome
+from medrestore.testing.processes import peak_alone
 from medrestore.testing.trial import Trial
 from medrestore.types import Task
+from medrestore.volume import Volume
 
 NOT_TOLD = (
     "another process cannot be told of this model: its `load` is no function of a module; give its name or "
@@ -59,17 +61,26 @@ def _tiles(trial: Trial) -> Outcome:
     if spec.halo > LARGEST_HALO:
         return Outcome(skipped=f"a halo of {spec.halo} voxels takes too long; {LARGEST_HALO} are tried")
     scene, tile = trial.computed, least_tile(spec) + CORE
-    scan = scene.scan
-    middle = [slice(n // 2 - COLUMN // 2, n // 2 + COLUMN // 2) for n in scan.shape[1:2]]
-    column = scan.array[:, *middle, : scan.shape[2] if spec.task is Task.SUPERRES else COLUMN]
-    length = 2 * tile - 2 * spec.halo + CORE
-    array = np.pad(column, [(0, max(length - len(column), 0)), (0, 0), (0, 0)], mode="symmetric")
-    volume = replace(scan, array=array, geometry=replace(scan.geometry, shape=array.shape))
-    whole, parts = (trial.restore(volume, scene.sigma, tile=size).volume.array for size in (None, tile))
+    columns = [_column(scan, 2 * tile - 2 * spec.halo + CORE, spec.task) for scan in scene.scans()]
+    whole, parts = (trial.restore(columns, scene.sigma, tile=size).volume.array for size in (None, tile))
     off = float(np.abs(whole - parts).max()) / scene.reference
     name = f"largest difference of tiles of {tile} voxels from the whole"
     figure = Figure(name, off, "of the bright level", most=ROUNDING)
     return Outcome((figure,), tuple(model_problems(spec, (check_halo,))))
+
+
+def _column(scan: Volume, length: int, task: Task) -> Volume:
+    """Return a column along X out of the middle of a scan, or all of the way along thick slices."""
+    middle = slice(scan.shape[1] // 2 - COLUMN // 2, scan.shape[1] // 2 + COLUMN // 2)
+    column = scan.array[:, middle, : scan.shape[2] if task is Task.SUPERRES else COLUMN]
+    array = np.pad(column, [(0, max(length - len(column), 0)), (0, 0), (0, 0)], mode="symmetric")
+    return replace(scan, array=array, geometry=replace(scan.geometry, shape=array.shape))
+
+
+def _batch(trial: Trial) -> Outcome:
+    if trial.spec.series is not None:
+        return Outcome(skipped="a batch of it is one series")
+    return _contract(check_batch)(trial)
 
 
 def _determinism(trial: Trial) -> Outcome:
@@ -89,7 +100,7 @@ def _determinism(trial: Trial) -> Outcome:
 def _memory(trial: Trial) -> Outcome:
     if not trial.can_be_told:
         return Outcome(skipped=NOT_TOLD)
-    seen = trial.lone[1]
+    seen = peak_alone(trial.source, trial.options.seed)
     if not seen.peak_bytes:
         return Outcome(skipped="this system does not tell the memory of a process")
     share = seen.peak_bytes / seen.predicted_bytes
@@ -129,7 +140,6 @@ CONDUCT: Sequence[Check] = (
         "Does it return an estimate whatever the size and type, and leave alone what it is given?",
         "All of what `ModelSpec` and `Denoiser` say: no exceptions.",
         _contract(check_sizes, check_gain, check_mean, check_sample),
-        of_series=True,
     ),
     Check(
         "determinism",
@@ -141,7 +151,7 @@ CONDUCT: Sequence[Check] = (
         "batch",
         "Does a scan's result depend on the other scans of a batch?",
         "A ten-thousandth of the bright level, which is rounding: patients must not mix.",
-        _contract(check_batch),
+        _batch,
     ),
     Check(
         "tiles",
@@ -167,6 +177,5 @@ CONDUCT: Sequence[Check] = (
         "Does it say under which licence it may be used?",
         "An SPDX expression in its declaration and, where it has weights, a file beside them that says so.",
         _licence,
-        of_series=True,
     ),
 )

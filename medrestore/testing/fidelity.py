@@ -88,14 +88,15 @@ def _clean(trial: Trial) -> Outcome:
     spec, options = trial.spec, trial.options
     scene = computed(spec, options.side, options.seed, strength=0.0)
     if spec.task is Task.SUPERRES:
-        told = trial.restore(scene.scan, 0.0).record.slices["residual_rms_of_p99"]
+        told = trial.restore(scene.scans(), 0.0).record.slices["residual_rms_of_p99"]
         name = "slices without noise: difference from those of the result"
         return Outcome((Figure(name, float(str(told)), "of the bright level", most=REPRODUCED),))
     least = max(spec.noise[0], LEAST_NOISE) * scene.reference
     body = reduce(np.logical_or, scene.tissues.values())
     figures = []
     for name, noise in (("noise measured", None), ("the least noise told", least)):
-        change = (trial.restore(scene.scan, noise).volume.array - scene.scan.array)[body]
+        seen = scene.before_noise(trial.restore(scene.scans(), noise).volume.array)
+        change = (seen - scene.scan.array)[body]
         rms = math.sqrt(float(np.mean(np.square(change, dtype=np.float64))))
         figures.append(Figure(f"clean scan, {name}: change over that noise", rms / least, most=1.0))
     return Outcome(tuple(figures))
@@ -106,7 +107,7 @@ def _nothing(trial: Trial) -> Outcome:
     for content in ("tissue", "air"):
         scene = nothing(trial.spec, trial.options.side, trial.options.seed, content)
         scan, sigma = scene.scan, trial.sigma(scene)
-        result = trial.restore(scan, sigma).volume.array
+        result = trial.restore(scene.scans(), sigma).volume.array
         for diameter in DIAMETERS:
             seen, known = (places(image, sigma, diameter) for image in (result, scene.shown(scan)))
             title = f"{content} and noise: spheres of {diameter} voxels that are not there"

@@ -43,7 +43,7 @@ def _of_slices(trial: Trial) -> Iterator[Figure]:
         title = f"the same in {1 / IN_SLICES:g} times the noise, {COLOURS[FILLED].title}"
         yield Figure(f"{title}: PSNR above the spline's", gained, "dB", least=0.0)
     clean = computed(spec, trial.options.side, trial.options.seed, strength=0.0)
-    made = trial.restore(clean.scan, 0.0).volume.array
+    made = trial.restore(clean.scans(), 0.0).volume.array
     gained = _psnr(made, clean, trial) - _psnr(clean.shown(clean.scan), clean, trial)
     yield Figure("the same without noise: PSNR above the spline's", gained, "dB", least=0.0)
 
@@ -54,7 +54,7 @@ def _of_colours(trial: Trial) -> Iterator[Figure]:
     for number, colour in enumerate(KERNELS if is_ct(spec) else COLOURS):
         scene = computed(spec, options.side, options.seed, colour)
         scan = scene.scan
-        made = trial.restore(scan, scene.sigma).volume.array
+        made = trial.restore(scene.scans(), scene.sigma).volume.array
         gained = _psnr(made, scene, trial) - _psnr(scan.array, scene, trial)
         name = scene.name.removeprefix("computed head, ")
         yield Figure(f"{name}: PSNR gained", gained, "dB", least=0.0 if number else HALVED)

@@ -25,7 +25,7 @@ def _intervals(trial: Trial) -> Outcome:
     if weights is None or not weights.with_name(FILE).is_file():
         return Outcome(skipped=f"no {FILE} beside weights: it has no calibrated intervals")
     scene = trial.computed
-    maps = trial.restore(scene.scan, scene.sigma, interval=LEVEL).maps
+    maps = trial.restore(scene.scans(), scene.sigma, interval=LEVEL).maps
     lower, upper = (maps[name].array for name in ("lower", "upper"))
     inside = ((lower <= scene.truth) & (scene.truth <= upper))[scene.deep]
     slope = ndimage.gaussian_gradient_magnitude(scene.truth, 1.0)

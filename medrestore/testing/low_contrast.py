@@ -66,6 +66,8 @@ class Insert:
 def _low_contrast(trial: Trial) -> Outcome:
     if not is_ct(trial.spec) or trial.spec.task is not Task.DENOISE:
         return Outcome(skipped="for denoising of CT alone")
+    if trial.spec.series is not None:
+        return Outcome(skipped="the images of the phantom are no series")
     if trial.options.fda is None:
         return Outcome(skipped="the folder of FDA's low-contrast phantom was not given")
     inserts, doses = read_inserts(trial.options.fda), read_doses(trial.options.fda)
@@ -164,7 +166,7 @@ def _of_stack(trial: Trial, images: FloatArray, region: tuple[slice, slice]) -> 
     """Return (N, X, Y) images, restored in a part of them as the slices of one scan."""
     affine = np.diag([PIXEL_MM, PIXEL_MM, SLICE_MM, 1.0])
     part = np.ascontiguousarray(np.moveaxis(images[:, *region], 0, -1))
-    restored = trial.restore(Volume.from_array(part, affine, Modality.CT)).volume.array
+    restored = trial.restore([Volume.from_array(part, affine, Modality.CT)]).volume.array
     result = images.copy()
     result[:, *region] = np.moveaxis(restored, -1, 0)
     return result

@@ -32,10 +32,11 @@ def conditions(found: Verification) -> str:
     setup = found.setup
     scans = len(setup["scans"]) if isinstance(setup["scans"], list) else 0
     given = f", {scans} scan{'s' * (scans > 1)} given" if scans else ""
+    series = f", series of {count} volumes" if (count := setup["volumes"]) != 1 else ""
     weights = f", weights {str(found.model['sha256'])[:12]}" if found.model["sha256"] else ""
     return (
-        f"{found.model['name']}{weights}; computed scenes of {setup['side']} voxels along each axis, seed "
-        f"{setup['seed']}{given}; on {setup['device']} "
+        f"{found.model['name']}{weights}; computed scenes of {setup['side']} voxels along each axis"
+        f"{series}, seed {setup['seed']}{given}; on {setup['device']} "
         f"({setup['processor']}, {setup['cores']} cores) in {setup['dtype']}, "
         f"medrestore {setup['medrestore']}, {setup['date']}"
     )

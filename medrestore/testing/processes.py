@@ -6,15 +6,15 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from typing import Any, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
-from medrestore.engine import LoadedModel, RestoreOptions, load_model, restore
+from medrestore.engine import LoadedModel, RestoreOptions, load_model
 from medrestore.engine.cost.calibration import calibration
 from medrestore.engine.machine.device import choose_device, choose_dtype
 from medrestore.engine.machine.memory import reset_peak
@@ -22,12 +22,15 @@ from medrestore.plugin import LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
 from medrestore.provenance import ModelRef
 from medrestore.testing.scenes import computed
+from medrestore.testing.shown import restored
+from medrestore.volume import Volume
 
 SMALL = 32
 """Voxels along each axis of the scan that is restored twice."""
 
-LARGE = 112
-"""Voxels along each axis of the scan whose memory is measured: more than the forecast was measured on."""
+LARGE, LARGE_SERIES = 112, 64
+"""Voxels along each axis of the scan, or of the volumes of a series, whose memory is measured: more than the
+forecast was measured on."""
 
 STEPS = 2
 """Of the sample that is drawn."""
@@ -45,6 +48,8 @@ _ASKING = frozenset(
 """Audit events of Python with which a program asks the network for something."""
 
 _asked: list[str] = []
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,29 +90,54 @@ class Alone:
     Attributes:
         asked: What it asked the network for, once for each kind of request.
         digests: SHA-256 of the voxels of a result, by kind of output.
-        peak_bytes: Highest memory of the process while it restored a large scan; 0 where none was.
-        predicted_bytes: What the forecast said of that.
     """
 
     asked: tuple[str, ...]
     digests: Mapping[str, str]
-    peak_bytes: float = 0.0
-    predicted_bytes: float = 0.0
 
 
-def alone(source: Source, seed: int, *, with_memory: bool) -> Alone:
+@dataclass(frozen=True)
+class Peak:
+    """What a process of its own took to restore a large scan.
+
+    Attributes:
+        peak_bytes: Highest memory of the process; 0 where the system does not tell.
+        predicted_bytes: What the forecast said of that.
+    """
+
+    peak_bytes: float
+    predicted_bytes: float
+
+
+def alone(source: Source, seed: int) -> Alone:
     """Load and run a model in a new process that cannot reach the network.
 
     Args:
         source: The model.
         seed: Of scan and sample.
-        with_memory: Whether a large scan is restored too.
 
     Raises:
         Exception: What the model raises there; or that the process died, or cannot be told the model.
     """
+    return _in_a_process(_observe, source, seed)
+
+
+def peak_alone(source: Source, seed: int) -> Peak:
+    """Restore a large scan in a process of its own, as memory that does not suffice may end it.
+
+    Args:
+        source: The model.
+        seed: Of the scan.
+
+    Raises:
+        Exception: As `alone`.
+    """
+    return _in_a_process(_observe_memory, source, seed)
+
+
+def _in_a_process(observe: Callable[[Source, int], T], source: Source, seed: int) -> T:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_without_network) as pool:
-        return pool.submit(_observe, source, seed, with_memory).result()
+        return pool.submit(observe, source, seed).result()
 
 
 def _without_network() -> None:
@@ -126,7 +156,7 @@ def _is_local(arguments: tuple[Any, ...]) -> bool:
     return any(isinstance(one, str | bytes) and os.fsdecode(one).startswith("/") for one in arguments[1:2])
 
 
-def _observe(source: Source, seed: int, with_memory: bool) -> Alone:
+def _observe(source: Source, seed: int) -> Alone:
     model = source.load()
     scene = computed(model.spec, SMALL, seed)
     plain = RestoreOptions(noise=float(scene.sigma or 0.0), seed=seed, force=True)
@@ -135,25 +165,28 @@ def _observe(source: Source, seed: int, with_memory: bool) -> Alone:
         wanted["sample"] = replace(plain, output="sample", samples=1, steps=STEPS)
     digests = {}
     for output, options in wanted.items():
-        voxels = restore(scene.scan, options, model=model).volume.array
+        voxels = restored(scene.scans(), options, model).volume.array
         digests[output] = hashlib.sha256(voxels.tobytes()).hexdigest()
-    peak, predicted = _memory(model, seed) if with_memory else (0.0, 0.0)
-    return Alone(tuple(dict.fromkeys(_asked)), digests, peak, predicted)
+    return Alone(tuple(dict.fromkeys(_asked)), digests)
 
 
-def _memory(model: LoadedModel, seed: int) -> tuple[float, float]:
-    """Restore a large scan, and return the peak of this process and its forecast, in bytes."""
-    scene = computed(model.spec, LARGE // 2, seed)
-    small = scene.scan
-    array = np.tile(small.array, (2, 2, 2))
-    volume = replace(small, array=array, geometry=replace(small.geometry, shape=array.shape))
-    options = RestoreOptions(noise=float(scene.sigma or 0.0), force=True)
-    del scene, small
+def _observe_memory(source: Source, seed: int) -> Peak:
+    model = source.load()
+    scene = computed(model.spec, (LARGE if model.spec.series is None else LARGE_SERIES) // 2, seed)
+    scans = tuple(_eight_times(scan) for scan in scene.scans())
+    volumes: Literal["each", "joint"] = "each" if model.spec.series is None else "joint"
+    options = RestoreOptions(noise=float(scene.sigma or 0.0), force=True, volumes=volumes)
+    del scene
     # The forecast is made anew: an earlier version of this model may have left another under its name.
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         calibration(options, model=model)
         reset_peak()
-        record = restore(volume, options, model=model).record
+        record = restored(scans, options, model).record
     told = cast(Mapping[str, float], record.predicted)
-    return 1e6 * float(record.peak_memory_mb or 0.0), 1e6 * told["peak_memory_mb"]
+    return Peak(1e6 * float(record.peak_memory_mb or 0.0), 1e6 * told["peak_memory_mb"])
+
+
+def _eight_times(scan: Volume) -> Volume:
+    array = np.tile(scan.array, (2, 2, 2))
+    return replace(scan, array=array, geometry=replace(scan.geometry, shape=array.shape))

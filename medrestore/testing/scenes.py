@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
@@ -20,6 +21,7 @@ from medrestore.physics.mr_colour import COLOURS, simulate
 from medrestore.physics.slices import SliceStack
 from medrestore.plugin import ModelSpec
 from medrestore.testing.phantoms import WATER_HU, Phantom, flat, head
+from medrestore.testing.shown import VOLUMES, before_noise, course, volumes
 from medrestore.types import LEAST_HU, BoolArray, FloatArray, Modality, Task
 from medrestore.volume import Volume
 
@@ -42,8 +44,8 @@ class Scene:
         name: For people.
         truth: (X, Y, Z) on the grid of the result; of a scan that is given, the scan itself, or the spline
             through its slices.
-        measure: What a scanner would make of an image on the grid of the truth; every time with the same
-            noise.
+        measure: What a scanner would make of an image on the grid of the truth, in the noise of a number:
+            the same noise every time.
         deep: Where lesions may lie.
         tissues: Uniform tissues, by name.
         sigma: Deviation of the noise, in the units of the scan; None where it is not known, as that of a scan
@@ -51,22 +53,33 @@ class Scene:
         reference: What fractions are relative to: the bright level of the scan, or that of water.
         shown: What a scan shows on the grid of the truth by itself: the spline through thick slices.
         floor: The least value that a scan can have: 0 for the magnitudes of MR.
+        before_noise: What an image gives without noise, on the same grid: itself, unless the model undoes
+            more than noise.
+        volumes: How many scans the model is shown at once, see `course`.
     """
 
     name: str
     truth: FloatArray
-    measure: Callable[[FloatArray], Volume]
+    measure: Callable[[FloatArray, int], Volume]
     deep: BoolArray
     tissues: Mapping[str, BoolArray] = field(default_factory=dict)
     sigma: float | None = None
     reference: float = 1.0
     shown: Callable[[Volume], FloatArray] = lambda scan: np.asarray(scan.array)
     floor: float = 0.0
+    before_noise: Callable[[FloatArray], FloatArray] = lambda image: image
+    volumes: int = 1
 
     @property
     def scan(self) -> Volume:
         """What a scanner would make of the truth."""
-        return self.measure(self.truth)
+        return self.measure(self.truth, 0)
+
+    def scans(self, image: FloatArray | None = None) -> tuple[Volume, ...]:
+        """Return what the model is shown of an image, or of the truth: the scan of it lies in the middle."""
+        count = self.volumes
+        contents = course(self.truth, self.truth if image is None else image, count)
+        return tuple(self.measure(one, (n - count // 2) % count) for n, one in enumerate(contents))
 
 
 def is_ct(spec: ModelSpec) -> bool:
@@ -117,44 +130,55 @@ class _Draw:
     colour: str = ""
     strength: float = 1.0
 
-    @property
-    def rng(self) -> np.random.Generator:
-        return np.random.default_rng([self.seed, 105])
+    def rng(self, number: int = 0) -> np.random.Generator:
+        return np.random.default_rng([self.seed, 105, number] if number else [self.seed, 105])
 
 
 def _measured(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Scene:
-    if spec.task is Task.SUPERRES:
-        return _in_slices(spec, phantom, name, draw)
-    return (_of_ct if is_ct(spec) else _of_mr)(spec, phantom, name, draw)
+    of_voxels = _of_ct if is_ct(spec) else _of_mr
+    scene = (_in_slices if spec.task is Task.SUPERRES else of_voxels)(spec, phantom, name, draw)
+    floor = LEAST_HU if is_ct(spec) else 0.0
+    return replace(scene, reference=phantom.bright, floor=floor, volumes=volumes(spec))
 
 
 def _of_ct(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Scene:
     truth, size, kernel = phantom.voxels, spacing(spec), draw.colour or "soft"
     grid = Grid((truth.shape[0], truth.shape[1]), (size, size))
-    noise = low_dose_noise(truth / WATER_HU + 1, grid, Dose(kernel=KERNELS[kernel]), draw.rng)
     sigma = draw.strength * noise_fraction(spec) * phantom.bright
-    noise *= np.float32(sigma / noise[phantom.deep].std())
+    forward = before_noise(spec, (size,) * 3)
 
-    def measure(image: FloatArray) -> Volume:
-        return _volume(np.maximum(image + noise, LEAST_HU), spec)
+    @lru_cache(maxsize=VOLUMES)
+    def noise(number: int) -> FloatArray:
+        found = low_dose_noise(truth / WATER_HU + 1, grid, Dose(kernel=KERNELS[kernel]), draw.rng(number))
+        return np.asarray(found * np.float32(sigma / found[phantom.deep].std()))
+
+    def measure(image: FloatArray, number: int) -> Volume:
+        return _volume(np.maximum(forward(image) + noise(number), LEAST_HU), spec)
 
     title = f"{name}, {kernel} kernel"
-    return Scene(title, truth, measure, phantom.deep, phantom.tissues, sigma, phantom.bright, floor=LEAST_HU)
+    return Scene(title, truth, measure, phantom.deep, phantom.tissues, sigma, before_noise=forward)
 
 
 def _of_mr(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Scene:
     """Return a scene whose image and complex noise passed a window in k-space."""
-    colour, rng = COLOURS[draw.colour or "white"], draw.rng
-    truth = simulate(phantom.voxels, colour, 0.0, rng).clean
+    colour = COLOURS[draw.colour or "white"]
     sigma = draw.strength * noise_fraction(spec) * phantom.bright
-    empty = np.zeros_like(truth)
-    real, imaginary = (simulate(empty, colour, sigma, rng).noise for _ in range(2))
+    forward = before_noise(spec, (spacing(spec),) * 3)
+    empty = np.zeros_like(phantom.voxels)
 
-    def measure(image: FloatArray) -> Volume:
-        return _volume(np.hypot(image + real, imaginary), spec)
+    @lru_cache(maxsize=VOLUMES)
+    def noise(number: int) -> list[FloatArray]:
+        rng = draw.rng(number)
+        # The first draw is that of the image, whose noise is not used.
+        return [simulate(empty, colour, sigma, rng).noise for _ in range(3)][1:]
 
+    def measure(image: FloatArray, number: int) -> Volume:
+        real, imaginary = noise(number)
+        return _volume(np.hypot(forward(image) + real, imaginary), spec)
+
+    truth = simulate(phantom.voxels, colour, 0.0, draw.rng()).clean
     title = f"{name}, {colour.title} noise"
-    return Scene(title, truth, measure, phantom.deep, phantom.tissues, sigma, phantom.bright)
+    return Scene(title, truth, measure, phantom.deep, phantom.tissues, sigma, before_noise=forward)
 
 
 def _volume(array: FloatArray, spec: ModelSpec, thickness: float = 1.0) -> Volume:
@@ -170,14 +194,15 @@ def _in_slices(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Sce
     planes = min(math.ceil(slices * factor - 1e-6), side)
     stack = SliceStack(planes, slices, factor, factor, first=(planes - 1) / 2 - factor * (slices - 1) / 2)
     sigma = draw.strength * noise_fraction(spec) * phantom.bright
-    colour, rng = COLOURS[draw.colour or "white"], draw.rng
+    colour, rng = COLOURS[draw.colour or "white"], draw.rng()
     truth = np.ascontiguousarray(phantom.voxels[..., :planes])
     if draw.colour:
         truth = simulate(truth, colour, 0.0, rng).clean
     empty = np.zeros((side, side, slices), np.float32)
     real, imaginary = (simulate(empty, colour, sigma, rng).noise for _ in range(2))
 
-    def measure(image: FloatArray) -> Volume:
+    def measure(image: FloatArray, number: int) -> Volume:
+        del number  # slices are no series
         seen = stack.forward(image) + real
         return _volume(seen if is_ct(spec) else np.hypot(seen, imaginary), spec, factor)
 
@@ -188,9 +213,7 @@ def _in_slices(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Sce
         phantom.deep[..., :planes],
         {tissue: mask[..., :planes] for tissue, mask in phantom.tissues.items()},
         sigma,
-        phantom.bright,
-        lambda scan: stack.interpolate(scan.array),
-        LEAST_HU if is_ct(spec) else 0.0,
+        shown=lambda scan: stack.interpolate(scan.array),
     )
 
 
@@ -207,11 +230,15 @@ def given(volume: Volume, spec: ModelSpec, name: str) -> Scene:
         GeometryError: It has no slices to resolve, and the model resolves slices.
     """
     array = np.asarray(volume.array, dtype=np.float32)
-    truth, forward = _seen_through_slices(volume, array) if spec.task is Task.SUPERRES else (array, None)
+    if spec.task is Task.SUPERRES:
+        truth, forward = _seen_through_slices(volume, array)
+    else:
+        truth, forward = array, before_noise(spec, volume.spacing)
 
-    def measure(image: FloatArray) -> Volume:
-        added = image - truth
-        return replace(volume, array=array + (added if forward is None else forward(added)))
+    def measure(image: FloatArray, number: int) -> Volume:
+        del number  # it has the noise that it has
+        # What is added goes the way that the scan has gone; an operator leaves nothing where nothing is.
+        return replace(volume, array=array + (forward(image) - forward(truth)))
 
     reference = WATER_HU if is_ct(spec) else bright_level(array)
     if reference <= 0 or array.min() == array.max():

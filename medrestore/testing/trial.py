@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from medrestore.engine import LoadedModel, Restoration, RestoreOptions, restore
+from medrestore.engine import LoadedModel, Restoration, RestoreOptions
 from medrestore.errors import ConfigError
 from medrestore.plugin import ModelSpec
 from medrestore.testing.processes import Alone, Source, alone
 from medrestore.testing.scenes import Scene, computed, given
+from medrestore.testing.shown import restored
 from medrestore.types import Float64Array, FloatArray
 from medrestore.volume import Volume
 
@@ -111,22 +112,20 @@ class Trial:
 
     @cached_property
     def lone(self) -> tuple[Alone, Alone]:
-        """What was seen of it in two processes; for its memory the second restores a large scan."""
-        seed, only = self.options.seed, self.options.only
-        first = alone(self.source, seed, with_memory=False)
-        return first, alone(self.source, seed, with_memory=not only or "memory" in only)
+        """What was seen of it in two processes."""
+        return alone(self.source, self.options.seed), alone(self.source, self.options.seed)
 
-    def restore(self, scan: Volume, noise: float | None = None, **asked: Any) -> Restoration:
-        """Restore a scan, which is never refused.
+    def restore(self, scans: Sequence[Volume], noise: float | None = None, **asked: Any) -> Restoration:
+        """Restore what the model is shown, which is never refused, and return what it made of the middle one.
 
         Args:
-            scan: The scan.
+            scans: A scan, or the volumes of a series.
             noise: Its level, which is told; None for what is measured.
             asked: Further options, see `RestoreOptions`.
         """
         level = "auto" if noise is None else noise
         options = RestoreOptions(noise=level, seed=self.options.seed, force=True, **asked)
-        return restore(scan, options, model=self.model)
+        return restored(scans, options, self.model)
 
     def restored(self, scene: Scene) -> FloatArray:
         """Return what it makes of the scan of a scene, as it is."""
@@ -136,7 +135,7 @@ class Trial:
 
     def restored_with(self, scene: Scene, image: FloatArray) -> FloatArray:
         """Return what it makes of a changed image of a scene, in the same noise, whose level it is told."""
-        found: FloatArray = self.restore(scene.measure(image), self.sigma(scene)).volume.array
+        found: FloatArray = self.restore(scene.scans(image), self.sigma(scene)).volume.array
         return found
 
     def sigma(self, scene: Scene) -> float:
@@ -144,7 +143,7 @@ class Trial:
         if scene.sigma is not None:
             return scene.sigma
         if scene.name not in self._sigma:
-            told = cast("Mapping[str, float]", self.restore(scene.scan).record.noise)
+            told = cast("Mapping[str, float]", self.restore(scene.scans()).record.noise)
             self._sigma[scene.name] = float(told["sigma"])
         return self._sigma[scene.name]
 

@@ -23,6 +23,7 @@ from medrestore.testing.lesions import LESIONS
 from medrestore.testing.low_contrast import LOW_CONTRAST
 from medrestore.testing.outcome import Outcome, Verification
 from medrestore.testing.processes import Source
+from medrestore.testing.shown import volumes
 from medrestore.testing.trial import Trial, TrialOptions
 
 _ALL = (*CONDUCT, *FIDELITY, *GAIN, *LESIONS, *INTERVALS, *HALLUCINATION, *LOW_CONTRAST)
@@ -47,13 +48,17 @@ def verify(
 
     Raises:
         ModelError, PluginError: There is no such model, or it cannot be loaded.
-        ConfigError: There is no check of a name, or no such device.
+        ConfigError: There is no check of a name, or no such device; or a scan for a model of series.
         InputError: A scan that is given holds one value alone.
     """
     options = options or TrialOptions()
     chosen = _chosen(options.only)
     source = Source(model, options.device, options.dtype)
     trial = Trial(source, source.load(), options)
+    if trial.spec.series is not None and options.scans:
+        raise ConfigError(
+            f"{trial.spec.name} takes series, and a scan to try a model on is one volume: leave the scan out"
+        )
     outcomes = {}
     for check in chosen:
         if on_check is not None:
@@ -75,12 +80,7 @@ def _chosen(names: Sequence[str]) -> list[Check]:
     return [check for name, check in CHECKS.items() if not names or name in names]
 
 
-OF_ONE_VOLUME = "it is asked of one volume, and the model takes series"
-
-
 def _made(check: Check, trial: Trial) -> Outcome:
-    if trial.spec.series is not None and not check.of_series:
-        return Outcome(skipped=OF_ONE_VOLUME)
     try:
         return check.run(trial)
     except Exception as error:  # noqa: BLE001 - whatever a model does, it is what is reported
@@ -98,6 +98,7 @@ def _setup(trial: Trial) -> dict[str, JSON]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "side": options.side,
+        "volumes": volumes(trial.spec),
         "seed": options.seed,
         "scans": [
             {"sha256": None if scan.source is None else scan.source.sha256, "shape": list(scan.shape)}

@@ -126,3 +126,31 @@ def test_ct_is_taken_from_a_computed_body_in_hu(monkeypatch):
     np.testing.assert_allclose(slices.array[:, :, 0], tissue[:, :, 0])
     noise = uncertainty.make_scan(made, "denoise", args).array - tissue
     assert noise[12:, 4:-4].std() == pytest.approx(2 * uncertainty.FULL, rel=0.25)
+
+
+def test_zero_filled_slices_have_a_truth_that_was_measured(truth):
+    case = superres.parse_case("x4-filled")
+    whole = superres.cut(truth, 2, 4)
+    seen = superres.seen(whole, 2, case)
+    power = [np.square(np.abs(np.fft.fft(one.voxels, axis=0))[10:17]).sum() for one in (seen, whole)]
+    assert power[0] < 0.2 * power[1]  # what is left comes from the magnitude
+    assert superres.seen(whole, 2, superres.parse_case("x4")) is whole
+    noisy = superres.make_slices(seen, 2, case, ARGS)
+    assert noisy.sigma > 0
+    assert superres.residual(seen.voxels, noisy) == pytest.approx(superres.NOISE["filled"], rel=0.25)
+
+
+def test_a_page_goes_on_with_the_runs_that_it_has():
+    def report(command, volume, *runs):
+        named = {"methods": {"cubic": {}}, "weights": {}, "packages": {}, "volumes": [{"name": volume}]}
+        made = [
+            {"volume": volume, "case": case, "method": method, "psnr": value} for case, method, value in runs
+        ]
+        return {"setup": {"command": command, "pictured": "x4", **named}, "runs": made}
+
+    before = report("one", "a", ("x2", "cubic", 1), ("x4", "ours", 2))
+    made = superres.with_kept(report("two", "b", ("x2", "ours", 3)), before)
+    made = superres.with_kept(report("three", "a", ("x4", "ours", 4), ("x2", "ours", 5)), made)
+    assert [run["psnr"] for run in made["runs"]] == [1, 5, 4, 3]
+    assert made["setup"]["command"] == "one` and `two` and `three"
+    assert [volume["name"] for volume in made["setup"]["volumes"]] == ["a", "b"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny import CommandLine, noisy, phantom, save
 
-from medrestore.cli import REPORT
+from medrestore.cli import OUT_OF_MEMORY, REPORT
 from medrestore.job import run as restoring
 
 COMMAND = [sys.executable, "-c", "from medrestore.cli import main; main()"]
@@ -51,6 +51,19 @@ def test_a_bug_is_a_traceback_with_a_request_to_report_it(monkeypatch, capsys, s
     status, table, errors = cli("restore", scan, "-o", tmp_path / "out.nii", "--model", tiny_model)
     assert (status, table) == (1, "")
     assert "KeyError: 'a name that nobody knows'" in errors and REPORT in errors
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")]
+)
+def test_want_of_memory_is_no_bug(error, monkeypatch, capsys, scan, tiny_model, tmp_path):
+    def fill(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(restoring, "read_volumes", fill)
+    cli = CommandLine(monkeypatch, capsys)
+    status, _, errors = cli("restore", scan, "-o", tmp_path / "out.nii", "--model", tiny_model)
+    assert (status, errors.strip()) == (2, OUT_OF_MEMORY)
 
 
 def test_a_warning_makes_a_status_of_its_own_on_request(monkeypatch, capsys, tiny_model, tmp_path):

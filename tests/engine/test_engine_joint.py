@@ -21,8 +21,9 @@ from medrestore.physics.mr_noise import add_rician, rician_expectation
 from medrestore.plugin import LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
 from medrestore.provenance import ModelRef
-from medrestore.testing import TrialOptions, check_model, verify
-from medrestore.testing.verify import OF_ONE_VOLUME
+from medrestore.testing import Status, TrialOptions, check_model, lesions, shown, verify
+from medrestore.testing.scenes import computed
+from medrestore.testing.shown import BLOCK, VOLUMES
 from medrestore.types import Modality, Task
 from medrestore.volume import Volume
 
@@ -263,7 +264,55 @@ def test_the_command_restores_a_file_of_several_volumes_as_one(cli, tiny, tmp_pa
     assert "the scan has 1 volume" in errors
 
 
-def test_a_trial_asks_a_model_of_series_nothing_that_is_of_one_volume():
-    outcomes = verify(spec(), TrialOptions(only=("contract", "licence", "batch", "gain"), side=48)).outcomes
-    assert {name for name, one in outcomes.items() if one.skipped == OF_ONE_VOLUME} == {"batch", "gain"}
-    assert not any(one.problems for one in outcomes.values())
+def load_by_course(context):
+    """Keep of every voxel's course its mean, its drift and what follows the blocks of a trial's lesions."""
+    del context
+
+    def denoise(x, sigma, condition):
+        times = np.arange(len(x)) - len(x) // 2
+        courses = np.stack([np.ones(len(x)), times, (times + BLOCK // 2) // BLOCK % 2], axis=1)
+        onto = torch.from_numpy((courses @ np.linalg.pinv(courses)).astype(np.float32))
+        return torch.tensordot(onto, condition.image, dims=1)
+
+    return denoise
+
+
+def test_a_model_of_series_is_shown_the_same_in_other_noise_and_lesions_that_come_and_go():
+    scene = computed(spec(halo=1), 48, 0)
+    changed = scene.truth + np.float32(100)
+    plain, scans = scene.scans(), scene.scans(changed)
+    np.testing.assert_array_equal(plain[VOLUMES // 2].array, scene.scan.array)
+    times = np.arange(VOLUMES) - VOLUMES // 2
+    there = (times + BLOCK // 2) // BLOCK % 2 == 0
+    more = [float((b.array - a.array)[scene.deep].mean()) for a, b in zip(plain, scans, strict=True)]
+    assert more == pytest.approx(100.0 * there, abs=2.5)
+    first, last = (plain[n].array[scene.deep] for n in (0, -1))
+    # Noise of its own in every volume, and a drift of the signal.
+    assert (last - first).std() == pytest.approx(2**0.5 * scene.sigma, rel=0.1)
+    assert abs(float((last - first).mean())) < scene.sigma
+
+
+def test_a_trial_asks_a_model_of_series_all_but_what_a_batch_does(monkeypatch):
+    monkeypatch.setattr(shown, "VOLUMES", 5)
+    outcomes = verify(
+        spec(), TrialOptions(only=("contract", "licence", "batch", "geometry"), side=48)
+    ).outcomes
+    assert [name for name, one in outcomes.items() if one.status is not Status.PASSED] == ["batch"]
+    assert outcomes["batch"].status is Status.SKIPPED
+    assert outcomes["geometry"].figures
+
+
+@pytest.mark.slow
+def test_a_response_that_a_model_of_series_averages_away_fails_a_trial(monkeypatch):
+    monkeypatch.setattr(lesions, "CONTRASTS", (5.0,))
+    options = TrialOptions(only=("lesions",), side=48)
+    assert verify(spec(load=load_by_course), options).failed == ()
+    averaged = verify(spec(), options)
+    assert averaged.failed == ("lesions",)
+    kept = [one.value for one in averaged.outcomes["lesions"].figures]
+    assert kept == pytest.approx([11 / VOLUMES] * len(kept), abs=0.03)
+
+
+def test_a_scan_is_no_series_for_a_trial():
+    with pytest.raises(ConfigError, match="mean takes series, and a scan to try a model on is one volume"):
+        verify(spec(), TrialOptions(only=("licence",), scans=(series(1)[0],)))

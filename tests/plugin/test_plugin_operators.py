@@ -18,7 +18,8 @@ from medrestore.errors import ModelError, PluginError
 from medrestore.plugin import OperatorSpec
 from medrestore.plugin.extensions.operators import DeclaredOperator
 from medrestore.plugin.host import plugins
-from medrestore.testing import check_operator
+from medrestore.testing import TrialOptions, check_operator, verify
+from medrestore.testing.scenes import computed
 
 LEVEL = 0.02
 
@@ -53,6 +54,27 @@ def test_the_residual_is_that_of_the_scan_and_the_operator_of_the_result(scan, m
     # Without the operator, the edges that were sharpened stand in the residual.
     assert plain["edge_correlation"] > 0.1 > result.record.noise["edge_correlation"]
     assert plain["std_over_sigma"] > 1 > result.record.noise["std_over_sigma"]
+
+
+def test_a_trial_shows_a_model_what_its_operator_makes_of_the_truth(examples):
+    declared = plugins().declared(ModelSpec)["examples/deblur"]
+    scene, plain = computed(declared, 48, 0), computed(replace(declared, operator=None), 48, 0)
+    np.testing.assert_array_equal(scene.truth, plain.truth)
+    blurred = found("examples/blur").forward(scene.truth, (1.0, 1.0, 1.0))
+    left = (scene.scan.array - blurred)[scene.deep]
+    assert left.std() == pytest.approx(scene.sigma, rel=0.05)
+    assert np.abs(blurred - scene.truth)[scene.deep].max() > scene.sigma
+
+
+def test_a_blurred_scan_without_noise_is_to_be_reproduced_not_kept(examples):
+    declared = plugins().declared(ModelSpec)["examples/deblur"]
+    only = TrialOptions(only=("clean",), side=48)
+    changes = [
+        verify(one, only).outcomes["clean"].figures[1].value
+        for one in (declared, replace(declared, operator=None))
+    ]
+    # A blur that is undone is no change of the scan.
+    assert changes[0] < 0.7 * changes[1]
 
 
 def test_the_record_has_the_version_of_its_plugin(scan):

@@ -7,7 +7,7 @@ from bad_models import Load, declared
 
 from medrestore import Intensity
 from medrestore.errors import ConfigError
-from medrestore.testing import CHECKS, Status, TrialOptions, trial, verify
+from medrestore.testing import CHECKS, Status, TrialOptions, conduct, trial, verify
 from medrestore.testing.processes import Alone
 from medrestore.types import Modality, Task
 
@@ -135,16 +135,23 @@ def test_a_declaration_that_no_process_can_be_told_is_skipped_there():
 
 
 def test_a_large_scan_is_restored_for_the_check_of_memory_alone(monkeypatch):
-    asked: list[bool] = []
+    asked: list[str] = []
 
-    def alone(source, seed, *, with_memory):
-        asked.append(with_memory)
+    def alone(source, seed):
+        asked.append("small")
         return Alone((), {})
 
+    def peak_alone(source, seed):
+        asked.append("large")
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
     monkeypatch.setattr(trial, "alone", alone)
-    for only in ("offline", "memory"):
-        verify(declared(), TrialOptions(side=48, only=(only,)))
-    assert asked == [False, False, False, True]
+    monkeypatch.setattr(conduct, "peak_alone", peak_alone)
+    found = verify(declared(), TrialOptions(side=48, only=ALONE))
+    assert asked == ["small", "small", "large"]
+    # A scan that does not fit into this machine says nothing of the other checks.
+    assert found.failed == ("memory",)
+    assert "can't allocate memory" in found.outcomes["memory"].problems[0]
 
 
 def test_a_check_that_there_is_not_is_refused_with_those_that_there_are():

@@ -200,10 +200,10 @@ def test_intervals_that_are_too_narrow_fail(half_width, status, tmp_path, monkey
     weights = tmp_path / "model.safetensors"
     (tmp_path / FILE).touch()
 
-    def restore(self, scan, noise, interval):
+    def restore(self, scans, noise, interval):
         assert interval == 0.9
         ends = {"lower": -half_width * noise, "upper": half_width * noise}
-        maps = {name: SimpleNamespace(array=scan.array + off) for name, off in ends.items()}
+        maps = {name: SimpleNamespace(array=scans[0].array + off) for name, off in ends.items()}
         return SimpleNamespace(maps=maps)
 
     monkeypatch.setattr(Trial, "restore", restore)

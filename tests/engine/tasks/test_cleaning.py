@@ -11,9 +11,11 @@ from tiny import SUPERRES, model_folder, phantom
 
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine import load_model
-from medrestore.engine.cleaning import LEFT
+from medrestore.engine.cleaning import LEFT, measured
+from medrestore.engine.run import ModelRun, Observers
 from medrestore.errors import ModelError, PluginError
 from medrestore.findings import VOXELS_OUTSIDE_MODEL
+from medrestore.noise.model import Certainty
 from medrestore.plugin import read_model_folder
 
 FACTOR, SIGMA = 3, 30.0
@@ -90,6 +92,15 @@ def test_slices_without_noise_are_not_cleaned(pair, noise):
     assert not perfect.asked
     assert record.noise["sigma"] == 0
     assert record.slices["denoised_with"] is None
+
+
+def test_the_level_of_no_noise_is_in_no_doubt(pair):
+    model, _, slices, scan = pair
+    clean = Volume.from_array(slices, scan.geometry.affine, Modality.MR)
+    found = measured(clean, ModelRun(model, RestoreOptions(), None, Observers()), ()).noise
+    assert found.sigma == 0
+    assert found.measured.certainty is Certainty.UNSURE
+    assert not found.in_doubt
 
 
 def test_slices_that_the_cleaning_model_was_not_made_for_are_resolved_with_their_noise(pair):
