@@ -180,6 +180,7 @@ def describe_setup(args: argparse.Namespace, truths: list[Truth]) -> dict[str, A
         "command": shlex.join(["python", "-m", "benchmarks.superres.run", *words]),
         "axis": args.axis,
         "modality": args.modality,
+        "note": args.note,
         "gap": GAP,
         "noise": NOISE["noise"],
         "filled": NOISE["filled"],
@@ -205,6 +206,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--methods",
         default=",".join(name for name in METHODS if name not in SLOW),
         help=f"of {', '.join(METHODS)} (default: all but {', '.join(sorted(SLOW))})",
+    )
+    parser.add_argument(
+        "--note", default="", help="a sentence for the page, on what the times are worth, say"
     )
     parser.add_argument(
         "--keep", action="store_true", help="leave what the page has of other runs, and its picture"

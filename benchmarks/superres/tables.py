@@ -57,6 +57,7 @@ def _setup(setup: dict[str, Any]) -> str:
         "  the model. Memory: highest resident memory of the method's own process.",
         f"- Machine: {setup['cpu']}, {setup['cores']} cores, threads: {setup['threads']};",
         f"  {setup['system']}, Python {setup['python']}.",
+        *([f"- {setup['note']}"] if setup.get("note") else []),
     ]
     return "\n".join(lines)
 

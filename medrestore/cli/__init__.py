@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import sys
 import traceback
 from typing import Annotated
@@ -91,7 +89,6 @@ def main() -> None:
     for a training that diverged 1; anything else is a traceback, and a request to report it, with status 1.
     """
     prepare_streams()
-    atexit.register(gc.freeze)  # as Python ends it would search all that the libraries loaded for cycles
     try:
         app()
     except MedrestoreError as error:
