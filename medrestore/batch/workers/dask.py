@@ -197,6 +197,9 @@ def _start_local(count: int) -> tuple[Any, Any]:
             silence_logs=logging.CRITICAL,
             preload=_DEAF,
         )
+        # It is closed here, or ends with this process: Dask's own attempt, when Python exits in the middle of
+        # that, would print why it could not.
+        cluster.shutdown_on_close = False
         client: Any = Client(cluster, timeout=_START, set_as_default=False)  # type: ignore[no-untyped-call]
     return client, cluster
 
