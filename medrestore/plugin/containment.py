@@ -72,9 +72,10 @@ def describe(error: BaseException) -> str:
 
 def place(frames: Iterable[traceback.FrameSummary]) -> str:
     """Return file and line of the last of the frames that is neither the host's nor a library's."""
-    files = [__file__, metadata.__file__, pluggy.__file__]
+    files = [metadata.__file__, pluggy.__file__]
     files += [str(sys.modules[name].__file__) for name in ("numpy", "scipy", "torch") if name in sys.modules]
-    passed = ("<frozen", *(f"{Path(file).parent}{os.sep}" for file in files))
+    folders = [Path(__file__).parents[1], *(Path(file).parent for file in files)]
+    passed = ("<frozen", *(f"{folder}{os.sep}" for folder in folders))
     own = [f for f in frames if not (f.filename.startswith(passed) or _is_of_python(f.filename))]
     return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
 

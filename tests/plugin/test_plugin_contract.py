@@ -17,7 +17,9 @@ from medrestore.diffusion import Condition
 from medrestore.engine import RestoreOptions, load_model
 from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser
 from medrestore.errors import ModelError, PluginError, is_out_of_memory
+from medrestore.networks.voxelnet import unfold
 from medrestore.plugin import LoadContext
+from medrestore.plugin.containment import describe
 from medrestore.plugin.contract import ContractDenoiser, load_denoiser
 from medrestore.plugin.host import plugins
 
@@ -380,3 +382,10 @@ def test_a_plugin_of_doubles_does_not_reach_another_model(site, cli, scan, tmp_p
     before = medrestore.restore(volume, other).volume.array
     medrestore.restore(volume, RestoreOptions(model="bad/smooth"))
     assert np.array_equal(medrestore.restore(volume, other).volume.array, before)
+
+
+def test_what_a_plugin_calls_of_the_host_is_not_where_it_failed():
+    """A page of `verify` would quote where medrestore is installed, and no line of the plugin's."""
+    with pytest.raises(AttributeError) as raised:
+        unfold(None)
+    assert re.search(r"\(\S*test_plugin_contract\.py:\d+\)$", describe(raised.value))
