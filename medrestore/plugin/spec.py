@@ -200,6 +200,11 @@ class ModelSpec(Declaration):
         """Whether it is given attenuations, as CT measures them."""
         return self.intensity is Intensity.ATTENUATION
 
+    @property
+    def is_mr(self) -> bool:
+        """Whether it is given magnitudes of MR, relative to the bright level."""
+        return self.intensity is Intensity.P99 and Modality.MR in self.modalities
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_texts("title", "licence", "reference")

@@ -25,9 +25,9 @@ from medrestore.noise.model import Certainty, NoiseModel
 from medrestore.options import RestoreOptions
 from medrestore.physics.kspace import colour_details
 from medrestore.physics.mr_noise import sum_of_squares_as_rician
-from medrestore.plugin import Intensity, ModelSpec
+from medrestore.plugin import ModelSpec
 from medrestore.provenance import Step
-from medrestore.types import UNMEASURED_HU, BoolArray, FloatArray, Modality, RealArray
+from medrestore.types import UNMEASURED_HU, BoolArray, FloatArray, RealArray
 from medrestore.volume import Volume
 
 LEAST_NOISE = 1e-4
@@ -143,7 +143,7 @@ def noisy_voxels(
         options: `noise` and `noise_map`.
         series: See `restore`.
     """
-    if spec.intensity is Intensity.P99 and Modality.MR in spec.modalities:
+    if spec.is_mr:
         return _noisy_mr(scan, spec, options, series)
     units = model_units(spec.intensity, scan.array)
     slice_axis = ct_slice_axis(scan.geometry) if spec.is_ct else 2

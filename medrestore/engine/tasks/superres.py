@@ -22,7 +22,7 @@ from medrestore.options import RestoreOptions
 from medrestore.physics.slices import SliceStack, upsample
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON, Step
-from medrestore.types import AIR_HU, UNMEASURED_HU, BoolArray, FloatArray, Modality, RealArray
+from medrestore.types import AIR_HU, UNMEASURED_HU, BoolArray, FloatArray, RealArray
 from medrestore.volume import Volume
 
 NOISE_FLOOR = {Intensity.P99: 0.005, Intensity.RAW: 0.005, Intensity.ATTENUATION: 0.003}
@@ -220,7 +220,7 @@ def thick_slices(
     scan, padding, findings = _padding_as_air(scan, spec)
     plan = plan_slices(scan, options)
     units = model_units(spec.intensity, scan.array)
-    given = given or _as_measured(scan, plan, spec, options, series)
+    given = given or _as_measured(scan, plan, units, spec, options, series)
     voxels = given.array if padding is None else np.where(padding, np.float32(AIR_HU), given.array)
     slices = units.to_model(plan.to_stack(voxels))
     upsampled = upsample(slices, plan.stack, given.left / units.one)
@@ -258,14 +258,19 @@ def _padding_as_air(scan: Volume, spec: ModelSpec) -> tuple[Volume, BoolArray | 
 
 
 def _as_measured(
-    scan: Volume, plan: SlicePlan, spec: ModelSpec, options: RestoreOptions, series: Sequence[Volume]
+    scan: Volume,
+    plan: SlicePlan,
+    units: Units,
+    spec: ModelSpec,
+    options: RestoreOptions,
+    series: Sequence[Volume],
 ) -> GivenSlices:
     """Return the slices with all of their noise."""
-    requested, percentile = requested_noise(scan, options), model_units(spec.intensity, scan.array).reference
-    if spec.intensity is Intensity.P99 and Modality.MR in spec.modalities:
-        found = mr_noise_level(scan, requested, percentile, noise_pairs(series))
+    requested = requested_noise(scan, options)
+    if spec.is_mr:
+        found = mr_noise_level(scan, requested, units.reference, noise_pairs(series))
     else:
-        found = noise_level(plan.to_stack(scan.array), requested, percentile, spec.intensity)
+        found = noise_level(plan.to_stack(scan.array), requested, units.reference, spec.intensity)
     noise = without_faint(found, spec.intensity)
     return GivenSlices(array=scan.array, left=noise.sigma, noise=noise, sigma=noise.sigma)
 
