@@ -121,27 +121,17 @@ class _Job:
     beside: Beside
 
     @property
-    def reference(self) -> bool:
-        """Whether the result is compared with a reference."""
-        return self.beside.reference
-
-    @property
-    def at_once(self) -> int:
-        """How many volumes of a series are restored as one."""
-        return self.beside.at_once
-
-    @property
     def given(self) -> int:
         """How many volumes the model itself is given at once."""
-        return 1 if self.spec.series is None else self.at_once
+        return 1 if self.spec.series is None else self.beside.at_once
 
     @property
     def runs(self) -> float:
         """How often the network goes over a volume, relative to how often it does for one volume."""
         if self.spec.series is not None:
             tried = max(SERIES_TRIED[0], self.spec.series)
-            return self.at_once * math.pow(self.at_once / tried, self.costs.growth)
-        return 1 if self.at_once == 1 else self.at_once + 1
+            return self.beside.at_once * math.pow(self.beside.at_once / tried, self.costs.growth)
+        return 1 if self.beside.at_once == 1 else self.beside.at_once + 1
 
 
 def predict(
@@ -227,15 +217,15 @@ def _budget(job: _Job, tile: int, streamed: bool) -> tuple[Budget, int]:
     work *= job.given
     waste = sum(sizes) / math.prod(shape)
     beside, most = _volumes(job)
-    if job.at_once > 1:
-        beside, most = max(beside, SERIES * job.at_once), most + SERIES * job.at_once
+    if job.beside.at_once > 1:
+        beside, most = max(beside, SERIES * job.beside.at_once), most + SERIES * job.beside.at_once
     own = work if job.device == "cpu" else 0.0
     besides = 0.0 if job.spec.is_ct else MEASURING_BYTES
     if job.options.interval is not None:
         besides = max(besides, (beside + _INTERVALS) * volume + slab_bytes(job.shape))
     peak = costs.base_bytes + max(beside * volume + own, most * volume, besides)
     network = evaluations(job.options, job.spec) * waste * costs.network_seconds
-    each = costs.other_seconds * job.at_once + network * job.runs
+    each = costs.other_seconds * job.beside.at_once + network * job.runs
     seconds = max(math.prod(job.shape), LEAST) * each
     if job.options.detectability:
         seconds += (
@@ -258,7 +248,7 @@ def _volumes(job: _Job) -> tuple[float, float]:
         beside, most = 4.0, 9.0  # and a map of the noise
     if sample_count(job.options):
         beside += sampling_volumes(job.options.sampler)
-    if job.reference or job.options.quality:
+    if job.beside.reference or job.options.quality:
         beside, most = beside + 1, max(most, _METRICS)
     return beside, max(most, beside)
 
@@ -277,7 +267,7 @@ def _device_bytes(device: str) -> float:
 
 
 def _refusal(job: _Job, smallest: Budget, limit: int) -> str:
-    size = " x ".join(map(str, job.shape)) + (f" x {job.at_once}" if job.at_once > 1 else "")
+    size = " x ".join(map(str, job.shape)) + (f" x {job.beside.at_once}" if job.beside.at_once > 1 else "")
     given = "--max-memory" if job.options.max_memory is not None else "80 % of what is free or allowed here"
     remedy = "leave the tile out" if job.options.tile is not None else "restore it where there is more memory"
     if sample_count(job.options):
