@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 import json
 import os
+import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import preloaded
 import pytest
 
 import medrestore
@@ -23,10 +26,20 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 gc.disable()  # until all files of tests are loaded: what they import is no garbage
 
 
+@pytest.fixture(autouse=True, scope="session")
+def programs_are_loaded_once() -> Iterator[None]:
+    """Fork programs of ours that tests start from a process that has loaded what they import."""
+    preloaded.Popen.source = preloaded.Source()
+    with patch.object(subprocess, "Popen", preloaded.Popen):
+        yield
+
+
 @pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a developer's own choice of plugins out of the tests."""
-    monkeypatch.delenv("MEDRESTORE_PLUGINS", raising=False)
+def plain_environment() -> Iterator[None]:
+    """Keep a developer's own choice of plugins out of the tests, and what a library sets out of the next."""
+    with patch.dict(os.environ):
+        os.environ.pop("MEDRESTORE_PLUGINS", None)
+        yield
 
 
 @pytest.fixture(autouse=True)

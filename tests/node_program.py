@@ -11,6 +11,8 @@ import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from preloaded import Cold
+
 from medrestore.node import State
 
 
@@ -34,8 +36,9 @@ class Program:
         self._log = (folder / "node.log").open("w")
         self.port = port
 
-    def start(self) -> None:
-        self.process = subprocess.Popen(
+    def start(self, *, cold: bool = False) -> None:
+        """Start it; cold where its children will be looked at."""
+        self.process = (Cold if cold else subprocess.Popen)(
             list(map(str, self._command)), stdout=self._log, stderr=self._log, start_new_session=True
         )
         for _ in range(240):

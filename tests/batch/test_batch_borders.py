@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dicom_series import write_series
+from preloaded import Cold
 from tiny import CommandLine, batch_command, model_folder, scan_folder
 
 from medrestore.batch import BatchOptions, Ledger, Settings, State, find_cases, run_batch
@@ -294,7 +295,7 @@ def test_what_was_in_progress_when_a_batch_was_interrupted_has_not_failed(tmp_pa
     folder, out = scan_folder(tmp_path / "in", ["a.nii", "b.nii"], 32), tmp_path / "out"
     model = model_folder(tmp_path / "tiny")
     command = batch_command(folder, "-o", out, "--model", model, "--force", "--device", "cpu")
-    running = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    running = Cold(command, start_new_session=True, stderr=subprocess.PIPE, text=True)
 
     def children() -> list[int]:
         lists = Path(f"/proc/{running.pid}/task").glob("*/children")

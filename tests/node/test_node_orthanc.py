@@ -147,10 +147,10 @@ def alone(tmp_path, model, request):
 
 
 @pytest.fixture
-def place(alone):
-    """An Orthanc, and a node that listens."""
+def place(alone, request):
+    """An Orthanc, and a node that listens; with "cold", one whose children can be looked at."""
     orthanc, node = alone
-    node.start()
+    node.start(cold=getattr(request, "param", "") == "cold")
     yield orthanc, node
     if node.process.poll() is None:
         node.kill()
@@ -193,6 +193,7 @@ def test_from_the_archive_through_the_node_and_back(place, scan, tmp_path):
     assert orthanc.get("/statistics")["CountInstances"] == 12
 
 
+@pytest.mark.parametrize("place", ["cold"], indirect=True)
 def test_a_node_killed_while_it_restores_gives_one_result(place, scan):
     orthanc, node = place
     upload(orthanc, scan)

@@ -60,7 +60,7 @@ def node(tmp_path, model):
     )
     (tmp_path / "routes.toml").write_text(ROUTES.format(port=archive_port, model=model))
     program = Program(tmp_path, port)
-    program.start()
+    program.start(cold=True)
     yield program
     with suppress(ProcessLookupError):
         os.killpg(program.process.pid, signal.SIGKILL)

@@ -30,6 +30,8 @@ from medrestore.batch.workers.dask_task import Order
 from medrestore.errors import OutputError
 
 distributed = pytest.importorskip("dask.distributed", reason="the extra `batch` is not installed")
+from dask import config as dask_configuration
+from distributed.utils import get_mp_context
 
 WORKER = """
 import json, os, signal, sys, time
@@ -67,6 +69,15 @@ for line in sys.stdin:
     out.with_name(out.name + ".json").write_text("{}")
     say(event="done", facts={}, endings=[".json", ".nii.gz"])
 """
+
+
+@pytest.fixture(autouse=True, scope="module")
+def dask_workers_are_loaded_once():
+    """Fork the workers that Dask starts here, as its own tests do; those of the command start as a user's do."""
+    with dask_configuration.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        ours = "medrestore.batch.workers.dask_task"
+        get_mp_context().set_forkserver_preload(["distributed", "distributed.nanny", ours])
+        yield
 
 
 class Heard(Listener):
