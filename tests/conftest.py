@@ -10,6 +10,8 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from functools import cache
+from hashlib import sha256
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -140,6 +142,34 @@ def classical_plugin(
     for library in ("dipy", "patch_denoise"):
         pytest.importorskip(library, reason=f"needs {library}")
     yield from installed("classical", tmp_path_factory.mktemp("site"), monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def forkserver() -> Any:
+    """Return what starts processes that are forked from one that has loaded what Dask and `verify` need."""
+    context = get_context("forkserver")
+    ours = ("medrestore.batch.workers.dask_task", "medrestore.testing.processes")
+    context.set_forkserver_preload(["distributed", "distributed.nanny", *ours])
+    return context
+
+
+@pytest.fixture(scope="module")
+def noise_is_measured_once() -> Iterator[None]:
+    """Measure the noise of a scan once, however many models it is shown to: that takes longer than they."""
+    from medrestore.noise import measure_noise
+
+    seen: dict[Any, Any] = {}
+
+    def measured(array: Any, spacing: Any, pairs: Any = (), hints: Any = None) -> Any:
+        voxels = [one for pair in ((array,), *pairs) for one in pair]
+        said = [(one.shape, str(one.dtype), sha256(one.tobytes()).digest()) for one in voxels]
+        key = (tuple(said), tuple(spacing), repr(hints))
+        if key not in seen:
+            seen[key] = measure_noise(array, spacing, pairs, hints)
+        return seen[key]
+
+    with patch("medrestore.noise.level.measure_noise", measured):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
 """Programs of ours that tests start, forked from a process that has loaded what they import.
 
-Most of what such a program takes in a test is to load torch and the other libraries. Forked, it is a process of
-its own all the same: a child of the process that starts it, with its own number, streams, environment, folder
-and exit status; and so are the programs of ours that it starts. But it is ready at once, and `/proc` shows the
-command and the environment that the first process had, and a child that it did not ask for: tests that look at
-any of these start it with `Cold`, or in an environment with a variable of their own.
+Most of what such a program takes in a test is to load torch and the other libraries. Forked, it is a
+process of its own all the same: a child of the process that starts it, with its own number, streams,
+environment, folder and exit status; and so are the programs of ours that it starts. But it is ready at once,
+and `/proc` shows the command and the environment that the first process had, and a child that it did not ask
+for: tests that look at any of these start it with `Cold`, or in an environment with a variable of their own.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ PROGRAMS = {
 
 LOADED = (
     "medrestore.batch.workers.main",
+    "medrestore.cli",
     "medrestore.cli.batching",
     "medrestore.node.child",
     "medrestore.job.run",
@@ -188,18 +189,21 @@ def serve(channel: socket.socket) -> dict[str, Any]:
         reading, writing = os.pipe()
         # Twice, as who asks is the heir of what the first leaves, and so the parent of the second.
         if first := os.fork():
+            os.close(writing)
             os.waitpid(first, 0)
             channel.sendall(os.read(reading, 8))
-            for number in (reading, writing, *streams):
+            for number in (reading, *streams):
                 os.close(number)
             continue
         first = os.getpid()
-        if second := os.fork():
-            os.write(writing, second.to_bytes(8, "big"))
+        if os.fork():
             os._exit(0)
         while os.getppid() == first:
             time.sleep(0.001)
+        if request["session"]:
+            os.setsid()
         take(streams)
+        os.write(writing, os.getpid().to_bytes(8, "big"))
         return request
 
 
@@ -218,14 +222,12 @@ def keep(channel: socket.socket) -> None:
 def become(request: Mapping[str, Any], source: socket.socket) -> None:
     """Be what a request says, as if this process had been started so."""
     keep(source)
-    if request["session"]:
-        os.setsid()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     for own, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         old = getattr(sys, name)
-        new = open(own, mode, encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: PTH123, SIM115
+        new = open(own, mode, encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115
         setattr(sys, name, new)
         setattr(sys, f"__{name}__", new)
     sys.stderr.reconfigure(line_buffering=True)

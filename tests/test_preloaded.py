@@ -9,15 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from preloaded import PROGRAMS
+from preloaded import PROGRAMS, Cold
 
 CLI = [sys.executable, *next(how for how, module in PROGRAMS.items() if module == "medrestore.cli")]
 WORKER = [sys.executable, "-m", "medrestore.processes", "medrestore.batch.workers.main"]
 
 
 def start(command, **options):
-    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return subprocess.Popen(command, **pipes, **options)
+
+
+def run(*words, **options):
+    return subprocess.run([*CLI, *words], capture_output=True, text=True, check=False, **options)
 
 
 def parts(pid):
@@ -42,29 +46,26 @@ def test_it_is_forked_and_is_a_child_in_its_own_or_our_session(session):
 
 def test_streams_folder_arguments_and_status_are_those_of_the_program(tmp_path):
     (tmp_path / "scans").mkdir()
-    said = [
-        subprocess.run(
-            [*CLI, "batch", "scans", "-o", "out"], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        for _ in range(2)
-    ]
+    said = [run("batch", "scans", "-o", "out", cwd=tmp_path) for _ in range(2)]
     assert [(one.returncode, one.stdout) for one in said] == 2 * [(2, "")]
-    assert "no scan to restore" in said[0].stderr
+    assert {"no scan to restore" in one.stderr for one in said} == {True}
 
 
 def test_plugins_of_a_program_are_those_of_its_environment(tmp_path):
-    named = {
-        **os.environ,
-        "MEDRESTORE_PLUGINS": "",
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
-    }
     dist = tmp_path / "seen_by_one-1.dist-info"
     dist.mkdir()
     (dist / "METADATA").write_text("Metadata-Version: 2.1\nName: seen-by-one\nVersion: 1\n")
     (dist / "entry_points.txt").write_text("[medrestore]\nseen_by_one = seen_by_one\n")
     (tmp_path / "seen_by_one.py").write_text("")
-    run = lambda **o: (
-        subprocess.run([*CLI, "plugins"], capture_output=True, text=True, check=True, **o).stdout
-    )
-    assert "seen_by_one" in run(env=named)
-    assert "seen_by_one" not in run()
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    assert "seen_by_one" in run("plugins", env={**os.environ, "PYTHONPATH": paths}).stdout
+    assert "seen_by_one" not in run("plugins").stdout
+
+
+@pytest.mark.parametrize("how", ["variable", "Cold"])
+def test_a_program_that_is_looked_at_is_started_with_python(how):
+    environment = {**os.environ, "MARK": "one"} if how == "variable" else None
+    popen = Cold if how == "Cold" else subprocess.Popen
+    with popen(WORKER, stdin=subprocess.PIPE, env=environment) as worker:
+        assert not is_forked(worker.pid)
+        worker.kill()

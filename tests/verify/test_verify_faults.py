@@ -7,9 +7,11 @@ from bad_models import Load, declared
 
 from medrestore import Intensity
 from medrestore.errors import ConfigError
-from medrestore.testing import CHECKS, Status, TrialOptions, conduct, trial, verify
+from medrestore.testing import CHECKS, Status, TrialOptions, conduct, processes, trial, verify
 from medrestore.testing.processes import Alone
 from medrestore.types import Modality, Task
+
+pytestmark = pytest.mark.usefixtures("noise_is_measured_once")
 
 SIDE = 48
 LARGER = 56
@@ -19,6 +21,12 @@ ALONE = ("memory", "offline", "determinism")
 """Checks that start processes of their own."""
 
 IN_PROCESS = tuple(name for name in CHECKS if name not in ALONE)
+
+
+@pytest.fixture
+def processes_are_forked(forkserver, monkeypatch):
+    """Have processes that load nothing; those that a good model is tried in start as a user's do."""
+    monkeypatch.setattr(processes, "get_context", lambda _: forkserver)
 
 
 def failed(model, only=IN_PROCESS, side=SIDE):
@@ -89,21 +97,21 @@ def test_a_fault_is_seen_by_its_check_and_a_good_model_passes_that(fault, check)
 
 
 @pytest.mark.slow
-def test_two_processes_show_what_one_does_not():
+def test_two_processes_show_what_one_does_not(processes_are_forked):
     found = verify(declared("depends_on_process"), TrialOptions(side=48, only=("determinism", "offline")))
     assert found.failed == ("determinism",)
     assert "two processes have two results" in found.outcomes["determinism"].problems[0]
 
 
 @pytest.mark.slow
-def test_a_model_that_reaches_for_the_network_fails_and_is_told_why():
+def test_a_model_that_reaches_for_the_network_fails_and_is_told_why(processes_are_forked):
     found = verify(declared("reaches_for_the_network"), TrialOptions(side=48, only=ALONE))
     assert found.failed == ("offline",)
     assert "asks the network for something (socket." in found.outcomes["offline"].problems[0]
 
 
 @pytest.mark.slow
-def test_memory_beyond_the_forecast_is_seen():
+def test_memory_beyond_the_forecast_is_seen(processes_are_forked):
     found = verify(declared("takes_memory_unforeseen"), TrialOptions(side=48, only=ALONE))
     assert found.failed == ("memory",)
     assert found.outcomes["memory"].figures[0].value > 1.5

@@ -30,8 +30,6 @@ from medrestore.batch.workers.dask_task import Order
 from medrestore.errors import OutputError
 
 distributed = pytest.importorskip("dask.distributed", reason="the extra `batch` is not installed")
-from dask import config as dask_configuration
-from distributed.utils import get_mp_context
 
 WORKER = """
 import json, os, signal, sys, time
@@ -72,11 +70,14 @@ for line in sys.stdin:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def dask_workers_are_loaded_once():
-    """Fork the workers that Dask starts here, as its own tests do; those of the command start as a user's do."""
-    with dask_configuration.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        ours = "medrestore.batch.workers.dask_task"
-        get_mp_context().set_forkserver_preload(["distributed", "distributed.nanny", ours])
+def dask_workers_are_loaded_once(request):
+    """Fork the workers that Dask starts here, as its own tests do; those of the command start as a user's."""
+    from dask import config
+    from distributed.utils import get_mp_context
+
+    with config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context()  # the first call says what is loaded
+        request.getfixturevalue("forkserver")
         yield
 
 
