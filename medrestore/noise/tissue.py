@@ -156,7 +156,8 @@ def block_power(array: RealArray, bright: RealArray | None = None) -> BlockPower
             is of tissue by at least `MOSTLY`.
 
     Returns:
-        The power; None where there are too few blocks, or an axis is shorter than a block.
+        The power; None where there are too few blocks, half of the smooth ones hold nothing at some
+        frequency, or an axis is shorter than a block.
     """
     if min(array.shape) < SIDE:
         return None
@@ -173,8 +174,10 @@ def block_power(array: RealArray, bright: RealArray | None = None) -> BlockPower
     rough = power[:, (_ORDER > 0) & (_ORDER <= LOW)].sum(axis=1)
     is_smooth = rough <= np.quantile(rough, part)
     smooth = np.asarray(np.median(power[is_smooth], axis=0) / MEDIAN, dtype=np.float64)
+    if not np.all(smooth > 0):
+        return None
     low, high = np.quantile(rough, MIDDLING)
-    weights = np.where(_FINE, 1 / np.maximum(smooth, 1e-30), 0) / np.count_nonzero(_FINE)
+    weights = np.where(_FINE, 1 / smooth, 0) / np.count_nonzero(_FINE)
     fine = np.einsum("nijk,ijk->n", power, weights)
     growth = float(np.median(fine[(rough > low) & (rough <= high)]) / max(np.median(fine[is_smooth]), 1e-30))
     blocks = int(np.count_nonzero(is_smooth))
@@ -204,7 +207,7 @@ def read_tissue(
     Returns:
         The noise; None where there is too little smooth tissue.
     """
-    if found is None or not np.all(found.smooth > 0):
+    if found is None:
         return None
     fit = _Fit(found.smooth, spacing)
     if windows is not None:

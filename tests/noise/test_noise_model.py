@@ -163,6 +163,7 @@ def test_whole_numbers_are_read_like_any_other():
     assert model.distribution is Distribution.RICIAN
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("shape", [(48, 48, 48), (40, 40, 1), (1, 1, 1)])
 @pytest.mark.parametrize("value", [0, 5, -3])
 def test_a_scan_in_which_no_two_voxels_differ_has_no_noise(shape, value):
