@@ -17,7 +17,7 @@ from medrestore.engine.machine.memory import peak_bytes
 from medrestore.engine.models.checks import assumed_modality
 from medrestore.engine.models.domain import Admission
 from medrestore.engine.models.load import LoadedModel
-from medrestore.engine.run import Outcome
+from medrestore.engine.run import Outcome, at_strength
 from medrestore.engine.sampling.ensemble import ensemble_size
 from medrestore.engine.sampling.posterior import sample_count
 from medrestore.engine.tasks.measurement import Measurement
@@ -99,9 +99,14 @@ def _evidence(
     residual = residual_evidence(scan.array, seen, measurement.local_sigma(), measurement.units.zero)
     if options.output == "sample":
         judged = Verdict(None, "limits were set for the mean, and this is a sample")
+    elif options.strength == 0:
+        judged = Verdict(None, "no noise was taken out")
     else:
-        taken = replace(measurement, share=measurement.share * options.strength)
-        judged = verdict(taken, seen, spec.task, assumed_modality(scan, spec))
+        # Limits were set for the whole of what a model does: what lies between it and the scan is no better.
+        whole, _ = at_strength(measurement.baseline, outcome.volume, {}, 1 / options.strength)
+        if whole is not outcome.volume:
+            seen = remeasured(measurement, whole, spec)
+        judged = verdict(measurement, seen, spec.task, assumed_modality(scan, spec))
     noise = {**measurement.noise.as_json(), "operator": spec.operator, **residual}
     more = {"slices": measurement.evidence(outcome.volume), "intervals": outcome.intervals.entry}
     return judged, {"noise": noise, "verdict": judged.as_json(), **more}

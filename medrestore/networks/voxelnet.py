@@ -205,7 +205,7 @@ class VoxelNet(nn.Module):
                 skips.append(x)
                 x = self.shrink[level](x)
         for level in reversed(range(len(self.up))):
-            x = F.interpolate(self.grow[level](x), scale_factor=2).add_(skips[level])
+            x = self._grow(level, x).add_(skips[level])
             x = self.up[level](x, embedding)
         return unfold(self.head(self._finish(x)).float())
 
@@ -244,9 +244,17 @@ class VoxelNet(nn.Module):
         halves = halve(cast(nn.Conv3d, self.shrink[level]), map_slabs(skip.put, slabs))
         coarse = self._descend(halves, embedding, total // 2, level + 1)
         coarse = rechunk(coarse, ROWS >> (level + 2), POSITIONS)
-        grown = map_slabs(lambda rows: F.interpolate(self.grow[level](rows), scale_factor=2), coarse)
+        grown = map_slabs(lambda rows: self._grow(level, rows), coarse)
         joined = map_slabs(lambda rows: rows.add_(skip.take(rows.shape[2])), grown)
         return up[level].stream(joined, embedding, total)
+
+    def _grow(self, level: int, x: Tensor) -> Tensor:
+        """Bring a coarser level to the channels and the resolution of this one."""
+        mix = cast(nn.Conv3d, self.grow[level])
+        # As a product of matrices: on one thread the convolution would leave channels_last_3d memory, and
+        # everything after it on this level would pay for that with copies.
+        mixed = F.linear(x.permute(0, 2, 3, 4, 1), mix.weight.flatten(1), mix.bias)
+        return F.interpolate(mixed.permute(0, 4, 1, 2, 3), scale_factor=2)
 
     def _finish(self, x: Tensor) -> Tensor:
         return F.silu(self.head_norm(x), inplace=not torch.is_grad_enabled())

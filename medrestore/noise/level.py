@@ -9,7 +9,7 @@ from medrestore.noise.ct import estimate_ct_noise
 from medrestore.noise.hints import sampling_hints
 from medrestore.noise.measure import Pair, measure_noise
 from medrestore.noise.model import Certainty, NoiseModel
-from medrestore.noise.tissue import FermiWindow, read_tissue
+from medrestore.noise.tissue import FermiWindow, block_power, read_tissue
 from medrestore.noise.told import Kind, Reading, kind_of
 from medrestore.noise.wavelet import estimate_noise
 from medrestore.options import parse_noise
@@ -146,7 +146,8 @@ def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> N
         return noise
     windows = tuple(FermiWindow(axis.edge, axis.width) for axis in measured.axes)
     white = max(measured.correlations) < WHITE
-    tissue = None if white else read_tissue(array, (1.0, 1.0, 1.0), (windows[0], windows[1], windows[2]))
+    blocks = None if white else block_power(array)
+    tissue = read_tissue(blocks, (1.0, 1.0, 1.0), (windows[0], windows[1], windows[2]))
     sigma = estimate_noise(array) if tissue is None else tissue.sigma
     unsure = measured.certainty is Certainty.UNSURE
     certainty = Certainty.UNSURE if unsure else Certainty.LIKELY

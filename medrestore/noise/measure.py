@@ -18,9 +18,11 @@ from medrestore.noise.tissue import (
     GROWTH,
     MANY,
     NO_WINDOW,
+    BlockPower,
     FermiWindow,
     Tissue,
     Windows,
+    block_power,
     correlations,
     read_tissue,
 )
@@ -75,14 +77,15 @@ def measure_noise(
     band = tuple(size / whole for size, whole in zip(grid, voxels.shape, strict=True))
     fine = tuple(step / part for step, part in zip(spacing, band, strict=True))
     small = crop_band(voxels, grid)
-    tissue = read_tissue(small, fine)
+    blocks = block_power(small)
+    tissue = read_tissue(blocks, fine)
     ceiling = np.inf if tissue is None else AGREE[1] * _most(tissue)
     air = read_air(voxels, ceiling)
     if air is not None and air.sigma > ceiling:
         air = None
     if air is not None and tissue is not None and _counts_better(tissue, air):
         air = air.recounted(tissue.sigma)
-    reading = _combined(small, fine, air, tissue, band)
+    reading = _combined(small, blocks, fine, air, tissue, band)
     series = _read_series(pairs, grid, fine)
     if series is not None:
         reading = _with_series(reading, series)
@@ -135,6 +138,7 @@ class _Reading:
 
 def _combined(
     small: FloatArray,
+    blocks: BlockPower | None,
     spacing: tuple[float, ...],
     air: Air | None,
     tissue: Tissue | None,
@@ -149,7 +153,7 @@ def _combined(
     windows = windows_of(air, band)
     if min(window.edge for window in windows) <= SHAPES[0].edge:
         windows = (NO_WINDOW,) * 3 if tissue is None else tissue.windows  # anatomy, or ghosts, in the air
-    told = read_tissue(small, spacing, windows)
+    told = read_tissue(blocks, spacing, windows)
     if told is None or tissue is None:
         return _Reading(air.sigma, windows, "air", Certainty.LIKELY)
     if AGREE[0] * told.sigma <= air.sigma <= AGREE[1] * told.highest:
@@ -221,7 +225,7 @@ def _read_series(pairs: Sequence[Pair], grid: tuple[int, ...], spacing: tuple[fl
     read = []
     for first, second in pairs:
         difference = (np.asarray(second, dtype=np.float32) - first) / np.float32(2**0.5)
-        found = read_tissue(crop_band(difference, grid), spacing, bright=crop_band(first, grid))
+        found = read_tissue(block_power(crop_band(difference, grid), crop_band(first, grid)), spacing)
         if found is not None and found.growth < GROWTH and found.share > NOISY:
             read.append(found)
     return sorted(read, key=lambda one: one.sigma)[len(read) // 2] if read else None

@@ -73,6 +73,7 @@ _SEEN /= _SEEN.sum(axis=1, keepdims=True)
 
 _ORDER = np.add.outer(np.add.outer(np.arange(SIDE), np.arange(SIDE)), np.arange(SIDE))
 _USED = np.nonzero(_ORDER > LOW)
+_FINE = _ORDER >= 2 * LOW
 
 # Parameters of a fit: log sigma0^2, log r0^p, p, then edge and log width for each axis, log floor / sigma0^2.
 _LOWEST = np.array([-60.0, -60, 3, *(0.35, np.log(0.02)) * 3, -12])
@@ -155,7 +156,8 @@ def block_power(array: RealArray, bright: RealArray | None = None) -> BlockPower
             is of tissue by at least `MOSTLY`.
 
     Returns:
-        The power; None where there are too few blocks, or an axis is shorter than a block.
+        The power; None where there are too few blocks, half of the smooth ones hold nothing at some
+        frequency, or an axis is shorter than a block.
     """
     if min(array.shape) < SIDE:
         return None
@@ -167,12 +169,16 @@ def block_power(array: RealArray, bright: RealArray | None = None) -> BlockPower
         return None
     if len(index) > MOST:
         index = index[np.random.default_rng(0).choice(len(index), MOST, replace=False)]
-    power = np.square(fft.dctn(view[tuple(index.T)], axes=(1, 2, 3), norm="ortho"))
+    power = fft.dctn(view[tuple(index.T)], axes=(1, 2, 3), norm="ortho", overwrite_x=True)
+    np.square(power, out=power)
     rough = power[:, (_ORDER > 0) & (_ORDER <= LOW)].sum(axis=1)
     is_smooth = rough <= np.quantile(rough, part)
     smooth = np.asarray(np.median(power[is_smooth], axis=0) / MEDIAN, dtype=np.float64)
+    if not np.all(smooth > 0):
+        return None
     low, high = np.quantile(rough, MIDDLING)
-    fine = (power / np.maximum(smooth, 1e-30))[:, _ORDER >= 2 * LOW].mean(axis=1)
+    weights = np.where(_FINE, 1 / smooth, 0) / np.count_nonzero(_FINE)
+    fine = np.einsum("nijk,ijk->n", power, weights)
     growth = float(np.median(fine[(rough > low) & (rough <= high)]) / max(np.median(fine[is_smooth]), 1e-30))
     blocks = int(np.count_nonzero(is_smooth))
     return BlockPower(smooth, growth if blocks >= MANY else 1.0, blocks)
@@ -189,24 +195,19 @@ def _is_tissue(view: RealArray, array: RealArray, bright: RealArray | None) -> B
 
 
 def read_tissue(
-    array: RealArray,
-    spacing: tuple[float, ...],
-    windows: Windows | None = None,
-    bright: RealArray | None = None,
+    found: BlockPower | None, spacing: tuple[float, ...], windows: Windows | None = None
 ) -> Tissue | None:
     """Read the noise in smooth tissue.
 
     Args:
-        array: (X, Y, Z) voxels.
+        found: The power of blocks of tissue.
         spacing: Voxel sizes, in mm.
         windows: Windows of the noise, where they are known; None to find them.
-        bright: See `block_power`.
 
     Returns:
         The noise; None where there is too little smooth tissue.
     """
-    found = block_power(array, bright)
-    if found is None or not np.all(found.smooth > 0):
+    if found is None:
         return None
     fit = _Fit(found.smooth, spacing)
     if windows is not None:

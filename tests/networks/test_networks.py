@@ -46,6 +46,22 @@ def test_work_in_place_changes_no_bit(network):
     assert torch.equal(inputs, before)
 
 
+def test_a_coarser_level_comes_back_in_the_layout_that_its_normalisation_reads_on_one_thread_too(network):
+    network.to(memory_format=torch.channels_last_3d)
+    coarse = torch.randn(1, 16, 4, 4, 4).contiguous(memory_format=torch.channels_last_3d)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with torch.inference_mode():
+            grown = network._grow(0, coarse)
+            convolved = network.grow[0](coarse)
+    finally:
+        torch.set_num_threads(threads)
+    assert grown.shape == (1, 8, 8, 8, 8)
+    assert grown.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(grown[..., ::2, ::2, ::2], convolved)
+
+
 def test_every_parameter_gets_a_gradient(network):
     network(torch.randn(2, 4, 8, 8, 8), torch.randn(2, 2)).square().mean().backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]

@@ -115,6 +115,14 @@ def test_a_state_is_refused_and_no_noise_changes_nothing(name):
     assert torch.allclose(denoise(given.image, math.inf, clean), given.image)
 
 
+@pytest.mark.filterwarnings("error")
+def test_patches_without_noise_are_nothing_to_warn_of():
+    from medrestore_classical.low_rank import mppca
+
+    same = np.broadcast_to(ball()[:6, :6, :6, None], (6, 6, 6, 6))
+    assert np.allclose(mppca(same), same, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_readme_has_the_verdict_of_every_model(name):
     card = (FOLDER / "cards" / f"{name}.md").read_text()

@@ -98,6 +98,21 @@ def test_what_no_slice_shows_is_said_to_be_out_of_reach(models):
     assert "no slice shows" in record.verdict["cannot_tell"]
 
 
+@pytest.mark.parametrize("task", [Task.DENOISE, Task.SUPERRES])
+def test_a_part_of_a_restoration_is_judged_by_the_whole(models, task):
+    thick = np.abs(scan(48).array.reshape(48, 48, 24, 2).mean(axis=3))
+    slices = Volume.from_array(thick, np.diag([1, 1, 2, 1]), modality=Modality.MR)
+    given = slices if task is Task.SUPERRES else scan(48)
+    whole, part = (
+        restore(given, RestoreOptions(task=task, strength=strength), model=models[task]).record
+        for strength in (1.0, 0.25)
+    )
+    assert part.judgement is whole.judgement
+    for name, value in whole.verdict["statistics"].items():
+        assert part.verdict["statistics"][name] == pytest.approx(value, rel=1e-3, abs=1e-4)
+    assert part.noise["std_over_sigma"] < 0.6 * whole.noise["std_over_sigma"]
+
+
 @pytest.mark.parametrize(
     ("volume", "options", "reason"),
     [
