@@ -31,6 +31,8 @@ from medrestore.errors import OutputError
 
 distributed = pytest.importorskip("dask.distributed", reason="the extra `batch` is not installed")
 
+pytestmark = pytest.mark.usefixtures("dask_workers_are_loaded_once")
+
 WORKER = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -67,18 +69,6 @@ for line in sys.stdin:
     out.with_name(out.name + ".json").write_text("{}")
     say(event="done", facts={}, endings=[".json", ".nii.gz"])
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def dask_workers_are_loaded_once(request):
-    """Fork the workers that Dask starts here, as its own tests do; those of the command start as a user's."""
-    from dask import config
-    from distributed.utils import get_mp_context
-
-    with config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        get_mp_context()  # the first call says what is loaded
-        request.getfixturevalue("forkserver")
-        yield
 
 
 class Heard(Listener):

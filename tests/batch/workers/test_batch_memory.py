@@ -128,6 +128,7 @@ def test_a_case_that_runs_out_of_memory_is_tried_with_smaller_tiles(tmp_path):
     assert [run["tile"] for run in runs] == [None, 160, 96]
 
 
+@pytest.mark.usefixtures("dask_workers_are_loaded_once")
 @needs_limit
 def test_a_case_that_needs_more_than_its_share_has_all_of_it_alone(tmp_path):
     dask = pytest.importorskip("medrestore.batch.workers.dask")
@@ -169,6 +170,7 @@ def test_what_is_tried_next(last, failure, crowd, then):
     assert (None if found is None else found[0]) == then
 
 
+@pytest.mark.usefixtures("dask_workers_are_loaded_once")
 @pytest.mark.slow
 def test_what_the_planner_refuses_a_worker_is_restored_alone(tmp_path, monkeypatch, capsys):
     pytest.importorskip("distributed", reason="the extra `batch` is not installed")
