@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from hashlib import sha256
 from multiprocessing import get_context
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -146,10 +147,14 @@ def classical_plugin(
 
 @pytest.fixture(scope="session")
 def forkserver() -> Any:
-    """Return what starts processes that are forked from one that has loaded what Dask and `verify` need."""
+    """Return what starts processes that are forked from one that has loaded what Dask and `verify` need.
+
+    They have the environment that there is now, and not that of the test.
+    """
     context = get_context("forkserver")
     ours = ("medrestore.batch.workers.dask_task", "medrestore.testing.processes")
     context.set_forkserver_preload(["distributed", "distributed.nanny", *ours])
+    ensure_running()
     return context
 
 

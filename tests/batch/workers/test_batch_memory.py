@@ -170,9 +170,9 @@ def test_what_is_tried_next(last, failure, crowd, then):
     assert (None if found is None else found[0]) == then
 
 
-@pytest.mark.usefixtures("dask_workers_are_loaded_once")
 @pytest.mark.slow
 def test_what_the_planner_refuses_a_worker_is_restored_alone(tmp_path, monkeypatch, capsys):
+    """In the environment of this test, which a process that is forked would not have."""
     pytest.importorskip("distributed", reason="the extra `batch` is not installed")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "in").mkdir()
