@@ -5,6 +5,7 @@ process of its own all the same: a child of the process that starts it, with its
 environment, folder and exit status; and so are the programs of ours that it starts. But it is ready at once,
 and `/proc` shows the command and the environment that the first process had, and a child that it did not ask
 for: tests that look at any of these start it with `Cold`, or in an environment with a variable of their own.
+Limits of the system (`resource`) are those of the first process, too.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class Source:
         command = asked["args"] if isinstance(asked["args"], list) else []
         environment = dict(os.environ if asked["env"] is None else asked["env"])
         if (
-            command[:1] != [sys.executable]
+            sys.platform != "linux"
+            or command[:1] != [sys.executable]
             or tuple(command[1:3]) not in PROGRAMS
             or early(environment) != early(self._environment)
             or any(asked.get(name, value) != value for name, value in PLAIN.items())
