@@ -46,7 +46,7 @@ class Plan:
         seed: Of patches and probes.
     """
 
-    steps: int = 40
+    steps: int = 120
     rate: float = 2e-3
     side: int = 32
     held_out: float = 0.34
@@ -126,13 +126,40 @@ class Judgement:
         return 10 * math.log10(self.before / self.after) if self.after > 0 and self.before > 0 else 0.0
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A network that was fitted to a scan, and the patches that it is judged by.
+
+    Attributes:
+        denoiser: Whose network it is.
+        held_out: Patches that nothing was fitted to.
+        ends: Each scale and shift before and after.
+        before: What the patches came to before, see `_cells`.
+        seed: Of the probes.
+    """
+
+    denoiser: TwoMeasurementDenoiser
+    held_out: Sequence[Patch]
+    ends: Sequence[tuple[Tensor, Tensor]]
+    before: Tensor
+    seed: int
+
+    def taken(self, part: float) -> Judgement:
+        """Change the network by a part of what was fitted, 0 to 1; return what that comes to."""
+        with torch.inference_mode():
+            for weight, (old, new) in zip(fitted_weights(self.denoiser.network), self.ends, strict=True):
+                weight.copy_(torch.lerp(old, new, part))
+        after = torch.cat([_cells(self.denoiser, patch, self.seed) for patch in self.held_out])
+        return _judgement(self.before, after)
+
+
 def fit(
     denoiser: TwoMeasurementDenoiser,
     condition: Condition,
     mean: Mean,
     plan: Plan,
     on_step: Callable[[int, float], None] | None = None,
-) -> Judgement | None:
+) -> Fitted | None:
     """Fit the network of a denoiser in place.
 
     Args:
@@ -143,7 +170,7 @@ def fit(
         on_step: Called with the number of a step and the risk of its patch.
 
     Returns:
-        What it came to; None where the scan has too little tissue, and the network is as it was.
+        What can be taken of it; None where the scan has too little tissue, and the network is as it was.
     """
     tissue, unbiased = mean.tissue(condition), mean.unbiased(condition)
     fitted, judged = (
@@ -152,11 +179,12 @@ def fit(
     )
     if not (fitted and judged):
         return None
-    before = [_cells(denoiser, patch, plan.seed) for patch in judged]
+    before = torch.cat([_cells(denoiser, patch, plan.seed) for patch in judged])
+    old = [weight.detach().clone() for weight in fitted_weights(denoiser.network)]
     with torch.inference_mode(False), torch.enable_grad():
         _tune(denoiser, fitted, plan, on_step)
-    after = [_cells(denoiser, patch, plan.seed) for patch in judged]
-    return _judgement(torch.cat(before), torch.cat(after))
+    new = [weight.detach().clone() for weight in fitted_weights(denoiser.network)]
+    return Fitted(denoiser, judged, list(zip(old, new, strict=True)), before, plan.seed)
 
 
 def _tune(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,19 @@ from torch import Tensor
 
 from medrestore import LoadContext, ModelSpec, Observers, Restoration, RestoreOptions, Volume, restore
 from medrestore.diffusion import Condition, TwoMeasurementDenoiser
-from medrestore.errors import ModelError, OutputError
+from medrestore.errors import ModelError
+from medrestore.io.atomic import atomic_folder
 from medrestore.plugin import Registry, read_model_folder
 from medrestore.plugin.host import plugins
 from medrestore.types import Judgement as Verdict
 from medrestore.types import Task
-from medrestore_adapt.fit import Judgement, Mean, Plan, fit
+from medrestore_adapt.fit import Fitted, Judgement, Mean, Plan, fit
 
 COLOURED = 0.3
 """Correlation of neighbours beyond which the risk is not believed: what lies further apart is not known."""
+
+PARTS = (1.0, 0.5, 0.25)
+"""Of the change of the weights that are tried, until the verdict is no worse than that of the model."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +74,35 @@ def adapt(
 
     Raises:
         ModelError: It is no denoiser with weights of a network of medrestore.
-        OutputError: The folder is there already, or cannot be written.
+        OutputError: The folder is there already, its parent is not, or it cannot be written.
     """
-    if folder.exists():
-        raise OutputError(f"{folder}: is there already; remove it, or name another folder")
     spec = find_denoiser(options.model)
-    seen = _Seen()
-    first = restore(scan, options, observers=Observers(mean=seen))
-    denoiser: Any = spec.load(LoadContext())
-    found = _fitted(denoiser, seen, plan or Plan(), on_step)
-    if found.kept:
-        write_folder(spec, folder, denoiser.network.state_dict(), found)
-        found = _judged(found, first, restore(scan, _of_folder(options, folder)))
-    if not found.kept:
-        original: Any = spec.load(LoadContext())
-        write_folder(spec, folder, original.network.state_dict(), found)
+    with atomic_folder(folder) as made:
+        seen = _Seen()
+        first = restore(scan, options, observers=Observers(mean=seen))
+        denoiser: Any = spec.load(LoadContext())
+        fitted = _fitted(denoiser, seen, plan or Plan(), on_step)
+        if isinstance(fitted, str):
+            found = Adaptation(False, fitted)
+        else:
+            found = _tried(fitted, spec, made, lambda: _as_in(made, scan, options), first)
+        if not found.kept:
+            original: Any = spec.load(LoadContext())
+            write_folder(spec, made, original.network.state_dict(), found)
+    return found
+
+
+def _tried(
+    fitted: Fitted, spec: ModelSpec, folder: Path, again: Callable[[], Restoration], first: Restoration
+) -> Adaptation:
+    """Write the largest part of what was fitted that the risk and the verdict allow, if there is one."""
+    for part in PARTS:
+        found = _by_risk(fitted.taken(part), part)
+        if found.kept:
+            write_folder(spec, folder, fitted.denoiser.network.state_dict(), found)
+            found = _by_verdict(found, first, again())
+        if found.kept:
+            break
     return found
 
 
@@ -106,25 +124,29 @@ def find_denoiser(name: str | None) -> ModelSpec:
 
 def _fitted(
     denoiser: Any, seen: _Seen, plan: Plan, on_step: Callable[[int, float], None] | None
-) -> Adaptation:
-    """Fit, and judge by the risk."""
+) -> Fitted | str:
+    """Fit; return why not, where that cannot be."""
     if seen.condition is None or seen.mean is None:
-        return Adaptation(False, "the model has nothing to take out of this scan")
+        return "the model has nothing to take out of this scan"
     if not isinstance(denoiser, TwoMeasurementDenoiser):
         raise ModelError("the model is none of medrestore's networks, of which scales and shifts are known")
     told = seen.condition.details
     if told and (not told[-1] or max(map(abs, told[:3])) > 4 * COLOURED):
-        return Adaptation(False, "its noise is of a colour for which the error cannot be estimated")
-    found = fit(denoiser, seen.condition, seen.mean, plan, on_step)
-    if found is None:
-        return Adaptation(False, "there is too little tissue to fit to and to judge by")
+        return "its noise is of a colour for which the error cannot be estimated"
+    fitted = fit(denoiser, seen.condition, seen.mean, plan, on_step)
+    return fitted or "there is too little tissue to fit to and to judge by"
+
+
+def _by_risk(found: Judgement, part: float) -> Adaptation:
+    """Judge a part of the change by the risk."""
     change = f"risk {found.before:.4f} before and {found.after:.4f} after, give or take {found.error:.4f}"
     if not found.better:
         return Adaptation(False, f"the error did not fall beyond doubt: {change}", found)
-    return Adaptation(True, f"the error fell: {change}", found)
+    much = "" if part == 1 else f" with {part:.0%} of the change, as the verdict was worse with more"
+    return Adaptation(True, f"the error fell{much}: {change}", found)
 
 
-def _judged(found: Adaptation, first: Restoration, second: Restoration) -> Adaptation:
+def _by_verdict(found: Adaptation, first: Restoration, second: Restoration) -> Adaptation:
     """Let the verdict have the last word: what is judged worse than the model's own result is not kept."""
     verdicts = tuple(str(one.record.verdict.get("verdict")) for one in (first, second))
     order = [str(one) for one in Verdict]
@@ -135,18 +157,13 @@ def _judged(found: Adaptation, first: Restoration, second: Restoration) -> Adapt
     return Adaptation(True, found.reason, found.judgement, verdicts)
 
 
-def _of_folder(options: RestoreOptions, folder: Path) -> RestoreOptions:
-    from dataclasses import replace
-
-    return replace(options, model=str(folder.resolve()))
+def _as_in(folder: Path, scan: Volume, options: RestoreOptions) -> Restoration:
+    """Restore with the model of a folder."""
+    return restore(scan, replace(options, model=str(folder.resolve())))
 
 
 def write_folder(spec: ModelSpec, folder: Path, weights: dict[str, Tensor], found: Adaptation) -> None:
-    """Write a model folder beside which the original one can be gone.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Write into a folder a model beside which the original one can be gone."""
     import hashlib
     import tomllib
 
@@ -161,13 +178,9 @@ def write_folder(spec: ModelSpec, folder: Path, weights: dict[str, Tensor], foun
     table.pop(
         "domain", None
     )  # what the scan is of was asked when it was restored, and may be new to the model
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.safetensors").write_bytes(data)
-        (folder / "model.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
-        (folder / "README.md").write_text(card(spec, found), encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    (folder / "model.safetensors").write_bytes(data)
+    (folder / "model.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
+    (folder / "README.md").write_text(card(spec, found), encoding="utf-8")
 
 
 def card(spec: ModelSpec, found: Adaptation) -> str:

@@ -148,11 +148,16 @@ def test_fitting_lowers_the_true_error_by_about_what_was_judged():
     losses = []
     found = fit(denoiser, condition, Mean(mean), PLAN, lambda step, loss: losses.append((step, loss)))
     assert [step for step, _ in losses] == list(range(PLAN.steps))
-    assert found.better
+    assert found is not None
+    judged = found.taken(1)
+    assert judged.better
     now = float(((denoiser(condition.image, math.inf, condition) - clean) ** 2).mean()) / SIGMA**2
     assert now < left
-    assert found.before == pytest.approx(left, abs=0.1)
-    assert found.after == pytest.approx(now, abs=0.1)
+    assert judged.before == pytest.approx(left, abs=0.1)
+    assert judged.after == pytest.approx(now, abs=0.1)
+    assert judged.after < found.taken(0.5).after < judged.before
+    assert found.taken(0).after == pytest.approx(judged.before)
+    found.taken(1)
     changed = {
         name for name, value in denoiser.network.state_dict().items() if not torch.equal(value, before[name])
     }
@@ -230,22 +235,30 @@ def test_what_does_not_fall_beyond_doubt_changes_nothing(scan, tmp_path):
     assert read_model_folder(tmp_path / "kept").name == "tiny"
 
 
-def test_a_worse_verdict_changes_nothing(scan, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("verdicts", "kept", "reason"),
+    [
+        (["PASS", "WARN", "FAIL", "WARN"], False, "the verdict went from PASS to WARN"),
+        (["PASS", "WARN", "PASS"], True, "the error fell with 50% of the change"),
+    ],
+)
+def test_no_more_is_changed_than_the_verdict_allows(scan, tmp_path, monkeypatch, verdicts, kept, reason):
     original = model_folder(tmp_path / "tiny")
-    verdicts = iter(["PASS", "WARN"])
+    said = iter(verdicts)
     made = run.restore
 
     def restored(*args, **kwargs):
         from dataclasses import replace
 
         one = made(*args, **kwargs)
-        return replace(one, record=replace(one.record, verdict={"verdict": next(verdicts)}))
+        return replace(one, record=replace(one.record, verdict={"verdict": next(said)}))
 
     monkeypatch.setattr(run, "restore", restored)
     found = adapt(scan, tmp_path / "kept", options(original), PLAN)
-    assert not found.kept
-    assert found.reason == "the verdict went from PASS to WARN"
-    assert same_weights(tmp_path / "kept", original)
+    assert found.kept is kept
+    assert found.reason.startswith(reason)
+    assert same_weights(tmp_path / "kept", original) is not kept
+    assert next(said, None) is None
 
 
 def test_noise_of_an_unknown_colour_is_not_fitted_to(scan, tmp_path):
@@ -253,10 +266,9 @@ def test_noise_of_an_unknown_colour_is_not_fitted_to(scan, tmp_path):
         seen = run._Seen(
             Condition(torch.ones(1, 1, 16, 16, 16), 0.1, details=told), torch.ones(1, 1, 16, 16, 16)
         )
-        found = run._fitted(TwoMeasurementDenoiser(network(4)), seen, PLAN, None)
-        assert not found.kept, name
-        assert "of a colour" in found.reason
-    assert "nothing to take out" in run._fitted(None, run._Seen(), PLAN, None).reason
+        why = run._fitted(TwoMeasurementDenoiser(network(4)), seen, PLAN, None)
+        assert "of a colour" in why, name
+    assert "nothing to take out" in run._fitted(None, run._Seen(), PLAN, None)
 
 
 @pytest.mark.parametrize(
