@@ -30,7 +30,7 @@ MODELS = ROOT / "medrestore" / "builtin" / "models"
 DRAWS = {
     "mr-denoise": {"held-out": 6, "tune": 2},
     "mr-superres": {"held-out": 6, "tune": 3},
-    "ct-superres": {"held-out": 2, "tune": 2},
+    "ct-superres": {"held-out": 4, "tune": 4},
 }
 FEW = {"held-out": 3, "tune": 2}
 """Scans made of each truth; of a subject with several, others of each."""

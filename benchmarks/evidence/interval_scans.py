@@ -139,7 +139,7 @@ TRUTHS: dict[str, dict[str, tuple[Truth, ...]]] = {
     "ct-superres": {
         "tune": (
             Truth("LIDC chest", "dicom/ct_chest.tar.xz", denoised=True),
-            *map(_body, (2, 3)),  # all bodies of 1.25 mm: thicker slices are no truth
+            *map(_body, (2, 3, 263, 272)),  # all bodies of 1.25 mm: thicker slices are no truth
             *(_head(label, 1) for label in (1, 2)),
         ),
         # No label maps below: the weights have seen all of them, if in other contrast.
