@@ -35,8 +35,10 @@ CAUSES = {
 }
 """What a statistic outside its limits tells, by its name."""
 
-LIKE = {f"{Modality.CT} {Task.SUPERRES}": f"{Modality.MR} {Task.SUPERRES}"}
-"""What is judged by limits that other results set: slices that were cleaned first, or have no noise."""
+LIKE = {f"{Modality.CT} {Task.SUPERRES}": (f"{Modality.MR} {Task.SUPERRES}", f"{Modality.CT} {Task.DENOISE}")}
+"""What is judged by limits that other results set: slices that were cleaned first, or have no noise.
+
+The limits of unevenness are those of the second: how uneven noise is depends on the modality."""
 
 CANNOT_TELL = {
     Task.DENOISE: "consistency cannot exclude what is weaker than the noise",
@@ -132,7 +134,11 @@ def known_limits() -> Mapping[str, Limits]:
 
 def limits_of(kind: str) -> Limits | None:
     """Return the limits for a modality and task, such as ``"CT superres"``; None where there are none."""
-    return known_limits().get(LIKE.get(kind, kind))
+    known = known_limits()
+    if kind not in LIKE or not known:
+        return known.get(kind)
+    slices, modality = LIKE[kind]
+    return {**known[slices], "unevenness": known[modality]["unevenness"]}
 
 
 def judge(measured: Consistency, limits: Limits) -> tuple[Judgement, tuple[str, ...]]:
