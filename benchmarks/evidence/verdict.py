@@ -210,7 +210,8 @@ def page(found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
         "[what it means](../explanation/evidence.md#the-verdict). Bad outputs are made of the good ones; a",
         "sphere lies at a random place, its contrast in units of the noise, or of the level that counts as",
         "none. The cause is the most frequent. Each kind is made of half of the good outputs; for the last",
-        "ones the model ran anew on a part of each subject.",
+        "ones the model ran anew on a part of each subject. Slices of CT are judged by limits that slices of",
+        "MR set, and in unevenness by those of denoised CT; slices of more than 5 mm get no verdict.",
     ]
     for task, kinds in found.items():
         subjects = {row["subject"] for row in kinds["good"]}
