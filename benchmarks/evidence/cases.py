@@ -15,12 +15,16 @@ import numpy as np
 
 import medrestore
 from benchmarks.ct.run import Truth, low_dose
+from benchmarks.evidence import computed
+from benchmarks.evidence.packed import CRANIUM, unpacked
+from benchmarks.evidence.parts import boxes, cut
 from benchmarks.harness.common import CH2, ROOT
 from medrestore.noise.ct import estimate_ct_noise, without_padding
 from medrestore.noise.intensity import bright_level
 from medrestore.physics.mr_colour import COLOURS, simulate
 from medrestore.physics.slices import SOFTNESS, SliceStack
-from medrestore.training import anatomy
+from medrestore.training.ct_noise import unit_noise
+from medrestore.training.recipe import CtOptions
 from medrestore.types import Modality
 from medrestore.volume import Volume
 
@@ -64,6 +68,13 @@ SUBJECTS: dict[str, dict[str, tuple[str, ...]]] = {
         "limits": (*(f"mr/{name}.nii.gz" for name in FINE), *map(OLD.format, ("01", "02", "03"))),
         "test": (str(CH2), *map(OLD.format, ("04", "05")), "mr/niivue_brain_t2w_1mm.nii.gz"),
     },
+    "CT superres": {
+        "limits": (),  # it is judged by those of MR
+        "test": (
+            *("ct/totalseg_torso_1p5mm.nii.gz", str(CRANIUM)),
+            *("body 2", "body 3", "body 4711", "brain 4711", "corner 4711"),
+        ),
+    },
 }
 """By task the subjects that limits are set on, and those that they are reported on. Nobody is in both."""
 
@@ -92,6 +103,21 @@ SLICED = (
 )
 """Factors, profiles, colours in the plane of the slices, and levels as fractions of the bright level."""
 
+SLICED_CT = (
+    (2, "boxcar", "soft", 0.0),
+    (4, "boxcar", "soft", 0.0),
+    (6, "boxcar", "standard", 0.02),
+    (3, "gaussian", "soft", 0.0),
+    (4, "slr", "soft", 0.03),
+    (3, "boxcar", "sharp", 0.05),
+    (5, "boxcar", "standard", 0.08),
+    (2, "gaussian", "sharp", 0.1),
+)
+"""The same of CT: kernels of the noise of a low dose, and levels as fractions of the attenuation of water."""
+
+THICKEST = 5.0
+"""Distance in mm of the slices of CT that are cleaned before they are resolved: others get no verdict."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -112,58 +138,31 @@ class Case:
 
 def cases(task: str, role: str) -> Iterator[Case]:
     """Yield the cases of a task: ``"limits"`` or ``"test"``."""
-    made = {"MR denoise": _noisy_mr, "CT denoise": _noisy_ct, "MR superres": _sliced}
+    made = {"MR denoise": _noisy_mr, "CT denoise": _noisy_ct, "MR superres": _sliced, "CT superres": _sliced}
     for subject in SUBJECTS[task][role]:
-        short = Path(subject).name.removesuffix(".nii.gz")
+        short = Path(subject).name.partition(".")[0]
         short = short if "sub-" not in short else f"{Path(subject).parent.name} {short}"
         for name, scan in made[task](load(subject), np.random.default_rng(zlib.crc32(subject.encode()))):
             yield Case(f"{short}, {name}", short, task, scan)
 
 
 def load(subject: str) -> Volume:
-    """Read a scan, or compute the one that a seed stands for."""
+    """Read a scan, or compute the one of a seed: a body, a head of a label map or of Colin27, a corner."""
     kind, _, seed = subject.partition(" ")
     if not seed:
-        volume = medrestore.read(DATA / subject)
+        packed = Path(subject).suffix in {".xz", ".inv3"}
+        volume = (unpacked if packed else medrestore.read)(DATA / subject)
         array = (
             without_padding(volume.array) if volume.modality is Modality.CT or subject[:2] == "ct" else None
         )
         if array is None:
             return Volume.from_array(volume.array, volume.geometry.affine, modality=Modality.MR)
         return Volume.from_array(array, volume.geometry.affine, modality=Modality.CT)
-    rng = np.random.default_rng(int(seed))
-    if kind == "head":
-        labels = medrestore.read(DATA / f"labels/head{seed}_labels.nii.gz").array.astype(np.uint8)
-        made = anatomy.head(labels, rng)
-    else:
-        made = anatomy.torso(rng)
-    return Volume.from_array(made.hu, np.diag([*made.spacing, 1.0]), modality=Modality.CT)
-
-
-def boxes(volume: Volume, sides: tuple[int, ...], count: int) -> list[tuple[slice, ...]]:
-    """Return parts of a scan: around the middle of its tissue, and off it towards the air."""
-    array = volume.array - (1000 if volume.modality is Modality.CT else 0) * np.float32(-1)
-    lit = array > 0.15 * bright_level(array)
-    middle = [
-        np.average(np.arange(n), weights=lit.mean(axis=tuple({0, 1, 2} - {axis})) + 1e-9)
-        for axis, n in enumerate(lit.shape)
-    ]
-    moves = ((0, 0, 0), (0.6, 0.3, 0.2), (-0.3, -0.6, -0.2), (-0.5, 0.5, 0.4))[:count]
-    found = []
-    for move in moves:
-        starts = [
-            int(np.clip(at + share * side - side / 2, 0, max(n - side, 0)))
-            for at, share, side, n in zip(middle, move, sides, lit.shape, strict=True)
-        ]
-        found.append(tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True)))
-    return found
-
-
-def _cut(volume: Volume, array: np.ndarray, box: tuple[slice, ...]) -> Volume:
-    geometry = volume.geometry.cropped(box)
-    return Volume.from_array(
-        np.ascontiguousarray(array[box], dtype=np.float32), geometry.affine, modality=volume.modality
-    )
+    if kind == "body":
+        return computed.body(int(seed))
+    if kind == "corner":
+        return computed.corner(int(seed))
+    return computed.head(computed.BRAIN if kind == "brain" else computed.label_map(int(seed)), int(seed))
 
 
 def _noisy_mr(volume: Volume, rng: np.random.Generator) -> Iterator[tuple[str, Volume]]:
@@ -177,13 +176,13 @@ def _noisy_mr(volume: Volume, rng: np.random.Generator) -> Iterator[tuple[str, V
         )
         part = number % 2 if colour != "own" else slice(None)
         for at, box in enumerate(parts if colour == "own" else [parts[part]]):
-            yield f"{colour} {share:.0%}, part {at if colour == 'own' else part}", _cut(volume, noisy, box)
+            yield f"{colour} {share:.0%}, part {at if colour == 'own' else part}", cut(volume, noisy, box)
 
 
 def _noisy_ct(volume: Volume, rng: np.random.Generator) -> Iterator[tuple[str, Volume]]:
     middle = volume.shape[2] // 2
     slab = (slice(None), slice(None), slice(max(middle - SLICES // 2, 0), middle + SLICES // 2))
-    volume = _cut(volume, volume.array, slab)
+    volume = cut(volume, volume.array, slab)
     own = estimate_ct_noise(volume.array)
     own = own if own > 1.5 else 0.0
     truth = Truth("", volume.array, tuple(map(float, volume.spacing)), own)
@@ -192,25 +191,38 @@ def _noisy_ct(volume: Volume, rng: np.random.Generator) -> Iterator[tuple[str, V
             continue
         noise = 0.0 if kernel == "own" else low_dose(truth, dose, kernel, own or 12.0)[0]
         for at, box in enumerate(boxes(volume, (96, 96, SLICES), 2)):
-            yield f"{kernel} {dose:.0%}, part {at}", _cut(volume, volume.array + noise, box)
+            yield f"{kernel} {dose:.0%}, part {at}", cut(volume, volume.array + noise, box)
 
 
 def _sliced(volume: Volume, rng: np.random.Generator) -> Iterator[tuple[str, Volume]]:
-    parts = boxes(volume, (80, 80, 72), 2)
-    for number, (factor, profile, colour, share) in enumerate(SLICED):
+    is_ct = volume.modality is Modality.CT
+    parts = boxes(volume, (80, 80, 48 if is_ct else 72), 2)
+    kinds = SLICED_CT if is_ct else SLICED
+    for number, (factor, profile, colour, share) in enumerate(kinds):
         at = number % 2
         x, y, z = parts[at]
-        fine = _cut(volume, volume.array, (x, y, z))
+        fine = cut(volume, volume.array, (x, y, z))
         planes = fine.shape[2] // factor * factor
         stack = SliceStack(planes, planes // factor, factor, factor, SOFTNESS[profile], (factor - 1) / 2)
-        # A slice is measured whole, and cut afterwards: its window in k-space would wrap what is cut.
-        slices = stack.forward(volume.array[:, :, z.start : z.start + planes])
-        if share:
-            slices = simulate(slices, COLOURS[colour], share * bright_level(slices), rng).noisy
         affine = fine.geometry.affine.copy()
         affine[:3, 3] += affine[:3, 2] * (factor - 1) / 2
         affine[:3, 2] *= factor
+        # A slice is measured whole, and cut afterwards: its window in k-space would wrap what is cut.
+        slices = stack.forward(volume.array[:, :, z.start : z.start + planes])
+        if share and is_ct:
+            slices = slices + 1000 * np.float32(share) * _ct_noise(slices, fine.spacing, colour, rng)
+        elif share:
+            slices = simulate(slices, COLOURS[colour], share * bright_level(slices), rng).noisy
+        if is_ct and factor * fine.spacing[2] > THICKEST:
+            continue
         scan = Volume.from_array(
             np.ascontiguousarray(slices[x, y], np.float32), affine, modality=fine.modality
         )
         yield f"x{factor} {profile}, {colour} noise {share:.0%}, part {at}", scan
+
+
+def _ct_noise(
+    slices: np.ndarray, spacing: tuple[float, ...], kernel: str, rng: np.random.Generator
+) -> np.ndarray:
+    """Return noise of a low dose, of unit deviation in the soft tissue of slices in HU."""
+    return unit_noise(slices / np.float32(1000) + 1, spacing, CtOptions(kernels=(kernel,)), rng)[0]

@@ -6,8 +6,7 @@ as error; for slices, which must not be averaged, it is taken out by the denoise
 
 from __future__ import annotations
 
-import tarfile
-import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 import medrestore
+from benchmarks.evidence import computed
+from benchmarks.evidence.packed import CRANIUM, unpacked
+from benchmarks.evidence.parts import boxes, cut
 from benchmarks.harness.common import CH2, ROOT, UNSEEN
 from medrestore.geometry import Geometry
 from medrestore.physics.kspace import crop_band
-from medrestore.training import anatomy
 from medrestore.types import Modality, Task
 from medrestore.volume import Volume
 
@@ -27,6 +28,8 @@ ICBM = Path("nilearn/datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii
 """The template in the package nilearn, looked for below the folder given with --nilearn."""
 
 SIDES = {Modality.MR: (64, 72, 56), Modality.CT: (96, 96, 32)}
+PARTS, PART = 3, (80, 80, 48)
+"""How many parts of a scan slices of CT are made of, and their sides: its middle holds no air and no skin."""
 SETS = ("tune", "held-out", "test")
 
 
@@ -40,7 +43,8 @@ class Truth:
         blocks: Voxels averaged along each axis.
         band: Share of the frequencies along each axis that was measured: the rest is cropped first.
         denoised: Whether its own noise is taken out by the denoiser.
-        computed: Computed anatomy: "body", or the label map of a head; empty for a scan.
+        computed: How CT anatomy is computed: "body"; "head" around the brain of `path`, a label map or a scan
+            without its skull; "corner" of a head that is drawn. Empty for a scan.
         seed: Of the computed anatomy.
     """
 
@@ -67,7 +71,11 @@ def _body(seed: int) -> Truth:
 
 
 def _head(label: int, seed: int) -> Truth:
-    return Truth(f"computed head {label}", computed=f"labels/head{label}_labels.nii.gz", seed=seed)
+    return Truth(f"computed head {label}", computed.label_map(label), computed="head", seed=seed)
+
+
+def _corner(seed: int) -> Truth:
+    return Truth(f"drawn head {seed}", computed="corner", seed=seed)
 
 
 HALF = (2, 2, 2)
@@ -131,46 +139,65 @@ TRUTHS: dict[str, dict[str, tuple[Truth, ...]]] = {
     "ct-superres": {
         "tune": (
             Truth("LIDC chest", "dicom/ct_chest.tar.xz", denoised=True),
-            *map(_body, (2, 3)),
+            *map(_body, (2, 3, 263, 272)),  # all bodies of 1.25 mm: thicker slices are no truth
             *(_head(label, 1) for label in (1, 2)),
         ),
-        "held-out": tuple(map(_body, (211, 231, 233, 237, 239))),  # of 1.25 mm: thicker slices are no truth
+        # No label maps below: the weights have seen all of them, if in other contrast.
+        "held-out": (
+            Truth("InVesalius cranium", CRANIUM, denoised=True),
+            *map(_body, (211, 239)),
+            Truth("computed head ICBM152", ICBM, computed="head", seed=1),
+            _corner(11),
+        ),
         "test": (
             Truth("TotalSegmentator torso", "ct/totalseg_torso_1p5mm.nii.gz", denoised=True),
             *map(_body, (UNSEEN, UNSEEN + 3)),
+            Truth("computed head Colin27", computed.BRAIN, computed="head", seed=UNSEEN),
+            _corner(UNSEEN),
         ),
     },
 }
 
 
-def truths(model: str, part: str, nilearn: Path) -> Iterator[tuple[str, Volume]]:
-    """Yield the truths of a model, each with its subject; scans that are not here are told and left out.
+def truths(model: str, part: str, nilearn: Path) -> Iterator[tuple[str, int, Volume]]:
+    """Yield the subject of each truth of a model, how many it has given before, and the truth.
+
+    Scans that are not here are told and left out.
 
     Args:
         model: Name of a shipped model.
         part: One of `SETS`.
         nilearn: Folder that the package nilearn was unpacked into.
     """
+    given = Counter[str]()
     for one in TRUTHS[model][part]:
         modality = Modality.CT if model.startswith("ct") else Modality.MR
-        if not (one.computed or _path(one, nilearn).exists()):
+        path = _path(one, nilearn)
+        if one.path and not path.exists():
             print(f"{one.subject} is not here and is left out", flush=True)
             continue
-        volume = _computed(one) if one.computed else _read(_path(one, nilearn))
+        volume = _computed(one, path) if one.computed else _read(path)
         volume = Volume.from_array(*_averaged(volume, one), modality)
-        volume = cropped(volume, SIDES[modality])
-        if one.denoised:
-            volume = medrestore.restore(volume, medrestore.RestoreOptions(task=Task.DENOISE)).volume
-        yield one.subject, volume
+        sliced = model == "ct-superres"
+        for piece in _parts(volume) if sliced else [cropped(volume, SIDES[modality])]:
+            yield one.subject, given[one.subject], _denoised(piece) if one.denoised else piece
+            given[one.subject] += 1
 
 
-def _computed(one: Truth) -> Volume:
-    rng = np.random.default_rng(one.seed)
-    if one.computed == "body":
-        made = anatomy.torso(rng)
-    else:
-        made = anatomy.head(medrestore.read(DATA / one.computed).array.astype(np.uint8), rng)
-    return Volume.from_array(made.hu, np.diag([*made.spacing, 1.0]), modality=Modality.CT)
+def _parts(volume: Volume) -> list[Volume]:
+    sides = tuple(min(side, extent) for side, extent in zip(PART, volume.shape, strict=True))
+    return [cut(volume, volume.array, box) for box in boxes(volume, sides, PARTS)]
+
+
+def _denoised(part: Volume) -> Volume:
+    """Take the noise out of a truth; it is forced, as a part may not look like a scan."""
+    return medrestore.restore(part, medrestore.RestoreOptions(task=Task.DENOISE, force=True)).volume
+
+
+def _computed(one: Truth, path: Path) -> Volume:
+    if one.computed == "head":
+        return computed.head(path, one.seed)
+    return (computed.body if one.computed == "body" else computed.corner)(one.seed)
 
 
 def _path(one: Truth, nilearn: Path) -> Path:
@@ -178,40 +205,7 @@ def _path(one: Truth, nilearn: Path) -> Path:
 
 
 def _read(path: Path) -> Volume:
-    return _archive(path) if path.name.endswith(".tar.xz") else medrestore.read(path)
-
-
-def _archive(path: Path) -> Volume:
-    """Read the slices of the longest CT series of an archive, in the order of their places."""
-    import pydicom  # noqa: PLC0415
-
-    with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(path) as archive:
-            archive.extractall(folder, filter="data")
-        found = map(_dicom, sorted(file for file in Path(folder).rglob("*") if file.is_file()))
-        slices = [one for one in found if one is not None]
-        names = [one.SeriesInstanceUID for one in slices]
-        largest = max(set(names), key=names.count)
-        slices = sorted(
-            (one for one in slices if one.SeriesInstanceUID == largest),
-            key=lambda one: float(one.ImagePositionPatient[2]),
-        )
-        planes = [pydicom.pixels.apply_modality_lut(one.pixel_array, one).T for one in slices]
-        thick = float(slices[1].ImagePositionPatient[2] - slices[0].ImagePositionPatient[2])
-        spacing = [float(size) for size in slices[0].PixelSpacing][::-1]
-    return Volume.from_array(
-        np.stack(planes, axis=-1).astype(np.float32), np.diag([*spacing, thick, 1.0]), Modality.CT
-    )
-
-
-def _dicom(path: Path):  # type: ignore[no-untyped-def]
-    import pydicom  # noqa: PLC0415
-
-    try:
-        found = pydicom.dcmread(path)
-    except pydicom.errors.InvalidDicomError:
-        return None
-    return found if "PixelData" in found else None
+    return unpacked(path) if path.suffix in {".xz", ".inv3"} else medrestore.read(path)
 
 
 def _averaged(volume: Volume, one: Truth) -> tuple[np.ndarray, np.ndarray]:

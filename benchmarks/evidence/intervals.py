@@ -111,8 +111,8 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """Everything of one model."""
     model = load_model(RestoreOptions(model=name))
     rows, beside = [], []
-    for subject, truth in truths(name, "test", args.nilearn):
-        for made in scans(model, truth, subject, args.draws, args.seed):
+    for subject, number, truth in truths(name, "test", args.nilearn):
+        for made in scans(model, truth, subject, args.draws, args.seed + number):
             try:
                 rows.append(judged(model, made, subject, args.level))
             except ModelError as error:

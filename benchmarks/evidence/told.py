@@ -89,7 +89,7 @@ def rows(nilearn: Path, seed: int) -> Iterator[Row]:
     """Yield what is measured of every scan, of every set."""
     for name in MODELS:
         for part in SETS:
-            for subject, truth in truths(name, part, nilearn):
+            for subject, _, truth in truths(name, part, nilearn):
                 own = _own(name, truth)
                 for draw in range(DRAWS[part]):
                     rng = np.random.default_rng([seed, draw, zlib.crc32(subject.encode())])

@@ -3,7 +3,8 @@
     python -m benchmarks.evidence.verdict --limits     # writes medrestore/engine/evidence/limits.toml
     python -m benchmarks.evidence.verdict              # writes verdict.md and verdict.json
 
-Scans are read from ../shared/data and from Debian's mricron-data; `benchmarks.evidence.cases` names them.
+Scans are read from ../shared/data and from Debian's mricron-data and invesalius-examples;
+`benchmarks.evidence.cases` names them.
 With --keep, restorations are kept in a folder and read from there when it is run again.
 """
 
@@ -29,7 +30,7 @@ from benchmarks.evidence.spoilt import IN_NULL_SPACE, SPOILT
 from benchmarks.harness.common import DOCS, describe_machine, weights
 from medrestore.engine import RestoreOptions
 from medrestore.engine.evidence.consistency import Consistency, consistency
-from medrestore.engine.evidence.verdict import LIMITS, judge, known_limits
+from medrestore.engine.evidence.verdict import LIMITS, judge, limits_of
 from medrestore.engine.models.load import load_model
 from medrestore.engine.tasks.measurement import Measurement
 from medrestore.types import Judgement, Modality, Task
@@ -177,6 +178,8 @@ def count(task: str, keep: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the verdicts on good and bad outputs of the subjects that set no limits, by kind."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     seen: Counter[str] = Counter()
+    limits = limits_of(task)
+    assert limits is not None
     for case, one in good(task, "test", keep):
         kinds = {**SPOILT, **(IN_NULL_SPACE if one.stack is not None else {})}
         made = [("good", one)]
@@ -190,7 +193,7 @@ def count(task: str, keep: Path) -> dict[str, list[dict[str, Any]]]:
         for name, output in made:
             statistics = measured(output)
             if statistics.statistics:
-                judgement, causes = judge(statistics, known_limits()[task])
+                judgement, causes = judge(statistics, limits)
                 row = {"case": case.name, "subject": case.subject, "verdict": str(judgement)}
                 told = {key: value and round(value, 4) for key, value in statistics.statistics.items()}
                 found[name].append({**row, "causes": causes, "statistics": told})
@@ -207,7 +210,8 @@ def page(found: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
         "[what it means](../explanation/evidence.md#the-verdict). Bad outputs are made of the good ones; a",
         "sphere lies at a random place, its contrast in units of the noise, or of the level that counts as",
         "none. The cause is the most frequent. Each kind is made of half of the good outputs; for the last",
-        "ones the model ran anew on a part of each subject.",
+        "ones the model ran anew on a part of each subject. Slices of CT are judged by limits that slices of",
+        "MR set, and in unevenness by those of denoised CT; slices of more than 5 mm get no verdict.",
     ]
     for task, kinds in found.items():
         subjects = {row["subject"] for row in kinds["good"]}

@@ -37,7 +37,8 @@ def measured(scan: Volume, run: ModelRun, series: Sequence[Volume]) -> Measureme
         return MEASURE[spec.task](scan, spec, run.options, series)
     if outside := _outside(scan.geometry, cleaner.spec):
         measurement = thick_slices(scan, spec, run.options, series)
-        return replace(measurement, findings=measurement.findings + outside)
+        kept = measurement.noise.sigma > 0
+        return replace(measurement, findings=measurement.findings + outside, uncleaned=kept)
     return thick_slices(scan, spec, run.options, series, _cleaned(scan, cleaner, run, series))
 
 

@@ -156,8 +156,7 @@ def block_power(array: RealArray, bright: RealArray | None = None) -> BlockPower
             is of tissue by at least `MOSTLY`.
 
     Returns:
-        The power; None where there are too few blocks, half of the smooth ones hold nothing at some
-        frequency, or an axis is shorter than a block.
+        The power; None with too few blocks, none at some frequency, or an axis shorter than a block.
     """
     if min(array.shape) < SIDE:
         return None

@@ -157,6 +157,8 @@ def _findings(
         outside["ensemble"] = f"a mean over {ensemble} estimates, calibrated were {found.ensemble}"
     if measurement.noise.in_doubt and found.in_doubt is None:
         outside["certainty"] = "the level of its noise, which they rest on, is unsure"
+    if measurement.uncleaned:
+        outside["slices"] = "its slices were resolved with their noise: more of the truth lies outside"
     if measurement.skip_reason is not None:
         outside["share"] = "no model ran, and the intervals are those of the noise"
     elif measurement.share < 1:

@@ -35,6 +35,11 @@ CAUSES = {
 }
 """What a statistic outside its limits tells, by its name."""
 
+LIKE = {f"{Modality.CT} {Task.SUPERRES}": (f"{Modality.MR} {Task.SUPERRES}", f"{Modality.CT} {Task.DENOISE}")}
+"""What is judged by limits that other results set: slices that were cleaned first, or have no noise.
+
+The limits of unevenness are those of the second: how uneven noise is depends on the modality."""
+
 CANNOT_TELL = {
     Task.DENOISE: "consistency cannot exclude what is weaker than the noise",
     Task.SUPERRES: "consistency cannot exclude invention that no slice shows, which --save-map null writes",
@@ -127,6 +132,15 @@ def known_limits() -> Mapping[str, Limits]:
     }
 
 
+def limits_of(kind: str) -> Limits | None:
+    """Return the limits for a modality and task, such as ``"CT superres"``; None where there are none."""
+    known = known_limits()
+    if kind not in LIKE or not known:
+        return known.get(kind)
+    slices, modality = LIKE[kind]
+    return {**known[slices], "unevenness": known[modality]["unevenness"]}
+
+
 def judge(measured: Consistency, limits: Limits) -> tuple[Judgement, tuple[str, ...]]:
     """Return what statistics say, and the names of those that say it, the farthest outside first."""
     said = {
@@ -155,12 +169,15 @@ def verdict(measurement: Measurement, seen: RealArray, task: Task, modality: Mod
         task: Of the model.
         modality: Of the scan.
     """
-    limits = known_limits().get(f"{modality} {task}")
+    kind = f"{modality} {task}"
+    limits = limits_of(kind)
     sigma = measurement.expected_sigma()
     if measurement.skip_reason is not None or measurement.share == 0 or not np.min(sigma) > 0:
         return Verdict(None, "no noise was taken out")
     if limits is None:
         return Verdict(None, f"no limits were set for {task} of {modality}")
+    if kind in LIKE and measurement.noise.sigma > 0 and measurement.facts.get("denoised_with") is None:
+        return Verdict(None, "no limits were set for slices that are resolved with their noise")
     expected = ExpectedNoise(
         sigma,
         measurement.units.zero,

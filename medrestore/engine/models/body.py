@@ -32,6 +32,13 @@ def side_of(code: str) -> str:
     return next(pair for pair in SIDES if code in pair)
 
 
+def largest_object(bright: BoolArray) -> tuple[BoolArray, float]:
+    """Return the largest object, and its share of all that is bright; nowhere and 0 where nothing is."""
+    labels, _ = ndimage.label(bright)
+    sizes = np.bincount(labels.ravel(), minlength=2)[1:]
+    return labels == 1 + int(sizes.argmax()), float(sizes.max() / max(sizes.sum(), 1))
+
+
 def of_body(relative: FloatArray, grid: Geometry) -> Named:
     """Yield size and form of the largest bright object.
 
@@ -44,10 +51,8 @@ def of_body(relative: FloatArray, grid: Geometry) -> Named:
     """
     smooth = ndimage.uniform_filter(np.clip(relative, -3, 3), 3)
     bright = smooth > otsu_threshold(smooth) if smooth.min() < smooth.max() else smooth > 0
-    labels, _ = ndimage.label(bright)
-    sizes = np.bincount(labels.ravel(), minlength=2)[1:]
-    body = labels == 1 + int(sizes.argmax())
-    yield "in one piece", float(sizes.max() / max(sizes.sum(), 1))
+    body, share = largest_object(bright)
+    yield "in one piece", share
     steps = np.array(grid.spacing) * grid.shape / body.shape
     yield from _of_sizes(body, steps, grid)
     box = ndimage.find_objects(body.astype(np.uint8))

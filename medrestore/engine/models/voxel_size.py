@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from medrestore.engine.models.body import largest_object, side_of
 from medrestore.engine.models.thinned import SIDE
 from medrestore.findings import VOXEL_SIZE_DOUBTED, Finding
 from medrestore.geometry import Geometry
@@ -122,14 +123,11 @@ def _extents(voxels: FloatArray, grid: Geometry) -> dict[str, tuple[float, bool]
     smooth = ndimage.uniform_filter(np.clip(voxels, low, high), 3)
     if smooth.min() == smooth.max():
         return {}
-    labels, _ = ndimage.label(smooth > otsu_threshold(smooth))
-    sizes = np.bincount(labels.ravel(), minlength=2)[1:]
-    body = labels == 1 + int(sizes.argmax())
+    body, _ = largest_object(smooth > otsu_threshold(smooth))
     extents: dict[str, tuple[float, bool]] = {}
     for axis, code in enumerate(grid.axis_codes):
         along = np.flatnonzero(body.any(axis=tuple(other for other in range(3) if other != axis)))
         size = grid.spacing[axis] * grid.shape[axis] / body.shape[axis]
         inside = bool(along[0] > 0 and along[-1] < body.shape[axis] - 1)
-        side = next(pair for pair in ("LR", "AP", "SI") if code in pair)
-        extents[side] = (float(along[-1] + 1 - along[0]) * size, inside)
+        extents[side_of(code)] = (float(along[-1] + 1 - along[0]) * size, inside)
     return extents

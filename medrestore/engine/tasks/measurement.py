@@ -40,6 +40,7 @@ class Measurement(ABC):
         skip_reason: Why the model has nothing to do, so that the baseline is the result; None if it has.
         facts: What a record says of the measurement.
         findings: What a reader of the result should know.
+        uncleaned: Whether slices keep their noise, as the model that would clean them is not for them.
     """
 
     scan: Volume
@@ -54,6 +55,7 @@ class Measurement(ABC):
     skip_reason: Finding | None = None
     facts: Mapping[str, JSON] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    uncleaned: bool = False
 
     def guide(self, denoiser: Denoiser) -> Denoiser:
         """Return the denoiser held to what was measured; itself a denoiser of the whole volume."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -12,8 +14,7 @@ from torch import Tensor
 
 from medrestore import LoadContext, ModelSpec, Observers, Restoration, RestoreOptions, Volume, restore
 from medrestore.diffusion import Condition, TwoMeasurementDenoiser
-from medrestore.errors import ModelError
-from medrestore.io.atomic import atomic_folder
+from medrestore.errors import ModelError, OutputError
 from medrestore.plugin import Registry, read_model_folder
 from medrestore.plugin.host import plugins
 from medrestore.types import Judgement as Verdict
@@ -77,7 +78,7 @@ def adapt(
         OutputError: The folder is there already, its parent is not, or it cannot be written.
     """
     spec = find_denoiser(options.model)
-    with atomic_folder(folder) as made:
+    with _unfinished(folder) as made:
         seen = _Seen()
         first = restore(scan, options, observers=Observers(mean=seen))
         denoiser: Any = spec.load(LoadContext())
@@ -90,6 +91,21 @@ def adapt(
             original: Any = spec.load(LoadContext())
             write_folder(spec, made, original.network.state_dict(), found)
     return found
+
+
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """Give a folder that takes the name when the body is done: one that is stopped leaves none."""
+    if folder.exists():
+        raise OutputError(f"{folder}: is there already; remove it, or name another folder")
+    try:
+        with TemporaryDirectory(prefix=".adapt-", dir=folder.parent) as room:
+            made = Path(room) / folder.name
+            made.mkdir()
+            yield made
+            made.rename(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _tried(

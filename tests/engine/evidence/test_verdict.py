@@ -165,3 +165,24 @@ def test_a_good_result_passes_and_bad_ones_fail(shared):
     for bad in (ndimage.gaussian_filter(result, 0.7), result + sphere, result * 1.05):
         judgement, _ = judge(consistency(volume.array, bad, expected), limits)
         assert judgement is Judgement.FAIL
+
+
+def test_slices_of_ct_are_judged_as_those_of_mr_are_but_for_the_unevenness_of_their_noise():
+    found, known = verdicts.limits_of("CT superres"), known_limits()
+    assert found.pop("unevenness") == known["CT denoise"]["unevenness"]
+    assert found == {name: one for name, one in known["MR superres"].items() if name != "unevenness"}
+    assert verdicts.limits_of("CT denoise") is known["CT denoise"]
+    assert verdicts.limits_of("PET superres") is None
+
+
+def test_limits_of_another_kind_say_nothing_of_slices_with_their_noise(models, monkeypatch):
+    monkeypatch.setattr(verdicts, "LIKE", {"MR superres": ("MR superres", "MR denoise")})
+    thick = np.abs(scan(48).array.reshape(48, 48, 24, 2).mean(axis=3))
+    volume = Volume.from_array(thick, np.diag([1, 1, 2, 1]), modality=Modality.MR)
+    noisy, clean = (
+        restore(volume, RestoreOptions(task="superres", noise=noise), model=models[Task.SUPERRES]).record
+        for noise in ("auto", 0)
+    )
+    assert noisy.judgement is None
+    assert noisy.verdict["reason"] == "no limits were set for slices that are resolved with their noise"
+    assert clean.judgement is not None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tomli_w
 
+from medrestore.engine.evidence import intervals as evidence
 from medrestore.engine.intervals.bound import Deviations, Expected, deviations
 from medrestore.engine.intervals.calibration import FILE, LEVELS, Ranges, find_calibration, read_calibration
 from medrestore.engine.intervals.conformal import Partition, Scores, coverage, two_sided
@@ -249,3 +250,11 @@ def test_what_is_wider_in_doubt_is_read_back_and_held_to_make_sense(tmp_path):
 def test_where_an_end_is_on_the_other_side_of_the_result_it_moves_outwards():
     ends = with_doubted(4).in_doubt.widened(np.array([[0.5, -1.0], [2.0, 3.0]]), 0.9)
     assert (ends[0] < [0.5, -1.0]).all() and (ends[1] > [2.0, 3.0]).all()
+
+
+@pytest.mark.parametrize("uncleaned", [False, True])
+def test_slices_that_keep_their_noise_are_warned_of(uncleaned):
+    level = SimpleNamespace(in_doubt=False)
+    scan = SimpleNamespace(uncleaned=uncleaned, skip_reason=None, share=1.0, noise=level)
+    found = evidence._findings(calibration(), scan, FACTS, 1)
+    assert [one.data["outside"] for one in found] == ([("slices",)] if uncleaned else [])

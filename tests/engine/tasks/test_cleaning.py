@@ -106,10 +106,12 @@ def test_the_level_of_no_noise_is_in_no_doubt(pair):
 def test_slices_that_the_cleaning_model_was_not_made_for_are_resolved_with_their_noise(pair):
     model, perfect, _, scan = pair
     thin = replace(model.cleaner.spec, spacing_mm=(0.5, 2.0))
-    record = restore(
-        scan, RestoreOptions(), model=replace(model, cleaner=replace(model.cleaner, spec=thin))
-    ).record
+    other = replace(model, cleaner=replace(model.cleaner, spec=thin))
+    record = restore(scan, RestoreOptions(), model=other).record
     assert not perfect.asked
+    for used, noise, uncleaned in ((other, "auto", True), (other, 0, False), (model, "auto", False)):
+        run = ModelRun(used, RestoreOptions(noise=noise), None, Observers())
+        assert measured(scan, run, ()).uncleaned is uncleaned
     assert record.noise["sigma"] == pytest.approx(SIGMA, rel=0.1)
     (found,) = (one for one in record.findings if one.code == VOXELS_OUTSIDE_MODEL.code)
     assert "resolved with their noise" in found.text
