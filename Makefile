@@ -31,9 +31,9 @@ BIN := $(VENV)/bin
 # What is imported is compiled then, and no more: most of what is installed never is.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 STAMPS := $(VENV)/.stamps
-# A process for each core, and two more, as tests of peers and of browsers wait; a core for each process. A file of
+# A process for each core, and one more, as tests of peers and of browsers wait; a core for each process. A file of
 # tests stays together, with what it makes once. The files keep the order that tests/conftest.py gives them.
-PROCESSES ?= $(shell echo $$(($$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) + 2)))
+PROCESSES ?= $(shell echo $$(($$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) + 1)))
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test tests environment lint style types quick fuzz benchmarks container container-test docs clean
