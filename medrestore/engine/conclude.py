@@ -102,9 +102,8 @@ def _evidence(
     elif options.strength == 0:
         judged = Verdict(None, "no noise was taken out")
     else:
-        # Limits were set for the whole of what a model does: what lies between it and the scan is no better.
-        whole, _ = at_strength(measurement.baseline, outcome.volume, {}, 1 / options.strength)
-        if whole is not outcome.volume:
+        if options.strength < 1:  # limits were set for the whole of what a model does
+            whole, _ = at_strength(measurement.baseline, outcome.volume, {}, 1 / options.strength)
             seen = remeasured(measurement, whole, spec)
         judged = verdict(measurement, seen, spec.task, assumed_modality(scan, spec))
     noise = {**measurement.noise.as_json(), "operator": spec.operator, **residual}

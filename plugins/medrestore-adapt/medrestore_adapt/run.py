@@ -118,7 +118,7 @@ def _tried(
             write_folder(spec, folder, fitted.denoiser.network.state_dict(), found)
             found = _by_verdict(found, first, again())
         if found.kept:
-            break
+            return found
     return found
 
 
