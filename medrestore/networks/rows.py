@@ -18,6 +18,33 @@ from torch import Tensor, nn
 Slabs = Iterator[Tensor]
 
 
+class Convolution(nn.Conv3d):
+    """A 3x3x3 convolution; in float32 where it is marked so, whatever type those beside it run in."""
+
+    float32 = False
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__(channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve, with one zero on every side."""
+        return self.padded(x, (1, 1, 1))
+
+    def padded(self, x: Tensor, padding: tuple[int, int, int]) -> Tensor:
+        """Convolve with so many zeros at either end of each axis."""
+        if not self.float32:
+            return F.conv3d(x, self.weight, self.bias, padding=padding)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv3d(x.float(), self.weight, self.bias, padding=padding)
+
+
+def add(fresh: Tensor, x: Tensor) -> Tensor:
+    """Add what nobody holds any more, in the memory of one of both: fresh memory costs as much as the sum."""
+    if fresh.dtype == x.dtype:
+        return fresh.add_(x)
+    return fresh + x if torch.is_grad_enabled() else x.add_(fresh)
+
+
 class Rows:
     """Rows that wait for the rows of another branch: put in by the slab, taken out by the number."""
 
@@ -64,8 +91,8 @@ def rechunk(slabs: Iterable[Tensor], rows: int, positions: int) -> Slabs:
         yield from torch.split(slab, max(most, 1), dim=2)
 
 
-def convolve(conv: nn.Conv3d, slabs: Slabs, total: int) -> Slabs:
-    """Run a 3x3x3 convolution that pads by one zero on every side.
+def convolve(conv: Convolution, slabs: Slabs, total: int) -> Slabs:
+    """Run a convolution that pads by one zero on every side.
 
     Args:
         conv: The convolution.
@@ -90,7 +117,7 @@ def halve(conv: nn.Conv3d, slabs: Slabs) -> Slabs:
 class _Convolution:
     """A convolution that keeps the last two rows; see `convolve`."""
 
-    def __init__(self, conv: nn.Conv3d, total: int) -> None:
+    def __init__(self, conv: Convolution, total: int) -> None:
         self._conv = conv
         self._left = total
         self._edge: Tensor | None = None
@@ -103,7 +130,7 @@ class _Convolution:
         self._edge = rows[:, :, -2:].clone(memory_format=torch.channels_last_3d)
         if rows.shape[2] < 3:
             return None
-        return F.conv3d(rows, self._conv.weight, self._conv.bias, padding=(0, 1, 1))
+        return self._conv.padded(rows, (0, 1, 1))
 
 
 def _present(slabs: Iterator[Tensor | None]) -> Slabs:

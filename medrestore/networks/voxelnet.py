@@ -17,11 +17,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from medrestore.networks.fold import FOLD, fold, unfold
 from medrestore.networks.limits import check_options
-from medrestore.networks.rows import Rows, Slabs, convolve, halve, map_slabs, rechunk
+from medrestore.networks.rows import (
+    Convolution,
+    Rows,
+    Slabs,
+    add,
+    convolve,
+    halve,
+    map_slabs,
+    rechunk,
+)
 from medrestore.networks.widen import widen
 
-FOLD = 2
 ROWS = 16
 """Voxels along X that a stream takes up again at a time on its way up."""
 
@@ -59,15 +68,14 @@ class Block(nn.Module):
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
         self.norm = ChannelNorm(channels)
-        self.conv_in = nn.Conv3d(channels, channels, 3, padding=1)
+        self.conv_in = Convolution(channels, channels)
         self.film = nn.Linear(embedding, 2 * channels)
-        self.conv_out = nn.Conv3d(channels, channels, 3, padding=1)
+        self.conv_out = Convolution(channels, channels)
         start_at_zero(self.film, self.conv_out)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         hidden = self._activate(self.conv_in(self.norm(x)), embedding)
-        out: Tensor = self.conv_out(hidden).add_(x)
-        return out
+        return add(self.conv_out(hidden), x)
 
     def stream(self, slabs: Slabs, embedding: Tensor, total: int) -> Slabs:
         """Do the same to a volume of `total` rows that arrives slab by slab."""
@@ -77,7 +85,7 @@ class Block(nn.Module):
             lambda rows: self._activate(rows, embedding), convolve(self.conv_in, normed, total)
         )
         return map_slabs(
-            lambda out: out.add_(waiting.take(out.shape[2])), convolve(self.conv_out, hidden, total)
+            lambda out: add(out, waiting.take(out.shape[2])), convolve(self.conv_out, hidden, total)
         )
 
     def _activate(self, hidden: Tensor, embedding: Tensor) -> Tensor:
@@ -104,21 +112,6 @@ class Blocks(nn.ModuleList):
         return slabs
 
 
-def fold(x: Tensor) -> Tensor:
-    """Move 2x2x2 blocks of voxels into channels: (B, C, X, Y, Z) to (B, 8C, X/2, Y/2, Z/2), channels last."""
-    b, c, *size = x.shape
-    nx, ny, nz = (s // FOLD for s in size)
-    x = x.reshape(b, c, nx, FOLD, ny, FOLD, nz, FOLD).permute(0, 2, 4, 6, 1, 3, 5, 7)
-    return x.reshape(b, nx, ny, nz, c * FOLD**3).permute(0, 4, 1, 2, 3)
-
-
-def unfold(x: Tensor) -> Tensor:
-    """Invert `fold`: (B, 8C, X, Y, Z) to (B, C, 2X, 2Y, 2Z), contiguous."""
-    b, c, nx, ny, nz = x.shape
-    x = x.permute(0, 2, 3, 4, 1).reshape(b, nx, ny, nz, c // FOLD**3, FOLD, FOLD, FOLD)
-    return x.permute(0, 4, 1, 5, 2, 6, 3, 7).reshape(b, c // FOLD**3, nx * FOLD, ny * FOLD, nz * FOLD)
-
-
 class VoxelNet(nn.Module):
     """Residual U-Net that predicts the unit-variance noise in the mean of two measurements.
 
@@ -128,6 +121,8 @@ class VoxelNet(nn.Module):
         up: Residual blocks at each level (but the coarsest) on the way up.
         embedding: Width of the noise-level embedding.
         details: How many numbers the network is told beside the two levels.
+        float32: What returns float32 where the rest runs in a shorter type: names of 3x3x3 convolutions, as
+            "down.0.0.conv_out", and "stem", which keeps the sums at the finest level in float32 too.
     """
 
     def __init__(
@@ -137,6 +132,7 @@ class VoxelNet(nn.Module):
         up: Sequence[int],
         embedding: int = 128,
         details: int = 0,
+        float32: Sequence[str] = (),
     ) -> None:
         super().__init__()
         check_options(widths, down, up, embedding, details)
@@ -160,8 +156,9 @@ class VoxelNet(nn.Module):
             Blocks(Block(w, embedding) for _ in range(n)) for w, n in zip(widths[:-1], up, strict=True)
         )
         self.head_norm = ChannelNorm(widths[0])
-        self.head = nn.Conv3d(widths[0], blocks, 3, padding=1)
+        self.head = Convolution(widths[0], blocks)
         start_at_zero(self.head, self.stem_film)
+        self._keep_float32(float32)
         self.multiple = FOLD ** len(widths)
         self.halo = _halo(down, up)
 
@@ -205,7 +202,7 @@ class VoxelNet(nn.Module):
                 skips.append(x)
                 x = self.shrink[level](x)
         for level in reversed(range(len(self.up))):
-            x = self._grow(level, x).add_(skips[level])
+            x = add(self._grow(level, x), skips[level])
             x = self.up[level](x, embedding)
         return unfold(self.head(self._finish(x)).float())
 
@@ -245,7 +242,7 @@ class VoxelNet(nn.Module):
         coarse = self._descend(halves, embedding, total // 2, level + 1)
         coarse = rechunk(coarse, ROWS >> (level + 2), POSITIONS)
         grown = map_slabs(lambda rows: self._grow(level, rows), coarse)
-        joined = map_slabs(lambda rows: rows.add_(skip.take(rows.shape[2])), grown)
+        joined = map_slabs(lambda rows: add(rows, skip.take(rows.shape[2])), grown)
         return up[level].stream(joined, embedding, total)
 
     def _grow(self, level: int, x: Tensor) -> Tensor:
@@ -274,8 +271,17 @@ class VoxelNet(nn.Module):
             )
             batch, _, *size = inputs.shape
             mixed = mixed.reshape(batch, *(n // FOLD for n in size), -1)
-        # The residual stream follows the autocast type, or every addition below would run in float32.
-        return mixed.to(embedding.dtype).permute(0, 4, 1, 2, 3)
+        # The residual stream follows what comes out here: in float32 every addition below is in it, too.
+        return mixed.to(torch.float32 if self.float32_stream else embedding.dtype).permute(0, 4, 1, 2, 3)
+
+    def _keep_float32(self, names: Sequence[str]) -> None:
+        found = {name: part for name, part in self.named_modules() if isinstance(part, Convolution)}
+        known = {"stem", *found}
+        if not (isinstance(names, list | tuple) and all(isinstance(n, str) and n in known for n in names)):
+            raise ValueError(f"float32 is {names!r}; expected a list of some of {', '.join(sorted(known))}")
+        self.float32_stream = "stem" in names
+        for name in found.keys() & names:
+            found[name].float32 = True
 
 
 def _fourier(levels: Tensor) -> Tensor:

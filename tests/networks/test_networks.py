@@ -5,9 +5,10 @@ import torch
 
 from medrestore.errors import ModelError
 from medrestore.networks import build
-from medrestore.networks.voxelnet import fold, unfold
+from medrestore.networks.fold import fold, unfold
 
 OPTIONS = {"widths": [8, 16], "down": [1, 1], "up": [1]}
+KEPT = ["stem", "down.0.0.conv_out", "head"]
 
 
 @pytest.fixture
@@ -60,6 +61,46 @@ def test_a_coarser_level_comes_back_in_the_layout_that_its_normalisation_reads_o
     assert grown.shape == (1, 8, 8, 8, 8)
     assert grown.is_contiguous(memory_format=torch.channels_last_3d)
     torch.testing.assert_close(grown[..., ::2, ::2, ::2], convolved)
+
+
+def test_what_is_marked_stays_in_float32_beside_bfloat16_and_the_rest_does_not():
+    torch.manual_seed(0)
+    plain, marked = (build("voxelnet", OPTIONS | {"float32": names}) for names in ([], KEPT))
+    for parameter in plain.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    marked.load_state_dict(plain.state_dict())
+    types = {}
+    for name in (*KEPT[1:], "up.0.0.conv_out"):
+        part = marked.get_submodule(name)
+        part.register_forward_hook(lambda _, __, out, name=name: types.__setitem__(name, out.dtype))
+    inputs, levels = torch.randn(1, 4, 16, 16, 16), torch.randn(1, 2)
+    with torch.inference_mode():
+        exact = plain(inputs, levels)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded, kept = plain(inputs, levels), marked(inputs, levels)
+            streamed = torch.cat(list(marked.stream(iter(inputs.split(8, dim=2)), levels, 16)), dim=2)
+    assert types == {KEPT[1]: torch.float32, KEPT[2]: torch.float32, "up.0.0.conv_out": torch.bfloat16}
+    assert 0 < (kept - exact).std() < 0.9 * (rounded - exact).std()
+    assert (streamed - kept).std() < (kept - exact).std()
+
+
+def test_in_bfloat16_too_work_in_place_changes_no_bit():
+    torch.manual_seed(0)
+    network = build("voxelnet", OPTIONS | {"float32": KEPT})
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    inputs, levels = torch.randn(1, 4, 16, 8, 8), torch.randn(1, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        with_gradient = network(inputs, levels).detach()
+        with torch.inference_mode():
+            without = network(inputs, levels)
+    assert torch.equal(with_gradient, without)
+
+
+@pytest.mark.parametrize("names", [["shrink.0"], ["stem", "none"], "stem", [["stem"]], 3])
+def test_what_is_no_part_that_could_stay_in_float32_is_refused(names):
+    with pytest.raises(ModelError, match="float32 is"):
+        build("voxelnet", OPTIONS | {"float32": names})
 
 
 def test_every_parameter_gets_a_gradient(network):

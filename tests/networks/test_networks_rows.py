@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medrestore.networks import build
-from medrestore.networks.rows import Rows, convolve
+from medrestore.networks.rows import Convolution, Rows, convolve
 
 
 def test_rows_come_out_as_they_went_in_whatever_the_slabs():
@@ -22,7 +22,7 @@ def test_rows_come_out_as_they_went_in_whatever_the_slabs():
 
 @pytest.mark.parametrize("cuts", [[12], [1, 1, 10], [11, 1], [1] * 12])
 def test_a_convolution_of_slabs_is_that_of_the_whole(cuts):
-    conv, whole = torch.nn.Conv3d(3, 5, 3, padding=1), torch.randn(1, 3, 12, 6, 7)
+    conv, whole = Convolution(3, 5), torch.randn(1, 3, 12, 6, 7)
     with torch.inference_mode():
         streamed = torch.cat(list(convolve(conv, iter(whole.split(cuts, dim=2)), 12)), dim=2)
         assert torch.allclose(streamed, conv(whole), atol=1e-6)

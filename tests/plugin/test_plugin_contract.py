@@ -17,7 +17,7 @@ from medrestore.diffusion import Condition
 from medrestore.engine import RestoreOptions, load_model
 from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser
 from medrestore.errors import ModelError, PluginError, is_out_of_memory
-from medrestore.networks.voxelnet import unfold
+from medrestore.networks.fold import unfold
 from medrestore.plugin import LoadContext
 from medrestore.plugin.containment import describe
 from medrestore.plugin.contract import ContractDenoiser, load_denoiser
