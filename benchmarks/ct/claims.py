@@ -9,7 +9,6 @@ The noise is that of ct.py. Writes claims-ct.md and claims-ct.json to the folder
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from benchmarks.ct.run import Truth as Scan
 from benchmarks.ct.spheres import by_diameter, place
 from benchmarks.denoise.claims import Runner, sizes_of, structure
 from benchmarks.denoise.claims_tables import ct_page
-from benchmarks.harness.common import DOCS, computed_body, describe_machine, middle_box
+from benchmarks.harness.common import DOCS, computed_body, describe_machine, middle_box, write_page
 from medrestore.metrics.lesions import Lesion, contrast_kept
 from medrestore.training.ct_noise import tissue_level
 from medrestore.types import Modality
@@ -119,9 +118,7 @@ def main(argv: list[str] | None = None) -> None:
         "nothing": nothing(truth.spacing, run),
         "spheres": [row for kernel in LEVELS for row in spheres(truth, kernel, noise[kernel], run)],
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "claims-ct.json").write_text(json.dumps(report, indent=1) + "\n")
-    (args.out / "claims-ct.md").write_text(ct_page(report, SHAPE))
+    write_page(args.out, "claims-ct", report, ct_page(report, SHAPE))
 
 
 if __name__ == "__main__":

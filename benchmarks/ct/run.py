@@ -27,7 +27,16 @@ from scipy import ndimage
 import medrestore
 from benchmarks.ct import tables as ct_tables
 from benchmarks.ct.methods import METHODS, Scan
-from benchmarks.harness.common import DOCS, ROOT, UNSEEN, computed_body, describe_machine, middle_box, weights
+from benchmarks.harness.common import (
+    DOCS,
+    ROOT,
+    UNSEEN,
+    computed_body,
+    describe_machine,
+    middle_box,
+    weights,
+    write_page,
+)
 from benchmarks.harness.pictures import Row, side_by_side
 from medrestore.engine.cost.calibration import calibration
 from medrestore.metrics import psnr, ssim_map
@@ -263,10 +272,10 @@ def main(argv: list[str] | None = None) -> None:
         "weights": weights(args.model, "CT", "denoise"),
         **describe_machine(PACKAGES),
     }
-    (args.out / f"{stem}.json").write_text(json.dumps({"setup": setup, "runs": runs}, indent=1) + "\n")
     ct_tables.plot(runs, args.out / f"{stem}.png")
     side_by_side(rows, args.out / f"{stem}-slices.png")
-    (args.out / f"{stem}.md").write_text(ct_tables.markdown(setup, truths, runs, stem))
+    text = ct_tables.markdown(setup, truths, runs, stem)
+    write_page(args.out, stem, {"setup": setup, "runs": runs}, text)
 
 
 if __name__ == "__main__":

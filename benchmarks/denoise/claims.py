@@ -11,7 +11,6 @@ Writes claims.md and claims.json (with the name of the model where one is given)
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ import medrestore
 from benchmarks.ct.spheres import by_diameter, place
 from benchmarks.denoise.claims_tables import mr_page
 from benchmarks.denoise.methods import METHODS, Scan
-from benchmarks.harness.common import CH2, DOCS, NO_CH2, describe_machine, middle_box
+from benchmarks.harness.common import CH2, DOCS, NO_CH2, describe_machine, middle_box, write_page
 from medrestore.engine import LoadedModel, RestoreOptions, load_model
 from medrestore.metrics import head_mask, reference_range
 from medrestore.metrics.lesions import Lesion, contrast_kept
@@ -229,10 +228,8 @@ def main(argv: list[str] | None = None) -> None:
         "spheres": spheres(clean, run, args.levels),
         "speed": speed(clean, run, whole=args.speed),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
     stem = f"claims-{Path(args.model).name}" if args.model else "claims"
-    (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (args.out / f"{stem}.md").write_text(mr_page(report, SIZE))
+    write_page(args.out, stem, report, mr_page(report, SIZE))
 
 
 if __name__ == "__main__":

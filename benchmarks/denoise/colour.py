@@ -12,7 +12,6 @@ noise. Each filter runs in a process of its own. Writes colour.md, colour.json a
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from dataclasses import asdict, replace
@@ -36,6 +35,7 @@ from benchmarks.harness.common import (
     run_method,
     score,
     weights,
+    write_page,
 )
 from benchmarks.harness.pictures import Row, row_of, side_by_side
 from medrestore.metrics import head_mask, reference_range
@@ -177,9 +177,8 @@ def main(argv: list[str] | None = None) -> None:
     report = {"setup": describe_setup(args, truths), "runs": runs}
     args.out.mkdir(parents=True, exist_ok=True)
     stem = "colour-quick" if args.quick else "colour"
-    (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     side_by_side(pictures, args.out / f"{stem}-slices.png")
-    (args.out / f"{stem}.md").write_text(colour_tables.markdown(report, stem))
+    write_page(args.out, stem, report, colour_tables.markdown(report, stem))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from benchmarks.harness.common import (
     run_method,
     score,
     weights,
+    write_page,
 )
 from benchmarks.harness.pictures import row_of, side_by_side
 from medrestore.physics.mr_noise import add_gaussian, add_rician
@@ -238,10 +239,9 @@ def main(argv: list[str] | None = None) -> None:
     stem = "denoise" + ("-varying" if args.gain[0] else "") + ("-quick" if args.quick else "")
     if args.keep:
         keep(json.loads((args.out / f"{stem}.json").read_text()), report)
-    (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     tables.plot(report, args.out / f"{stem}.png")
     side_by_side(pictures, args.out / f"{stem}-slices.png")
-    (args.out / f"{stem}.md").write_text(tables.markdown(report, stem))
+    write_page(args.out, stem, report, tables.markdown(report, stem))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ installed.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from benchmarks.harness.common import (
     describe_machine,
     load_truth,
     weights,
+    write_page,
 )
 from medrestore.engine import Known, RestoreOptions, load_model, restore, restore_series
 from medrestore.types import Modality
@@ -139,9 +138,7 @@ def main() -> None:
         **describe_machine({"dipy", "patch-denoise", "medrestore"}),
     }
     report = {"setup": setup, "rows": found}
-    args.out.mkdir(parents=True, exist_ok=True)
-    Path(args.out, "series.md").write_text(page(report))
-    Path(args.out, "series.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_page(args.out, "series", report, page(report))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Writes detectability.md and detectability.json to the folder given with --out.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import medrestore
-from benchmarks.harness.common import DOCS, describe_machine, middle_box, weights
+from benchmarks.harness.common import DOCS, describe_machine, middle_box, weights, write_page
 from medrestore.physics.mr_noise import add_rician
 from medrestore.types import Modality
 
@@ -86,11 +85,9 @@ def main() -> None:
     lines = ["# Virtual lesions before and after", "", f"Made by `{command}`, on {setup['cpu']}. {TEXT}"]
     for report in reports:
         lines += section(report)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "detectability.md").write_text("\n".join(lines) + "\n")
-    text = json.dumps({"setup": setup, "scans": reports}, indent=1)
-    (arguments.out / "detectability.json").write_text(text + "\n")
-    print("\n".join(lines))
+    text = "\n".join(lines) + "\n"
+    write_page(arguments.out, "detectability", {"setup": setup, "scans": reports}, text)
+    print(text)
 
 
 TEXT = (

@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.evidence.inputs import LIES
 from benchmarks.evidence.rows import Row
+from benchmarks.harness.common import write_page
 from medrestore.engine.models.domain import REFUSING
 from medrestore.engine.models.recognise import NEITHER, Fitted, Recognition, fitted
 from medrestore.metrics.observer import area_under_curve
@@ -157,9 +158,7 @@ def main() -> None:
     }
     made = page(report, f"python -m benchmarks.evidence.domain {arguments.rows.name}")
     print(made)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "domain.md").write_text(made)
-    (arguments.out / "domain.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_page(arguments.out, "domain", report, made)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import tomli_w
 from benchmarks.evidence import inputs
 from benchmarks.evidence.inputs import Scan
 from benchmarks.evidence.rows import computed, computed_mr, other_objects, source_of, subjects
+from benchmarks.harness.common import write_page
 from medrestore.engine import LoadedModel, RestoreOptions, load_model
 from medrestore.engine.evidence.explained import KNOWN, KnownRange, explained
 from medrestore.metrics.observer import area_under_curve
@@ -236,9 +237,7 @@ def main() -> None:
     KNOWN.write_text(tomli_w.dumps(known))
     made = page(report)
     print(made)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "explained.md").write_text(made)
-    (arguments.out / "explained.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_page(arguments.out, "explained", report, made)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.evidence import intervals_tables
 from benchmarks.evidence.calibrate import MODELS
 from benchmarks.evidence.interval_scans import TRUTHS, truths
-from benchmarks.harness.common import DOCS, describe_machine, weights
+from benchmarks.harness.common import DOCS, describe_machine, weights, write_page
 from benchmarks.uncertainty.run import calibration as spread
 from medrestore.engine import LoadedModel, RestoreOptions, load_model, restore
 from medrestore.engine.intervals.calibration import FILE, find_calibration
@@ -187,8 +187,8 @@ def main(argv: list[str] | None = None) -> None:
         found = measure(name, args)
         found["beside"] = found["beside"] or beside.get(name, [])  # a run without samples leaves them
         report["models"].append(found)
-        path.write_text(json.dumps(report, indent=1) + "\n")  # after each: the next takes long
-    (args.out / "intervals.md").write_text(intervals_tables.markdown(report))
+        # After each: the next takes long.
+        write_page(args.out, "intervals", report, intervals_tables.markdown(report))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.evidence.interval_scans import SETS, truths
 from benchmarks.evidence.told_tables import markdown
-from benchmarks.harness.common import DOCS, describe_machine
+from benchmarks.harness.common import DOCS, describe_machine, write_page
 from medrestore.engine.models.find import find_model
 from medrestore.errors import GeometryError, InputError
 from medrestore.noise.ct import local_deviation, soft_tissue
@@ -153,8 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     known = usable(every)
     report = {"setup": setup, "limits": limits(known), "rows": known, "left_out": len(every) - len(known)}
-    (args.out / "told.json").write_text(json.dumps(report, indent=1) + "\n")
-    (args.out / "told.md").write_text(markdown(report))
+    write_page(args.out, "told", report, markdown(report))
 
 
 if __name__ == "__main__":

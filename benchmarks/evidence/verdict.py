@@ -11,7 +11,6 @@ With --keep, restorations are kept in a folder and read from there when it is ru
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import tempfile
@@ -27,7 +26,7 @@ import numpy as np
 from benchmarks.evidence.cases import SUBJECTS, Case, cases
 from benchmarks.evidence.outcomes import Change, Outcome, kept, outcome
 from benchmarks.evidence.spoilt import IN_NULL_SPACE, SPOILT
-from benchmarks.harness.common import DOCS, describe_machine, weights
+from benchmarks.harness.common import DOCS, describe_machine, weights, write_page
 from medrestore.engine import RestoreOptions
 from medrestore.engine.evidence.consistency import Consistency, consistency
 from medrestore.engine.evidence.verdict import LIMITS, judge, limits_of
@@ -245,9 +244,7 @@ def main(argv: list[str] | None = None) -> None:
         found = {}
         for task in SUBJECTS:
             found[task] = count(task, keep)
-            told = json.dumps({**made, "outputs": found})
-            (arguments.out / "verdict.json").write_text(told + "\n", encoding="utf-8")
-            (arguments.out / "verdict.md").write_text(page(found), encoding="utf-8")
+            write_page(arguments.out, "verdict", {**made, "outputs": found}, page(found), indent=None)
 
 
 if __name__ == "__main__":

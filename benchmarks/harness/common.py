@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -200,6 +201,13 @@ def _cpu() -> str:
     return next(
         (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine()
     )
+
+
+def write_page(folder: Path, name: str, report: Mapping[str, Any], text: str, indent: int | None = 1) -> None:
+    """Write a page, and beside it the figures that it was made of."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(report, indent=indent) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, *, model: bool = True) -> None:

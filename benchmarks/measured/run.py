@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.common import DOCS, describe_machine, weights
+from benchmarks.harness.common import DOCS, describe_machine, weights, write_page
 from benchmarks.measured import brainweb, phantom, stacks
 from benchmarks.measured.tables import markdown
 
@@ -79,8 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     report = json.loads(page.read_text(encoding="utf-8")) if page.exists() else {}
     for name, runs in measured(args).items():
         report[name] = {"setup": described(name, args), "runs": runs}
-    page.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    page.with_suffix(".md").write_text(markdown(report), encoding="utf-8")
+    write_page(args.out, "measured", report, markdown(report))
     return 0
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import json
 import shlex
 import sys
 import time
@@ -39,6 +38,7 @@ from benchmarks.harness.common import (
     load_truth,
     middle,
     middle_box,
+    write_page,
 )
 from benchmarks.noise import tables as noise_tables
 from medrestore.noise import NoiseModel, measure_noise
@@ -272,10 +272,8 @@ def main(argv: list[str] | None = None) -> None:
         "false_maps": [row for truth in truths for row in false_maps(middle(truth, side), args.false_maps)],
         "setup": describe_setup(args, truths, side),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
     stem = "noise-quick" if args.quick else "noise"
-    (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (args.out / f"{stem}.md").write_text(noise_tables.markdown(report))
+    write_page(args.out, stem, report, noise_tables.markdown(report))
 
 
 if __name__ == "__main__":

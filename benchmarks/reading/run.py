@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import shlex
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import medrestore
-from benchmarks.harness.common import DOCS, describe_machine
+from benchmarks.harness.common import DOCS, describe_machine, write_page
 from benchmarks.reading import tables
 from benchmarks.reading.judges import Image, compare, dcm2niix, nibabel, ours, series_of, simple_itk
 from medrestore import files
@@ -139,8 +138,7 @@ def main() -> None:
     report["setup"] = describe_machine(packages) | {
         "command": shlex.join(["python", "-m", "benchmarks.reading.run", *sys.argv[1:]])
     }
-    (args.out / "reading.json").write_text(json.dumps(report, indent=1) + "\n")
-    (args.out / "reading.md").write_text(tables.markdown(report))
+    write_page(args.out, "reading", report, tables.markdown(report))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from benchmarks.harness.common import Truth, add_common_arguments, check_volumes, describe_machine, load_truth
+from benchmarks.harness.common import (
+    Truth,
+    add_common_arguments,
+    check_volumes,
+    describe_machine,
+    load_truth,
+    write_page,
+)
 from medrestore.batch.ledger import FOLDER, State
 from medrestore.physics.mr_noise import add_rician
 
@@ -221,10 +228,8 @@ def main(argv: list[str] | None = None) -> None:
         "batch-quick" if args.quick else "batch",
     )
     machine = describe_machine({"medrestore", "nibabel"})
-    args.out.mkdir(parents=True, exist_ok=True)
     report = {"command": command, "machine": machine, "volume": truth.describe(), "runs": runs}
-    (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (args.out / f"{stem}.md").write_text(markdown(command, machine, truth, runs))
+    write_page(args.out, stem, report, markdown(command, machine, truth, runs))
 
 
 if __name__ == "__main__":

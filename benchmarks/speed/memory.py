@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks.denoise.tables import made
-from benchmarks.harness.common import DOCS, ROOT, describe_machine, weights
+from benchmarks.harness.common import DOCS, ROOT, describe_machine, weights, write_page
 from medrestore import Modality, RestoreOptions, read, restore, write
 from medrestore.engine import calibration, load_model
 from medrestore.engine.machine.memory import peak_bytes, reset_peak
@@ -160,8 +160,7 @@ def main() -> None:
         found = {"shape": shape, "voxels": int(np.prod(shape)), **json.loads(done.stdout.splitlines()[-1])}
         report["runs"].append(found)
         print(table(report["runs"]).splitlines()[-1], flush=True)
-        args.out.joinpath("memory.json").write_text(json.dumps(report, indent=1) + "\n")
-        args.out.joinpath("memory.md").write_text(page(report))
+        write_page(args.out, "memory", report, page(report))
 
 
 if __name__ == "__main__":

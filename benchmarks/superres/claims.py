@@ -9,7 +9,6 @@ Writes claims-superres.md and claims-superres.json (claims-superres-ct for CT) t
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +29,7 @@ from benchmarks.harness.common import (
     load_truth,
     middle,
     report_stem,
+    write_page,
 )
 from benchmarks.superres.methods import METHODS, Scan
 from benchmarks.superres.run import cut, make_slices, parse_case
@@ -125,10 +125,8 @@ def main(argv: list[str] | None = None) -> None:
         "spheres": spheres(truth, args),
         "nothing": nothing(args),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
     stem = report_stem("claims-superres", args)
-    (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (args.out / f"{stem}.md").write_text(superres_page(report))
+    write_page(args.out, stem, report, superres_page(report))
 
 
 if __name__ == "__main__":

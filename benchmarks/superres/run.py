@@ -34,6 +34,7 @@ from benchmarks.harness.common import (
     run_method,
     score,
     weights,
+    write_page,
 )
 from benchmarks.harness.pictures import row_of, side_by_side
 from benchmarks.superres import tables as superres_tables
@@ -266,9 +267,8 @@ def main(argv: list[str] | None = None) -> None:
         report = with_kept(report, json.loads((args.out / f"{stem}.json").read_text()))
     else:
         side_by_side(pictures, args.out / f"{stem}-slices.png")
-    (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
     superres_tables.plot(report, args.out / f"{stem}.png")
-    (args.out / f"{stem}.md").write_text(superres_tables.markdown(report, stem))
+    write_page(args.out, stem, report, superres_tables.markdown(report, stem))
 
 
 if __name__ == "__main__":

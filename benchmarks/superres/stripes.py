@@ -9,7 +9,6 @@ Writes stripes.md and stripes.json to the folder given with --out.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from typing import Any
 
@@ -25,6 +24,7 @@ from benchmarks.harness.common import (
     middle,
     report_stem,
     weights,
+    write_page,
 )
 from benchmarks.superres.gaussian import field_like
 from benchmarks.superres.methods import METHODS
@@ -140,10 +140,8 @@ def main(argv: list[str] | None = None) -> None:
         **describe_machine({"medrestore"}),
     }
     report = {"setup": setup, "rows": [row for truth in truths for row in rows(truth, args)]}
-    args.out.mkdir(parents=True, exist_ok=True)
     stem = report_stem("stripes", args)
-    (args.out / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (args.out / f"{stem}.md").write_text(page(report))
+    write_page(args.out, stem, report, page(report))
 
 
 if __name__ == "__main__":

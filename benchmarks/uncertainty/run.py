@@ -39,6 +39,7 @@ from benchmarks.harness.common import (
     middle,
     report_stem,
     weights,
+    write_page,
 )
 from benchmarks.uncertainty import tables as uncertainty_tables
 from medrestore.engine import LoadedModel, Observers, load_model
@@ -258,8 +259,8 @@ def main(argv: list[str] | None = None) -> None:
         measured = [measure(truth, task, model, args) for truth in truths]
         report["runs"] += [run for run, _ in measured]
         uncertainty_tables.plot(measured, args.out / f"{stem}-{task}.png")
-        path.write_text(json.dumps(report, indent=1) + "\n")  # after each: the next takes long
-    (args.out / f"{stem}.md").write_text(uncertainty_tables.markdown(report, stem))
+        # After each: the next takes long.
+        write_page(args.out, stem, report, uncertainty_tables.markdown(report, stem))
 
 
 def kept(before: dict[str, Any], now: dict[str, Any], tasks: list[str]) -> dict[str, Any]:
