@@ -23,7 +23,13 @@ import numpy as np
 from benchmarks.evidence import intervals_tables
 from benchmarks.evidence.calibrate import MODELS
 from benchmarks.evidence.interval_scans import TRUTHS, truths
-from benchmarks.harness.common import DOCS, describe_machine, weights, write_page
+from benchmarks.harness.common import (
+    DOCS,
+    both_commands,
+    describe_machine,
+    weights,
+    write_page,
+)
 from benchmarks.uncertainty.run import calibration as spread
 from medrestore.engine import LoadedModel, RestoreOptions, load_model, restore
 from medrestore.engine.intervals.calibration import FILE, find_calibration
@@ -168,7 +174,7 @@ def describe_setup(args: argparse.Namespace) -> dict[str, Any]:
 def kept(before: dict[str, Any], now: dict[str, Any], models: list[str]) -> dict[str, Any]:
     """Return a report that goes on with what an earlier one has of other models."""
     setup = {**now["setup"], "weights": {**before["setup"]["weights"], **now["setup"]["weights"]}}
-    setup["command"] = f"{before['setup']['command']}` and `{now['setup']['command']}"
+    setup["command"] = both_commands(before["setup"]["command"], now["setup"]["command"])
     setup["samples"] = max(before["setup"]["samples"], now["setup"]["samples"])
     return {"setup": setup, "models": [one for one in before["models"] if one["model"] not in models]}
 

@@ -203,6 +203,11 @@ def _cpu() -> str:
     )
 
 
+def both_commands(before: str, now: str) -> str:
+    """Return the commands that made a page of which part was made before, as code in Markdown; each once."""
+    return "` and `".join(dict.fromkeys([*before.split("` and `"), now]))
+
+
 def write_page(folder: Path, name: str, report: Mapping[str, Any], text: str, indent: int | None = 1) -> None:
     """Write a page, and beside it the figures that it was made of."""
     folder.mkdir(parents=True, exist_ok=True)

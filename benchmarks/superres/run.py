@@ -27,6 +27,7 @@ from benchmarks.harness.common import (
     Truth,
     add_common_arguments,
     add_modality_argument,
+    both_commands,
     check_volumes,
     describe_machine,
     load_truth,
@@ -237,7 +238,8 @@ def with_kept(report: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
         return run["volume"], run["case"], run["method"]
 
     old, new = before["setup"], report["setup"]
-    setup = {**old, **new, "command": f"{old['command']}` and `{new['command']}", "pictured": old["pictured"]}
+    command = both_commands(old["command"], new["command"])
+    setup = {**old, **new, "command": command, "pictured": old["pictured"]}
     volumes = {volume["name"]: volume for one in (old, new) for volume in one["volumes"]}
     setup |= {name: {**old[name], **new[name]} for name in ("methods", "weights", "packages")}
     setup["volumes"] = list(volumes.values())

@@ -33,6 +33,7 @@ from benchmarks.harness.common import (
     Truth,
     add_common_arguments,
     add_modality_argument,
+    both_commands,
     check_volumes,
     describe_machine,
     load_truth,
@@ -269,7 +270,7 @@ def kept(before: dict[str, Any], now: dict[str, Any], tasks: list[str]) -> dict[
     names = {run["model"] for run in runs}
     weights = {name: digest for name, digest in before["setup"]["weights"].items() if name in names}
     setup = {**now["setup"], "weights": {**weights, **now["setup"]["weights"]}}
-    setup["command"] = f"{before['setup']['command']}` and `{now['setup']['command']}"
+    setup["command"] = both_commands(before["setup"]["command"], now["setup"]["command"])
     return {"setup": setup, "runs": runs}
 
 
