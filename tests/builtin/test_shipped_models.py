@@ -13,6 +13,7 @@ from medrestore import Modality, Volume, read, restore
 from medrestore.engine import RestoreOptions, load_model
 from medrestore.engine.intervals.calibration import FILE, LEVELS, find_calibration
 from medrestore.engine.intervals.conformal import FEWEST
+from medrestore.engine.machine.device import has_native_bfloat16
 from medrestore.metrics import head_mask, psnr, ssim
 from medrestore.plugin import Intensity, read_model_folder
 from medrestore.provenance import sha256_file
@@ -108,3 +109,12 @@ def test_a_model_is_as_good_as_it_was(name, tmp_path):
     network = load_model(RestoreOptions(model=name, device="cpu", dtype="float32")).denoiser.denoiser.network
     scores = [psnr_of(network, case, bfloat16=False) for case in cases(name, tmp_path)]
     assert np.mean(scores) == pytest.approx(WORTH[name], abs=0.15)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_native_bfloat16("cpu"), reason="needs a processor that computes in bfloat16")
+def test_what_of_ct_denoise_stays_in_float32_is_enough(tmp_path):
+    network = load_model(RestoreOptions(model="ct-denoise", device="cpu")).denoiser.denoiser.network
+    case = cases("ct-denoise", tmp_path)[0]
+    exact, rounded = (psnr_of(network, case, bfloat16=short) for short in (False, True))
+    assert rounded == pytest.approx(exact, abs=0.02)
