@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -67,15 +67,15 @@ def save(path: Path, array: np.ndarray, spacing: float = 1.0) -> Path:
     return path
 
 
-def model_folder(folder: Path, **changes: object) -> Path:
+def model_folder(folder: Path, network: Mapping[str, object] = NETWORK, **changes: object) -> Path:
     """Write a model folder of an untrained network whose branches are not zero, so that it does something."""
     torch.manual_seed(0)
     options = {
-        **NETWORK,
+        **network,
         **({"details": 4} if changes.get("task") == "superres" or changes.get("colour") else {}),
     }
-    network = build("voxelnet", options)
-    for parameter in network.parameters():
+    made = build("voxelnet", options)
+    for parameter in made.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)
     config = TrainConfig(
@@ -84,7 +84,7 @@ def model_folder(folder: Path, **changes: object) -> Path:
         model={**MODEL, **changes},
         network=NetworkOptions(options=options),
     )
-    export_model(network, config, TrainingFacts(0, (), None), folder)
+    export_model(made, config, TrainingFacts(0, (), None), folder)
     return folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,10 +112,19 @@ def test_a_model_is_as_good_as_it_was(name, tmp_path):
     assert np.mean(scores) == pytest.approx(WORTH[name], abs=0.15)
 
 
+def cropped(case):
+    """Return the middle of a case."""
+    box = tuple(slice(max(n // 2 - 40, 0), n // 2 + 40) for n in case.clean.shape)
+    made = case.degraded
+    return replace(
+        case, clean=case.clean[box], degraded=replace(made, scan=made.scan[box], gain=made.gain[box])
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not has_native_bfloat16("cpu"), reason="needs a processor that computes in bfloat16")
 def test_what_of_ct_denoise_stays_in_float32_is_enough(tmp_path):
     network = load_model(RestoreOptions(model="ct-denoise", device="cpu")).denoiser.denoiser.network
-    case = cases("ct-denoise", tmp_path)[0]
+    case = cropped(cases("ct-denoise", tmp_path)[0])
     exact, rounded = (psnr_of(network, case, bfloat16=short) for short in (False, True))
     assert rounded == pytest.approx(exact, abs=0.02)
