@@ -206,7 +206,7 @@ def test_nothing_that_names_a_patient_is_written(scans, tiny_model, tmp_path):
     assert ran.returncode == 3, ran.stderr
     assert CANARY not in ran.stdout + ran.stderr
     written = [path for path in out.rglob("*") if path.is_file()]
-    assert any(path.name == "series.nii.gz" for path in written)
+    assert any(path.name == "series.nii.gz" for path in written), ran.stderr
     for path in written:
         data = path.read_bytes()
         if path.name.endswith(".nii.gz"):

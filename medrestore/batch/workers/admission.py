@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -91,11 +91,11 @@ class QueuedCase:
 
     def ask(self) -> Need | None:
         """Return the memory that it takes, or None if that cannot be told without reading or measuring."""
-        if self.need is None and (model := self.model()) is not None:
-            try:
-                self.need = _need(self.job, self.options, model)
-            except Exception:  # noqa: BLE001  whatever it is, the case will meet it, and say so
-                return None
+        if self.need is None:
+            # Another case may ask, and must not fail for it: whatever it is, this one will meet it, and say so.
+            with suppress(Exception):
+                model = self.model()
+                self.need = None if model is None else _need(self.job, self.options, model)
         return self.need
 
 

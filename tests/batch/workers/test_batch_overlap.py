@@ -21,6 +21,7 @@ from medrestore.batch.ledger import FOLDER
 from medrestore.batch.workers.admission import MemoryGate, Need, QueuedCase, SerialExecutor
 from medrestore.batch.workers.client import Worker
 from medrestore.cli.batching import MODULE
+from medrestore.errors import InputError
 from medrestore.options import FileOptions, RestoreOptions
 
 WORKER = """
@@ -198,6 +199,17 @@ def test_one_that_is_to_be_alone_is_alone(tmp_path):
     check(queued(tmp_path, small), queued(tmp_path, small, alone=True), False)
     (tmp_path / "sub").mkdir()
     check(queued(tmp_path, small), queued(tmp_path / "sub", small), False)
+
+
+def test_one_whose_file_cannot_be_read_harms_no_other(tmp_path):
+    """It is asked for its need by the other, which once failed with its error."""
+
+    def unreadable() -> None:
+        raise InputError("broken.nii: the file is truncated")
+
+    broken = QueuedCase({"root": str(tmp_path)}, queued(tmp_path, None).options, unreadable)
+    check(broken, queued(tmp_path, Need(1, 1)), False)
+    check(queued(tmp_path, Need(1, 1)), broken, False)
 
 
 def check(first: QueuedCase, second: QueuedCase, together: bool) -> None:
