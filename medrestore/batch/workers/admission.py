@@ -92,7 +92,7 @@ class QueuedCase:
     def ask(self) -> Need | None:
         """Return the memory that it takes, or None if that cannot be told without reading or measuring."""
         if self.need is None:
-            # Another case may ask, and must not fail for it: whatever it is, this one will meet it, and say so.
+            # Another case may ask, and must not fail for it: whatever it is, this one meets it, and says so.
             with suppress(Exception):
                 model = self.model()
                 self.need = None if model is None else _need(self.job, self.options, model)
