@@ -39,8 +39,11 @@ class Convolution(nn.Conv3d):
 
 
 def add(fresh: Tensor, x: Tensor) -> Tensor:
-    """Add what nobody holds any more, in the memory of one of both: fresh memory costs as much as the sum."""
-    if fresh.dtype == x.dtype:
+    """Add what nobody holds any more, in the longer type of both, and in the memory of one that has it.
+
+    Fresh memory costs as much as the sum.
+    """
+    if torch.promote_types(fresh.dtype, x.dtype) == fresh.dtype:
         return fresh.add_(x)
     return fresh + x if torch.is_grad_enabled() else x.add_(fresh)
 

@@ -19,16 +19,7 @@ from torch import Tensor, nn
 
 from medrestore.networks.fold import FOLD, fold, unfold
 from medrestore.networks.limits import check_options
-from medrestore.networks.rows import (
-    Convolution,
-    Rows,
-    Slabs,
-    add,
-    convolve,
-    halve,
-    map_slabs,
-    rechunk,
-)
+from medrestore.networks.rows import Convolution, Rows, Slabs, add, convolve, halve, map_slabs, rechunk
 from medrestore.networks.widen import widen
 
 ROWS = 16

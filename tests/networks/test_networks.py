@@ -84,9 +84,10 @@ def test_what_is_marked_stays_in_float32_beside_bfloat16_and_the_rest_does_not()
     assert (streamed - kept).std() < (kept - exact).std()
 
 
-def test_in_bfloat16_too_work_in_place_changes_no_bit():
+@pytest.mark.parametrize("names", [[], KEPT, KEPT[:1], KEPT[1:]])
+def test_in_bfloat16_too_work_in_place_changes_no_bit(names):
     torch.manual_seed(0)
-    network = build("voxelnet", OPTIONS | {"float32": KEPT})
+    network = build("voxelnet", OPTIONS | {"float32": names})
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     inputs, levels = torch.randn(1, 4, 16, 8, 8), torch.randn(1, 2)
