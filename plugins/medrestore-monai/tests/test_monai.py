@@ -1,4 +1,4 @@
-"""Bundles of MONAI become models, and models bundles that MONAI's own tools run; nothing executes."""
+"""Bundles of MONAI become models; nothing executes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import json
 import math
 import pickle
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from medrestore_monai import exporting
 from medrestore_monai.bundle import read_bundle, read_weights
-from medrestore_monai.exported import ScanDenoiser
 from medrestore_monai.importing import Stated, import_bundle
 from medrestore_monai.network import (
     BundleNetwork,
@@ -24,10 +21,9 @@ from medrestore_monai.network import (
 from medrestore_monai.verb import app
 from typer.testing import CliRunner
 
-from medrestore import Modality, RestoreOptions, Task, Volume, restore
+from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.diffusion import Condition, TwoMeasurementDenoiser, euler, karras_levels
-from medrestore.errors import ModelError, OutputError
-from medrestore.networks import build
+from medrestore.errors import ModelError
 from medrestore.plugin import LoadContext, read_model_folder
 from medrestore.plugin.host import plugins
 from medrestore.testing import check_model
@@ -359,103 +355,6 @@ def test_weights_of_another_network_and_a_missing_range_are_refused(tmp_path):
     with pytest.raises(ModelError, match="range of its input"):
         import_bundle(read_bundle(folder), STATED, tmp_path / "model", (None, None))
     assert not (tmp_path / "model").exists()
-
-
-def tiny_model(folder, details=0):
-    """Write a model folder of medrestore by hand."""
-    import hashlib
-
-    import tomli_w
-    from safetensors.torch import save
-
-    torch.manual_seed(0)
-    options = {"widths": [8, 8], "down": [1, 1], "up": [1], "details": details}
-    network = build("voxelnet", options)
-    for parameter in network.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.05)
-    data = save(network.state_dict())
-    folder.mkdir()
-    (folder / "model.safetensors").write_bytes(data)
-    table = {
-        "name": "tiny",
-        "title": "A tiny network that nobody trained",
-        "task": "denoise",
-        "modalities": ["MR"],
-        "licence": "Apache-2.0",
-        "reference": "none",
-        "spacing_mm": [0.6, 1.5],
-        "noise": [0.01, 0.15],
-        "halo": network.halo,
-        "multiple": network.multiple,
-        "colour": details == 4,
-        "network": {"name": "voxelnet", "options": options},
-        "weights": {"file": "model.safetensors", "sha256": hashlib.sha256(data).hexdigest()},
-    }
-    (folder / "model.toml").write_text(tomli_w.dumps(table))
-    (folder / "README.md").write_text("Apache-2.0")
-    return folder
-
-
-@pytest.mark.parametrize("details", [0, 4])
-def test_a_model_becomes_a_bundle_that_monai_runs(tmp_path, details):
-    model = tiny_model(tmp_path / "model", details)
-    out = tmp_path / "bundle"
-    assert CliRunner().invoke(app, ["export", str(model), "-o", str(out)]).exit_code == 0
-    configs = out / "configs"
-    monai_bundle.verify_net_in_out(
-        "network_def", str(configs / "metadata.json"), str(configs / "inference.json"), device="cpu", n=2
-    )
-    network = monai_bundle.load("bundle", bundle_dir=tmp_path, workflow_type="inference", device="cpu")
-    scan, sigma = torch.rand(1, 1, 16, 16, 24), 0.05
-    given = torch.cat([scan, torch.full_like(scan, sigma)], dim=1)
-    told = (0.0,) * details
-    denoiser = read_model_folder(model).load(LoadContext())
-    want = denoiser(scan, math.inf, Condition(scan, sigma, details=told))
-    with torch.no_grad():
-        torch.testing.assert_close(network.eval()(given), want, atol=1e-6, rtol=1e-5)
-    with pytest.raises(OutputError, match="already"):
-        exporting.export_model(read_model_folder(model), out)
-
-
-def test_a_bundle_is_run_from_scan_to_file(tmp_path, monkeypatch):
-    exporting.export_model(read_model_folder(tiny_model(tmp_path / "model")), tmp_path / "bundle")
-    array = 500 * np.random.default_rng(0).random((24, 24, 16), dtype=np.float32)
-    nib.save(nib.Nifti1Image(array, np.diag([1.0, 1.0, 1.2, 1.0])), tmp_path / "scan.nii.gz")
-    monai_bundle.run(
-        "run",
-        config_file=str(tmp_path / "bundle/configs/inference.json"),
-        bundle_root=str(tmp_path / "bundle"),
-        image=str(tmp_path / "scan.nii.gz"),
-        sigma=0.05,
-        output_dir=str(tmp_path),
-    )
-    made = nib.load(tmp_path / "scan_restored.nii.gz")
-    assert made.shape == array.shape
-    np.testing.assert_allclose(made.affine, np.diag([1.0, 1.0, 1.2, 1.0]))
-    bright = float(np.percentile(array, 99))
-    denoiser = ScanDenoiser("voxelnet", {"widths": [8, 8], "down": [1, 1], "up": [1]})
-    denoiser.load_state_dict(torch.load(tmp_path / "bundle/models/model.pt", weights_only=True))
-    margins = [(36, 36), (36, 36), (40, 40)]  # what MONAI adds up to its window of 96
-    scan = torch.from_numpy(np.pad(array, margins, mode="edge") / bright)[None, None].float()
-    with torch.no_grad():
-        whole = denoiser(torch.cat([scan, torch.full_like(scan, 0.05)], dim=1))[0, 0] * bright
-    want = whole[36:60, 36:60, 40:56].numpy()
-    np.testing.assert_allclose(made.get_fdata(), want, atol=1e-4 * bright)
-
-
-def test_what_is_no_denoiser_of_a_folder_does_not_become_a_bundle(tmp_path):
-    spec = read_model_folder(tiny_model(tmp_path / "model"))
-    from dataclasses import replace
-
-    for other, said in (
-        (replace(spec, operator="a/b"), "only denoisers"),
-        (replace(spec, network="a/b"), "no folder with weights"),
-        (replace(spec, task=Task.SUPERRES), "only denoisers"),
-    ):
-        with pytest.raises(ModelError, match=said):
-            exporting.export_model(other, tmp_path / "bundle")
-    assert not (tmp_path / "bundle").exists()
 
 
 def test_the_command_imports_a_bundle(tmp_path, plugin):
