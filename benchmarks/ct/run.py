@@ -266,16 +266,15 @@ def main(argv: list[str] | None = None) -> None:
     names = [Path(word).name if "/" in word else word for word in (sys.argv[1:] if argv is None else argv)]
     command = shlex.join(["python", "-m", "benchmarks.ct.run", *names])
     stem = "ct-quick" if args.quick else "ct"
-    args.out.mkdir(parents=True, exist_ok=True)
     setup = {
         "command": command,
         "weights": weights(args.model, "CT", "denoise"),
         **describe_machine(PACKAGES),
     }
-    ct_tables.plot(runs, args.out / f"{stem}.png")
-    side_by_side(rows, args.out / f"{stem}-slices.png")
     text = ct_tables.markdown(setup, truths, runs, stem)
     write_page(args.out, stem, {"setup": setup, "runs": runs}, text)
+    ct_tables.plot(runs, args.out / f"{stem}.png")
+    side_by_side(rows, args.out / f"{stem}-slices.png")
 
 
 if __name__ == "__main__":

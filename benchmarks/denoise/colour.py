@@ -175,10 +175,9 @@ def main(argv: list[str] | None = None) -> None:
         runs += found
         pictures += rows
     report = {"setup": describe_setup(args, truths), "runs": runs}
-    args.out.mkdir(parents=True, exist_ok=True)
     stem = "colour-quick" if args.quick else "colour"
-    side_by_side(pictures, args.out / f"{stem}-slices.png")
     write_page(args.out, stem, report, colour_tables.markdown(report, stem))
+    side_by_side(pictures, args.out / f"{stem}-slices.png")
 
 
 if __name__ == "__main__":

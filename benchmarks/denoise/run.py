@@ -235,13 +235,12 @@ def main(argv: list[str] | None = None) -> None:
         named = replace(truth, name=titled(truth.name, kind))
         pictures.append(row_of(named, images, UP, WHITE))
     report = {"setup": describe_setup(args, truths), "runs": runs}
-    args.out.mkdir(parents=True, exist_ok=True)
     stem = "denoise" + ("-varying" if args.gain[0] else "") + ("-quick" if args.quick else "")
     if args.keep:
         keep(json.loads((args.out / f"{stem}.json").read_text()), report)
+    write_page(args.out, stem, report, tables.markdown(report, stem))
     tables.plot(report, args.out / f"{stem}.png")
     side_by_side(pictures, args.out / f"{stem}-slices.png")
-    write_page(args.out, stem, report, tables.markdown(report, stem))
 
 
 if __name__ == "__main__":

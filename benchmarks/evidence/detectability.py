@@ -87,7 +87,7 @@ def main() -> None:
         lines += section(report)
     text = "\n".join(lines) + "\n"
     write_page(arguments.out, "detectability", {"setup": setup, "scans": reports}, text)
-    print(text)
+    print(text, end="")
 
 
 TEXT = (

@@ -23,13 +23,7 @@ import numpy as np
 from benchmarks.evidence import intervals_tables
 from benchmarks.evidence.calibrate import MODELS
 from benchmarks.evidence.interval_scans import TRUTHS, truths
-from benchmarks.harness.common import (
-    DOCS,
-    both_commands,
-    describe_machine,
-    weights,
-    write_page,
-)
+from benchmarks.harness.common import DOCS, both_commands, describe_machine, weights, write_page
 from benchmarks.uncertainty.run import calibration as spread
 from medrestore.engine import LoadedModel, RestoreOptions, load_model, restore
 from medrestore.engine.intervals.calibration import FILE, find_calibration

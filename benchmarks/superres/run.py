@@ -263,14 +263,13 @@ def main(argv: list[str] | None = None) -> None:
         runs += found
         pictures.append(row_of(truth, images, "ijk".index(args.axis), WHITE))
     report = {"setup": describe_setup(args, truths), "runs": runs}
-    args.out.mkdir(parents=True, exist_ok=True)
     stem = report_stem("superres" if args.axis == "k" else f"superres-{args.axis}", args)
     if args.keep:
         report = with_kept(report, json.loads((args.out / f"{stem}.json").read_text()))
-    else:
-        side_by_side(pictures, args.out / f"{stem}-slices.png")
-    superres_tables.plot(report, args.out / f"{stem}.png")
     write_page(args.out, stem, report, superres_tables.markdown(report, stem))
+    superres_tables.plot(report, args.out / f"{stem}.png")
+    if not args.keep:
+        side_by_side(pictures, args.out / f"{stem}-slices.png")
 
 
 if __name__ == "__main__":

@@ -251,7 +251,6 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     truths = [load_truth(path, quick=False, modality=args.modality) for path in args.volume]
     truths = [middle(truth, args.size, FACTOR) for truth in truths]
-    args.out.mkdir(parents=True, exist_ok=True)
     stem = report_stem("uncertainty", args)
     path, report = args.out / f"{stem}.json", {"setup": describe_setup(args, truths), "runs": []}
     if args.keep and path.exists():
@@ -259,9 +258,9 @@ def main(argv: list[str] | None = None) -> None:
     for task, model in load_models(args).items():
         measured = [measure(truth, task, model, args) for truth in truths]
         report["runs"] += [run for run, _ in measured]
-        uncertainty_tables.plot(measured, args.out / f"{stem}-{task}.png")
         # After each: the next takes long.
         write_page(args.out, stem, report, uncertainty_tables.markdown(report, stem))
+        uncertainty_tables.plot(measured, args.out / f"{stem}-{task}.png")
 
 
 def kept(before: dict[str, Any], now: dict[str, Any], tasks: list[str]) -> dict[str, Any]:
