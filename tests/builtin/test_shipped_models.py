@@ -89,6 +89,11 @@ def test_a_page_is_of_the_weights_that_are_shipped(page):
         assert {name: shipped()[name] for name in weights} == weights
 
 
+def middle(shape, side):
+    """Return where the middle is: so many voxels of each axis, or all there are."""
+    return tuple(slice(max(n // 2 - side // 2, 0), n // 2 + side // 2) for n in shape)
+
+
 def cases(name, folder):
     """Validation cases that need no scan but those that come with the repository."""
     if name == "ct-denoise":
@@ -97,8 +102,7 @@ def cases(name, folder):
             return make_ct_cases([])
     computed = name == "ct-superres"
     whole = anatomy.torso(np.random.default_rng(UNSEEN)).hu if computed else read(CROP).array
-    middle = tuple(slice(max(n // 2 - 32, 0), n // 2 + 32) for n in whole.shape)
-    scans = [save(folder / "middle.nii", whole[middle])]
+    scans = [save(folder / "middle.nii", whole[middle(whole.shape, 64)])]
     if name == "mr-denoise":
         return make_cases(scans, Intensity.P99, colour=True)
     return make_cases(scans, Intensity.ATTENUATION if computed else Intensity.P99, SliceOptions())
@@ -114,8 +118,7 @@ def test_a_model_is_as_good_as_it_was(name, tmp_path):
 
 def cropped(case):
     """Return the middle of a case."""
-    box = tuple(slice(max(n // 2 - 40, 0), n // 2 + 40) for n in case.clean.shape)
-    made = case.degraded
+    box, made = middle(case.clean.shape, 80), case.degraded
     return replace(
         case, clean=case.clean[box], degraded=replace(made, scan=made.scan[box], gain=made.gain[box])
     )

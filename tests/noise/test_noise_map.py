@@ -142,8 +142,8 @@ def test_an_unknown_kind_of_map_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("shape", "gained"), [(middle, 0.1), (ramp, 0.3)])
-def test_the_shipped_model_is_better_with_the_map(shape, gained):
+@pytest.mark.parametrize(("shape", "gained", "worth"), [(middle, 0.1, 36.7), (ramp, 0.3, 36.9)])
+def test_the_shipped_model_is_better_with_the_map(shape, gained, worth):
     inside = (slice(32, 96),) * 3
     clean = medrestore.read(CROP).array[inside].astype(np.float32)
     truth = medrestore.Volume.from_array(clean, modality=medrestore.Modality.MR)
@@ -155,7 +155,7 @@ def test_the_shipped_model_is_better_with_the_map(shape, gained):
     for requested in ("auto", "constant"):
         done = medrestore.restore(noisy, medrestore.RestoreOptions(noise_map=requested, force=True))
         scores[requested] = psnr(done.volume.array, clean, data_range=float(clean.max()), mask=head)
-    assert scores["auto"] > scores["constant"] + gained
+    assert scores["auto"] > max(scores["constant"] + gained, worth)
 
 
 @pytest.mark.parametrize(("shape", "above"), [(middle, True), (np.ones, False)])
