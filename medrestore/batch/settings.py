@@ -12,7 +12,7 @@ from medrestore import __version__
 from medrestore.engine.intervals.calibration import read_calibration
 from medrestore.engine.models.find import check_names, find_model
 from medrestore.io import DICOM
-from medrestore.job.form import check_form
+from medrestore.job.output_format import check_output_format
 from medrestore.job.outputs import check_report
 from medrestore.options import BOTH, FileOptions, RestoreOptions
 from medrestore.provenance import IN_PARTS, JSON
@@ -62,7 +62,7 @@ class Settings:
         check_names(options.restore)
         options.output.check_samples(options.samples)
         output = options.output
-        check_form(output.form)
+        check_output_format(output.form)
         if output.sr:
             check_report(series=output.form in (None, BOTH, DICOM.name))
         restore = absolute(options.restore)

@@ -215,9 +215,9 @@ def _model_hash(settings: Settings) -> Callable[[Case], str]:
         options = options_of(case_json(case, settings))
         modality = options.modality or Modality.UNKNOWN
         if modality is Modality.UNKNOWN and options.restore.model is None:
-            from medrestore.job.forecast import taken_for  # it brings torch
+            from medrestore.job.forecast import assume_modality  # it brings torch
 
-            modality = taken_for(case.header or read_header(case.files[0]), options).modality
+            modality = assume_modality(case.header or read_header(case.files[0]), options).modality
         return look_up(options.restore, modality)
 
     return of

@@ -70,7 +70,7 @@ def _read(scan: Path, modality: Modality | None, reading: ReadRequest) -> tuple[
     from medrestore.files import read_series
     from medrestore.findings import MODALITY_NOT_STATED
     from medrestore.io import reading_findings
-    from medrestore.job.form import check_reading
+    from medrestore.job.output_format import check_reading
     from medrestore.volume import stated_modality, taken_as
 
     check_reading(scan, reading)

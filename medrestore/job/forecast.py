@@ -83,7 +83,7 @@ def forecast(header: ScanHeader, options: FileOptions, model: LoadedModel | None
         ConfigError: An option does not fit the scan, or the scan does not fit into the memory.
         GeometryError: There are no slices to resolve.
     """
-    taken = taken_for(header, options)
+    taken = assume_modality(header, options)
     modality, assumed = taken.modality, taken.findings
     ref, spec = (model.ref, model.spec) if model is not None else find_model(options.restore, modality)
     grid = target_grid(header.geometry, spec.task, options.restore)
@@ -111,7 +111,7 @@ def _at_once(header: ScanHeader, options: FileOptions) -> int:
 
 def needs_measuring(header: ScanHeader, options: FileOptions, model: LoadedModel | None = None) -> bool:
     """Whether a forecast, whose errors it raises, would first measure the model, which takes some seconds."""
-    modality = taken_for(header, options).modality
+    modality = assume_modality(header, options).modality
     spec = model.spec if model is not None else find_model(options.restore, modality)[1]
     grid = target_grid(header.geometry, spec.task, options.restore)
     known = is_known(options.restore, modality, model)
@@ -119,7 +119,7 @@ def needs_measuring(header: ScanHeader, options: FileOptions, model: LoadedModel
 
 
 @dataclass(frozen=True)
-class TakenFor:
+class AssumedModality:
     """The modality that a scan is taken for, why where it does not say so, and what its content says."""
 
     modality: Modality
@@ -127,7 +127,7 @@ class TakenFor:
     seen: Recognition | None = None
 
 
-def taken_for(header: ScanHeader, options: FileOptions) -> TakenFor:
+def assume_modality(header: ScanHeader, options: FileOptions) -> AssumedModality:
     """Return the modality that a scan is taken for, and what should be known of that.
 
     It is what the caller says, or the scan. Where neither does and no model is named, its content decides,
@@ -139,7 +139,7 @@ def taken_for(header: ScanHeader, options: FileOptions) -> TakenFor:
     """
     modality = options.modality or header.modality
     if modality is not Modality.UNKNOWN or header.stated is not None or options.restore.model is not None:
-        return TakenFor(modality)
+        return AssumedModality(modality)
     status = header.path.stat()
     full = header if header.format else read_header(header.path, options.reading)
     full = replace(full, nan_fill=options.reading.policy.nan_fill)
@@ -158,9 +158,9 @@ class _Look:
 
 
 @lru_cache(maxsize=64)
-def _recognised(look: _Look) -> TakenFor:
+def _recognised(look: _Look) -> AssumedModality:
     taken = settled([read_first(look.header)], RestoreOptions(task=look.task))
-    return TakenFor(taken.volumes[0].modality, taken.findings, taken.seen)
+    return AssumedModality(taken.volumes[0].modality, taken.findings, taken.seen)
 
 
 def _budget(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from medrestore.errors import ConfigError, OutputError
 from medrestore.io import check_reports_can_be_written
-from medrestore.job.form import choose_form, endings
+from medrestore.job.output_format import choose_output_format, endings
 from medrestore.options import REPORT, OutputRequest
 from medrestore.paths import resolved
 from medrestore.plugin import installed_formats
@@ -107,7 +107,7 @@ def result_suffix(task: Task) -> str:
 
 def _named(scan: Path, out: Path, request: OutputRequest, suffix: str, maps: tuple[str, ...]) -> OutputPaths:
     """Return every name that the request leads to."""
-    formats, form = installed_formats(), choose_form(scan, out, request.form)
+    formats, form = installed_formats(), choose_output_format(scan, out, request.form)
     if form.image is None and request.dtype != "float32":
         raise ConfigError(f"--out-dtype is {request.dtype}, and DICOM stores 16 bits; leave it out")
     if request.sr:

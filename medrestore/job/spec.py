@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from medrestore.engine.models.find import find_model
 from medrestore.findings import Finding
 from medrestore.io import Sources
-from medrestore.job.form import check_reading
+from medrestore.job.output_format import check_reading
 from medrestore.job.outputs import OutputPaths, name_outputs, result_suffix
 from medrestore.options import FileOptions, RestoreOptions
 from medrestore.types import Modality, Task

@@ -13,7 +13,7 @@ from medrestore.batch.settings import Settings
 from medrestore.files import read_header
 from medrestore.geometry import Geometry
 from medrestore.io import DICOM, ReadPolicy, ReadRequest, ScanHeader
-from medrestore.job.form import choose_form
+from medrestore.job.output_format import choose_output_format
 from medrestore.job.spec import Job, plan_job
 from medrestore.options import BOTH, FileOptions, OutputRequest, RestoreOptions
 from medrestore.provenance import JSON
@@ -86,7 +86,7 @@ def job_of(case: dict[str, Any], options: FileOptions) -> Job:
         ConfigError, OutputError: See `plan_job`.
     """
     scan, out = Path(case["source"]), Path(case["out"])
-    form = choose_form(scan, out.with_name("series"), options.output.form)
+    form = choose_output_format(scan, out.with_name("series"), options.output.form)
     if not form.series:
         return plan_job(scan, out.with_name(f"{out.name}{form.suffix}"), options)
     if form.image is None:

@@ -29,7 +29,7 @@ from medrestore.engine import Restoration, RestoreOptions, load_model
 from medrestore.engine.machine.memory import peak_bytes, reset_peak
 from medrestore.engine.models.load import LoadedModel
 from medrestore.errors import MedrestoreError, OutputError, PluginError, is_out_of_memory
-from medrestore.job.forecast import forecast, taken_for
+from medrestore.job.forecast import assume_modality, forecast
 from medrestore.job.progress import Stage
 from medrestore.job.run import run
 from medrestore.options import FileOptions
@@ -147,7 +147,7 @@ class WorkerServer:
         """Return the model of a case if it is the loaded model; without one, nothing is looked at."""
         if self._loaded is None:
             return None
-        return self._model_of(options.restore, taken_for(header_of(job), options).modality)
+        return self._model_of(options.restore, assume_modality(header_of(job), options).modality)
 
     def _model_of(self, options: RestoreOptions, modality: Modality) -> LoadedModel | None:
         """Return a model if it is the loaded model."""

@@ -23,7 +23,7 @@ from medrestore.engine.models.recognise import NEITHER, Fitted, fitted, recognis
 from medrestore.errors import DomainError, ModelError
 from medrestore.files import read_header
 from medrestore.geometry import Geometry
-from medrestore.job.forecast import TakenFor, forecast, taken_for
+from medrestore.job.forecast import AssumedModality, assume_modality, forecast
 from medrestore.options import FileOptions
 from medrestore.plugin.spec import DOMAINS
 from medrestore.training import anatomy
@@ -157,7 +157,9 @@ def test_plan_and_restoration_agree_on_a_file_that_does_not_say(tmp_path):
     foreseen = forecast(read_header(scan), FileOptions())
     assert foreseen.model == "medrestore/mr-denoise" and foreseen.modality is Modality.MR
     assert [one.code for one in foreseen.findings] == ["modality-recognised"]
-    assert taken_for(read_header(scan), FileOptions(modality=Modality.CT)) == TakenFor(Modality.CT)
+    assert assume_modality(read_header(scan), FileOptions(modality=Modality.CT)) == AssumedModality(
+        Modality.CT
+    )
 
 
 def test_the_command_line_ends_with_5_and_the_batch_goes_on(tmp_path, monkeypatch, capsys):

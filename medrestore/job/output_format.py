@@ -1,4 +1,4 @@
-"""The form of a result: an image file of some format, a derived DICOM series, or both."""
+"""The format of a result: an image file of some format, a derived DICOM series, or both."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from medrestore.plugin import installed_formats
 
 
 @dataclass(frozen=True)
-class Form:
-    """The form of the result of a scan.
+class OutputFormat:
+    """The format of the result of a scan.
 
     Attributes:
         image: Format of the image file; None if no image file is written.
@@ -29,8 +29,8 @@ class Form:
         return "" if self.image is None else self.image.suffixes[0]
 
 
-def check_form(asked: str | None) -> None:
-    """Refuse a form that no result can have.
+def check_output_format(asked: str | None) -> None:
+    """Refuse a format that no result can have.
 
     Raises:
         ConfigError: There is no such format, or it is not written.
@@ -40,15 +40,15 @@ def check_form(asked: str | None) -> None:
         installed_formats().writer(str(asked))
 
 
-def choose_form(scan: Path, out: Path, asked: str | None) -> Form:
-    """Return the form: as asked, else the format that `out` ends as, else the format of the scan.
+def choose_output_format(scan: Path, out: Path, asked: str | None) -> OutputFormat:
+    """Return the format: as asked, else the format that `out` ends as, else the format of the scan.
 
     Raises:
         ConfigError: DICOM is asked for of a scan that is no DICOM, or there is no such format.
         OutputError: The name does not fit the form that is asked for, or ends as no format does.
         PluginError: A plugin that may have the format cannot be loaded.
     """
-    check_form(asked)
+    check_output_format(asked)
     named, dicom = installed_formats().written_as(out), is_dicom_scan(scan)
     if asked is None:
         if dicom and named is None and out.suffix and not out.is_dir():
@@ -56,7 +56,9 @@ def choose_form(scan: Path, out: Path, asked: str | None) -> Form:
                 f"{out}: the name of the output ends in {endings()}, or is that of a folder for DICOM "
                 f"files; pass --format dicom if it is to be called {out.name}"
             )
-        return Form(None, True) if dicom and named is None else Form(named or _default(), False)
+        return (
+            OutputFormat(None, True) if dicom and named is None else OutputFormat(named or _default(), False)
+        )
     if asked not in (BOTH, DICOM.name):
         return _only(asked, named, out)
     if scan.exists() and not dicom:
@@ -68,10 +70,10 @@ def choose_form(scan: Path, out: Path, asked: str | None) -> Form:
         raise OutputError(
             f"{out}: is the name of a {named.title} file, and with --format dicom OUT is a folder"
         )
-    return Form(None if asked == DICOM.name else named or _default(), True)
+    return OutputFormat(None if asked == DICOM.name else named or _default(), True)
 
 
-def _only(asked: str, named: Format | None, out: Path) -> Form:
+def _only(asked: str, named: Format | None, out: Path) -> OutputFormat:
     """Return the form that is one image file of a format."""
     wanted = installed_formats().writer(asked)
     if named is not None and named.name != asked and not out.is_dir():
@@ -79,14 +81,14 @@ def _only(asked: str, named: Format | None, out: Path) -> Form:
             f"{out}: is the name of a {named.title} file, and --format is {asked}; let it end in "
             f"{_listed(wanted.suffixes)}, or leave --format out"
         )
-    return Form(wanted, False)
+    return OutputFormat(wanted, False)
 
 
 def _default() -> Format:
     return installed_formats().writer(NIFTI.name)
 
 
-def endings(form: Form | None = None) -> str:
+def endings(form: OutputFormat | None = None) -> str:
     """Return, in words, how the name of an image file of a form may end; None for any form."""
     image = None if form is None else form.image
     return _listed(installed_formats().written if image is None else image.suffixes)
