@@ -40,8 +40,10 @@ WARNED, FAILED = 0.05, 0.01
 LOWEST = {"edges": -1.0, **dict.fromkeys(("drift", "excursion", "step", "stripes", "unevenness"), 0.0)}
 """Statistics that cannot be too small, and the least that they can be."""
 
-REPRODUCED = {**LOWEST, "deviation": 0.0}
+REPRODUCED = {**LOWEST, "deviation": 0.0, "balance": 0.0}
 """The same where slices are resolved: they may be reproduced, and leave nothing."""
+
+POSITIVE = ("deviation", "balance")
 
 LEAST_SPREAD = 0.015
 """Spread below which a statistic is no better known: in units of the noise, and of a correlation."""
@@ -168,7 +170,7 @@ def limits_text(rows: dict[str, list[Values]], subjects: dict[str, set[str]]) ->
         for name, (middle, below, above) in spread.items():
             lines += ["", f'["{task}".limits.{name}]']
             for level, far in reach.items():
-                low = max(middle - far * below, 0.0) if name == "deviation" else middle - far * below
+                low = max(middle - far * below, 0.0) if name in POSITIVE else middle - far * below
                 lines.append(f"{level} = [{lowest(task).get(name, low):.4g}, {middle + far * above:.4g}]")
     return "\n".join(lines) + "\n"
 

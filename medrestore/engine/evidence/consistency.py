@@ -34,6 +34,8 @@ _PLANES = 8  # planes without which none is compared
 _USUAL_SCAN, _USUAL_PLANE = 72**3, 96**2
 _CELLS = 4  # cells along each axis in which the level is compared
 _NORMAL = 0.6745  # median magnitude of a standard normal variable
+# What good results leave of what a Wiener filter would: fitted to those in MR that set the limits.
+_STAYS = 0.73
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,8 @@ def consistency(scan: RealArray, restored: RealArray, expected: ExpectedNoise) -
         expected: The noise.
 
     Returns:
-        Of the residual in tissue: ``deviation`` and ``mean`` over the noise; ``colour``, correlation of
+        Of the residual in tissue: ``deviation`` and ``mean`` over the noise; ``balance``, the variance
+        and the share of the noise that may stay beside detail, together near 1; ``colour``, correlation of
         neighbours less that of the noise, of the three axes the one farthest from 0; ``edges``, correlation
         of the magnitude with the gradient of the result; correlations with the ``detail`` of the result
         (itself less its mean over 3 voxels cubed), with its ``intensity`` and, of the axes the largest, with
@@ -127,6 +130,7 @@ class _Whole(_Part):
         self.count = 0
         self._expected, self._stride = expected, max(size // _SAMPLE, 1)
         self._signed, self._edges, self._lags = Moments(6), Moments(), [Moments() for _ in range(3)]
+        self._stays = 0.0
 
     def add(self, slab: Slab) -> None:
         def seen(values: RealArray) -> RealArray:
@@ -135,6 +139,7 @@ class _Whole(_Part):
         self.count += int(np.count_nonzero(slab.own))
         residual, restored = seen(slab.residual[slab.new]), slab.restored
         detail = restored - ndimage.uniform_filter(restored, 3)
+        self._stays += float(seen(_kept_by(detail / slab.sigma)[slab.new]).sum(dtype=np.float64))
         gradient = slab.gradient()
         self._signed.add(residual, seen(detail[slab.new]), seen(restored[slab.new]), *map(seen, gradient))
         self._edges.add(np.abs(residual), seen(gradient_magnitude(gradient)))
@@ -148,6 +153,7 @@ class _Whole(_Part):
         edges = self._edges.correlation
         return {
             "deviation": variance**0.5,
+            "balance": variance + _STAYS * self._stays / self._signed.count,
             "mean": float(self._signed.mean[0]),
             "colour": self._colour(weight),
             "edges": None if edges is None else edges * weight,
@@ -162,6 +168,12 @@ class _Whole(_Part):
             return None
         found = [lag.correlation for lag in self._lags]
         return _largest(weight * (c - own) for c, own in zip(found, told, strict=True) if c is not None)
+
+
+def _kept_by(detail: FloatArray) -> FloatArray:
+    """Return the share of white noise that a Wiener filter leaves beside (X, Y, Z) detail, relative to it."""
+    power = np.maximum(ndimage.uniform_filter(np.square(detail), 5), 0)  # a running sum may end below 0
+    return np.asarray(power / (power + np.float32(1)), dtype=np.float32)
 
 
 class _Boxes(_Part):

@@ -22,6 +22,7 @@ class Slab:
     Attributes:
         residual: (rows, Y, Z) scan minus result over the noise.
         restored: (rows, Y, Z) the result, in the units of the scan.
+        sigma: The noise in the same units, or (rows, Y, Z) one for each voxel.
         tissue: (rows, Y, Z) where there is tissue.
         new: The rows that no other slab has as its own.
         start: Number of the first of them in the volume.
@@ -29,6 +30,7 @@ class Slab:
 
     residual: FloatArray
     restored: FloatArray
+    sigma: float | RealArray
     tissue: BoolArray
     new: slice
     start: int
@@ -66,11 +68,12 @@ def slabs(
     thickness = max(_SLAB // max(scan[0].size, 1), 2 * halo if halo > 1 else 1)
     for start in range(0, len(scan), thickness):
         rows = slice(max(start - halo, 0), start + thickness + halo)
-        level = sigma if np.ndim(sigma) == 0 else np.asarray(sigma)[rows]
+        level = sigma if isinstance(sigma, float) or np.ndim(sigma) == 0 else np.asarray(sigma)[rows]
         new = slice(start - rows.start, min(start + thickness, len(scan)) - rows.start)
         yield Slab(
             np.asarray((scan[rows] - restored[rows]) / level, dtype=np.float32),
             np.asarray(restored[rows], dtype=np.float32),
+            level,
             smooth[rows] > least,
             new,
             start,

@@ -21,6 +21,7 @@ LIMITS = Path(__file__).with_name("limits.toml")
 
 CAUSES = {
     "deviation": "another amount was taken out than a model takes of such noise",
+    "balance": "what was taken out and what stays beside detail do not add up to the noise",
     "mean": "the result is brighter or darker than the scan",
     "colour": "what was taken out has another colour than the noise",
     "edges": "edges went with the noise",

@@ -102,8 +102,27 @@ def test_of_a_share_of_the_noise_the_share_is_expected():
 
 def test_a_scan_that_is_reproduced_shows_nothing():
     """What rounding leaves has a pattern, and is far below the noise."""
-    seen = found(head() * np.float32(1 + 1e-7), head()).statistics
+    seen = dict(found(head() * np.float32(1 + 1e-7), head()).statistics)
+    assert seen.pop("balance") < 0.5  # beside detail some noise may stay, and no more did
     assert max(abs(value) for value in seen.values()) < 0.01
+
+
+def wiener(scan: np.ndarray, spectrum: np.ndarray, sigma: float) -> np.ndarray:
+    """Return the best estimate of a Gaussian field in white noise of a level."""
+    gain = spectrum / (spectrum + sigma**2 * scan.size)
+    return (100 + np.fft.ifftn(np.fft.fftn(scan - 100) * gain).real).astype(np.float32)
+
+
+@pytest.mark.parametrize("strength", [0.1, 1, 3])
+def test_what_is_taken_out_and_what_stays_beside_detail_add_up_to_the_noise(strength):
+    """However much detail there is; not where twice the noise is told, which the deviation does not tell."""
+    fine = ndimage.gaussian_filter(np.random.default_rng(4).normal(size=SHAPE), 0.7)
+    field = 100 + strength * SIGMA * fine / fine.std()
+    spectrum = ndimage.gaussian_filter(np.abs(np.fft.fftn(field - 100)) ** 2, 3, mode="wrap")
+    scan = field.astype(np.float32) + noise()
+    best, over = (wiener(scan, spectrum, factor * SIGMA) for factor in (1, 2))
+    assert 0.75 < found(best, scan).statistics["balance"] < 1.1
+    assert found(over, scan, ExpectedNoise(2 * SIGMA)).statistics["balance"] < 0.55
 
 
 @pytest.mark.parametrize("rows", [1, 7, 16])
