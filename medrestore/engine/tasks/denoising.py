@@ -76,9 +76,9 @@ class NoisyVoxels(Measurement):
         if not taken.has_anatomy:
             return settled
         text = (
-            f"fine anatomy may go with the noise (edge correlation {taken.edges:.2f}, kurtosis "
-            f"{taken.kurtosis:.1f} at {factor:.0%} of the level that was read): pass the level of the noise, "
-            "and look at the residual"
+            f"fine anatomy may go with the noise, or noise may stay (edge correlation {taken.edges:.2f}, "
+            f"kurtosis {taken.kurtosis:.1f} at {factor:.0%} of the level that was read): pass the level of "
+            "the noise, and look at the residual"
         )
         found = ANATOMY_MAY_GO.found(text, edges=taken.edges, kurtosis=taken.kurtosis, share=factor)
         return replace(settled, findings=(*self.findings, found))
