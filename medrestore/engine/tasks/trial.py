@@ -20,10 +20,6 @@ SIDE = 96
 LOWER, LOWEST = 0.8, 0.4
 """By how much a level is lowered where the residual held anatomy, and how far at most."""
 
-RISES = 1.05
-"""By how much kurtosis grows at a lower level where that which was read is too low, not too high: of noise
-that a model was not told of a few voxels go."""
-
 HIGHER, HIGHEST = 1.2, 1.3
 """By how much a level that leans to the low side is raised at a time, and the factor at which that ends."""
 
@@ -41,14 +37,9 @@ class TakenOut(NamedTuple):
     kurtosis: float
 
     @property
-    def has_edges(self) -> bool:
-        """Whether edges were taken out."""
-        return self.edges > 0.08
-
-    @property
     def has_anatomy(self) -> bool:
         """Whether more than noise was taken out."""
-        return self.has_edges or self.kurtosis > 4.2
+        return self.edges > 0.08 or self.kurtosis > 4.2
 
     @property
     def is_noise(self) -> bool:
@@ -98,10 +89,8 @@ def settle(taken_out: Callable[[float], TakenOut], *, leans_low: bool) -> tuple[
             break
         level, found = level * HIGHER, further
     while found.has_anatomy and level > LOWEST:
-        less = taken_out(level * LOWER)
-        if not found.has_edges and less.kurtosis > RISES * found.kurtosis:
-            break
-        level, found = level * LOWER, less
+        level *= LOWER
+        found = taken_out(level)
     return level, found
 
 

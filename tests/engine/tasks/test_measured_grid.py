@@ -164,21 +164,6 @@ def test_a_level_that_takes_no_edges_stays(model):
     assert settled.findings == measurement.findings
 
 
-@pytest.mark.parametrize(
-    ("edges", "kurtosis", "level"),
-    [
-        (0.0, lambda factor: 4.5 * factor**-0.3, 1.0),  # noise that stays is taken for anatomy that goes
-        (0.0, lambda factor: 4.5 * factor**0.2, 0.64),
-        (0.2, lambda factor: 3.3 * factor**-0.3, trial.LOWER**5),  # edges go, whatever else
-    ],
-    ids=["too low", "too high", "edges"],
-)
-def test_a_level_is_lowered_only_where_that_helps(edges, kurtosis, level):
-    found, taken = trial.settle(lambda factor: trial.TakenOut(edges, kurtosis(factor)), leans_low=False)
-    assert found == pytest.approx(level)
-    assert taken == trial.TakenOut(edges, kurtosis(found))
-
-
 def unsure(model):
     """A measurement of a scan of whose noise nobody is sure."""
     noisy, _ = scanned(head(), 1.0)
