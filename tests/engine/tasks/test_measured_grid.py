@@ -164,6 +164,13 @@ def test_a_level_that_takes_no_edges_stays(model):
     assert settled.findings == measurement.findings
 
 
+def test_a_level_is_lowered_though_the_kurtosis_grows():
+    """As it does where there is no noise, and texture was read as some."""
+    found, taken = trial.settle(lambda factor: trial.TakenOut(0.0, 4.5 * factor**-0.3), leans_low=True)
+    assert found == pytest.approx(trial.LOWER**5)
+    assert taken.has_anatomy
+
+
 def unsure(model):
     """A measurement of a scan of whose noise nobody is sure."""
     noisy, _ = scanned(head(), 1.0)
