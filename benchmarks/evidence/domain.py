@@ -1,6 +1,6 @@
 """Count what is refused of scans that are a model's own, and of what is none, on subjects that set no limit.
 
-    python -m benchmarks.evidence.rows ../shared/data DICOM rows.jsonl     # series unpacked in DICOM
+    python -m benchmarks.evidence.rows ../shared/data UNPACKED rows.jsonl
     python -m benchmarks.evidence.domain rows.jsonl
 
 No model is run. Writes domain.md and domain.json to the folder given with --out.

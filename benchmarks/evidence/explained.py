@@ -1,6 +1,6 @@
 """Measure what denoisers lose of scans that they know, and of what is none.
 
-    python -m benchmarks.evidence.explained ../shared/data DICOM           # series unpacked in DICOM
+    python -m benchmarks.evidence.explained ../shared/data UNPACKED
 
 Limits are set with some people, and others are counted. Writes
 `medrestore/engine/evidence/explained.toml`, to be remade whenever weights are replaced, and explained.md and

@@ -1,10 +1,10 @@
 """Fit what recognises a scan by its content, and set the limits of refusal.
 
-    python -m benchmarks.evidence.rows ../shared/data DICOM rows.jsonl     # series unpacked in DICOM
+    python -m benchmarks.evidence.rows ../shared/data UNPACKED rows.jsonl
     python -m benchmarks.evidence.recognition rows.jsonl
 
 Weights come from the rows of the split ``fit``. Limits come from the same rows, each scored by weights that
-no row of its data set took part in. Writes `medrestore/engine/models/recognition.json`.
+no row of its data set took part in. Writes `medrestore/engine/models/recognition.safetensors`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 """Features of scans, of parts of them, and of what is no such scan: one line of JSON each.
 
+    python -m benchmarks.evidence.rows ../shared/data UNPACKED rows.jsonl
+
+In UNPACKED are DICOM series, each archive in a folder of its name, and the source distribution of pyradiomics.
+
 Subjects are of one split: with ``fit`` weights and limits are set, and ``test`` is counted. Whoever a shipped
 model was trained on is of ``fit``.
 """
@@ -13,11 +17,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import SimpleITK
 from scipy.ndimage import gaussian_filter
 
 import medrestore
 from benchmarks.evidence import inputs
 from benchmarks.evidence.inputs import Scan
+from benchmarks.evidence.packed import CRANIUM, unpacked
 from medrestore.engine.models.content import check_content
 from medrestore.engine.models.domain import refusing
 from medrestore.engine.models.features import scan_features
@@ -73,7 +79,7 @@ class Subject:
 
     def load(self) -> Scan:
         """Return the first volume; a large CT averaged to half as many pixels."""
-        volume = medrestore.read_series(self.path, policy=RESAMPLED, series=self.series)[0]
+        volume = self._read()
         array, grid = np.asarray(volume.array), volume.geometry
         if self.domain != "ct" or array.shape[0] < HALVED:
             return array, grid
@@ -83,9 +89,16 @@ class Subject:
         affine[:3, :2] *= 2
         return halved, Geometry(halved.shape, affine)
 
+    def _read(self) -> Volume:
+        if self.path.suffix == ".inv3":
+            return unpacked(self.path)
+        if self.path.suffix == ".nrrd":
+            return Volume.from_sitk(SimpleITK.ReadImage(str(self.path)), DOMAINS[self.domain])
+        return medrestore.read_series(self.path, policy=RESAMPLED, series=self.series)[0]
+
 
 def subjects(data: Path, dicom: Path) -> Iterator[Subject]:
-    """Yield the scans of the shared folder and its unpacked series, and the head that Debian has."""
+    """Yield the scans of the shared folder, of the folder of what was unpacked, and the heads that Debian has."""
     mr = data / "mr"
     alone = ("studyforrest_t1w", "uih_head_t1w_1mm", "niimath_brain_t1w_0p8mm", "pycortex_head_t1w_1mm")
     for name in (*alone, "niivue_head_t1w_1mm", "niivue_brain_t2w_1mm", "tcga_brain1_axial"):
@@ -109,6 +122,9 @@ def subjects(data: Path, dicom: Path) -> Iterator[Subject]:
     yield Subject("totalseg_torso", "test", "ct", data / "ct/totalseg_torso_1p5mm.nii.gz")
     for series in ("1", "2"):
         yield Subject("qa_ct_tilt", "test", "ct", dicom / "qa_ct_tilt/qa_ct_tilt/In/GE", series)
+    yield Subject("InVesalius cranium", "fit", "ct", CRANIUM)
+    for name in ("lung1", "lung2"):
+        yield Subject(f"pyradiomics {name}", "fit", "ct", dicom / f"pyradiomics-3.1.0/data/{name}_image.nrrd")
 
 
 def source_of(subject: str) -> str:
