@@ -2,7 +2,7 @@
 
     python -m benchmarks.evidence.rows ../shared/data UNPACKED rows.jsonl
 
-In UNPACKED are DICOM series, each archive in a folder of its name, and the source distribution of pyradiomics.
+In UNPACKED are DICOM series, each archive in a folder of its name, and pyradiomics' source distribution.
 
 Subjects are of one split: with ``fit`` weights and limits are set, and ``test`` is counted. Whoever a shipped
 model was trained on is of ``fit``.
@@ -98,7 +98,7 @@ class Subject:
 
 
 def subjects(data: Path, dicom: Path) -> Iterator[Subject]:
-    """Yield the scans of the shared folder, of the folder of what was unpacked, and the heads that Debian has."""
+    """Yield the scans of the shared folder, of the folder of what was unpacked, and the heads of Debian."""
     mr = data / "mr"
     alone = ("studyforrest_t1w", "uih_head_t1w_1mm", "niimath_brain_t1w_0p8mm", "pycortex_head_t1w_1mm")
     for name in (*alone, "niivue_head_t1w_1mm", "niivue_brain_t2w_1mm", "tcga_brain1_axial"):
@@ -116,10 +116,14 @@ def subjects(data: Path, dicom: Path) -> Iterator[Subject]:
         yield Subject("colin27", "test", "mr-head", TEMPLATES / f"{name}.nii.gz")
     for name in ("HFS", "HFP"):
         yield Subject("qa_decubitus", "test", "mr-head", dicom / "qa_decubitus/qa_decubitus/In" / name)
+    yield from _in_ct(data / "ct", dicom)
+
+
+def _in_ct(ct: Path, dicom: Path) -> Iterator[Subject]:
     yield Subject("ct_chest", "fit", "ct", dicom / "ct_chest")
     for name in ("acrin_petct_body", "cmb_chest_lung_kernel"):
-        yield Subject(name, "fit", "ct", data / f"ct/{name}.nii.gz")
-    yield Subject("totalseg_torso", "test", "ct", data / "ct/totalseg_torso_1p5mm.nii.gz")
+        yield Subject(name, "fit", "ct", ct / f"{name}.nii.gz")
+    yield Subject("totalseg_torso", "test", "ct", ct / "totalseg_torso_1p5mm.nii.gz")
     for series in ("1", "2"):
         yield Subject("qa_ct_tilt", "test", "ct", dicom / "qa_ct_tilt/qa_ct_tilt/In/GE", series)
     yield Subject("InVesalius cranium", "fit", "ct", CRANIUM)
