@@ -115,8 +115,8 @@ SLICED_CT = (
 )
 """The same of CT: kernels of the noise of a low dose, and levels as fractions of the attenuation of water."""
 
-THICKEST = 5.0
-"""Distance in mm of the slices of CT that are cleaned before they are resolved: others get no verdict."""
+THICKEST = {Modality.MR: 7.0, Modality.CT: 5.0}
+"""Distance in mm of the slices that are cleaned before they are resolved: others with noise get no verdict."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _sliced(volume: Volume, rng: np.random.Generator) -> Iterator[tuple[str, Vol
             slices = slices + 1000 * np.float32(share) * _ct_noise(slices, fine.spacing, colour, rng)
         elif share:
             slices = simulate(slices, COLOURS[colour], share * bright_level(slices), rng).noisy
-        if is_ct and factor * fine.spacing[2] > THICKEST:
+        if factor * fine.spacing[2] > THICKEST[volume.modality]:
             continue
         scan = Volume.from_array(
             np.ascontiguousarray(slices[x, y], np.float32), affine, modality=fine.modality

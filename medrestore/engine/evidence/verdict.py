@@ -177,7 +177,8 @@ def verdict(measurement: Measurement, seen: RealArray, task: Task, modality: Mod
         return Verdict(None, "no noise was taken out")
     if limits is None:
         return Verdict(None, f"no limits were set for {task} of {modality}")
-    if kind in LIKE and measurement.noise.sigma > 0 and measurement.facts.get("denoised_with") is None:
+    noisy = measurement.noise.sigma > 0 and measurement.facts.get("denoised_with") is None
+    if measurement.uncleaned or (kind in LIKE and noisy):
         return Verdict(None, "no limits were set for slices that are resolved with their noise")
     expected = ExpectedNoise(
         sigma,

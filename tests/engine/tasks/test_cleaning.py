@@ -115,6 +115,8 @@ def test_slices_that_the_cleaning_model_was_not_made_for_are_resolved_with_their
     assert record.noise["sigma"] == pytest.approx(SIGMA, rel=0.1)
     (found,) = (one for one in record.findings if one.code == VOXELS_OUTSIDE_MODEL.code)
     assert "resolved with their noise" in found.text
+    assert record.judgement is None
+    assert record.verdict["reason"] == "no limits were set for slices that are resolved with their noise"
 
 
 def test_the_level_that_is_told_is_that_of_the_scan(pair):
