@@ -8,9 +8,11 @@ import ssl
 import threading
 import time
 from typing import Any
+from weakref import WeakSet
 
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AllStoragePresentationContexts, evt
+from pynetdicom.pdu import A_RELEASE_RQ
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from medrestore.errors import ConfigError, OutputError
@@ -49,6 +51,7 @@ class Listener:
         self._run = f"{time.time():.6f}"
         self._server: Any = None
         self._storing = threading.Lock()
+        self._releasing: WeakSet[Any] = WeakSet()
 
     @property
     def port(self) -> int:
@@ -71,7 +74,8 @@ class Listener:
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_RELEASED, lambda event: self._ledger.released(self._name(event))),
             (evt.EVT_ABORTED, lambda event: self._ledger.cut_off(self._name(event))),
-            (evt.EVT_CONN_CLOSE, lambda event: self._ledger.cut_off(self._name(event))),
+            (evt.EVT_PDU_RECV, self._received),
+            (evt.EVT_CONN_CLOSE, self._closed),
         ]
         host, port, tls = self._options.host, self._options.port, server_context(self._options)
         try:
@@ -89,6 +93,18 @@ class Listener:
 
     def _name(self, event: Any) -> str:
         return f"{self._run}/{id(event.assoc)}"
+
+    def _received(self, event: Any) -> None:
+        if isinstance(event.pdu, A_RELEASE_RQ):
+            self._releasing.add(event.assoc)
+
+    def _closed(self, event: Any) -> None:
+        """Take note of a connection that broke, and not of one that closes as its release was granted.
+
+        A sender may close it before the thread of the association has said that it is released.
+        """
+        if event.assoc not in self._releasing:
+            self._ledger.cut_off(self._name(event))
 
     def _requested(self, event: Any) -> None:
         caller = event.assoc.requestor

@@ -16,6 +16,7 @@ from tiny import model_folder
 
 pytest.importorskip("pynetdicom")
 from pynetdicom import AE, evt
+from pynetdicom.acse import ACSE
 
 from medrestore.errors import ConfigError, OutputError
 from medrestore.io import read
@@ -330,6 +331,22 @@ def test_no_text_of_a_header_is_in_log_names_or_ledger(options, routes, instant,
         assert not [path for path in options.spool.rglob("*") if secret in path.name]
     assert "ignored" in caplog.text
     assert secret not in caplog.text
+
+
+def test_a_sender_that_closes_at_once_after_its_release_has_sent_all(
+    options, routes, scan, instant, monkeypatch
+):
+    """The connection may be seen to close before the release is noted: nothing was cut off."""
+    grant = ACSE.send_release
+
+    def slowly(self, is_response=False):
+        grant(self, is_response)
+        time.sleep(0.5 if is_response else 0)
+
+    monkeypatch.setattr(ACSE, "send_release", slowly)
+    with Node(options, routes) as node:
+        assert store(node, scan) == ""
+        until(node, State.SENT, seconds=20)
 
 
 def test_images_that_come_after_the_result_are_refused(options, routes, scan, instant):
