@@ -116,7 +116,7 @@ SLICED_CT = (
 """The same of CT: kernels of the noise of a low dose, and levels as fractions of the attenuation of water."""
 
 THICKEST = {Modality.MR: 7.0, Modality.CT: 5.0}
-"""Distance in mm of the slices that are cleaned before they are resolved: others with noise get no verdict."""
+"""Distance in mm of slices that are cleaned before they are resolved: others with noise get no verdict."""
 
 
 @dataclass(frozen=True)
