@@ -55,7 +55,7 @@ def test_the_tissues_of_a_brain_are_told_by_their_brightness():
 
 
 def test_slices_of_ct_have_the_noise_that_their_name_says(cylinder):
-    kinds = [one for one in cases.SLICED_CT if one[0] <= cases.THICKEST]
+    kinds = [one for one in cases.SLICED_CT if one[0] <= cases.THICKEST[Modality.CT]]
     made = list(cases._sliced(cylinder, np.random.default_rng(0)))
     assert len(made) == len(kinds) < len(cases.SLICED_CT)
     for (name, scan), (factor, _, _, share) in zip(made, kinds, strict=True):
