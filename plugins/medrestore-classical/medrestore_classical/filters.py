@@ -7,7 +7,6 @@ Rician; and returns an array of the same shape. Each imports its own library, an
 from __future__ import annotations
 
 import itertools
-import os
 import warnings
 
 import numpy as np
@@ -42,7 +41,8 @@ def nlm(
     from dipy.denoise.nlmeans import nlmeans
 
     settings = {"patch_radius": patch, "block_radius": block, "method": "blockwise"}
-    return nlmeans(voxels, sigma, rician=rician, num_threads=_threads(), **settings)
+    # On one thread: several write to the same voxels at once (DIPY 1.12.1), and now and then lose a block.
+    return nlmeans(voxels, sigma, rician=rician, num_threads=1, **settings)
 
 
 def tv(voxels: np.ndarray, sigma: float, *, rician: bool) -> np.ndarray:
@@ -83,8 +83,3 @@ def high_signal_corrected(filtered: np.ndarray, sigma: float) -> np.ndarray:
         sigma: Deviation of the noise in each channel, in their unit.
     """
     return np.sqrt(np.maximum(np.square(filtered, dtype=np.float64) - sigma**2, 0.0))
-
-
-def _threads() -> int | None:
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() else None
