@@ -44,6 +44,7 @@ REPRODUCED = {**LOWEST, "deviation": 0.0, "balance": 0.0}
 """The same where slices are resolved: they may be reproduced, and leave nothing."""
 
 POSITIVE = ("deviation", "balance")
+"""Statistics that are above 0 by their nature, whose limits are no lower."""
 
 LEAST_SPREAD = 0.015
 """Spread below which a statistic is no better known: in units of the noise, and of a correlation."""
