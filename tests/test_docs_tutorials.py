@@ -7,13 +7,17 @@ import importlib
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from docs_pages import (
     DOCS,
@@ -174,3 +178,26 @@ def test_the_plugin_in_the_readme_is_the_shipped_one():
     source = ROOT / "plugins/medrestore-median"
     assert names["medrestore_median.py"] == (source / "medrestore_median.py").read_text(encoding="utf-8")
     assert names["pyproject.toml"] in (source / "pyproject.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@needs_weights
+@pytest.mark.parametrize(
+    ("page", "init"), [("train-a-model", []), ("fine-tune-a-model", ["--init", "mr-denoise"])]
+)
+def test_the_configuration_of_a_guide_trains(page, init, tmp_path):
+    shown = next(b for b in blocks(DOCS / f"how-to/{page}.md") if b.language == "toml" and "[loop]" in b.body)
+    data = tomllib.loads(shown.body)["data"]
+    for pattern in (*data["scans"], *data.get("labels", ()), *data.get("validation", ())):
+        file = tmp_path / data["roots"][0] / pattern.replace("*", "1")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.name.endswith(".nii.gz"):
+            scan = nib.load(ROOT / "sample_data/colin27_crop.nii.gz")
+            labels = (np.asarray(scan.dataobj) // 64).astype(np.uint8)
+            nib.save(nib.Nifti1Image(labels, scan.affine) if "labels" in pattern else scan, file)
+        else:
+            shutil.copytree(ROOT / "sample_data/dicom_rician5", file)
+    (tmp_path / "train.toml").write_text(shown.body)
+    command = f"medrestore train train.toml -o work --device cpu --steps 1 {' '.join(init)}"
+    execute(Block("bash", None, command, True), tmp_path)
+    assert (tmp_path / "work/model/model.safetensors").is_file()

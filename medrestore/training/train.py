@@ -47,8 +47,8 @@ def train(
         base: Folder that `config.data.roots` are relative to: the folder of the configuration file.
         work: Gets `checkpoint.pt`, `log.csv`, `loss.png` and, at the end, the folder `model`. A checkpoint
             in it is continued from; a kill loses the steps since.
-        init: Model to start from rather than from random weights: its name, or its folder. Without effect
-            where there is a checkpoint.
+        init: Model to start from rather than from random weights: its name, or its folder. Where there is a
+            checkpoint, it is only the teacher, if the configuration has a share for one.
         device: A torch device.
         progress: Called after every step.
 
@@ -64,6 +64,11 @@ def train(
         TrainingError: It diverges.
     """
     check_model_table(config)
+    if config.loop.teacher and init is None:
+        raise ConfigError(
+            f"loop.teacher is {config.loop.teacher:g}, and there are no weights to ask; name the model that "
+            "the run begins with (--init)"
+        )
     intensity = Intensity(config.model.get("intensity", Intensity.P99))
     loop = config.loop
     trainer = Trainer(config, device)
