@@ -26,7 +26,7 @@ from medrestore.training.export import TrainingFacts, export_model
 from medrestore.training.loop import Progress, Trainer, run
 from medrestore.training.patches import PatchSampler
 from medrestore.training.place import Place
-from medrestore.training.recipe import TrainConfig
+from medrestore.training.recipe import LoopOptions, TrainConfig
 from medrestore.training.validate import make_cases, make_ct_cases, validator
 from medrestore.types import FloatArray, Modality, Task
 
@@ -64,11 +64,7 @@ def train(
         TrainingError: It diverges.
     """
     check_model_table(config)
-    if config.loop.teacher and init is None:
-        raise ConfigError(
-            f"loop.teacher is {config.loop.teacher:g}, and there are no weights to ask; name the model that "
-            "the run begins with (--init)"
-        )
+    check_teacher(config.loop, init)
     intensity = Intensity(config.model.get("intensity", Intensity.P99))
     loop = config.loop
     trainer = Trainer(config, device)
@@ -95,6 +91,19 @@ def train(
     plot_log(work / "log.csv", work / "loss.png")
     facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"), trainer.origin)
     return export_model(trainer.average, config, facts, work / "model")
+
+
+def check_teacher(options: LoopOptions, init: str | None) -> None:
+    """Refuse a run that is to learn from weights that it does not begin with.
+
+    Raises:
+        ConfigError: There is no model to begin with.
+    """
+    if options.teacher and init is None:
+        raise ConfigError(
+            f"loop.teacher is {options.teacher:g}, and there are no weights to ask; name the model that the "
+            "run begins with (--init)"
+        )
 
 
 def check_patch(patch: int, data: corpus.Corpus) -> None:
