@@ -5,12 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
-Run = dict[str, Any]
+from benchmarks.harness.quality_plot import Run, plot_quality
 
 
 def markdown(report: dict[str, Any], stem: str) -> str:
@@ -126,22 +121,7 @@ def settings(methods: dict[str, Any], packages: dict[str, str]) -> str:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """For each volume: PSNR and SSIM in the head against the noise level, and time (log) by filter."""
-    runs = [run for run in report["runs"] if "error" not in run]
-    volumes = [volume["name"] for volume in report["setup"]["volumes"]]
-    colours = {key: f"C{index}" for index, key in enumerate(report["setup"]["methods"])}
-    figure, axes = plt.subplots(
-        len(volumes), 3, figsize=(13, 4.2 * len(volumes)), squeeze=False, layout="constrained"
-    )
-    for row, name in zip(axes, volumes, strict=True):
-        here = [run for run in runs if run["volume"] == name]
-        _curves(row[0], here, "psnr_head", colours)
-        row[0].set(ylabel="PSNR in the head (dB)", title=name)
-        _curves(row[1], here, "ssim_head", colours)
-        row[1].set(ylabel="SSIM in the head")
-        row[1].legend(fontsize="small", frameon=False)
-        times(row[2], here, colours, "time, mean over the levels (s)")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    plot_quality(report, path, _curves, "level")
 
 
 def _curves(axes: Any, runs: list[Run], key: str, colours: dict[str, str]) -> None:
@@ -162,23 +142,3 @@ def _curves(axes: Any, runs: list[Run], key: str, colours: dict[str, str]) -> No
     axes.set_xlabel("noise sigma (% of the 99th percentile)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-
-
-def times(axes: Any, runs: list[Run], colours: dict[str, str], label: str) -> None:
-    """Bars of the mean time of each method."""
-    entries = []
-    for method, colour in colours.items():
-        mine = [run for run in runs if run["method"] == method]
-        if mine and method != "noisy":
-            mean = sum(run["filter_s"] for run in mine) / len(mine)
-            entries.append((mine[0]["title"], mean, colour))
-    entries.reverse()
-    if not entries:
-        axes.set_axis_off()
-        return
-    titles, seconds, shades = zip(*entries, strict=True)
-    bars = axes.barh(titles, seconds, color=shades)
-    axes.bar_label(bars, [f"{value:.1f} s" for value in seconds], padding=3, fontsize="small")
-    axes.set(xscale="log", xlabel=label)
-    axes.margins(x=0.2)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -5,14 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
-from benchmarks.denoise.tables import made, settings, times, volume_line
-
-Run = dict[str, Any]
+from benchmarks.denoise.tables import made, settings, volume_line
+from benchmarks.harness.quality_plot import Run, plot_quality
 
 
 def markdown(report: dict[str, Any], stem: str) -> str:
@@ -99,22 +93,7 @@ def _row(run: Run, best: float | None, cubic: float | None) -> str:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """For each volume: PSNR and SSIM in the head by case, and time (log) by method."""
-    runs = [run for run in report["runs"] if "error" not in run]
-    volumes = [volume["name"] for volume in report["setup"]["volumes"]]
-    colours = {key: f"C{index}" for index, key in enumerate(report["setup"]["methods"])}
-    figure, axes = plt.subplots(
-        len(volumes), 3, figsize=(14, 4.2 * len(volumes)), squeeze=False, layout="constrained"
-    )
-    for row, name in zip(axes, volumes, strict=True):
-        here = [run for run in runs if run["volume"] == name]
-        _bars(row[0], here, "psnr_head", colours)
-        row[0].set(ylabel="PSNR in the head (dB)", title=name)
-        _bars(row[1], here, "ssim_head", colours)
-        row[1].set(ylabel="SSIM in the head")
-        row[1].legend(fontsize="small", frameon=False)
-        times(row[2], here, colours, "time, mean over the cases (s)")
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    plot_quality(report, path, _bars, "case")
 
 
 def _bars(axes: Any, runs: list[Run], key: str, colours: dict[str, str]) -> None:
