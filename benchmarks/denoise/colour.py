@@ -43,7 +43,7 @@ from medrestore.physics.mr_colour import COLOURS, Draw, simulate, spectrum
 
 DEFAULT_SIDE = 96  # voxels of each axis of Colin27; other volumes are measured whole
 KNOWN = METHODS | COLOURED_METHODS
-CHOSEN = ["noisy", "ours-auto", "ours", "nlm", "bm4d", "bm4d-psd"]
+CHOSEN = ["noisy", "ours-auto", "ours-8", "ours", "nlm", "bm4d", "bm4d-psd"]
 PICTURED = ["white", "filled-2", "fermi-0.75"]
 UP = 2  # axis that runs upwards in the picture
 WHITE = 0.1  # of the data range: the error that is white in it

@@ -21,10 +21,9 @@ from medrestore.engine.machine.device import has_native_bfloat16
 from medrestore.errors import ConfigError, ModelError
 from medrestore.plugin.extensions.networks import build_network, check_network
 from medrestore.training.divergence import check_score, check_step, check_weights
-from medrestore.training.optim import learning_rate, make_optimisers
+from medrestore.training.optim import make_optimisers
 from medrestore.training.patches import Batch, PatchSampler, draw_batches
 from medrestore.training.recipe import LoopOptions, TrainConfig
-from medrestore.training.teacher import draw_view, taught_target
 
 LOG_FIELDS = ("step", "loss", "rate", "gradient", "seconds", "validation_psnr")
 
@@ -64,6 +63,14 @@ class LevelWeights:
         return (weights * loss).mean()
 
 
+def learning_rate(step: int, options: LoopOptions) -> float:
+    """Rise linearly, hold, and fall to zero along a cosine."""
+    rise = min(1.0, (step + 1) / max(options.warmup, 1))
+    start = options.hold * options.steps
+    fall = max(0.0, (step - start) / max(options.steps - start, 1))
+    return options.rate * rise * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
+
+
 def draw_levels(scan: Tensor, options: LoopOptions, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Draw the state levels of a batch whose scans have the levels `scan`, (B,), and drop some scans.
 
@@ -83,8 +90,6 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, device: str = "cpu") -> None:
         self.options = config.loop
-        # A network has learnt where slices lie along the last axis: it does not see patches moved along it.
-        self.moved_axes = 3 if config.slices is None else 2
         self.device = torch.device(device)
         requested = self.options.bfloat16
         self.bfloat16 = has_native_bfloat16(device) if requested is None else requested
@@ -95,7 +100,6 @@ class Trainer:
         self.average: nn.Module = copy.deepcopy(self.network).eval().requires_grad_(False)
         if self.options.compile:
             self.network.compile()  # in place: the names of its weights stay
-        self.teacher: nn.Module | None = None
         self.optimisers = make_optimisers(self.network, self.options.rate)
         self.weights = LevelWeights()
         self.step = 0
@@ -116,8 +120,6 @@ class Trainer:
                 f"{model} is of another network than that of the configuration; start from a model whose "
                 "model.toml has the same [network]"
             ) from error
-        if self.options.teacher:
-            self.teacher = copy.deepcopy(self.average)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on as if there had been no break."""
@@ -131,16 +133,9 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`.
-
-        Raises:
-            ConfigError: It began with other weights than the teacher's.
-        """
-        begun = state.get("origin", self.origin)
-        if self.teacher is not None and begun != self.origin:
-            raise ConfigError(f"the run began with {begun}, and its teacher would now be {self.origin}")
+        """Go on from `state_dict`."""
         self.step = state["step"]
-        self.origin = begun  # that of this call has no effect any more
+        self.origin = state.get("origin", self.origin)  # the origin of this call has no effect any more
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
@@ -182,12 +177,8 @@ class Trainer:
         noise = torch.randn(clean.shape, generator=generator, device=self.device)
         finite = torch.nan_to_num(state, posinf=0.0)[:, None, None, None, None]
         noisy = clean * (finite > 0) + finite * noise
-        told = (noisy, state, image, scan, gain, details)
-        mean, k, inputs, levels = network_inputs(*told)
+        mean, k, inputs, levels = network_inputs(noisy, state, image, scan, gain, details)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            if self.teacher is not None:
-                views = [draw_view(rng, self.moved_axes) for _ in clean]
-                clean = taught_target(clean, told, self.teacher, views, self.options.teacher)
             predicted = self.network(inputs, levels)
         error = (predicted - (clean - mean) / k).square().mean(dim=(1, 2, 3, 4))
         return levels[:, 0], error
@@ -203,9 +194,8 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        # A short memory at first, but of trained weights: early ones are far from anything worth remembering.
-        early = 1.0 if self.origin else self.step / (self.step + 10)
-        decay = min(self.options.ema, early)
+        # A short memory at first: the early weights are far from anything worth remembering.
+        decay = min(self.options.ema, self.step / (self.step + 10))
         for average, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
             average.lerp_(value, 1 - decay)
 
@@ -234,7 +224,7 @@ def run(
         progress: Called after every step.
 
     Raises:
-        ConfigError: The checkpoint is damaged, of another network, or of a run with another teacher.
+        ConfigError: The checkpoint is damaged, or of another network.
         TrainingError: It diverges; the checkpoint is one from before that, if there is one.
     """
     options = trainer.options

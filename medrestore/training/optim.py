@@ -1,4 +1,4 @@
-"""The learning rate, and Muon: momentum whose update is orthogonalised, for the convolution kernels.
+"""Muon: momentum whose update is orthogonalised, for the convolution kernels.
 
 Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024); the scale that matches
 the size of Adam's updates is from Liu et al., Muon is scalable for LLM training (2025), eq. 4.
@@ -6,14 +6,11 @@ the size of Adam's updates is from Liu et al., Muon is scalable for LLM training
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from medrestore.training.recipe import LoopOptions
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -64,11 +61,3 @@ def make_optimisers(network: nn.Module, rate: float) -> list[torch.optim.Optimiz
     kernels = [p for p in network.parameters() if p.ndim == 5]
     rest = [p for p in network.parameters() if p.ndim != 5]
     return [Muon(kernels, lr=rate), torch.optim.Adam(rest, lr=rate, betas=(0.9, 0.98))]
-
-
-def learning_rate(step: int, options: LoopOptions) -> float:
-    """Rise linearly, hold, and fall to zero along a cosine."""
-    rise = min(1.0, (step + 1) / max(options.warmup, 1))
-    start = options.hold * options.steps
-    fall = max(0.0, (step - start) / max(options.steps - start, 1))
-    return options.rate * rise * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))

@@ -67,8 +67,6 @@ class LoopOptions:
         clip: Largest norm of the gradient.
         mean: Fraction of a batch at an infinite state level, that is, for the posterior mean.
         unconditional: Fraction of a batch with the scan left out; `mean` applies to what remains.
-        teacher: Share of the target that is what the weights that the run begins with make of the patch,
-            turned around and moved by a voxel, rather than the clean patch. The loss is to that target.
         seed: Seed of everything random.
         checkpoint_minutes: Time between checkpoints.
         validate_steps: Updates between validations; 0 for none.
@@ -88,7 +86,6 @@ class LoopOptions:
     clip: float = 1.0
     mean: float = 0.75
     unconditional: float = 0.0
-    teacher: float = 0.0
     seed: int = 1
     checkpoint_minutes: float = 5.0
     validate_steps: int = 1000

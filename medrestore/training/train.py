@@ -26,7 +26,7 @@ from medrestore.training.export import TrainingFacts, export_model
 from medrestore.training.loop import Progress, Trainer, run
 from medrestore.training.patches import PatchSampler
 from medrestore.training.place import Place
-from medrestore.training.recipe import LoopOptions, TrainConfig
+from medrestore.training.recipe import TrainConfig
 from medrestore.training.validate import make_cases, make_ct_cases, validator
 from medrestore.types import FloatArray, Modality, Task
 
@@ -47,8 +47,8 @@ def train(
         base: Folder that `config.data.roots` are relative to: the folder of the configuration file.
         work: Gets `checkpoint.pt`, `log.csv`, `loss.png` and, at the end, the folder `model`. A checkpoint
             in it is continued from; a kill loses the steps since.
-        init: Model to start from rather than from random weights: its name, or its folder. Where there is a
-            checkpoint, it is only the teacher, if the configuration has a share for one.
+        init: Model to start from rather than from random weights: its name, or its folder. Without effect
+            where there is a checkpoint.
         device: A torch device.
         progress: Called after every step.
 
@@ -64,7 +64,6 @@ def train(
         TrainingError: It diverges.
     """
     check_model_table(config)
-    check_teacher(config.loop, init)
     intensity = Intensity(config.model.get("intensity", Intensity.P99))
     loop = config.loop
     trainer = Trainer(config, device)
@@ -91,19 +90,6 @@ def train(
     plot_log(work / "log.csv", work / "loss.png")
     facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"), trainer.origin)
     return export_model(trainer.average, config, facts, work / "model")
-
-
-def check_teacher(options: LoopOptions, init: str | None) -> None:
-    """Refuse a run that is to learn from weights that it does not begin with.
-
-    Raises:
-        ConfigError: There is no model to begin with.
-    """
-    if options.teacher and init is None:
-        raise ConfigError(
-            f"loop.teacher is {options.teacher:g}, and there are no weights to ask; name the model that the "
-            "run begins with (--init)"
-        )
 
 
 def check_patch(patch: int, data: corpus.Corpus) -> None:

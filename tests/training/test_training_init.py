@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import MODEL, NETWORK, CommandLine, model_folder, phantom, save
 
-from medrestore.errors import ConfigError, ModelError
+from medrestore.errors import ModelError
 from medrestore.networks import build
 from medrestore.networks.widen import widen
 from medrestore.provenance import ModelRef
@@ -33,7 +33,6 @@ steps = {steps}
 batch = 1
 patch = 16
 rate = {rate}
-teacher = {teacher}
 warmup = 1
 validate_steps = 0
 bfloat16 = false
@@ -54,28 +53,12 @@ def configured(tmp_path):
     save(tmp_path / "scan.nii", phantom(24))
     path = tmp_path / "train.toml"
 
-    def configure(*, steps: int = 1, rate: float = 0.0, widths: tuple[int, ...] = (8, 8), teacher=0.0):
+    def configure(*, steps: int = 1, rate: float = 0.0, widths: tuple[int, ...] = (8, 8)):
         model = "\n".join(f"{key} = {value!r}" for key, value in MODEL.items())
-        options = {"steps": steps, "rate": rate, "widths": list(widths), "teacher": teacher}
-        path.write_text(CONFIG.format(**options, model=model))
+        path.write_text(CONFIG.format(steps=steps, rate=rate, widths=list(widths), model=model))
         return path, load_config(path)
 
     return configure
-
-
-def test_a_teacher_is_what_the_run_begins_with_and_stays_it(configured, start, tmp_path):
-    _, config = configured(rate=1e-3, teacher=0.5)
-    with pytest.raises(ConfigError, match=r"loop.teacher is 0.5, and there are no weights to ask"):
-        train(config, tmp_path, tmp_path / "work")
-    train(config, tmp_path, tmp_path / "work", init=str(start))
-    _, plain = configured(rate=1e-3)
-    train(plain, tmp_path, tmp_path / "plain", init=str(start))
-    assert distance(weights(tmp_path / "work" / "model"), weights(tmp_path / "plain" / "model")) > 0
-    _, longer = configured(rate=1e-3, teacher=0.5, steps=2)
-    other = model_folder(tmp_path / "other", name="other")
-    with pytest.raises(ConfigError, match=r"began with tiny .*, and its teacher would now be other"):
-        train(longer, tmp_path, tmp_path / "work", init=str(other))
-    train(longer, tmp_path, tmp_path / "work", init=str(start))
 
 
 def weights(folder):

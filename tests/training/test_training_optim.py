@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medrestore.training.loop import LevelWeights
-from medrestore.training.optim import Muon, learning_rate, make_optimisers, orthogonalise
+from medrestore.training.loop import LevelWeights, learning_rate
+from medrestore.training.optim import Muon, make_optimisers, orthogonalise
 from medrestore.training.recipe import LoopOptions
 
 
