@@ -251,6 +251,7 @@ NO_NOISE = _note("no-noise", "There is no noise to remove: the scan is returned 
 NOISE_TOO_WEAK = _note(
     "noise-too-weak", "The noise cannot be told from fine texture: a share of what the model takes was taken."
 )
+NOISE_NOT_FOUND = _warning("noise-not-found", "What was read as noise is none to the model, and stays.")
 ANATOMY_MAY_GO = _warning(
     "anatomy-may-go", "What was taken out has more edges or peaks than noise has: look at the residual."
 )

@@ -11,9 +11,9 @@ from medrestore.engine.models.load import LoadedModel
 from medrestore.engine.run import ModelRun, Observers
 from medrestore.engine.tasks.denoising import noisy_voxels
 from medrestore.engine.tasks.measurement import Measurement
-from medrestore.engine.tasks.superres import GivenSlices, thick_slices, without_faint
+from medrestore.engine.tasks.superres import GivenSlices, taken_for_none, thick_slices, without_faint
 from medrestore.engine.tasks.table import MEASURE
-from medrestore.findings import Finding
+from medrestore.findings import NOISE_NOT_FOUND, Finding
 from medrestore.geometry import Geometry
 from medrestore.options import RestoreOptions
 from medrestore.plugin import ModelSpec
@@ -57,6 +57,10 @@ def _cleaned(scan: Volume, cleaner: LoadedModel, run: ModelRun, series: Sequence
     if not _is_faint(measurement, spec):
         measurement = first.settled(measurement)[0]
     noise, share = without_faint(measurement.noise, spec.intensity), measurement.share
+    left = measurement.skip_reason
+    if left is not None and left.code == NOISE_NOT_FOUND.code:
+        none = taken_for_none(noise)
+        return GivenSlices(array=scan.array, left=0.0, noise=none, sigma=0.0, findings=(left,))
     if _is_faint(measurement, spec):
         return GivenSlices(array=scan.array, left=noise.sigma, noise=noise, sigma=noise.sigma)
     return GivenSlices(

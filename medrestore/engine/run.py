@@ -120,7 +120,8 @@ class ModelRun:
         # What is undone beside the noise is no anatomy that went with it; a part of a volume is no series.
         if spec.operator is None and spec.series is None:
             measurement = measurement.settled(tiled_denoiser(self.model, self.options, self.budget))
-        return measurement, (*findings, *measurement.findings)
+        left = () if measurement.skip_reason is None else (measurement.skip_reason,)
+        return measurement, (*findings, *measurement.findings, *left)
 
     def result(self, measurement: Measurement) -> Outcome:
         """Return the result with its maps."""

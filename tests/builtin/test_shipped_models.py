@@ -131,3 +131,24 @@ def test_what_of_ct_denoise_stays_in_float32_is_enough(tmp_path):
     case = cropped(cases("ct-denoise", tmp_path)[0])
     exact, rounded = (psnr_of(network, case, bfloat16=short) for short in (False, True))
     assert rounded == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.slow
+def test_texture_that_is_read_as_noise_stays_and_noise_goes():
+    whole = read(CROP).array
+    slices = whole[..., : whole.shape[2] // 6 * 6].reshape(*whole.shape[:2], -1, 6).mean(axis=3)
+    affine = np.diag([1.0, 1.0, 6.0, 1.0])
+
+    def restored(array):
+        scan = Volume.from_array(np.ascontiguousarray(array, dtype=np.float32), affine, Modality.MR)
+        return restore(scan, RestoreOptions(model="mr-denoise", force=True))
+
+    alone = restored(slices)
+    assert "noise-not-found" in {found.code for found in alone.record.findings}
+    assert alone.record.verdict["verdict"] is None
+    np.testing.assert_array_equal(alone.volume.array, slices.astype(np.float32))
+    scan = noisy(slices, 0.02)
+    with_noise = restored(scan)
+    assert "noise-not-found" not in {found.code for found in with_noise.record.findings}
+    before, after = (psnr(one, slices, data_range=255.0) for one in (scan, with_noise.volume.array))
+    assert after > before + 3

@@ -59,11 +59,14 @@ class NoisyVoxels(Measurement):
         slice_axis: Array axis of the scan that is the last axis of the condition's image.
         padding: Voxels of the scan, slices last, that were not measured and stay as they are; None if all
             were measured.
+        tells_noise: Whether little taken out means that there is no noise, as limits were set for models of
+            a domain; a filter may be weak.
     """
 
     grid: MeasuredGrid
     slice_axis: int = 2
     padding: BoolArray | None = None
+    tells_noise: bool = False
 
     def settled(self, denoiser: Denoiser) -> Measurement:
         """See `Measurement.settled`: an uncertain level is lowered until no anatomy goes with the noise."""
@@ -72,6 +75,10 @@ class NoisyVoxels(Measurement):
             return self
         leans_low = measured.certainty is Certainty.UNSURE
         factor, taken = settle(tried(self.condition, denoiser), leans_low=leans_low)
+        if self.tells_noise and taken.is_not_there:
+            others = tuple(one for one in self.findings if one.code != NOISE_TOO_WEAK.code)
+            reason = taken.not_found(self.noise.fraction)
+            return replace(self, skip_reason=reason, findings=others)
         settled = self.at(factor)
         if not taken.has_anatomy:
             return settled
@@ -207,6 +214,7 @@ def _noisy_mr(
         skip_reason=skip_reason,
         findings=(*findings, *spike_findings(measured)),
         grid=grid,
+        tells_noise=spec.domain is not None,
         share=share,
         start=START if varying is None else START * min(max(varying.range.p95, 1), STEEPEST),
     )

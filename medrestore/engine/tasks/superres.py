@@ -284,8 +284,11 @@ def _spline(scan: Volume, plan: SlicePlan, units: Units) -> Volume:
 
 def without_faint(found: NoiseLevel, intensity: Intensity) -> NoiseLevel:
     """Set an estimate to zero that slices without noise have too."""
-    if found.is_given or found.fraction >= NOISE_FLOOR[intensity]:
-        return found
+    return found if found.is_given or found.fraction >= NOISE_FLOOR[intensity] else taken_for_none(found)
+
+
+def taken_for_none(found: NoiseLevel) -> NoiseLevel:
+    """Set a level to zero, and say what it was."""
     method = f"{found.method}; {found.fraction:.2%} is taken for none"
     return replace(found, sigma=0.0, fraction=0.0, method=method)
 

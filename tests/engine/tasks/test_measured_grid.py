@@ -127,15 +127,16 @@ def test_a_model_is_told_the_colour_only_if_it_says_so(tmp_path, model):
 
 
 class Smoothing:
-    """A denoiser that takes all detail out at once, above a level of `good`, and none below."""
+    """A denoiser that takes all detail out above a level of `good`, and below it a share of that noise."""
 
-    def __init__(self, good: float) -> None:
-        self.good, self.levels = good, []
+    def __init__(self, good: float, share: float = 0.9) -> None:
+        self.good, self.share, self.levels = good, share, []
 
     def __call__(self, x, sigma, condition):
         self.levels.append(condition.sigma)
         if condition.sigma < self.good:
-            return condition.image - 0.01 * torch.randn(condition.image.shape)
+            noise = torch.randn(condition.image.shape, generator=torch.Generator().manual_seed(0))
+            return condition.image - self.share * condition.sigma * noise
         return torch.nn.functional.avg_pool3d(condition.image, 9, stride=1, padding=4)
 
 
@@ -162,6 +163,32 @@ def test_a_level_that_takes_no_edges_stays(model):
     assert len(denoiser.levels) == 1
     assert settled.noise == measurement.noise
     assert settled.findings == measurement.findings
+
+
+def test_noise_that_the_model_does_not_find_is_not_there(model):
+    measurement = replace(unsure(model), tells_noise=True)
+    left = measurement.settled(Smoothing(good=1e9, share=0.2))
+    assert left.skip_reason.code == "noise-not-found"
+    assert left.noise == measurement.noise  # intervals, which no model narrows then, are those of the noise
+    assert left.skip_reason.data["fraction"] == measurement.noise.fraction
+    assert measurement.settled(Smoothing(good=1e9, share=0.6)).skip_reason is None
+    # A filter of somebody else may be weak.
+    assert unsure(model).settled(Smoothing(good=1e9, share=0.2)).skip_reason is None
+
+
+@pytest.mark.parametrize(
+    ("deviation", "edges", "neighbours", "there"),
+    [
+        (0.2, -0.2, 0.0, False),
+        (0.3, -0.2, 0.0, True),
+        (0.4, -0.05, 0.0, False),
+        (0.4, -0.1, 0.0, True),
+        (0.4, -0.1, 0.45, False),
+        (0.6, 0.0, 0.5, True),
+    ],
+)
+def test_little_of_a_level_taken_out_tells_that_it_is_no_noise(deviation, edges, neighbours, there):
+    assert trial.TakenOut(edges, 3.5, deviation, neighbours).is_not_there is not there
 
 
 def test_a_level_is_lowered_though_the_kurtosis_grows():
