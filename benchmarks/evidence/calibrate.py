@@ -86,7 +86,11 @@ def doubted(model: LoadedModel, name: str, args: argparse.Namespace) -> list[Res
     for subject, _, truth in truths(name, "held-out", args.nilearn) if draws else ():
         for draw in draws.get(subject, ()):
             rng = np.random.default_rng([args.seed, draw, zlib.crc32(subject.encode())])
-            found.append(restored_scan(model, simulate(truth, model.spec, rng), subject, rng))
+            try:
+                found.append(restored_scan(model, simulate(truth, model.spec, rng), subject, rng))
+            except InputError as error:
+                print(f"{name}, {subject}, draw {draw}: left out, {error}", flush=True)
+                continue
             print(name, subject, f"draw {draw}, in doubt: {found[-1].in_doubt}", flush=True)
     found = [one for one in found if one.in_doubt]  # draws of the other truth of a subject may not be
     kept.write_bytes(pickle.dumps(found))
