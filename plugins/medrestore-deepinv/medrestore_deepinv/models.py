@@ -117,8 +117,11 @@ def draw(algorithm: str, denoiser: MedrestoreDenoiser, problem: Problem) -> Tens
     measured = problem.scan.clone() * problem.scale
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.no_grad():
         torch.manual_seed(SEED)
-        run = ALGORITHMS[algorithm]
-        made = [run(denoiser, measured.clone(), problem.physics) for _ in range(DRAWS)]
+        if problem.sigma >= HIGHEST:  # the noise hides what the blur did, and no algorithm could begin
+            made = [denoiser(measured, problem.sigma * problem.scale)]
+        else:
+            run = ALGORITHMS[algorithm]
+            made = [run(denoiser, measured.clone(), problem.physics) for _ in range(DRAWS)]
     return (torch.stack(made) / problem.scale).to(torch.float32)
 
 

@@ -79,6 +79,16 @@ def test_draws_are_spread_around_the_mean_of_the_posterior_as_it_is(field, algor
     assert rms(result - field.clean) < 1.15 * math.sqrt(1 + 1 / models.DRAWS) * rms(spread)
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_noise_beyond_what_the_prior_starts_with_is_taken_out_and_no_blur(field, algorithm):
+    sigma = 2 * models.HIGHEST
+    scan = field.clean + sigma * torch.randn(SHAPE, generator=torch.Generator().manual_seed(2))
+    drawn = draw(algorithm, MedrestoreDenoiser(field.denoise), Problem(field.blur, scan, sigma))
+    torch.testing.assert_close(
+        drawn[0], field.denoise(None, None, Condition(scan, sigma)), atol=1e-4, rtol=1e-3
+    )
+
+
 def network(details=0):
     torch.manual_seed(0)
     made = build("voxelnet", {"widths": [8, 8], "down": [1, 1], "up": [1], "details": details})
