@@ -57,12 +57,12 @@ def _cleaned(scan: Volume, cleaner: LoadedModel, run: ModelRun, series: Sequence
     if not _is_faint(measurement, spec):
         measurement = first.settled(measurement)[0]
     noise, share = without_faint(measurement.noise, spec.intensity), measurement.share
-    left = measurement.skip_reason
-    if left is not None and left.code == NOISE_NOT_FOUND.code:
-        none = taken_for_none(noise)
-        return GivenSlices(array=scan.array, left=0.0, noise=none, sigma=0.0, findings=(left,))
     if _is_faint(measurement, spec):
-        return GivenSlices(array=scan.array, left=noise.sigma, noise=noise, sigma=noise.sigma)
+        findings: tuple[Finding, ...] = ()
+        if (reason := measurement.skip_reason) is not None and reason.code == NOISE_NOT_FOUND.code:
+            noise, findings = taken_for_none(noise), (reason,)
+        level = noise.sigma
+        return GivenSlices(array=scan.array, left=level, noise=noise, sigma=level, findings=findings)
     return GivenSlices(
         array=first.result(measurement).volume.array,
         left=noise.sigma * math.hypot(1 - share, LEFT * share),

@@ -114,14 +114,13 @@ class ModelRun:
         """Return the measurement as the model is given it, and what should be known of it."""
         spec, noise = self.model.spec, measurement.noise
         findings = check_zero(measurement.scan, noise.sigma, spec) + check_told(noise)
-        if measurement.skip_reason is not None:
-            return measurement, (*findings, *measurement.findings, measurement.skip_reason)
-        findings = check_noise(noise, spec) + findings
-        # What is undone beside the noise is no anatomy that went with it; a part of a volume is no series.
-        if spec.operator is None and spec.series is None:
-            measurement = measurement.settled(tiled_denoiser(self.model, self.options, self.budget))
-        left = () if measurement.skip_reason is None else (measurement.skip_reason,)
-        return measurement, (*findings, *measurement.findings, *left)
+        if measurement.skip_reason is None:
+            findings = check_noise(noise, spec) + findings
+            # What is undone beside the noise is no anatomy that went with it; part of a volume is no series.
+            if spec.operator is None and spec.series is None:
+                measurement = measurement.settled(tiled_denoiser(self.model, self.options, self.budget))
+        skipped = () if measurement.skip_reason is None else (measurement.skip_reason,)
+        return measurement, (*findings, *measurement.findings, *skipped)
 
     def result(self, measurement: Measurement) -> Outcome:
         """Return the result with its maps."""

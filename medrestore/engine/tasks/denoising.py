@@ -17,7 +17,7 @@ from medrestore.engine.tasks.requested_noise import requested_noise
 from medrestore.engine.tasks.series import noise_pairs
 from medrestore.engine.tasks.slice_grid import ct_slice_axis
 from medrestore.engine.tasks.trial import settle, tried
-from medrestore.findings import ANATOMY_MAY_GO, NO_NOISE, NOISE_TOO_WEAK, SPIKES, UNMEASURED_VOXELS, Finding
+from medrestore.findings import NO_NOISE, NOISE_TOO_WEAK, SPIKES, UNMEASURED_VOXELS, Finding
 from medrestore.noise.intensity import model_units, padding_in
 from medrestore.noise.level import NoiseLevel, level_under_map, mr_noise_level, noise_level
 from medrestore.noise.map import NoiseMap, estimate_noise_map
@@ -82,13 +82,7 @@ class NoisyVoxels(Measurement):
         settled = self.at(factor)
         if not taken.has_anatomy:
             return settled
-        text = (
-            f"fine anatomy may go with the noise, or noise may stay (edge correlation {taken.edges:.2f}, "
-            f"kurtosis {taken.kurtosis:.1f} at {factor:.0%} of the level that was read): pass the level of "
-            "the noise, and look at the residual"
-        )
-        found = ANATOMY_MAY_GO.found(text, edges=taken.edges, kurtosis=taken.kurtosis, share=factor)
-        return replace(settled, findings=(*self.findings, found))
+        return replace(settled, findings=(*self.findings, taken.may_be_anatomy(factor)))
 
     def at(self, factor: float) -> NoisyVoxels:
         """Return this measurement with the level of the noise multiplied."""

@@ -11,7 +11,7 @@ import numpy as np
 from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.evidence.residual import residual_evidence
 from medrestore.engine.sampling.posterior import posterior_mean
-from medrestore.findings import NOISE_NOT_FOUND, Finding
+from medrestore.findings import ANATOMY_MAY_GO, NOISE_NOT_FOUND, Finding
 from medrestore.noise.intensity import FOREGROUND, bright_level
 from medrestore.types import RealArray
 
@@ -64,6 +64,15 @@ class TakenOut(NamedTuple):
     def is_not_there(self) -> bool:
         """Whether the model does not find the noise that it was told of."""
         return self.deviation < (FOUND if self.edges > EDGES or self.neighbours > SMOOTH else HARDLY)
+
+    def may_be_anatomy(self, factor: float) -> Finding:
+        """Return what is said where no level avoids anatomy, at the last multiple of it that was tried."""
+        text = (
+            f"fine anatomy may go with the noise, or noise may stay (edge correlation {self.edges:.2f}, "
+            f"kurtosis {self.kurtosis:.1f} at {factor:.0%} of the level that was read): pass the level of "
+            "the noise, and look at the residual"
+        )
+        return ANATOMY_MAY_GO.found(text, edges=self.edges, kurtosis=self.kurtosis, share=factor)
 
     def not_found(self, fraction: float) -> Finding:
         """Return what is said where the noise that was read, a fraction of the bright level, is not there."""
