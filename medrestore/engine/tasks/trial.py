@@ -104,10 +104,11 @@ def tried(condition: Condition, denoiser: Denoiser) -> Callable[[float], TakenOu
         restored = posterior_mean(denoiser, given_to_model)
         sigma = given_to_model.sigma * (1 if gain is None else gain[0, 0].numpy())
         found = residual_evidence(image[0, 0].numpy(), restored[0, 0].numpy(), sigma)
+        deviation = found["std_over_sigma"]
         return TakenOut(
             found["edge_correlation"] or 0.0,
             found["kurtosis"] or 3.0,
-            found["std_over_sigma"] or 1.0,
+            1.0 if deviation is None else deviation,  # 0 is a model that takes nothing out
             found["neighbour_correlation"] or 0.0,
         )
 

@@ -172,6 +172,7 @@ def test_noise_that_the_model_does_not_find_is_not_there(model):
     assert left.noise == measurement.noise  # intervals, which no model narrows then, are those of the noise
     assert left.skip_reason.data["fraction"] == measurement.noise.fraction
     assert measurement.settled(Smoothing(good=1e9, share=0.6)).skip_reason is None
+    assert measurement.settled(Smoothing(good=1e9, share=0.0)).skip_reason is not None
     # A filter of somebody else may be weak.
     assert unsure(model).settled(Smoothing(good=1e9, share=0.2)).skip_reason is None
 
