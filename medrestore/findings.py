@@ -240,7 +240,7 @@ SLICES_UNRELATED = _warning(
 VOXEL_SIZE_DOUBTED = _warning(
     "voxel-size-doubted",
     "What is in the picture is too large or too small for a head or body, its detail differs along the axes, "
-    "or voxels are coarser than those of structural scans: the voxel size may be wrong.",
+    "voxels are too coarse for a structural scan, or the header contradicts them: their size may be wrong.",
 )
 UNMEASURED_VOXELS = _note(
     "unmeasured-voxels", "Voxels of a CT that were not measured are left as they are, or were taken for air."

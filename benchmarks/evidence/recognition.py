@@ -27,7 +27,7 @@ from medrestore.engine.models.recognise import FITTED, NEITHER, Fitted
 from medrestore.plugin.spec import DOMAINS
 
 CLASSES = (*DOMAINS, NEITHER)
-TREES, LEAF, TRIED, SEED = 100, 2, 0.5, 0  # their number, least rows of a leaf, part of the features tried
+TREES, LEAF, TRIED, SEED = 150, 4, 0.5, 0  # their number, least rows of a leaf, part of the features tried
 TYPES = {"feature": np.int16, "threshold": np.float32, "beyond": np.int32, "shares": np.float16}
 REFUSED = 0.01  # of the rows of a domain, by weights that their source took no part in
 SURE = 0.95

@@ -41,6 +41,7 @@ from medrestore.volume import Volume
 
 TEMPLATES = Path("/usr/share/mricron/templates")
 RESAMPLED = ReadPolicy(on_tilt="resample", on_nonuniform="resample")
+PIECES = 2  # of a scan in larger voxels, whose parts are as common as the whole
 HALVED = 400  # pixels across from which a CT is averaged over 2 x 2 pixels, for time's sake
 
 
@@ -241,8 +242,12 @@ class Rows:
                 self.put(domain, "thick slices, cut", part, who, piece)
             if number == inputs.CROPS:
                 break
-        for _ in range(2):
-            self.put(domain, "larger voxels", "whole", who, inputs.coarser(scan, rng))
+        larger = [inputs.coarser(scan, rng) for _ in range(2)]
+        for one in larger:
+            self.put(domain, "larger voxels", "whole", who, one)
+            _, *pieces = inputs.parts(one, rng)
+            for number in rng.permutation(len(pieces))[:PIECES]:
+                self.put(domain, "larger voxels, cut", pieces[number][0], who, pieces[number][1])
 
 
 def main(data: Path, dicom: Path, path: Path) -> None:

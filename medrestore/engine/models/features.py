@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from medrestore.engine.models.body import PAIRS, of_body, side_of
+from medrestore.engine.models.edges import of_edges
 from medrestore.engine.models.hounsfield import of_hounsfield
 from medrestore.engine.models.thinned import across, thinned
 from medrestore.geometry import Geometry
@@ -63,6 +64,7 @@ def scan_features(array: RealArray, grid: Geometry) -> dict[str, float]:
     found = dict(_of_values(voxels, bright))
     found.update(of_hounsfield(array, voxels))
     found.update(of_body(voxels / np.float32(bright), grid))
+    found.update(of_edges(array, grid))
     found.update(_of_voxel(grid))
     found.update(_of_axes(array, grid, bright))
     found.update(_of_texture(array, grid, bright))

@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from medrestore.engine.models.body import of_body
+from medrestore.engine.models.edges import of_edges
 from medrestore.engine.models.features import scan_features
 from medrestore.engine.models.hounsfield import of_hounsfield
 from medrestore.geometry import Geometry
@@ -65,6 +67,28 @@ def test_thin_rods_of_metal_are_seen_and_magnitudes_are_no_hounsfield():
     rods = dict(of_hounsfield(body, body[::5, ::5]))
     assert rods["metal in HU"] - seen["metal in HU"] > 1
     assert set(dict(of_hounsfield(np.abs(body), np.abs(body[::5, ::5])))) == {"air in HU"}
+
+
+@pytest.mark.parametrize("blur", [0.8, 1.2])
+def test_the_width_of_a_surface_is_that_of_the_blur_and_follows_the_header(blur):
+    body, grid = ellipsoid()
+    array = gaussian_filter(1000 * body - 1000, blur)
+    told = dict(of_edges(array, grid))
+    for side in ("LR", "AP", "SI"):
+        # Contrast over slope of a step that a Gaussian blurs, and a voxel in the body and in the slope.
+        deviation = math.sqrt(blur**2 + 2 / 12)
+        assert math.exp(told[f"edge {side}"]) == pytest.approx(deviation * math.sqrt(2 * math.pi), rel=0.15)
+    lied = dict(of_edges(array, ellipsoid((2, 1, 1))[1]))
+    assert lied["edge LR over AP"] - told["edge LR over AP"] == pytest.approx(math.log(2))
+    assert lied["edge in voxels LR"] == told["edge in voxels LR"]
+
+
+def test_magnitudes_and_thin_tables_have_no_surface_of_a_body():
+    body, grid = ellipsoid()
+    assert not dict(of_edges(1000 * body, grid))
+    table = np.full(SHAPE, -1000, dtype=np.float32)
+    table[:, 70:72] = 0
+    assert not dict(of_edges(table, grid))
 
 
 def test_neighbours_out_of_order_are_no_nearer_than_distant_slices():

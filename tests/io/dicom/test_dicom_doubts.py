@@ -54,6 +54,18 @@ def test_ct_stored_without_a_sign_and_without_rescale_is_read_where_air_is_at_24
     rederived([volume], tmp_path / "out")
 
 
+@pytest.mark.parametrize(("times", "doubted"), [(0.5, True), (1.0, False), (4.0, False), (0.0, False)])
+def test_pixels_that_are_too_large_for_the_diameter_of_the_reconstruction_are_doubted(
+    tmp_path, times, doubted
+):
+    stored = head_of_ct()
+    columns = stored.shape[2]
+    ct(tmp_path, stored)
+    spacing = float(pydicom.dcmread(next(tmp_path.iterdir())).PixelSpacing[1])
+    ct(tmp_path, stored, ReconstructionDiameter=f"{times * columns * spacing:.6g}")
+    assert codes(read(tmp_path)) == ["voxel-size-doubted"] * doubted
+
+
 UNCERTAIN = {
     "shift of 1000": lambda hu: np.maximum(hu + 1000, 0).astype(np.uint16),
     "no air": lambda hu: np.where(hu < -500, 0, hu).astype(np.int16),

@@ -47,6 +47,28 @@ def read_place(where: str, get: Get) -> Place:
     return Place(position, (tuple(row), tuple(column)), (spacing[0], spacing[1]))
 
 
+WIDER = 1.3
+"""How many times the diameter that it was reconstructed in an image may be wide. One that was cut out of
+another is narrower."""
+
+
+def too_wide(get: Get, size: tuple[int, int], spacing: tuple[float, float]) -> str:
+    """Return how the pixels of a CT contradict the diameter that it was reconstructed in; nothing if not.
+
+    Args:
+        get: Looks the attributes of the slice up.
+        size: Rows and columns.
+        spacing: Distance between rows and between columns, mm.
+    """
+    stated = get("ReconstructionDiameter")
+    if get("Modality") != "CT" or not isinstance(stated, float) or not 0 < stated < np.inf:
+        return ""
+    width = max(count * step for count, step in zip(size, spacing, strict=True))
+    if width <= WIDER * stated:
+        return ""
+    return f"{width:.0f} mm across by its pixel spacing, reconstructed in {stated:.0f} mm by its header"
+
+
 @dataclass(frozen=True)
 class Bits:
     """How many bits of a stored value are in use, and what the header leaves open about that."""

@@ -11,10 +11,15 @@ import pydicom
 from pydicom.uid import UID
 
 from medrestore.errors import GeometryError, InputError
-from medrestore.findings import CLASS_NOT_STATED, MALFORMED_ELEMENTS, TILES_NOT_BELIEVED
+from medrestore.findings import (
+    CLASS_NOT_STATED,
+    MALFORMED_ELEMENTS,
+    TILES_NOT_BELIEVED,
+    VOXEL_SIZE_DOUBTED,
+)
 from medrestore.io.dicom.parse.doubts import Doubt, noted
 from medrestore.io.dicom.parse.elements import DamagedElementError, Elements, named, tag_in
-from medrestore.io.dicom.parse.fields import bits_of, read_place, stored_type
+from medrestore.io.dicom.parse.fields import bits_of, read_place, stored_type, too_wide
 from medrestore.io.dicom.parse.files import READ_ERRORS, is_dicom, quietly, read_header
 from medrestore.io.dicom.parse.frames import frame_count, frames
 from medrestore.io.dicom.parse.rescale import (
@@ -48,7 +53,7 @@ __all__ = ["READ_ERRORS", "SliceHeader", "LeftOut", "SkipReason", "is_dicom", "r
 _TAGS: list[Any] = [
     *("Modality", "FrameOfReferenceUID", "SOPClassUID", "SOPInstanceUID", "ImageType", "SeriesInstanceUID"),
     *("SeriesNumber", "SeriesDescription", "InstanceNumber"),
-    *("Rows", "Columns", "PixelSpacing", "SliceThickness"),
+    *("Rows", "Columns", "PixelSpacing", "SliceThickness", "ReconstructionDiameter"),
     *("SpacingBetweenSlices", "ImageOrientationPatient", "ImagePositionPatient", "NumberOfFrames"),
     *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
     *("PixelRepresentation", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType"),
@@ -188,6 +193,8 @@ def _judged(head: SliceHeader, kind: Kind, tiles: Tiles | None, get: Elements) -
             doubts = (*doubts, Doubt.CLASS)
     if tiles is None and head.frames == 1 and says_tiled(get):
         odd.append(noted(TILES_NOT_BELIEVED.found("image type of a mosaic, picture of one slice")))
+    if wide := too_wide(get, head.size, head.spacing):
+        odd.append(noted(VOXEL_SIZE_DOUBTED.found(wide)))
     return replace(head, oddities=tuple(odd), doubts=doubts, otherwise=kind.otherwise)
 
 
