@@ -13,7 +13,7 @@ from medrestore import LoadContext, Modality, hookimpl
 from medrestore.plugin import GeneratorSpec, Stage
 
 WEIGHTS = Path(__file__).with_name("phantoms.safetensors")
-SHA256 = "69180d3fed3451df5bff5be250f0eaf79767afe48056a5a988e81f8f843a6f37"
+SHA256 = "e33cef706b62219374963838b3a71626c78d2a9983a0f39f6ddab122550392d6"
 
 TITLES = {
     "head": "T1-weighted MR of a head above the skull base, without a face",

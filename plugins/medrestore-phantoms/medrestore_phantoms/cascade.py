@@ -2,16 +2,19 @@
 
 Every stage is a denoiser of two measurements: the noisy state, and a baseline that is off by a known
 deviation. For the first the baseline is the mean over all people, off by their deviation, which differs from
-place to place, see `population`; for the others it is what the stage before made. With that as its second
-measurement, `TwoMeasurementDenoiser` is the preconditioning of Karras et al. (2022) around the baseline.
+place to place, see `population`; for the others it is what the stage before made, off by the detail that
+people have there and coarser voxels do not show. With that as its second measurement,
+`TwoMeasurementDenoiser` is the preconditioning of Karras et al. (2022) around the baseline.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -25,15 +28,16 @@ from medrestore_phantoms.population import FirstNetwork, Population, PopulationD
 
 FIRST_MM, SECOND_MM = 8.0, 4.0
 
-RESIDUAL = {SECOND_MM: 0.10, 0.0: 0.08}
-"""Deviation of a finer volume from the coarser one, of 4 mm from 8, and of the result from 4."""
+COARSE, FINE = "detail.coarse", "detail.fine"
+"""Parts of the weights of each kind: what 4 mm show beyond 8, and the result beyond 4. Standard deviation in
+voxels of `FIRST_MM`, (1, X, Y, Z)."""
 
-HIGH, LOW = 15.0, 0.03
-"""First and last level of the first stage, in units of what the baseline is off by."""
+HIGH = 4.0
+"""First level of the first stage over the deviation of the first principal component. What begins with less
+noise than people differ by stays near their mean."""
 
-NEAR = 0.8
-"""First level of the finer stages, likewise: so near to what is expected of the coarser volume that they
-draw less detail than people have. From higher levels these small networks draw grain."""
+NEAR, LOW = 20.0, 0.03
+"""First level of the finer stages, and last level of all, in units of what the baseline is off by."""
 
 ROUGHNESS = 0.01
 """Noise that the finer stages are told that their baseline has: what the coarser stage got wrong."""
@@ -41,7 +45,7 @@ ROUGHNESS = 0.01
 
 def finer_network() -> VoxelNet:
     """Return the network of all finer voxels, which is told their size and the noise of its baseline."""
-    return VoxelNet((32, 64, 128), (2, 3, 3), (3, 2), details=2)
+    return VoxelNet((64, 96, 128), (1, 2, 2), (2, 2), details=2)
 
 
 def finer_details(spacing_mm: float, roughness: float) -> tuple[float, float]:
@@ -60,9 +64,10 @@ def load_cascade(weights: Path, sha256: str, kind: str, device: str) -> tuple[St
             raise ModelError(f"{weights}: these are other weights; install the plugin again")
         tensors = load_file(weights, device=device)
         first, finer = FirstNetwork(), finer_network()
-        first.load_state_dict(_part(tensors, "first"))
-        finer.load_state_dict(_part(tensors, "finer"))
-        population = Population(_part(tensors, kind))
+        first.load_state_dict(part(tensors, "first"))
+        finer.load_state_dict(part(tensors, "finer"))
+        of_kind = part(tensors, kind)
+        population, coarse, fine = Population(of_kind), of_kind[COARSE], of_kind[FINE]
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise ModelError(f"{weights}: no weights of phantoms ({reason_of(error)})") from error
     for network in (first, finer):
@@ -71,16 +76,16 @@ def load_cascade(weights: Path, sha256: str, kind: str, device: str) -> tuple[St
         Stage(
             denoiser=PopulationDenoiser(first, population),
             condition=lambda baseline, spacing: population.condition(),
-            levels=(HIGH * population.typical, LOW * population.typical),
+            levels=(HIGH * population.widest, LOW * population.typical),
             spacing_mm=FIRST_MM,
             multiple=4,
         ),
-        _finer_stage(finer, SECOND_MM, RESIDUAL[SECOND_MM]),
-        _finer_stage(finer, None, RESIDUAL[0.0]),
+        _finer_stage(finer, SECOND_MM, coarse),
+        _finer_stage(finer, None, fine),
     )
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors of a part without its prefix, numbers in single precision."""
     return {
         name.removeprefix(f"{prefix}."): one.float() if one.is_floating_point() else one
@@ -89,14 +94,30 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def _finer_stage(network: nn.Module, spacing_mm: float | None, residual: float) -> Stage:
+def typical(detail: Tensor) -> float:
+    """Return the level that a map of detail is told as: its root mean square."""
+    return float(detail.square().mean().sqrt())
+
+
+def _on_grid(detail: Tensor, shape: Sequence[int], spacing_mm: float) -> Tensor:
+    """Return a map of detail on cubes around the middle of the field, (1, 1, X, Y, Z)."""
+    reach = [n * spacing_mm / (m * FIRST_MM) for n, m in zip(shape, detail.shape[1:], strict=True)]
+    scaling = F.pad(torch.diag(detail.new_tensor(reach[::-1])), (0, 1))
+    grid = F.affine_grid(scaling[None], [1, 1, *shape], align_corners=False)
+    return F.grid_sample(detail[None], grid, padding_mode="border", align_corners=False)
+
+
+def _finer_stage(network: nn.Module, spacing_mm: float | None, detail: Tensor) -> Stage:
+    level = typical(detail)
+
     def of_the_coarser(baseline: Tensor, spacing: float) -> Condition:
-        return Condition(baseline, residual, details=finer_details(spacing, ROUGHNESS))
+        gain = _on_grid(detail, baseline.shape[2:], spacing) / level
+        return Condition(baseline, level, gain, details=finer_details(spacing, ROUGHNESS))
 
     return Stage(
         denoiser=TwoMeasurementDenoiser(network),
         condition=of_the_coarser,
-        levels=(NEAR * residual, LOW * residual),
+        levels=(NEAR * level, LOW * level),
         spacing_mm=spacing_mm,
         multiple=8,
     )

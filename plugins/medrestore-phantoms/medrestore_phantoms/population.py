@@ -40,6 +40,7 @@ class Population(nn.Module):
         for name in ("mean", "deviation", "inside", "basis", "power", "rest"):
             self.register_buffer(name, parts[name])
         self.typical = float(self.deviation.square().mean().sqrt())
+        self.widest = float(self.power.max().sqrt())
 
     def condition(self) -> Condition:
         """Return the mean as a measurement that is off by the deviation."""
@@ -65,10 +66,15 @@ class Population(nn.Module):
 
 
 class FirstNetwork(nn.Module):
-    """A network that is given the linear estimate, and trusts it the more the more noise there is."""
+    """A network that is given the linear estimate, and trusts it the more the more noise there is.
 
-    def __init__(self) -> None:
+    Args:
+        autocast: Type for the network's matrix work, or None for float32.
+    """
+
+    def __init__(self, autocast: torch.dtype | None = None) -> None:
         super().__init__()
+        self.autocast = autocast
         self.net = VoxelNet((64, 128), (2, 3), (2,))
         self.trust = nn.Parameter(torch.tensor([0.0, 2.0]))
 
@@ -84,7 +90,8 @@ class FirstNetwork(nn.Module):
         inputs[:, DEPARTURE] = linear[:, 0]
         ratio = (sigma / whom.sigma).clamp(1e-4, 1e4).log()
         trust = torch.sigmoid(self.trust[0] + self.trust[1] * ratio).reshape(-1, 1, 1, 1, 1)
-        predicted = self.net(inputs, levels)
+        with torch.autocast(x.device.type, self.autocast, enabled=self.autocast is not None):
+            predicted = self.net(inputs, levels).float()
         return mean + k * torch.lerp(predicted, linear, trust), k
 
 

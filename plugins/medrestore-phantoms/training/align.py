@@ -1,8 +1,9 @@
-"""Lay heads and brains upon one brain, even out the sensitivity of the coil, and keep them at 1 mm.
+"""Take the noise of heads and brains, even out the coil, lay all upon one brain, and keep them at 1 mm.
 
     python training/align.py SHARED_DATA OUT
 
-writes ``kind-name.npy`` of (224, 256, 224) float16 for every subject, RAS, white matter at about 1.
+writes ``kind-name.npy`` of (224, 256, 224) float16 for every subject, RAS, white matter at about 1. What is
+there already stays.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  as everybody calls it
 
+import medrestore
+
 SIZE = (224, 256, 224)
 REFERENCE = "niimath_brain_t1w_0p8mm"
 HEADS = ("niivue_head_t1w_1mm", "pycortex_head_t1w_1mm", "studyforrest_t1w", "uih_head_t1w_1mm")
@@ -26,20 +29,27 @@ ABOVE_BRAIN_MM = 14.0
 BRIGHTEST = 2.5
 
 
-def subjects(data: Path, unpacked: Path) -> Iterator[tuple[str, str, Any]]:
-    """Yield kind, name and image of every subject, the axes of the image being those of LPS."""
+def subjects(data: Path, unpacked: Path) -> Iterator[tuple[str, str, Path]]:
+    """Yield kind, name and scan of every subject."""
     mr = data / "mr"
-    yield "brain", "niimath", _read(mr / f"{REFERENCE}.nii.gz")
+    yield "brain", "niimath", mr / f"{REFERENCE}.nii.gz"
     for path in sorted((mr / "ds002748").glob("*.nii.gz")):
-        yield "brain", f"b{path.name[4:6]}", _read(path)
+        yield "brain", f"b{path.name[4:6]}", path
     for name in HEADS:
-        yield "head", name, _read(mr / f"{name}.nii.gz")
+        yield "head", name, mr / f"{name}.nii.gz"
     for path in sorted((mr / "ds000011").glob("*.nii.gz")):
-        yield "head", f"d{path.name[4:6]}", _read(path)
+        yield "head", f"d{path.name[4:6]}", path
     with tarfile.open(data / "dicom" / "mr_t1w_sagittal.tar.xz") as packed:
         packed.extractall(unpacked, filter="data")
-    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(unpacked / "mr_t1w_sagittal"))
-    yield "head", "sag", sitk.DICOMOrient(sitk.Cast(sitk.ReadImage(files), sitk.sitkFloat32), "LPS")
+    yield "head", "sag", unpacked / "mr_t1w_sagittal"
+
+
+def without_noise(scan: Path, folder: Path) -> Any:
+    """Return a scan restored by `mr-denoise`, in LPS: noise would be learned as anatomy, drawn as grain."""
+    restored = medrestore.restore(scan, medrestore.RestoreOptions(model="mr-denoise"), modality="mr")
+    path = folder / "restored.nii"
+    medrestore.write(restored.volume, path, overwrite=True)
+    return _read(path)
 
 
 def _read(path: Path) -> Any:
@@ -50,7 +60,7 @@ def head_mask(image: Any) -> Any:
     """Return the head without the noise of the air."""
     smooth = sitk.SmoothingRecursiveGaussian(image, 1.5)
     voxels = sitk.GetArrayViewFromImage(smooth)
-    bright = sitk.GetArrayViewFromImage(sitk.OtsuThreshold(smooth, 0, 1, 128)) > 0
+    bright = sitk.GetArrayFromImage(sitk.OtsuThreshold(smooth, 0, 1, 128)) > 0
     mask = sitk.BinaryThreshold(smooth, float(0.12 * np.percentile(voxels[bright], 90)), 1e9)
     mask = sitk.BinaryMorphologicalClosing(mask, [4] * 3)
     largest = sitk.RelabelComponent(sitk.ConnectedComponent(mask)) == 1
@@ -62,8 +72,8 @@ def evened(image: Any, mask: Any) -> Any:
     filtering = sitk.N4BiasFieldCorrectionImageFilter()
     filtering.SetMaximumNumberOfIterations([30, 20, 10])
     filtering.Execute(sitk.Shrink(image, [4] * 3) + 1e-3, sitk.Shrink(mask, [4] * 3))
-    bias = sitk.Cast(sitk.Exp(filtering.GetLogBiasFieldAsImage(image)), sitk.sitkFloat32)
-    return image / bias
+    # SimpleITK 2.5 divides in double precision.
+    return sitk.Cast(image / sitk.Exp(filtering.GetLogBiasFieldAsImage(image)), sitk.sitkFloat32)
 
 
 class Reference:
@@ -113,14 +123,12 @@ class Reference:
 
 def _middle_of_upper(mask: Any, depth_mm: float) -> tuple[float, float, float]:
     """Return X and Y of the middle of the upper part of a mask, and Z of its top, in mm."""
-    shape = sitk.LabelShapeStatisticsImageFilter()
-    shape.Execute(mask)
-    box = shape.GetBoundingBox(1)
-    top = box[2] + box[5] - 1
-    part = slice(max(0, top - int(depth_mm / mask.GetSpacing()[2])), top)
-    at = np.argwhere(sitk.GetArrayFromImage(mask)[part]).mean(axis=0)
-    x, y, _ = mask.TransformContinuousIndexToPhysicalPoint([at[2], at[1], at[0] + part.start])
-    return x, y, mask.TransformIndexToPhysicalPoint([box[0], box[1], top])[2]
+    small = sitk.Shrink(mask, [2] * 3)
+    index = np.argwhere(sitk.GetArrayFromImage(small))[:, ::-1] * small.GetSpacing()
+    at = index @ np.reshape(small.GetDirection(), (3, 3)).T + small.GetOrigin()
+    top = at[:, 2].max()
+    x, y, _ = at[at[:, 2] > top - depth_mm].mean(axis=0)
+    return float(x), float(y), float(top)
 
 
 def main(data: Path, out: Path) -> None:
@@ -130,7 +138,11 @@ def main(data: Path, out: Path) -> None:
     on_grid = sitk.Resample(reference.mask, reference.grid, sitk.Transform(), sitk.sitkNearestNeighbor)
     brain = _ras(on_grid) > 0
     with tempfile.TemporaryDirectory() as unpacked:
-        for kind, name, scan in subjects(data, Path(unpacked)):
+        for kind, name, path in subjects(data, Path(unpacked)):
+            target = out / f"{kind}-{name}.npy"
+            if target.exists():
+                continue
+            scan = without_noise(path, Path(unpacked))
             least = 0.02 * float(sitk.GetArrayViewFromImage(scan).max())
             mask = head_mask(scan) if kind == "head" else sitk.Cast(scan > least, sitk.sitkUInt8)
             image = evened(scan, mask)
@@ -141,7 +153,7 @@ def main(data: Path, out: Path) -> None:
             how = sitk.sitkBSpline if kind == "head" else sitk.sitkLinear
             array = _ras(sitk.Resample(image, reference.grid, transform, how, 0.0))
             array = np.clip(array / np.percentile(array[brain], 95), 0, BRIGHTEST)
-            np.save(out / f"{kind}-{name}.npy", array.astype(np.float16))
+            np.save(target, array.astype(np.float16))
 
 
 def _ras(image: Any) -> np.ndarray[Any, Any]:

@@ -153,23 +153,36 @@ class Patch:
     Attributes:
         clean: (1, S, S, S).
         baseline: The same of a scan of coarser voxels, with noise, brought to the same grid.
+        where: (S, S, S, 3) mm of its voxels.
         spacing: Of its voxels in mm.
         noise: Deviation of that noise.
     """
 
     clean: Tensor
     baseline: Tensor
+    where: Tensor
     spacing: float
     noise: float
 
 
 def patch(subject: Subject, side: int, rng: np.random.Generator, *, coarse: bool) -> Patch:
     """Cut a patch of 4 mm out of one of 8 mm, or one of 1.5 to 2 mm out of one of 4 mm."""
-    bend = Bend(rng)
     spacing = 4.0 if coarse else float(rng.uniform(subject.finest, 2.0))
-    kept, above = (2.0, 8.0) if coarse else (1.0, 4.0)
     full = [int(np.ceil(n / spacing)) for n in FIELD_MM]
-    where = positions((side,) * 3, spacing, _start(subject, side, spacing, full, rng), full)
+    start = _start(subject, side, spacing, full, rng)
+    return _seen(subject, positions((side,) * 3, spacing, start, full), spacing, rng)
+
+
+def whole_patch(subject: Subject, rng: np.random.Generator, *, coarse: bool) -> Patch:
+    """Return the whole field as one patch, of 4 mm or of 2."""
+    spacing = 4.0 if coarse else 2.0
+    full = [int(n / spacing) for n in FIELD_MM]
+    return _seen(subject, positions(tuple(full), spacing, [0, 0, 0], full), spacing, rng)
+
+
+def _seen(subject: Subject, where: Tensor, spacing: float, rng: np.random.Generator) -> Patch:
+    bend = Bend(rng)
+    kept, above = (2.0, 8.0) if spacing > 2 else (1.0, 4.0)
     clean = bend.seen(subject, kept, where)
     around = [int(n / above) for n in FIELD_MM]
     ends = [corner / above + (torch.tensor(around) - 1) / 2 for corner in (where[0, 0, 0], where[-1, -1, -1])]
@@ -182,7 +195,7 @@ def patch(subject: Subject, side: int, rng: np.random.Generator, *, coarse: bool
     index = where / above + (torch.tensor(around) - 1) / 2 - torch.tensor(low)
     grid = (index * 2 / (torch.tensor(part) - 1).clamp(min=1) - 1).flip(-1)
     baseline = F.grid_sample(rough[None], grid[None], padding_mode="border", align_corners=True)[0]
-    return Patch(clean, baseline, spacing, noise)
+    return Patch(clean, baseline, where, spacing, noise)
 
 
 def _start(

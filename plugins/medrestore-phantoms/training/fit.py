@@ -1,8 +1,10 @@
-"""Train one of the two networks for a number of minutes on one core.
+"""Train one of the two networks for a number of minutes, on a processor with bfloat16.
 
 python training/fit.py ALIGNED first 80 OUT    # 8 mm, the whole field at once
 python training/fit.py ALIGNED finer 80 OUT    # 4 mm of 8, and 1.5 to 2 mm of 4, in patches
 python training/fit.py --join OUT              # both into medrestore_phantoms/phantoms.safetensors
+
+Training goes on from the weights that are in OUT already, with the rate of a new run.
 """
 
 from __future__ import annotations
@@ -18,7 +20,16 @@ from typing import Protocol
 import corpus
 import numpy as np
 import torch
-from medrestore_phantoms.cascade import FIRST_MM, RESIDUAL, SECOND_MM, finer_details, finer_network
+import torch.nn.functional as F
+from medrestore_phantoms.cascade import (
+    COARSE,
+    FINE,
+    FIRST_MM,
+    finer_details,
+    finer_network,
+    part,
+    typical,
+)
 from medrestore_phantoms.population import FirstNetwork, Population
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -26,15 +37,18 @@ from torch import Tensor, nn
 from medrestore.diffusion.precondition import network_inputs
 
 BATCH, SIDE, PEAK, WARM_UP, EVERY = 8, 32, 1.5e-3, 60, 100
-POOL, RANK = 1800, 100
+POOL, RANK = 1800, 80
 """Changed subjects of each kind that a population is measured on, and its principal components."""
 
 LEAST_DEVIATION = 0.02
+LEAST_DETAIL, DRAWS = 0.03, 100
+"""Least deviation of a finer volume from a coarser one, and how many volumes of a kind it is measured on."""
+
 MIDDLE, WIDTH = 0.7, 1.2
 """Median of the level in units of the deviation of the baseline, and deviation of its logarithm."""
 
 HEADS = {"first": 0.58, "finer": 0.55}
-COARSE = 0.4
+COARSE_SHARE = 0.5
 """Share of the patches of 4 mm."""
 
 EACH = (-1, 1, 1, 1, 1)
@@ -81,7 +95,7 @@ class First:
     """The first stage, on whole fields of one kind."""
 
     def __init__(self, people: People) -> None:
-        self.people, self.network = people, FirstNetwork()
+        self.people, self.network = people, FirstNetwork(torch.bfloat16)
         self.populations = {
             kind: Population(_measured(subjects, people.rng)) for kind, subjects in people.kinds.items()
         }
@@ -131,42 +145,65 @@ class Finer:
 
     def __init__(self, people: People) -> None:
         self.people, self.network = people, finer_network()
+        self.detail = {
+            f"{kind}.{which}": _detail(subjects, people.rng, coarse=which == COARSE)
+            for kind, subjects in people.kinds.items()
+            for which in (COARSE, FINE)
+        }
 
     def loss(self) -> Tensor:
         """See `Training`."""
-        clean, baseline, deviation, details = [], [], [], []
+        clean, baseline, deviation, gain, details = [], [], [], [], []
         for _ in range(BATCH):
-            coarse = self.people.rng.random() < COARSE
-            subject = self.people.one(self.people.kind())
-            patch = corpus.patch(subject, SIDE, self.people.rng, coarse=coarse)
+            coarse, kind = self.people.rng.random() < COARSE_SHARE, self.people.kind()
+            patch = corpus.patch(self.people.one(kind), SIDE, self.people.rng, coarse=coarse)
+            detail = self.detail[f"{kind}.{COARSE if coarse else FINE}"]
             clean.append(patch.clean)
             baseline.append(patch.baseline)
-            deviation.append(RESIDUAL[SECOND_MM if coarse else 0.0])
+            deviation.append(typical(detail))
+            here = corpus.look_up(detail, FIRST_MM, patch.where).clamp(min=LEAST_DETAIL)
+            gain.append(here / deviation[-1])
             details.append(finer_details(patch.spacing, patch.noise))
-        target, typical = torch.stack(clean), torch.tensor(deviation)
-        sigma = levels(typical)
+        target, level = torch.stack(clean), torch.tensor(deviation)
+        sigma = levels(level)
         state = target + sigma.reshape(EACH) * torch.randn(target.shape)
         mean, k, inputs, told = network_inputs(
-            state, sigma, torch.stack(baseline), typical, None, torch.tensor(details)
+            state, sigma, torch.stack(baseline), level, torch.stack(gain), torch.tensor(details)
         )
-        error: Tensor = (self.network(inputs, told) - (target - mean) / k).square().mean()
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = self.network(inputs, told)
+        error: Tensor = (predicted.float() - (target - mean) / k).square().mean()
         return error
 
     def beside(self) -> Mapping[str, Tensor]:
         """See `Training`."""
-        return {}
+        return self.detail
+
+
+def _detail(subjects: Sequence[corpus.Subject], rng: np.random.Generator, *, coarse: bool) -> Tensor:
+    """Return the deviation of whole fields from what coarser voxels show, rounded as it will be stored."""
+    fields = [
+        corpus.whole_patch(one, rng, coarse=coarse) for one in subjects for _ in range(DRAWS // len(subjects))
+    ]
+    squares = torch.stack([(one.clean - one.baseline).square() for one in fields]).mean(0)
+    mean = F.avg_pool3d(squares, int(FIRST_MM / fields[0].spacing))
+    smooth = F.avg_pool3d(F.pad(mean[None], (1,) * 6, mode="replicate"), 3, 1)[0]
+    return smooth.sqrt().clamp(min=LEAST_DETAIL).half().float()
 
 
 def train(training: Training, minutes: float, out: Path) -> None:
     """Train until the minutes are over; the mean over the last weights is written now and then."""
     network = training.network
+    if out.exists():
+        network.load_state_dict(part(load_file(out), out.stem))
     optimiser = torch.optim.AdamW(network.parameters(), PEAK, weight_decay=1e-2, betas=(0.9, 0.99))
     averaged = {name: one.detach().clone() for name, one in network.state_dict().items()}
-    begin, step = time.time(), 0
+    begin, step, lost = time.time(), 0, 0.0
     while (done := (time.time() - begin) / 60 / minutes) < 1:
         for group in optimiser.param_groups:
             group["lr"] = PEAK * min(1, (step + 1) / WARM_UP) * (0.49 * (1 + math.cos(math.pi * done)) + 0.02)
         loss = training.loss()
+        lost += loss.item()
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -175,7 +212,8 @@ def train(training: Training, minutes: float, out: Path) -> None:
         for name, one in network.state_dict().items():
             averaged[name].lerp_(one.detach(), 1 - min(0.998, step / (step + 10)))
         if step % EVERY == 0:
-            print(step, round(loss.item(), 4), flush=True)
+            print(step, round(lost / EVERY, 4), flush=True)
+            lost = 0.0
             _save(out, averaged, training.beside())
     _save(out, averaged, training.beside())
 
@@ -197,7 +235,6 @@ def join(out: Path) -> None:
 
 def main(folder: Path, stage: str, minutes: float, out: Path) -> None:
     """Train a stage."""
-    torch.set_num_threads(1)
     seed = 1 if stage == "first" else 2
     torch.manual_seed(seed)
     people = People(folder, np.random.default_rng(seed), HEADS[stage])
