@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813  as everybody calls it
 
-import medrestore
+from medrestore import RestoreOptions, restore, write
 
 SIZE = (224, 256, 224)
 REFERENCE = "niimath_brain_t1w_0p8mm"
@@ -46,9 +46,9 @@ def subjects(data: Path, unpacked: Path) -> Iterator[tuple[str, str, Path]]:
 
 def without_noise(scan: Path, folder: Path) -> Any:
     """Return a scan restored by `mr-denoise`, in LPS: noise would be learned as anatomy, drawn as grain."""
-    restored = medrestore.restore(scan, medrestore.RestoreOptions(model="mr-denoise"), modality="mr")
+    restored = restore(scan, RestoreOptions(model="mr-denoise"), modality="mr")
     path = folder / "restored.nii"
-    medrestore.write(restored.volume, path, overwrite=True)
+    write(restored.volume, path, overwrite=True)
     return _read(path)
 
 
