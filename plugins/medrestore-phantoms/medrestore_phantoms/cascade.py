@@ -24,7 +24,7 @@ from medrestore.errors import ModelError, reason_of
 from medrestore.networks.voxelnet import VoxelNet
 from medrestore.plugin import Stage
 from medrestore.provenance import sha256_file
-from medrestore_phantoms.population import FirstNetwork, Population, PopulationDenoiser
+from medrestore_phantoms.population import FirstNetwork, Population, PopulationDenoiser, typical
 
 FIRST_MM, SECOND_MM = 8.0, 4.0
 
@@ -92,11 +92,6 @@ def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         for name, one in tensors.items()
         if name.startswith(f"{prefix}.")
     }
-
-
-def typical(detail: Tensor) -> float:
-    """Return the level that a map of detail is told as: its root mean square."""
-    return float(detail.square().mean().sqrt())
 
 
 def _on_grid(detail: Tensor, shape: Sequence[int], spacing_mm: float) -> Tensor:

@@ -19,6 +19,11 @@ DEPARTURE = 2
 """Channel of the network's inputs that the linear estimate takes."""
 
 
+def typical(deviation: Tensor) -> float:
+    """Return the level that a map of deviations is told as: its root mean square."""
+    return float(deviation.square().mean().sqrt())
+
+
 class Population(nn.Module):
     """A Gaussian on a grid of (X, Y, Z).
 
@@ -39,7 +44,7 @@ class Population(nn.Module):
         super().__init__()
         for name in ("mean", "deviation", "inside", "basis", "power", "rest"):
             self.register_buffer(name, parts[name])
-        self.typical = float(self.deviation.square().mean().sqrt())
+        self.typical = typical(self.deviation)
         self.widest = float(self.power.max().sqrt())
 
     def condition(self) -> Condition:

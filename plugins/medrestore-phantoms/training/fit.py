@@ -28,9 +28,8 @@ from medrestore_phantoms.cascade import (
     finer_details,
     finer_network,
     part,
-    typical,
 )
-from medrestore_phantoms.population import FirstNetwork, Population
+from medrestore_phantoms.population import FirstNetwork, Population, typical
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
