@@ -83,6 +83,7 @@ benchmarks: $(STAMPS)/bench
 	$(BIN)/python -m benchmarks.noise.run
 	$(BIN)/python -m benchmarks.reading.run --restore
 	$(BIN)/python -m benchmarks.denoise.colour
+	$(BIN)/python -m benchmarks.denoise.colour --colours fermi-0.75,hann --gain middle,ramp
 	$(BIN)/python -m benchmarks.denoise.claims --speed
 	$(BIN)/python -m benchmarks.denoise.series
 	$(BIN)/python -m benchmarks.superres.run

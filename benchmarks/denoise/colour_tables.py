@@ -47,10 +47,19 @@ def _setup(setup: dict[str, Any]) -> str:
         "  SSIM: 3-D, Gaussian window of 11 voxels, sigma 1.5 voxels, population covariance, over voxels at",
         "  least 5 from the border.",
         "- Time: one call of the filter, without imports and reading.",
+        *_gains(setup["gains"]),
         f"- Machine: {setup['cpu']}, {setup['cores']} cores, threads per filter: {setup['threads']};",
         f"  {setup['system']}, Python {setup['python']}.",
     ]
     return "\n".join(lines)
+
+
+def _gains(gains: dict[str, str]) -> list[str]:
+    """What is to be said of noise that varies over the scan; nothing where it is constant."""
+    if not gains:
+        return []
+    lines = ["- After the window the noise is multiplied by a map whose median inside the head is 1:"]
+    return lines + [f"    - {kind}: {formula}." for kind, formula in gains.items()]
 
 
 def _grid(runs: Rows, key: str, form: str) -> str:

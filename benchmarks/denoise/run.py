@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.denoise import tables
+from benchmarks.denoise.gains import GAINS, make_gain
 from benchmarks.denoise.methods import METHODS
 from benchmarks.harness.common import (
     Truth,
@@ -36,33 +37,12 @@ from benchmarks.harness.common import (
 )
 from benchmarks.harness.pictures import row_of, side_by_side
 from medrestore.physics.mr_noise import add_gaussian, add_rician
-from medrestore.training.contrast import random_bias_field
 
 UP = 2  # axis that runs upwards in the picture
 WHITE = 0.1  # of the data range: the error that is white in it
 
-GAINS = {
-    "middle": "1 + 1.5 exp(-r^2 / 0.25), r from 0 in the middle to 1 in the middle of a face: a g-factor",
-    "ramp": "from 0.5 to 2, linear along the first axis",
-    "field": "a random field as in training (seed 1), 0.3 to 3",
-}
-
-
 ONLY_VARYING = ["ours-constant", "ours-told"]
 VARYING = ["noisy", "ours-auto", *ONLY_VARYING, "nlm", "bm4d"]
-
-
-def make_gain(kind: str, truth: Truth) -> np.ndarray:
-    """A map of relative noise on the grid of a volume, 1 in the median over the head."""
-    shape = truth.voxels.shape
-    axes = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True)
-    if kind == "middle":
-        gain = 1 + 1.5 * np.exp(-sum(axis**2 for axis in axes) / 0.25)
-    elif kind == "ramp":
-        gain = np.broadcast_to(1.25 + 0.75 * axes[0], shape)
-    else:
-        gain = random_bias_field(shape, np.random.default_rng(1), strength=0.8).clip(0.3, 3)
-    return np.asarray(gain / np.median(gain[truth.head]), dtype=np.float32)
 
 
 def add_noise(

@@ -56,13 +56,18 @@ class Truth:
     data_range: float
     crop: str
 
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Voxel sizes, in mm."""
+        return tuple(float(n) for n in np.linalg.norm(self.affine[:3, :3], axis=0))
+
     def describe(self) -> dict[str, Any]:
         """All but the voxels, for the report."""
         return {
             "name": self.name,
             "sha256": self.sha256,
             "shape": list(self.voxels.shape),
-            "spacing_mm": [round(float(n), 4) for n in np.linalg.norm(self.affine[:3, :3], axis=0)],
+            "spacing_mm": [round(n, 4) for n in self.spacing],
             "minimum": float(self.voxels.min()),
             "maximum": float(self.voxels.max()),
             "p99": self.p99,

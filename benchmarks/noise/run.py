@@ -5,8 +5,9 @@
     python -m benchmarks.noise.run --volume scan.nii.gz --colours white,hann --levels 5 --methods ours,piesno
     python -m benchmarks.noise.run --quick                      # 64 voxels cubed from the middle: minutes
 
-White noise of the same level everywhere is drawn again and again, to see how often a map of it is found all
-the same. Writes noise.md and noise.json (noise-quick with --quick) to the folder given with --out.
+White noise and noise of a colour, of the same level everywhere, are drawn again and again, to see how often a
+map is found all the same. Writes noise.md and noise.json (noise-quick with --quick) to the folder given with
+--out.
 """
 
 # ruff: noqa: PLC0415  an estimator that is not installed must not keep the others from being measured
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,10 +47,10 @@ from medrestore.noise import NoiseModel, measure_noise
 from medrestore.noise.map import estimate_noise_map
 from medrestore.physics.kspace import crop_band, lag_correlations
 from medrestore.physics.mr_colour import COLOURS, Draw, simulate
-from medrestore.physics.mr_noise import add_rician
 
 MAP_SIDE = 96  # voxels of each axis in which maps are looked for
-MAP_LEVELS = 10  # white noise of 1, 2, ... %, one seed after another
+MAP_COLOURS = ("white", "hann")
+MAP_LEVELS = 10  # noise of 1, 2, ... %, one seed after another
 
 Spacing = tuple[float, ...]
 Estimate = Callable[[np.ndarray, Spacing], float | NoiseModel]
@@ -174,7 +176,6 @@ def estimate(run: Estimate | str, draw: Draw, spacing: Spacing) -> dict[str, Any
 def measure(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Every estimator on every colour and level, on the whole volume and on its middle."""
     estimators = load_all(args.methods)
-    spacing = tuple(float(n) for n in np.linalg.norm(truth.affine[:3, :3], axis=0))
     runs = []
     for colour in args.colours:
         for level in args.levels:
@@ -185,7 +186,7 @@ def measure(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
                 about = {"volume": titled(truth.name, size), "colour": COLOURS[colour].title}
                 about |= {"level": level, "sigma": draw.sigma, "true_band": COLOURS[colour].band}
                 for name, run in estimators.items():
-                    found = estimate(run, draw, spacing)
+                    found = estimate(run, draw, truth.spacing)
                     runs.append(about | {"method": name, "title": ESTIMATORS[name].title} | found)
                     told = found.get("error") or f"{found['ratio']:.3f} of the level"
                     print(f"{about['volume']}, {about['colour']} {level:g} %, {name}: {told}", flush=True)
@@ -193,16 +194,18 @@ def measure(truth: Truth, args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def false_maps(truth: Truth, count: int) -> list[dict[str, Any]]:
-    """White noise of the same level everywhere: a map that is found in it is a false one."""
+    """Noise of the same level everywhere: a map that is found in it is a false one."""
     rows = []
-    for seed in range(count):
+    for colour, seed in product(MAP_COLOURS, range(count)):
         level = 1 + seed % MAP_LEVELS
         rng = np.random.default_rng(seed)
-        noisy = add_rician(truth.voxels, np.float32(level / 100 * truth.p99), rng)
-        found = estimate_noise_map(noisy)
-        row = {"volume": truth.name, "seed": seed, "level": level, "map": found is not None}
+        noisy = simulate(truth.voxels, COLOURS[colour], level / 100 * truth.p99, rng).noisy
+        measured = measure_noise(noisy, truth.spacing)
+        found = estimate_noise_map(crop_band(noisy, measured.grid), measured.axes)
+        row = {"volume": truth.name, "colour": COLOURS[colour].title, "seed": seed, "level": level}
+        row["map"] = found is not None
         rows.append(row | ({} if found is None else {"p5": found.range.p5, "p95": found.range.p95}))
-    print(f"{truth.name}: {sum(row['map'] for row in rows)} false maps of {count}", flush=True)
+    print(f"{truth.name}: {sum(row['map'] for row in rows)} false maps of {len(rows)}", flush=True)
     return rows
 
 
@@ -250,7 +253,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--levels", default="1,3,5,15", help="sigma in %% of the 99th percentile (default: 1,3,5,15)"
     )
     parser.add_argument("--methods", default=",".join(ESTIMATORS), help="estimators (default: all)")
-    parser.add_argument("--false-maps", type=int, default=100, help="draws of white noise (default: 100)")
+    parser.add_argument("--false-maps", type=int, default=100, help="draws of each colour (default: 100)")
     args = parser.parse_args(argv)
     args.crop = [QUICK] if args.quick else [int(size) for size in args.crop.split(",")]
     args.levels = [float(level) for level in args.levels.split(",")]

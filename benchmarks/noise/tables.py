@@ -128,18 +128,18 @@ def _numbers(values: list[float]) -> str:
 def _false_maps(rows: Rows, side: int) -> str:
     levels = sorted({row["level"] for row in rows})
     lines = [
-        f"Rician noise of the same level everywhere, {levels[0]:g} to {levels[-1]:g} %, white, added to the "
-        f"middle {side} voxels of each axis, seeds from 0 on: draws in which "
-        "`medrestore.noise.map.estimate_noise_map` finds a map all the same.",
+        f"Noise of the same level everywhere, {levels[0]:g} to {levels[-1]:g} %, in the middle {side} voxels "
+        "of each axis, seeds from 0 on: draws in which `medrestore.noise.map.estimate_noise_map` finds a map "
+        "all the same.",
         "",
-        "| volume | draws | false maps | " + " | ".join(f"{level:g} %" for level in levels) + " |",
-        "|---|---:|---:|" + "---:|" * len(levels),
+        "| volume | noise | draws | false maps | " + " | ".join(f"{level:g} %" for level in levels) + " |",
+        "|---|---|---:|---:|" + "---:|" * len(levels),
     ]
-    for volume in _of(rows, "volume"):
-        mine = [row for row in rows if row["volume"] == volume]
+    for volume, colour in dict.fromkeys((row["volume"], row["colour"]) for row in rows):
+        mine = [row for row in rows if (row["volume"], row["colour"]) == (volume, colour)]
         found = [row["level"] for row in mine if row["map"]]
         cells = [str(found.count(level)) for level in levels]
-        lines.append(f"| {volume} | {len(mine)} | {len(found)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {volume} | {colour} | {len(mine)} | {len(found)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

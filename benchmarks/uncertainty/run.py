@@ -87,7 +87,7 @@ def zero(args: argparse.Namespace) -> float:
 
 
 def options_for(task: str, truth: Truth, **changes: Any) -> medrestore.RestoreOptions:
-    spacing = float(np.linalg.norm(truth.affine[:3, 2]))
+    spacing = truth.spacing[2]
     slices = {"spacing": spacing, "slice_axis": "k"} if task == "superres" else {}
     # The middle of a head is too small to be recognised as one.
     return medrestore.RestoreOptions(task=medrestore.Task(task), force=True, **slices, **changes)

@@ -5,11 +5,13 @@ quadratic of the position, as the logarithm of a g-factor map nearly is quadrati
 smoothly into the air; the residual of the fit is smoothed over a large neighbourhood by normalised
 convolution (Knutsson and Westin, CVPR 1993). Only smooth tissue is used, chosen by the gradient of the low
 band, which is independent of the noise in the diagonal band. Where the smoother and the rougher half of that
-tissue give different maps, anatomy varies rather than noise, and there is no map.
+tissue give different maps, anatomy varies rather than noise, and there is no map. Where a window has left too
+little of the noise in that band, the highest frequencies are cut off first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -20,6 +22,9 @@ from scipy.special import ive
 
 from medrestore.noise.intensity import FOREGROUND, bright_level
 from medrestore.noise.level import NoiseRange
+from medrestore.noise.model import AxisNoise
+from medrestore.noise.tissue import FermiWindow
+from medrestore.physics.kspace import crop_band, cut_axes
 from medrestore.types import BoolArray, FloatArray, RealArray
 
 METHOD = "quadratic and normalised convolution of the wavelet magnitude in smooth tissue"
@@ -51,6 +56,12 @@ WIDTH = 0.08
 TRUST = 0.05
 """Share of smooth tissue in that neighbourhood at which half of the fit's residual is believed."""
 
+COLOURED = 0.45
+"""Correlation of neighbours above which the finest detail of an axis holds too little of the noise."""
+
+HELD = 0.25
+"""Part of its power at low frequencies that noise of such a colour has at the highest that are kept."""
+
 ALL = slice(None)
 
 MEAN_LOG = 0.6351814
@@ -70,12 +81,13 @@ class NoiseMap:
     range: NoiseRange
 
 
-def estimate_noise_map(array: RealArray) -> NoiseMap | None:
+def estimate_noise_map(array: RealArray, axes: Sequence[AxisNoise] = ()) -> NoiseMap | None:
     """Estimate how noise varies over an MR scan.
 
     Args:
-        array: (X, Y, Z) voxels. If no voxel is negative the noise is taken for Rician: weaker than
-            its level where the tissue is not well above that level.
+        array: (X, Y, Z) voxels on the grid that was measured. If no voxel is negative the noise is taken for
+            Rician: weaker than its level where the tissue is not well above that level.
+        axes: The colour of the noise along each axis of that grid; none if it is white.
 
     Returns:
         The map, or None where the noise is constant as far as can be told.
@@ -83,22 +95,36 @@ def estimate_noise_map(array: RealArray) -> NoiseMap | None:
     voxels = np.asarray(array, dtype=np.float32)
     if min(voxels.shape) < SMALLEST:
         return None
+    is_rician = bool(voxels.min() >= 0)
+    if axes:
+        held = tuple(map(_noisy_samples, voxels.shape, axes))
+        voxels = crop_band(voxels, held, cut_axes(voxels, held))
+    kept = np.divide(voxels.shape, array.shape)
     bands = pywt.dwtn(voxels, "db2")
     low = np.asarray(bands["aaa"] / 8**0.5, dtype=np.float32)
     brightness = ndimage.gaussian_filter(low, 1.0)
     tissue = brightness > FOREGROUND * bright_level(brightness)
-    reading = _read(np.abs(bands["ddd"]), brightness, tissue, rician=bool(voxels.min() >= 0))
+    reading = _read(np.abs(bands["ddd"]), brightness, tissue, rician=is_rician)
     if reading is None:
         return None
     surface = _surface(low.shape, reading.fit())
     halves = reading.positions @ (reading.fit(reading.smoother) - reading.fit(~reading.smoother))
     if surface[tissue].std() < max(LEAST, AGREEMENT * float(halves.std())):
         return None
-    log = surface + _rest(surface, reading)
+    log = surface + _rest(surface, reading, kept)
     log -= np.median(log[tissue])
     low_end, median, high_end = (float(level) for level in np.exp(np.percentile(log[tissue], (5, 50, 95))))
-    gain = np.exp(enlarged(log, voxels.shape)).clip(*TRAINED)
+    gain = np.exp(enlarged(log, array.shape)).clip(*TRAINED)
     return NoiseMap(np.asarray(gain, dtype=np.float32), NoiseRange(low_end, median, high_end, METHOD))
+
+
+def _noisy_samples(size: int, axis: AxisNoise) -> int:
+    """Return how many of the samples along an axis hold noise enough to see it vary."""
+    if axis.correlation <= COLOURED:
+        return size
+    frequencies = np.arange(1, size // 2 + 1) / (size // 2)
+    power = FermiWindow(axis.edge, axis.width).power(frequencies)
+    return max(SMALLEST, 2 * int(np.count_nonzero(power >= HELD * power[0])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,14 +199,17 @@ def _surface(shape: tuple[int, ...], coefficients: RealArray) -> FloatArray:
     return surface
 
 
-def _rest(surface: FloatArray, reading: _Reading) -> FloatArray:
-    """Return the smoothed residual of the quadratic fit; zero where there is no tissue near."""
+def _rest(surface: FloatArray, reading: _Reading, kept: RealArray) -> FloatArray:
+    """Return the smoothed residual of the quadratic fit; zero where there is no tissue near.
+
+    The part `kept` of the samples along each axis is left: positions are farther apart by its inverse.
+    """
     shape = surface.shape
     fit = surface[reading.index]
     left = np.clip(reading.corrected(fit) - fit, -3.0, 1.8)
     rest, there = (np.zeros(shape, dtype=np.float32) for _ in range(2))
     rest[reading.index], there[reading.index] = left - left.mean(), 1
-    width = WIDTH * max(shape)
+    width = WIDTH * max(shape / kept) * kept
     smooth, share = (
         ndimage.gaussian_filter(part, width, mode="constant", truncate=2.5) for part in (rest, there)
     )

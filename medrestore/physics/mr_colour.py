@@ -59,7 +59,7 @@ class Draw:
         noisy: Magnitude of the image and its complex noise.
         clean: The same without the noise, after the window.
         noise: Real part of the noise.
-        sigma: Standard deviation of that, in the units of the voxels.
+        sigma: Standard deviation of that, in the units of the voxels, where its gain is 1.
     """
 
     noisy: FloatArray
@@ -75,7 +75,13 @@ class Draw:
         return Draw(noisy, clean, noise, self.sigma)
 
 
-def simulate(clean: FloatArray, colour: Colour, sigma: float, rng: np.random.Generator) -> Draw:
+def simulate(
+    clean: FloatArray,
+    colour: Colour,
+    sigma: float,
+    rng: np.random.Generator,
+    gain: FloatArray | None = None,
+) -> Draw:
     """Reconstruct an image and complex noise through the same window.
 
     Args:
@@ -83,11 +89,14 @@ def simulate(clean: FloatArray, colour: Colour, sigma: float, rng: np.random.Gen
         colour: The window.
         sigma: Standard deviation of one channel of the noise after the window, in the units of the voxels.
         rng: The white noise depends on it alone: one state draws the same for every colour.
+        gain: (X, Y, Z) factor of the noise after the window, as that of parallel imaging; None for 1.
     """
     factors = _factors(clean.shape, colour)
     white = 1j * rng.standard_normal(clean.shape, dtype=np.float32)
     white += rng.standard_normal(clean.shape, dtype=np.float32)
     noise = _windowed(white, factors) * np.float32(sigma / np.sqrt(_mean_power(factors)))
+    if gain is not None:
+        noise *= gain
     image = _windowed(clean, factors).real
     return Draw(np.abs(image + noise), np.abs(image), np.ascontiguousarray(noise.real), sigma)
 

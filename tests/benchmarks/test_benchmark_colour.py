@@ -147,14 +147,17 @@ def test_the_page_of_estimators():
     ]
     runs += [about | {"colour": "white", "title": "bad", "method": "b", "ratio": 1.5, "seconds": 2.0}]
     runs += [about | {"colour": "hann", "title": "bad", "method": "b", "error": "no luck"}]
-    maps = [{"volume": "a", "seed": seed, "level": 1 + seed % 2, "map": seed == 3} for seed in range(6)]
+    maps = [
+        {"volume": "a", "colour": "hann", "seed": seed, "level": 1 + seed % 2, "map": seed == 3}
+        for seed in range(6)
+    ]
     page = noise_tables.markdown({"setup": fake(map_side=96), "runs": runs, "false_maps": maps})
     assert "| good | 2 | 0.86 | 0.70 | 1.02 | 1 of 2 | 1.00 |" in page
     assert "| white | 5 % | **1.02** | 1.50 |" in page
     assert "| hann | 5 % | **0.70** | not measured |" in page
     assert "| sure | 2 |" in page
     assert "0.52, 0.50, 1.00 (0.50, 0.50, 1.00) | 0.10, 0.00, 0.00 (0.20, 0.00, 0.00)" in page
-    assert "| a | 6 | 1 | 0 | 1 |" in page
+    assert "| a | hann | 6 | 1 | 0 | 1 |" in page
     assert "- bad, a, hann, 5 %: no luck" in page
 
 
@@ -166,11 +169,12 @@ def test_the_page_of_denoisers():
             run = about | {"colour": name, "title": title, "method": method}
             scores = {"psnr_head": value, "ssim_head": 0.9, "filter_s": 2.0, "notes": {"noise sigma": 6.0}}
             runs.append(run | ({"error": "no luck"} if value is None else scores))
-    setup = fake(level=5.0, pictured=["white"], weights={"m": "abc"})
+    setup = fake(level=5.0, pictured=["white"], weights={"m": "abc"}, gains={"ramp": "from 0.5 to 2"})
     page = colour_tables.markdown({"setup": setup, "runs": runs}, "colour")
     assert "| white | 30.00 | **40.00** |" in page
     assert "| hann | **31.00** | not measured |" in page
     assert "| white |\n|---:|\n| 1.20 |" in page
+    assert "    - ramp: from 0.5 to 2." in page
     assert "colour-slices.png" in page and "weights `abc` of m" in page
     assert "- good, a, hann: no luck" in page
     assert "| good | 2.0 |" in page
@@ -181,7 +185,7 @@ def test_the_command_for_estimators_writes_a_page_and_the_numbers(tmp_path):
     told = ["--crop", "0,32", "--colours", "white,filled-2", "--levels", "5", "--methods", "ours,skimage"]
     noise.main(["--volume", str(path), *told, "--false-maps", "2", "--out", str(tmp_path)])
     report = json.loads((tmp_path / "noise.json").read_text())
-    assert len(report["runs"]) == 8 and len(report["false_maps"]) == 2
+    assert len(report["runs"]) == 8 and len(report["false_maps"]) == 4
     assert {run["volume"] for run in report["runs"]} == {"scan.nii", "scan.nii, middle 32"}
     assert all(run["sigma"] == report["runs"][0]["sigma"] for run in report["runs"])
     page = (tmp_path / "noise.md").read_text()
@@ -203,6 +207,17 @@ def test_the_command_for_denoisers_writes_a_page_the_numbers_and_a_picture(tmp_p
     page = (tmp_path / "colour.md").read_text()
     assert "Hann in plane" in page and str(tmp_path) not in page
     assert (tmp_path / "colour-slices.png").stat().st_size > 5000
+
+
+def test_noise_that_varies_has_a_page_of_its_own(tmp_path):
+    path = save(tmp_path / "scan.nii", head(), spacing=1.0)
+    told = ["--crop", "32", "--colours", "hann", "--gain", "ramp,middle", "--methods", "noisy"]
+    colour.main(["--volume", str(path), *told, "--out", str(tmp_path)])
+    runs = json.loads((tmp_path / "colour-varying.json").read_text())["runs"]
+    assert [run["colour"] for run in runs] == ["Hann in plane, ramp", "Hann in plane, middle"]
+    assert abs(runs[0]["psnr_head"] - runs[1]["psnr_head"]) > 0.1
+    page = (tmp_path / "colour-varying.md").read_text()
+    assert "linear along the first axis" in page and "colour-varying-slices.png" in page
 
 
 @pytest.mark.parametrize("program", [noise, colour])

@@ -44,9 +44,6 @@ FAINT = 0.25
 SAME = 1.15
 """How far a level that air and tissue agree on may change under a map of the noise."""
 
-LEAST_COLOUR = 0.45
-"""Correlation of neighbours above which the finest detail holds too little noise to see the noise vary."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NoisyVoxels(Measurement):
@@ -271,6 +268,6 @@ def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[Findin
 
 def noise_map(voxels: RealArray, noise: NoiseLevel, options: RestoreOptions) -> NoiseMap | None:
     """Return how the noise varies over an MR scan, if a map is asked for and the variation can be seen."""
-    measured = noise.measured
-    hidden = measured is not None and max(measured.correlations) > LEAST_COLOUR
-    return None if options.noise_map == "constant" or hidden else estimate_noise_map(voxels)
+    if options.noise_map == "constant":
+        return None
+    return estimate_noise_map(voxels, () if noise.measured is None else noise.measured.axes)
