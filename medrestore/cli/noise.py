@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +18,7 @@ from medrestore.types import Modality
 
 if TYPE_CHECKING:
     from medrestore.noise import AxisNoise, NoiseModel, SamplingHints
+    from medrestore.noise.level import NoiseLevel
     from medrestore.noise.measure import Pair
     from medrestore.volume import Volume
 
@@ -38,7 +41,7 @@ def noise(
     *,
     reading: ReadRequest,
 ) -> None:
-    """Measure the noise of an MR scan: level, band and colour along each axis, distribution, spikes.
+    """Measure the noise of an MR scan: level, how it varies, band and colour along each axis, spikes.
 
     Of a 4-D series the first volume is measured, and what neighbours differ by where that is noise.
     """
@@ -47,15 +50,18 @@ def noise(
 
         check_picture(picture, scan, overwrite)
     volumes = _read(scan, modality, reading)
-    model, percent = _measure(volumes)
+    level = _measure(volumes)
+    model = level.measured
+    assert model is not None
     if picture is not None:
         from medrestore.cli.noise_picture import save_picture
 
         save_picture(volumes[0].array, model, picture, overwrite)
     if as_json:
-        typer.echo(json.dumps({**model.as_json(), "percent": percent}, indent=2))
+        found = {"percent": _percent(level), "map": None if level.map is None else asdict(level.map)}
+        typer.echo(json.dumps({**model.as_json(), **found}, indent=2))
         return
-    _print(scan, volumes, model, percent)
+    _print(scan, volumes, level, model)
     if picture is not None:
         typer.echo(f"\nThe spectra are in {picture}.")
 
@@ -103,15 +109,22 @@ def _check_modality(scan: Path, modality: str | None) -> None:
     )
 
 
-def _measure(volumes: Sequence[Volume]) -> tuple[NoiseModel, float | None]:
-    """Return the noise of a scan, and its level in per cent of the bright level; None if the latter is 0."""
-    from medrestore.noise import measure_noise, sampling_hints
+def _measure(volumes: Sequence[Volume]) -> NoiseLevel:
+    """Return the noise of a scan as it is measured to restore it; its fraction is NaN in a scan of zeros."""
     from medrestore.noise.intensity import bright_level
+    from medrestore.noise.level import mr_noise_level
+    from medrestore.noise.varying import as_measured, varying_noise
 
     first = volumes[0]
-    model = measure_noise(first.array, first.spacing, _pairs(volumes), sampling_hints(first))
-    bright = bright_level(first.array)
-    return model, 100 * model.sigma / bright if bright else None
+    bright = bright_level(first.array) or float("nan")
+    level = mr_noise_level(first, "auto", bright, _pairs(volumes))
+    assert level.measured is not None
+    return varying_noise(as_measured(first.array, level.measured)[1], level, bright)[0]
+
+
+def _percent(level: NoiseLevel) -> float | None:
+    """Return the level in per cent of the bright level; None if the latter is 0."""
+    return None if math.isnan(level.fraction) else 100 * level.fraction
 
 
 def _pairs(volumes: Sequence[Volume]) -> Sequence[Pair]:
@@ -129,14 +142,16 @@ def _pairs(volumes: Sequence[Volume]) -> Sequence[Pair]:
     return pairs
 
 
-def _print(scan: Path, volumes: Sequence[Volume], model: NoiseModel, percent: float | None) -> None:
+def _print(scan: Path, volumes: Sequence[Volume], level: NoiseLevel, model: NoiseModel) -> None:
     from medrestore.cli.table import print_table
 
+    percent = _percent(level)
     share = "" if percent is None else f", {percent:.3g} % of the 99th percentile"
     print_table(
         ("noise", str(scan)),
         [
             ("level", f"{model.sigma:.4g}{share}"),
+            ("varies", _variation(level)),
             ("certainty", str(model.certainty)),
             ("read in", f"series of {len(volumes)} volumes" if model.source == "series" else model.source),
             ("distribution", _distribution(model)),
@@ -158,6 +173,14 @@ def _print(scan: Path, volumes: Sequence[Volume], model: NoiseModel, percent: fl
                 for spike in model.spikes
             ],
         )
+
+
+def _variation(level: NoiseLevel) -> str:
+    from medrestore.noise.varying import LEAST
+
+    if level.map is not None:
+        return f"from {level.map.p5:.2f} to {level.map.p95:.2f} of the level in nine tenths of the tissue"
+    return "not that it could be seen" if level.fraction >= LEAST else f"not looked for below {LEAST:.0%}"
 
 
 def _distribution(model: NoiseModel) -> str:

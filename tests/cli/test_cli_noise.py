@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from dicom_series import write_head, write_series
 from test_startup import RUN, loaded
-from tiny import CommandLine, noisy, phantom, save
+from tiny import CommandLine, model_folder, noisy, phantom, save
 
+from medrestore import RestoreOptions, restore
 from medrestore.cli import noise_picture
 from medrestore.io import read_series
 from medrestore.noise import measure_noise
 from medrestore.noise.intensity import bright_level
+from medrestore.physics.mr_noise import add_rician
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -45,6 +47,7 @@ def test_the_level_and_a_row_for_each_axis_are_printed(cli, scan):
     assert found["certainty"] == [str(model.certainty)]
     assert found["read"] == ["in", *model.source.split()]
     assert found["distribution"] == ["rician"]
+    assert found["varies"] == ["not", "that", "it", "could", "be", "seen"]
     assert [found[name][2] for name in "ijk"] == ["48"] * 3
     assert [found[name][1] for name in "ijk"] == [str(size) for size in model.grid]
     assert "spike" not in table
@@ -55,9 +58,32 @@ def test_json_is_the_model_and_its_percentage_and_nothing_else(cli, scan, tmp_pa
     assert (status, errors) == (0, "")
     (volume,) = read_series(scan)
     model = measure_noise(volume.array, volume.spacing)
-    expected = {**model.as_json(), "percent": 100 * model.sigma / bright_level(volume.array)}
+    expected = {**model.as_json(), "percent": 100 * model.sigma / bright_level(volume.array), "map": None}
     assert json.loads(out) == json.loads(json.dumps(expected))
     assert (tmp_path / "p.png").is_file()
+
+
+def test_how_it_varies_is_what_a_restoration_is_told(cli, tmp_path):
+    clean = phantom(72)
+    gain = np.broadcast_to(np.linspace(0.5, 2, 72, dtype=np.float32)[:, None, None], clean.shape)
+    sigma = np.float32(0.06 * np.percentile(clean, 99)) * gain
+    scan = save(tmp_path / "scan_T1w.nii", add_rician(clean, sigma, np.random.default_rng(5)))
+    status, table, errors = cli("noise", scan)
+    assert (status, errors) == (0, "")
+    status, out, _ = cli("noise", scan, "--json")
+    printed = json.loads(out)
+    low, high = printed["map"]["p5"], printed["map"]["p95"]
+    assert f"varies         from {low:.2f} to {high:.2f} of the level in nine tenths of the tissue" in table
+    assert low < 0.8 and high > 1.2
+    model = str(model_folder(tmp_path / "model"))
+    done = restore(read_series(scan)[0], RestoreOptions(model=model))
+    assert printed["map"] == done.record.noise["map"]
+    assert printed["sigma"] == done.record.noise["sigma"]
+
+
+def test_how_weak_noise_varies_is_not_looked_for(cli, tmp_path):
+    _, table, _ = cli("noise", save(tmp_path / "scan_T1w.nii", noisy(phantom(48), 0.003)))
+    assert rows(table)["varies"] == ["not", "looked", "for", "below", "1%"]
 
 
 def test_a_scan_that_does_not_say_what_it_is_is_taken_for_mr_with_a_warning(cli, scan, tmp_path):

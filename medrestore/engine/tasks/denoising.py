@@ -11,7 +11,6 @@ from torch import Tensor
 
 from medrestore.diffusion import Condition, Denoiser
 from medrestore.engine.sampling.posterior import START, STEEPEST
-from medrestore.engine.tasks.measured_grid import MeasuredGrid, find_measured_grid
 from medrestore.engine.tasks.measurement import Measurement, is_nonnegative
 from medrestore.engine.tasks.requested_noise import requested_noise
 from medrestore.engine.tasks.series import noise_pairs
@@ -19,12 +18,12 @@ from medrestore.engine.tasks.slice_grid import ct_slice_axis
 from medrestore.engine.tasks.trial import settle, tried
 from medrestore.findings import NO_NOISE, NOISE_TOO_WEAK, SPIKES, UNMEASURED_VOXELS, Finding
 from medrestore.noise.intensity import model_units, padding_in
-from medrestore.noise.level import NoiseLevel, level_under_map, mr_noise_level, noise_level
-from medrestore.noise.map import NoiseMap, estimate_noise_map
+from medrestore.noise.level import NoiseLevel, mr_noise_level, noise_level
+from medrestore.noise.measured_grid import MeasuredGrid, find_measured_grid
 from medrestore.noise.model import Certainty, NoiseModel
+from medrestore.noise.varying import as_measured, varying_noise
 from medrestore.options import RestoreOptions
 from medrestore.physics.kspace import colour_details
-from medrestore.physics.mr_noise import sum_of_squares_as_rician
 from medrestore.plugin import ModelSpec
 from medrestore.provenance import Step
 from medrestore.types import UNMEASURED_HU, BoolArray, FloatArray, RealArray
@@ -39,10 +38,6 @@ ALL = 0.98
 
 FAINT = 0.25
 """Estimated noise below this fraction of the least that a model was made for is left alone."""
-
-
-SAME = 1.15
-"""How far a level that air and tissue agree on may change under a map of the noise."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -179,12 +174,10 @@ def _noisy_mr(
     noise = mr_noise_level(scan, requested_noise(scan, options), units.reference, noise_pairs(series))
     measured = noise.measured
     assert measured is not None
-    voxels = sum_of_squares_as_rician(scan.array, noise.sigma, measured.coils)
-    grid = find_measured_grid(voxels, measured.grid)
-    voxels = grid.measured(voxels)
-    # Noise weaker than the model was made for cannot be told from fine anatomy, nor its variation be seen.
-    varying = noise_map(voxels, noise, options) if noise.fraction >= spec.noise[0] else None
-    noise, varying = _level_over_map(voxels, noise, varying, units.reference)
+    grid, voxels = as_measured(scan.array, measured)
+    varying = None
+    if options.noise_map != "constant":
+        noise, varying = varying_noise(voxels, noise, units.reference)
     if not grid.is_whole and noise.sigma > 0:
         noise = replace(noise, beyond_band=grid.left_out / noise.sigma)
     skip_reason, share, findings = _what_to_take(noise, spec)
@@ -209,20 +202,6 @@ def _noisy_mr(
         share=share,
         start=START if varying is None else START * min(max(varying.range.p95, 1), STEEPEST),
     )
-
-
-def _level_over_map(
-    voxels: RealArray, noise: NoiseLevel, varying: NoiseMap | None, percentile: float
-) -> tuple[NoiseLevel, NoiseMap | None]:
-    """Return the level where the noise varies as a map says, and the map, or None where it is of anatomy."""
-    if varying is None:
-        return noise, None
-    # Divided by the map, the noise has one level: the level of the air, or the map is a map of anatomy.
-    level = level_under_map(voxels / varying.gain, noise, percentile)
-    sure = noise.measured is not None and noise.measured.certainty is Certainty.SURE
-    if sure and not 1 / SAME < level.sigma / noise.sigma < SAME:
-        return noise, None
-    return replace(level, map=varying.range), varying
 
 
 def _what_to_take(noise: NoiseLevel, spec: ModelSpec) -> tuple[Finding | None, float, tuple[Finding, ...]]:
@@ -264,10 +243,3 @@ def share_taken(noise: NoiseLevel, spec: ModelSpec) -> tuple[float, tuple[Findin
         "was taken out; pass the level of the noise to have all of it"
     )
     return share, (NOISE_TOO_WEAK.found(text, share=share),)
-
-
-def noise_map(voxels: RealArray, noise: NoiseLevel, options: RestoreOptions) -> NoiseMap | None:
-    """Return how the noise varies over an MR scan, if a map is asked for and the variation can be seen."""
-    if options.noise_map == "constant":
-        return None
-    return estimate_noise_map(voxels, () if noise.measured is None else noise.measured.axes)

@@ -10,10 +10,10 @@ import torch
 
 from medrestore.diffusion import Condition
 from medrestore.engine.tasks.denoising import NoisyVoxels
-from medrestore.engine.tasks.measured_grid import find_measured_grid
 from medrestore.engine.tasks.measurement import is_nonnegative
 from medrestore.errors import InputError
 from medrestore.noise.intensity import padding_in
+from medrestore.noise.measured_grid import find_measured_grid
 from medrestore.physics.mr_noise import sum_of_squares_as_rician
 from medrestore.plugin import ModelSpec
 from medrestore.volume import Volume

@@ -13,8 +13,8 @@ import medrestore
 from medrestore import Modality, RestoreOptions, Volume
 from medrestore.engine import load_model
 from medrestore.engine.tasks import denoising, trial
-from medrestore.engine.tasks.measured_grid import find_measured_grid
 from medrestore.noise import Certainty
+from medrestore.noise.measured_grid import find_measured_grid
 from medrestore.physics.kspace import band_limit, crop_band, fill_band, fourier_frequencies, outer
 from medrestore.plugin import read_model_folder
 
