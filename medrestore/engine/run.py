@@ -115,10 +115,10 @@ class ModelRun:
         spec, noise = self.model.spec, measurement.noise
         findings = check_zero(measurement.scan, noise.sigma, spec) + check_told(noise)
         if measurement.skip_reason is None:
-            findings = check_noise(noise, spec) + findings
             # What is undone beside the noise is no anatomy that went with it; part of a volume is no series.
             if spec.operator is None and spec.series is None:
                 measurement = measurement.settled(tiled_denoiser(self.model, self.options, self.budget))
+            findings = check_noise(measurement.noise, spec) + findings
         skipped = () if measurement.skip_reason is None else (measurement.skip_reason,)
         return measurement, (*findings, *measurement.findings, *skipped)
 

@@ -84,6 +84,11 @@ class NoiseLevel:
         return self.method.startswith(GIVEN)
 
     @property
+    def seen(self) -> float:
+        """The level that the scan itself shows, in the units of the voxels."""
+        return self.sigma if self.read is None else self.read.sigma
+
+    @property
     def in_doubt(self) -> bool:
         """Whether it was read in tissue alone, and not surely: it may be off by far. None is in no doubt."""
         found = self.measured
@@ -134,7 +139,8 @@ def mr_noise_level(
 def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> NoiseLevel:
     """Measure the level again where the noise varies, on what is left of the scan over the map.
 
-    It is no surer than it was without the map, and likely at most, as tissue alone is read.
+    It is no surer than it was without the map, and likely at most, as tissue alone is read. A level that was
+    told stays; what the scan shows beside it is read anew.
 
     Args:
         array: (X, Y, Z) voxels over the map, on the grid that was measured.
@@ -142,7 +148,7 @@ def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> N
         percentile: The 99th percentile of the scan.
     """
     measured = noise.measured
-    if noise.is_given or measured is None:
+    if measured is None:
         return noise
     windows = tuple(FermiWindow(axis.edge, axis.width) for axis in measured.axes)
     white = max(measured.correlations) < WHITE
@@ -152,6 +158,8 @@ def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> N
     unsure = measured.certainty is Certainty.UNSURE
     certainty = Certainty.UNSURE if unsure else Certainty.LIKELY
     read = replace(measured, sigma=sigma, source="tissue", certainty=certainty)
+    if noise.is_given:
+        return replace(noise, read=Reading.of(sigma, kind_of(read), percentile))
     return NoiseLevel(sigma, sigma / percentile, "tissue, over the map", measured=read)
 
 

@@ -53,9 +53,10 @@ def varying_noise(
         varying = estimate_noise_map(voxels, () if measured is None else measured.axes)
     if varying is None:
         return noise, None
-    # Divided by the map, the noise has one level: the level of the air, or the map is a map of anatomy.
+    # Divided by the map, the noise has one level: the level of the air, or the map is a map of anatomy. The
+    # differences of a series are read where the noise is weakest, and say nothing of the sort.
     level = level_under_map(voxels / varying.gain, noise, percentile)
-    sure = measured is not None and measured.certainty is Certainty.SURE
-    if sure and not 1 / SAME < level.sigma / noise.sigma < SAME:
+    in_air = measured is not None and measured.certainty is Certainty.SURE and measured.source != "series"
+    if in_air and not noise.seen / SAME < level.seen < noise.seen * SAME:
         return noise, None
     return replace(level, map=varying.range), varying

@@ -15,6 +15,8 @@ from medrestore.diffusion import Condition
 from medrestore.engine import LoadedModel, Observers, RestoreOptions, load_model, restore, restore_series
 from medrestore.engine.cost.budget import Beside, predict
 from medrestore.engine.sampling.held_to_mean import HeldToMean
+from medrestore.engine.tasks.denoising import noisy_voxels
+from medrestore.engine.tasks.joint import joined
 from medrestore.errors import ConfigError, DomainError, InputError, ModelError, PluginError
 from medrestore.findings import SERIES_DIFFERS, SERIES_MIXED, ZERO_MOVED
 from medrestore.physics.mr_noise import add_rician, rician_expectation
@@ -90,6 +92,18 @@ def test_the_noise_is_measured_once_and_in_the_series():
     assert {one["sigma"] for one in noise} == {noise[0]["sigma"]}
     assert noise[0]["sigma"] == pytest.approx(SIGMA, rel=0.1)
     assert noise[0]["measured"]["series"] is not None
+
+
+def test_the_floor_of_a_sum_of_squares_is_the_same_in_all_volumes_whatever_the_level_became():
+    clean, rng = phantom(64), np.random.default_rng(0)
+    parts = [[add_rician(clean / 8**0.5, SIGMA, rng) for _ in range(8)] for _ in range(3)]
+    arrays = [np.sqrt(sum(np.square(coil) for coil in coils)) for coils in parts]
+    volumes = [Volume.from_array(array, np.eye(4), modality=Modality.MR) for array in arrays]
+    lead = noisy_voxels(volumes[1], spec(), JOINT, volumes)
+    assert lead.noise.measured.coils > 4
+    images = joined(lead.at(0.8), volumes, spec()).condition.image
+    air = [float(image[0][torch.from_numpy(clean == 0)].mean()) for image in images]
+    assert max(air) < 1.05 * min(air)
 
 
 def test_tiles_are_the_whole(monkeypatch):

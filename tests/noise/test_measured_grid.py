@@ -11,7 +11,8 @@ from tiny import model_folder
 
 import medrestore
 from medrestore import Modality, RestoreOptions, Volume
-from medrestore.engine import load_model
+from medrestore.engine import Observers, load_model
+from medrestore.engine.run import ModelRun
 from medrestore.engine.tasks import denoising, trial
 from medrestore.noise import Certainty
 from medrestore.noise.measured_grid import find_measured_grid
@@ -148,6 +149,24 @@ def test_a_level_that_takes_edges_is_lowered_and_then_warned_of(model):
     assert trial.LOWEST * trial.LOWER <= trial.LOWER ** (tries - 1) <= trial.LOWEST
     assert settled.noise.sigma == pytest.approx(measurement.noise.sigma * trial.LOWER ** (tries - 1))
     assert any("fine anatomy may go with the noise" in finding.text for finding in settled.findings)
+
+
+def test_a_level_that_was_lowered_out_of_the_range_of_the_model_is_warned_of(model):
+    measurement = unsure(model)
+    level = measurement.noise.fraction
+    spec = replace(model.spec, noise=(0.8 * level, 1.2 * level))
+    used = replace(model, spec=spec, denoiser=Smoothing(good=0.0))
+    settled, findings = ModelRun(used, RestoreOptions(), None, Observers()).settled(measurement)
+    assert settled.noise.fraction < 0.5 * level
+    (found,) = [one for one in findings if one.code == "noise-outside-model"]
+    assert found.data["fraction"] == settled.noise.fraction
+
+
+def test_what_lies_beyond_the_band_is_told_relative_to_the_level_that_is_used(model):
+    noisy, _ = scanned(head(), 0.5)
+    found = denoising.noisy_voxels(mr(noisy), model.spec, RestoreOptions())
+    lowered = found.at(0.5).noise
+    assert lowered.beyond_band * lowered.sigma == pytest.approx(found.noise.beyond_band * found.noise.sigma)
 
 
 def test_a_level_is_lowered_no_further_than_it_must(model):

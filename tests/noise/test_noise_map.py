@@ -19,6 +19,7 @@ from medrestore.noise.level import level_under_map, mr_noise_level
 from medrestore.noise.map import COLOURED, TRAINED, estimate_noise_map
 from medrestore.noise.measure import measure_noise
 from medrestore.noise.model import Certainty
+from medrestore.noise.varying import as_measured, varying_noise
 from medrestore.physics.mr_colour import COLOURS, simulate
 from medrestore.physics.mr_noise import add_gaussian, add_rician
 from medrestore.provenance import RunRecord, Step
@@ -215,3 +216,41 @@ def test_a_level_over_a_map_is_no_surer_than_it_was(before, after):
     found = level_under_map(noisy / gain, level, bright)
     assert found.measured is not None and found.measured.certainty is after
     assert found.in_doubt is (after is Certainty.UNSURE)
+
+
+def over_the_map(volume: medrestore.Volume, requested: float | str, pairs=()):
+    """Level and map as a restoration is told them, and the true level of `scan(ramp, 0.03)`."""
+    bright = float(np.percentile(volume.array, 99))
+    level = mr_noise_level(volume, requested, bright, pairs)
+    assert level.measured is not None
+    return *varying_noise(as_measured(volume.array, level.measured)[1], level, bright), level
+
+
+def repetitions(count: int) -> tuple[list[np.ndarray], float]:
+    """Scans whose noise varies along the first axis, and its median over tissue."""
+    clean = phantom(64)
+    bright = float(np.percentile(clean, 99))
+    gain = ramp(clean.shape)
+    gain /= np.median(gain[clean > 0.3 * bright])
+    sigma = 0.03 * bright
+    return [
+        add_rician(clean, np.float32(sigma) * gain, np.random.default_rng(5 + n)) for n in range(count)
+    ], sigma
+
+
+def test_a_series_hides_no_map():
+    """Its differences are read in the smoothest blocks, which lie where the noise is weakest."""
+    scans, sigma = repetitions(3)
+    volume = medrestore.Volume.from_array(scans[1])
+    level, varying, constant = over_the_map(volume, "auto", [(scans[0], scans[1]), (scans[1], scans[2])])
+    assert constant.measured.source == "series" and constant.sigma < 0.85 * sigma
+    assert varying is not None
+    assert level.sigma == pytest.approx(sigma, rel=0.08)
+
+
+def test_a_level_that_is_told_is_compared_with_what_is_read_over_the_map():
+    (noisy,), sigma = repetitions(1)
+    level, varying, constant = over_the_map(medrestore.Volume.from_array(noisy), sigma)
+    assert varying is not None and level.sigma == sigma
+    assert not constant.read.goes_with(sigma) and level.read.goes_with(sigma)
+    assert level.read.sigma == pytest.approx(sigma, rel=0.08)

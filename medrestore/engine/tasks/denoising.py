@@ -49,6 +49,7 @@ class NoisyVoxels(Measurement):
     Attributes:
         grid: The way from the measured grid to the grid of the scan.
         slice_axis: Array axis of the scan that is the last axis of the condition's image.
+        floor: Level whose floor was taken out of a sum of squares, in the units of the voxels.
         padding: Voxels of the scan, slices last, that were not measured and stay as they are; None if all
             were measured.
         tells_noise: Whether little taken out means that there is no noise, as limits were set for models of
@@ -57,6 +58,7 @@ class NoisyVoxels(Measurement):
 
     grid: MeasuredGrid
     slice_axis: int = 2
+    floor: float = 0.0
     padding: BoolArray | None = None
     tells_noise: bool = False
 
@@ -81,7 +83,9 @@ class NoisyVoxels(Measurement):
         if factor == 1:
             return self
         noise, condition = self.noise, self.condition
-        noise = replace(noise, sigma=noise.sigma * factor, fraction=noise.fraction * factor)
+        beyond = None if noise.beyond_band is None else noise.beyond_band / factor
+        sigma, fraction = noise.sigma * factor, noise.fraction * factor
+        noise = replace(noise, sigma=sigma, fraction=fraction, beyond_band=beyond)
         if noise.measured is not None:
             noise = replace(noise, measured=noise.measured.with_sigma(noise.sigma))
         return replace(self, noise=noise, condition=replace(condition, sigma=condition.sigma * factor))
@@ -198,6 +202,7 @@ def _noisy_mr(
         skip_reason=skip_reason,
         findings=(*findings, *spike_findings(measured)),
         grid=grid,
+        floor=measured.sigma,
         tells_noise=spec.domain is not None,
         share=share,
         start=START if varying is None else START * min(max(varying.range.p95, 1), STEEPEST),

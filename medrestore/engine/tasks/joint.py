@@ -68,7 +68,7 @@ def _alike(lead: NoisyVoxels, volume: Volume, spec: ModelSpec) -> NoisyVoxels:
     """Describe another volume of the series."""
     voxels, measured = np.moveaxis(volume.array, lead.slice_axis, -1), lead.noise.measured
     if measured is not None:
-        voxels = sum_of_squares_as_rician(voxels, lead.noise.sigma, measured.coils)
+        voxels = sum_of_squares_as_rician(voxels, lead.floor, measured.coils)
     grid = find_measured_grid(voxels, lead.grid.sizes)
     padding = padding_in(voxels, spec.intensity)
     image = lead.units.to_model(grid.measured(voxels))

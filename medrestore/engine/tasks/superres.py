@@ -290,7 +290,7 @@ def without_faint(found: NoiseLevel, intensity: Intensity) -> NoiseLevel:
 def taken_for_none(found: NoiseLevel) -> NoiseLevel:
     """Set a level to zero, and say what it was."""
     method = f"{found.method}; {found.fraction:.2%} is taken for none"
-    return replace(found, sigma=0.0, fraction=0.0, method=method)
+    return replace(found, sigma=0.0, fraction=0.0, method=method, beyond_band=None)
 
 
 def _ridge(expected: float, noise: float) -> float:
