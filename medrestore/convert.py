@@ -22,6 +22,12 @@ _NIFTI1_AXIS = 32767
 _ALIGNED = 2
 _PLACED_MM = 1e-3
 
+NIFTI_FORM_CODES = range(6)
+"""Form codes that NIfTI knows: unknown, scanner, aligned, Talairach, MNI, another template."""
+
+NIFTI_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+"""How many mm are one of the units of length of NIfTI."""
+
 
 def from_nibabel(image: SpatialImage) -> tuple[RealArray, Float64Array, dict[str, JSON]]:
     """Return the voxels of an image of nibabel, its affine to RAS+ mm, and what a writer of NIfTI needs.
@@ -31,6 +37,7 @@ def from_nibabel(image: SpatialImage) -> tuple[RealArray, Float64Array, dict[str
     Raises:
         InputError: It is no image with voxels and an affine.
     """
+    from nibabel.nifti1 import Nifti1Header
     from nibabel.spatialimages import SpatialImage
 
     if not isinstance(image, SpatialImage) or image.affine is None:
@@ -41,12 +48,31 @@ def from_nibabel(image: SpatialImage) -> tuple[RealArray, Float64Array, dict[str
     voxels = np.asanyarray(image.dataobj)
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
-    affine = np.asarray(image.affine, dtype=np.float64)
-    codes = ("sform_code", "qform_code")
-    header = cast(Any, image.header)
-    if not all(code in header for code in codes):
+    affine = np.array(image.affine, dtype=np.float64)
+    header = image.header
+    if not isinstance(header, Nifti1Header):
         return voxels, affine, {}
-    return voxels, affine, {**{code: int(header[code]) for code in codes}, "affine": affine.tolist()}
+    affine[:3] *= NIFTI_MM[nifti_units(header)[0]]
+    return voxels, affine, {**_form_codes(header), "affine": affine.tolist()}
+
+
+def nifti_units(header: Any) -> tuple[str, str, bool]:
+    """Return the units of length and time of a NIfTI header, "unknown" for others, and whether both are known."""
+    from nibabel.nifti1 import unit_codes
+
+    code, found = int(header["xyzt_units"]), ["unknown", "unknown"]
+    known = True
+    for place, part in enumerate((code % 8, code - code % 8)):
+        try:
+            found[place] = str(unit_codes.label[part])
+        except KeyError:
+            known = False
+    return found[0], found[1], known
+
+
+def _form_codes(header: Any) -> dict[str, JSON]:
+    codes = {name: int(header[name]) for name in ("sform_code", "qform_code")}
+    return {name: code if code in NIFTI_FORM_CODES else 0 for name, code in codes.items()}
 
 
 def is_on_disk(image: SpatialImage) -> bool:

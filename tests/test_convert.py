@@ -77,6 +77,32 @@ def test_what_the_codes_of_a_header_say_is_said_again(sform, qform, tmp_path):
     assert np.allclose(volume.to_nibabel().affine, image.affine)
 
 
+@pytest.mark.parametrize(("unit", "edge"), [("meter", 1e-3), ("micron", 1e3), ("mm", 1.0), ("unknown", 1.0)])
+def test_the_unit_of_length_of_a_header_counts_as_in_a_file(unit, edge, tmp_path):
+    image = nib.Nifti1Image(voxels(), np.diag([edge, edge, 2 * edge, 1]))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "scan.nii")
+    volume = Volume.from_nibabel(nib.load(tmp_path / "scan.nii"))
+    assert volume.spacing == pytest.approx((1, 1, 2))
+    assert volume.geometry.allclose(read(tmp_path / "scan.nii").geometry)
+    assert np.allclose(volume.to_nibabel().affine, np.diag([1, 1, 2, 1]))
+    assert np.allclose(image.affine, np.diag([edge, edge, 2 * edge, 1]))  # what was given stays
+
+
+@pytest.mark.parametrize("kind", [nib.spatialimages.SpatialImage, nib.MGHImage, nib.Spm99AnalyzeImage])
+def test_an_image_of_another_format_has_a_place_and_no_codes(kind):
+    volume = Volume.from_nibabel(kind(voxels("float32"), OBLIQUE))
+    assert volume.geometry.allclose(Geometry(voxels().shape, OBLIQUE))
+    assert np.array_equal(volume.array, voxels("float32"))
+    assert np.allclose(volume.to_nibabel().affine, OBLIQUE, atol=1e-4)
+
+
+def test_a_code_that_nifti_does_not_know_counts_as_none():
+    image = nib.Nifti1Image(voxels(), OBLIQUE)
+    image.header["sform_code"] = 99
+    assert int(Volume.from_nibabel(image).to_nibabel().header["sform_code"]) in range(6)
+
+
 def test_the_voxels_of_an_image_in_memory_are_not_copied():
     mine = voxels("float64")
     assert np.shares_memory(Volume.from_nibabel(nib.Nifti1Image(mine, OBLIQUE)).array, mine)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from medrestore.errors import ConfigError, OutputError
 from medrestore.io import check_reports_can_be_written
+from medrestore.io.nifti.bids_sampling import json_beside
 from medrestore.job.output_format import choose_output_format, endings
 from medrestore.options import REPORT, OutputRequest
 from medrestore.paths import resolved
@@ -90,7 +91,8 @@ def name_outputs(
         ConfigError: DICOM is asked for of a scan that is no DICOM, or with a voxel type; or no such format.
     """
     paths = _named(scan, out, request, suffix, tuple(maps))
-    reads = {resolved(scan), *(resolved(read) for read in protected)}
+    read = (*installed_formats().files(scan), json_beside(scan), *protected)
+    reads = {resolved(path) for path in (scan, *read)}
     for path in paths.files():
         check_file(path, request.overwrite, reads)
     for path in paths.folders():
@@ -113,9 +115,13 @@ def _named(scan: Path, out: Path, request: OutputRequest, suffix: str, maps: tup
     if request.sr:
         check_report(series=form.series)
     if out.is_dir() and (not form.series or not _is_earlier_series(out)):
-        out = out / f"{formats.stem(resolved(scan))}_{suffix}"
+        # A link to a scan is called what it is called; what ends in dots is called as the folder is.
+        called = resolved(scan) if scan.name in {"", ".."} else scan
+        out = out / f"{formats.stem(called)}_{suffix}"
         image = out.with_name(f"{out.name}{form.suffix}")
     elif formats.written_as(out) is not None:
+        if not formats.stem(out):
+            raise OutputError(f"{out}: is an ending without a name; expected NAME{out.name}")
         image, out = out, out.with_name(formats.stem(out))
     elif not form.series:
         asked = None if request.form is None else form

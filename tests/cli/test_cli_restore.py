@@ -155,6 +155,33 @@ def test_an_earlier_result_is_replaced_only_on_request(cli, scan, out, model, tm
     assert out.with_name("out.json").read_bytes() != before[out.with_name("out.json")]
 
 
+def test_a_result_in_a_folder_is_called_as_a_link_to_the_scan_is(cli, scan, out, model, tmp_path):
+    """Data sets of DataLad are links to files that are called by their hash."""
+    stored = scan.rename(tmp_path / "MD5E-s12--abc.nii.gz")
+    link = tmp_path / "sub-01_T1w.nii.gz"
+    link.symlink_to(stored.name)
+    status, _, errors = cli("restore", link, "-o", out.parent, "--model", model, "-q")
+    assert status == 0, errors
+    assert left_in(out.parent) == ["sub-01_T1w_restored.json", "sub-01_T1w_restored.nii.gz"]
+
+
+def test_the_json_beside_a_scan_is_read_and_never_written(cli, scan, model):
+    beside = scan.with_name("head_T1w.json")
+    beside.write_text('{"EchoTime": 0.003}')
+    command = ("restore", scan, "-o", scan.with_name("head_T1w.nii"), "--model", model, "-q", "--overwrite")
+    status, _, errors = cli(*command)
+    assert status == 2
+    assert "head_T1w.json: is read in this run" in errors
+    assert beside.read_text() == '{"EchoTime": 0.003}'
+    assert not scan.with_name("head_T1w.nii").exists()
+
+
+def test_an_output_that_is_nothing_but_an_ending_is_refused(cli, scan, model, tmp_path):
+    status, _, errors = cli("restore", scan, "-o", tmp_path / ".nii.gz", "--model", model, "-q")
+    assert status == 2
+    assert "is an ending without a name; expected NAME.nii.gz" in errors
+
+
 def test_a_series_is_restored_volume_by_volume_with_one_model(cli, out, model, tmp_path, monkeypatch):
     loads = []
     load_model = restoring.load_model

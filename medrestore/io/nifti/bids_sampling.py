@@ -27,6 +27,12 @@ ALONG = 0.9
 """Cosine of the angle up to which an array axis lies along a direction of the DICOM image."""
 
 
+def json_beside(path: Path) -> Path:
+    """Return the JSON file of the same name beside an image; a path without an ending of NIfTI as it is."""
+    name = path.name.removesuffix(".gz").removesuffix(".nii")
+    return path if name == path.name else path.with_name(f"{name}.json")
+
+
 def sampling_beside(path: Path, geometry: Geometry) -> Sampling:
     """Read the JSON file of the same name beside an image; raises nothing.
 
@@ -34,7 +40,7 @@ def sampling_beside(path: Path, geometry: Geometry) -> Sampling:
         path: Of the image.
         geometry: Its grid.
     """
-    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    sidecar = json_beside(path)
     if sidecar == path or obstacle(sidecar) is Obstacle.MISSING:
         return Sampling()
     try:

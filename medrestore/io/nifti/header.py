@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
-from nibabel.nifti1 import unit_codes
 from nibabel.spatialimages import HeaderDataError
 
+from medrestore.convert import NIFTI_MM, nifti_units
 from medrestore.errors import InputError, reason_of
 from medrestore.findings import FIELDS_IGNORED, SYNTHETIC, Finding
 from medrestore.geometry import Geometry
@@ -42,7 +42,6 @@ _NOT_REAL = {
     2048: "complex",
     2304: "RGBA colour",
 }
-_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 
 
 @dataclass(frozen=True)
@@ -187,8 +186,8 @@ def _check_fields(path: Path, raw: Any, *, paired: bool) -> None:
 
 def _interpret(path: Path, compressed: bool, raw: Any, mended: Any) -> NiftiHeader:
     shape, volumes = _sizes(path, raw)
-    space, time, known = _units(raw)
-    forms = Forms(raw, mended, shape, _MM[space])
+    space, time, known = nifti_units(raw)
+    forms = Forms(raw, mended, shape, NIFTI_MM[space])
     place = place_of(path, forms)
     slope, inter = mended.get_slope_inter()
     synthetic = _synthetic(raw)
@@ -215,18 +214,6 @@ def _synthetic(raw: Any) -> tuple[Finding, ...]:
     if not bytes(raw["descrip"].item()).startswith(SYNTHETIC_TEXT):
         return ()
     return (SYNTHETIC.found("the file says that a model made it of noise: it shows no patient"),)
-
-
-def _units(raw: Any) -> tuple[str, str, bool]:
-    """Return the units of length and time, and whether NIfTI knows both codes; else they are not set."""
-    code, found = int(raw["xyzt_units"]), ["unknown", "unknown"]
-    known = True
-    for place, part in enumerate((code % 8, code - code % 8)):
-        try:
-            found[place] = str(unit_codes.label[part])
-        except KeyError:
-            known = False
-    return found[0], found[1], known
 
 
 def _ignored(raw: Any, mended: Any, *, units_known: bool) -> tuple[Finding, ...]:

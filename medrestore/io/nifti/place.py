@@ -13,13 +13,11 @@ import numpy as np
 from nibabel.quaternions import fillpositive, quat2mat
 from nibabel.spatialimages import HeaderDataError
 
+from medrestore.convert import NIFTI_FORM_CODES
 from medrestore.errors import GeometryError
 from medrestore.findings import PLACE_MENDED, PLACE_NOT_STATED, Finding
 from medrestore.geometry import Geometry, Shape
 from medrestore.types import Float64Array
-
-_CODES = range(6)
-"""Form codes that NIfTI knows: unknown, scanner, aligned, Talairach, MNI, another template."""
 
 _SCANNER = 1
 _EDGES = 1e-6, 1e6
@@ -69,7 +67,7 @@ class Forms:
     def code(self, name: str) -> int:
         """Return the code of ``"sform"`` or ``"qform"``; 0 where NIfTI does not know it."""
         code = int(self.header[f"{name}_code"])
-        return code if code in _CODES else 0
+        return code if code in NIFTI_FORM_CODES else 0
 
     def grid(self, affine: Any) -> Geometry:
         """Return the grid of an affine in the unit of the header.
@@ -97,7 +95,7 @@ class Forms:
         """Return the fields that make no sense, and what is in them."""
         header, found = self.header, dict[str, str]()
         for name in ("sform_code", "qform_code"):
-            if int(header[name]) not in _CODES:
+            if int(header[name]) not in NIFTI_FORM_CODES:
                 found[name] = f"{name} is {int(header[name])}"
         for axis, size in enumerate(header["pixdim"]):
             known = _EDGES[0] <= size * self.to_mm <= _EDGES[1] if axis else size in (-1, 0, 1)
