@@ -29,7 +29,9 @@ def malformed(data, keyword: str, text: str) -> None:
     ("keyword", "text"),
     [
         ("SliceThickness", "2,0"),
+        ("SliceThickness", "2.5\\2.5"),
         ("SpacingBetweenSlices", "?"),
+        ("SpacingBetweenSlices", "2\\3"),
         ("SeriesNumber", "A"),
         ("InstanceNumber", "one"),
         ("EchoTime", "3,5"),
@@ -88,6 +90,7 @@ def test_a_decimal_comma_in_what_is_needed_is_read(tmp_path, keyword, text):
     [
         ("PixelSpacing", "?", "PixelSpacing (0028,0030)"),
         ("RescaleSlope", "Doe", "RescaleSlope (0028,1053)"),
+        ("RescaleSlope", "1\\2", "RescaleSlope (0028,1053)"),
         ("RescaleIntercept", "1,000,0", "RescaleIntercept (0028,1052)"),
         ("ImagePositionPatient", "0\\0\\Doe", "ImagePositionPatient (0020,0032)"),
         ("NumberOfFrames", "one", "NumberOfFrames (0028,0008)"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
@@ -65,13 +65,15 @@ class Elements:
             tag = _tag(name)
             value = data[tag].value if tag in data.keys() else None  # noqa: SIM118  Dataset looks tags up anew
             vr = _vr(name)
-            if value is None or vr not in _NUMBERS or _is_number(value):
+            if value is None or vr not in _NUMBERS or (_is_number(value) and not _has_too_many(value, name)):
                 return value
             if value in ("", b"") or (not isinstance(value, str) and len(value) == 0):
                 return None
         except Exception:  # noqa: BLE001  # pydicom raises whatever a damaged value leads it to
             value, vr = _raw(data, name), _vr(name)
         mended = _mended(value, vr)
+        if _has_too_many(mended, name):
+            mended = mended[0] if len(set(mended)) == 1 else None
         if mended is None and name in NEEDED:
             raise DamagedElementError(
                 f"{self._where}: {named(name)} is malformed, and needed; the file is damaged, get it again"
@@ -119,6 +121,12 @@ def _tag(name: Any) -> BaseTag:
 def _vr(name: Any) -> str:
     """Return the kind of value that an element of the standard has; empty for private ones."""
     return dictionary_VR(name) if isinstance(name, str) else ""
+
+
+def _has_too_many(value: Any, name: Any) -> bool:
+    """Whether an element that holds one value by the standard has several."""
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and len(value) > 1
+    return several and isinstance(name, str) and dictionary_VM(name) == "1"
 
 
 def tag_in(error: BaseException) -> str:
