@@ -57,7 +57,7 @@ def from_nibabel(image: SpatialImage) -> tuple[RealArray, Float64Array, dict[str
 
 
 def nifti_units(header: Any) -> tuple[str, str, bool]:
-    """Return the units of length and time of a NIfTI header, "unknown" for others, and whether both are known."""
+    """Return the units of length and time of a NIfTI header, and whether NIfTI knows both; else unknown."""
     from nibabel.nifti1 import unit_codes
 
     code, found = int(header["xyzt_units"]), ["unknown", "unknown"]
