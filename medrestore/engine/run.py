@@ -20,7 +20,7 @@ from medrestore.engine.evidence.intervals import (
 from medrestore.engine.evidence.observed import judged
 from medrestore.engine.intervals.predict import Widths, interval_widths
 from medrestore.engine.machine.memory import release_memory
-from medrestore.engine.models.checks import check_noise, check_told, check_zero
+from medrestore.engine.models.checks import assumed_modality, check_noise, check_told, check_zero
 from medrestore.engine.models.load import LoadedModel
 from medrestore.engine.sampling.ensemble import VIEWS, View, ensemble_size
 from medrestore.engine.sampling.posterior import (
@@ -31,7 +31,7 @@ from medrestore.engine.sampling.posterior import (
     sample_statistics,
     sampling_levels,
 )
-from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser
+from medrestore.engine.sampling.tiled_denoiser import StreamedDenoiser, TiledDenoiser, streams
 from medrestore.engine.tasks.measurement import Measurement
 from medrestore.findings import DETECTABILITY_UNKNOWN, Finding
 from medrestore.options import RestoreOptions
@@ -182,7 +182,8 @@ class ModelRun:
         if asked is None:
             return outcome
         ends = interval_maps(measurement, outcome.volume, asked.level, widths, step)
-        evidence = interval_evidence(asked, measurement, outcome.volume, widths, size)
+        modality = assumed_modality(measurement.scan, self.model.spec)
+        evidence = interval_evidence(asked, measurement, outcome.volume, widths, size, modality)
         return replace(outcome, maps={**outcome.maps, **ends}, intervals=evidence)
 
     def detectability(self, measurement: Measurement) -> tuple[Mapping[str, JSON], tuple[Finding, ...]]:
@@ -270,7 +271,8 @@ def tiled_denoiser(
         views: Of the scan, that the mean is taken over.
     """
     spec = model.spec
-    tile = max(options.tile or 2**31, least_tile(spec)) if budget is None else budget.tile
+    # Slices are cleaned by another model than the one that the budget was made for.
+    tile = max(options.tile or 2**31 if budget is None else budget.tile, least_tile(spec))
     finished = 0
 
     def on_tile(done: int, total: int) -> None:
@@ -279,7 +281,8 @@ def tiled_denoiser(
             progress(finished + done, total * evaluations(options, spec))
         finished += total if done == total else 0
 
-    kind = StreamedDenoiser if budget is not None and budget.streamed else TiledDenoiser
+    streamed = budget is not None and budget.streamed and streams(model.denoiser)
+    kind = StreamedDenoiser if streamed else TiledDenoiser
     tiled = kind(model.denoiser, tile, spec.halo, spec.multiple, model.device, on_tile)
     tiled.views = views
     return tiled

@@ -140,6 +140,10 @@ class RestoreOptions:
         object.__setattr__(self, "strength", float(self.strength))
         object.__setattr__(self, "task", Task(self.task))
         self._check_interval()
+        if self.detectability and self.output == "sample":
+            raise ConfigError(
+                "detectability is that of the mean, and output is 'sample'; leave one of them out"
+            )
         check_choices(self)
         self._check_series()
         check_noise(self.noise)

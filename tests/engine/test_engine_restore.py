@@ -393,6 +393,11 @@ def test_a_strength_lies_between_the_scan_and_the_whole_result(scan, model):
     assert taken[0] == 0 and taken[1] == pytest.approx(taken[2] / 2, rel=1e-3)
 
 
+def test_detectability_is_told_of_no_sample():
+    with pytest.raises(ConfigError, match="detectability is that of the mean, and output is 'sample'"):
+        RestoreOptions(detectability=True, output="sample")
+
+
 @pytest.mark.parametrize("strength", [-0.1, 1.1, "half", True, float("nan")])
 def test_a_strength_is_a_number_from_0_to_1(strength):
     with pytest.raises(ConfigError, match=r"strength is .*; expected a number from 0 to 1"):

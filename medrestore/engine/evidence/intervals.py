@@ -13,7 +13,7 @@ from medrestore.engine.tasks.measurement import Measurement
 from medrestore.findings import INTERVALS_NOT_CALIBRATED, Finding
 from medrestore.metrics import measured, reference_range
 from medrestore.provenance import JSON, Step
-from medrestore.types import RealArray
+from medrestore.types import Modality, RealArray
 from medrestore.volume import Volume
 
 SLACK = {"noise": (0.9, 1.1), "spacing_mm": (0.8, 1.25), "correlation": (0.0, 1.15), "factor": (0.85, 1.1)}
@@ -76,6 +76,8 @@ def interval_maps(
         made = Step(f"restore:{name}", {**step.params, "interval": level})
         away = 0.0 if width is None else measurement.std_volume(width, made).array
         values = np.asarray(result.array + sign * (away + further), dtype=np.float32)
+        if measurement.unmeasured is not None:
+            values[measurement.unmeasured] = result.array[measurement.unmeasured]
         found[name] = result.with_array(np.maximum(values, 0) if measurement.nonnegative else values, made)
     return found
 
@@ -98,7 +100,12 @@ class IntervalEvidence:
 
 
 def interval_evidence(
-    request: IntervalRequest, measurement: Measurement, result: Volume, widths: Widths | None, ensemble: int
+    request: IntervalRequest,
+    measurement: Measurement,
+    result: Volume,
+    widths: Widths | None,
+    ensemble: int,
+    modality: Modality,
 ) -> IntervalEvidence:
     """Return what the record of a result says of its intervals.
 
@@ -108,6 +115,7 @@ def interval_evidence(
         result: The posterior mean.
         widths: Of the intervals; None where no model ran.
         ensemble: Over how many estimates the mean was taken.
+        modality: What the model takes the scan for.
     """
     calibration = request.calibration
     about: dict[str, JSON] = {
@@ -116,16 +124,13 @@ def interval_evidence(
         "population": asdict(calibration.population),
         "ranges": asdict(calibration.ranges),
     }
-    bound = None if widths is None else _bound(request, measurement, widths, _range(result))
+    data_range = reference_range(measured(result.array, modality))
+    bound = None if widths is None else _bound(request, measurement, widths, data_range)
     entry: dict[str, JSON] = {"level": request.level, "calibration": about, "bound": bound}
     entry["widened"] = measurement.noise.in_doubt and calibration.in_doubt is not None
     return IntervalEvidence(
         entry, _findings(calibration, measurement, scan_facts(measurement, result), ensemble)
     )
-
-
-def _range(result: Volume) -> float:
-    return reference_range(measured(result.array, result.modality))
 
 
 def _bound(

@@ -123,6 +123,11 @@ class NoisyVoxels(Measurement):
         """See `Measurement.remeasure`."""
         return result.array
 
+    @property
+    def unmeasured(self) -> BoolArray | None:
+        """See `Measurement.unmeasured`."""
+        return None if self.padding is None else np.moveaxis(self.padding, -1, self.slice_axis)
+
     def local_sigma(self) -> float | RealArray:
         """See `Measurement.local_sigma`."""
         gain = self.condition.gain

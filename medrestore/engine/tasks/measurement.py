@@ -17,7 +17,7 @@ from medrestore.noise.intensity import Units
 from medrestore.noise.level import NoiseLevel
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.provenance import JSON, Step
-from medrestore.types import FloatArray, RealArray
+from medrestore.types import BoolArray, FloatArray, RealArray
 from medrestore.volume import Volume
 
 
@@ -82,6 +82,11 @@ class Measurement(ABC):
     def local_sigma(self) -> float | RealArray:
         """Return the noise of the scan in its units: one level, or (X, Y, Z) a level for each voxel."""
         return self.noise.sigma
+
+    @property
+    def unmeasured(self) -> BoolArray | None:
+        """Voxels of the result, (X, Y, Z), that were not measured and stay as they are; None for none."""
+        return None
 
     def expected_sigma(self) -> float | RealArray:
         """Return the level that the residual is compared with, as `local_sigma` does; above 0."""

@@ -226,13 +226,14 @@ def thick_slices(
     upsampled = upsample(slices, plan.stack, given.left / units.one)
     image = torch.from_numpy(upsampled.image)[None, None]
     gain = torch.from_numpy(upsampled.gain).expand(image.shape)
+    nonnegative = is_nonnegative(spec, scan)
     return ThickSlices(
         scan=scan,
         units=units,
         noise=given.noise,
         condition=Condition(image, upsampled.sigma, gain, upsampled.details),
-        baseline=_spline(scan, plan, units),
-        nonnegative=is_nonnegative(spec, scan),
+        baseline=_spline(scan, plan, units, nonnegative=nonnegative),
+        nonnegative=nonnegative,
         start=FIRST_LEVEL,
         facts={**plan.facts, "denoised_with": given.denoised_with},
         findings=findings + given.findings,
@@ -275,11 +276,12 @@ def _as_measured(
     return GivenSlices(array=scan.array, left=noise.sigma, noise=noise, sigma=noise.sigma)
 
 
-def _spline(scan: Volume, plan: SlicePlan, units: Units) -> Volume:
-    """Return the cubic spline through the slices of a scan, as a volume."""
+def _spline(scan: Volume, plan: SlicePlan, units: Units, *, nonnegative: bool) -> Volume:
+    """Return the cubic spline through the slices of a scan, as a volume; it undershoots beside edges."""
     planes = plan.stack.interpolate(units.to_model(plan.to_stack(scan.array)))
+    voxels = units.from_model(plan.from_stack(planes))
     step = Step("interpolate:spline", {"spacing_mm": plan.target_mm})
-    return scan.on_grid(units.from_model(plan.from_stack(planes)), plan.geometry, step)
+    return scan.on_grid(np.maximum(voxels, 0) if nonnegative else voxels, plan.geometry, step)
 
 
 def without_faint(found: NoiseLevel, intensity: Intensity) -> NoiseLevel:

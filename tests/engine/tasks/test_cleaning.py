@@ -12,6 +12,7 @@ from tiny import SUPERRES, model_folder, phantom
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.engine import load_model
 from medrestore.engine.cleaning import LEFT, measured
+from medrestore.engine.cost.budget import Budget, least_tile
 from medrestore.engine.run import ModelRun, Observers
 from medrestore.errors import ModelError, PluginError
 from medrestore.findings import VOXELS_OUTSIDE_MODEL
@@ -82,6 +83,17 @@ def test_the_record_speaks_of_the_scan_and_names_both_models(pair):
     noise = float(np.sqrt(np.mean((scan.array - slices) ** 2)))
     assert record.slices["residual_rms"] == pytest.approx(noise, rel=0.15)
     assert record.verdict["verdict"] is None or record.verdict["statistics"]["deviation"] > 0.7
+
+
+def test_a_tile_that_is_for_the_model_that_resolves_may_be_too_small_for_the_one_that_cleans(pair):
+    model, _, _, scan = pair
+    wide = replace(model.cleaner.spec, halo=model.spec.halo + 8 * model.cleaner.spec.multiple)
+    model = replace(model, cleaner=replace(model.cleaner, spec=wide))
+    tile = least_tile(model.spec)
+    assert tile < 2 * wide.halo
+    for streamed in (False, True):
+        run = ModelRun(model, RestoreOptions(tile=tile), Budget(1, 1.0, tile, streamed), Observers())
+        assert measured(scan, run, ()).facts["denoised_with"] is not None
 
 
 @pytest.mark.parametrize("noise", [0.0, "auto"])

@@ -95,6 +95,15 @@ def test_the_axis_of_the_slices_does_not_change_the_voxels(model):
     np.testing.assert_allclose(np.moveaxis(first, 0, 2), last, atol=1e-3)
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_a_weaker_result_of_a_magnitude_has_no_negative_voxels(model, strength):
+    scan = thick(phantom(24), 4)
+    plan = plan_slices(scan, RestoreOptions())
+    assert plan.stack.interpolate(np.ascontiguousarray(plan.to_stack(scan.array))).min() < -10
+    result = restore(scan, RestoreOptions(noise=0.0, strength=strength), model=model)
+    assert result.volume.array.min() >= 0
+
+
 def test_the_model_changes_what_the_slices_leave_open(model):
     clean = phantom(24)
     scan, options = thick(clean, 4), RestoreOptions(noise=0.0)
