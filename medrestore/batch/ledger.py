@@ -43,8 +43,8 @@ class Entry:
     Attributes:
         case: Id of the case.
         state: How far the case has come.
-        key: SHA-256 of the input, of the model and of the settings: ``input``, ``model``, ``settings``; and
-            of the reference, if there is one: ``reference``.
+        key: SHA-256 of the input, of the model and of the settings: ``input``, ``model``, ``settings``; of
+            the reference, if there is one: ``reference``; and of the JSON beside the scan: ``beside``.
         files: SHA-256 of each file of the result, by the ending after the name of the result.
         facts: Facts of the run: seconds, peak memory, noise, metrics, shape.
         cause: Why the case failed, in plain words.
@@ -53,6 +53,7 @@ class Entry:
         log: The last output of the worker.
         attempts: How often the case was tried.
         time: Seconds since 1970.
+        root: Id of the folder of the scans; empty in ledgers of earlier versions.
     """
 
     case: str
@@ -66,6 +67,7 @@ class Entry:
     log: str = ""
     attempts: int = 1
     time: float = field(default_factory=time.time)
+    root: str = ""
 
 
 class Ledger:
@@ -102,9 +104,20 @@ class Ledger:
         """Return the last entry of a case but for its start, or None."""
         return self._last.get(case)
 
-    def known(self, case: str) -> bool:
-        """Whether any run began this case, so that files under its name are ours."""
-        return case in self._ours
+    def whose(self, case: str, root: str, content: str) -> str:
+        """Return in words that files under the name of a case are none of its; empty where they are.
+
+        Args:
+            case: Id of the case.
+            root: Id of the folder of the scans.
+            content: SHA-256 of the scan; a scan that was moved is the same.
+        """
+        before = self._last.get(case)
+        if case not in self._ours:
+            return "no batch made it"
+        if before and before.root not in {"", root} and before.key.get("input") != content:
+            return "it is that of another scan of this name, in another folder"
+        return ""
 
     def add(self, entry: Entry) -> None:
         """Append an entry; when it returns, the entry is on the disk.

@@ -156,7 +156,8 @@ class _Batch:
                 self._unreadable(case, error)
             job = {**case_json(case, self._settings), "out": str(self._out / case.output)}
             failure = stumbled(error, job, read=bool(key["input"]))
-            entry = Entry(case.id, State.FAILED, key, cause=failure.cause, **failure.told())
+            told = failure.told()
+            entry = Entry(case.id, State.FAILED, key, cause=failure.cause, **told, root=case.home)
         self._end(case, entry)
 
     def _prepare(self, case: Case, key: dict[str, str]) -> Path | None:
@@ -167,11 +168,13 @@ class _Batch:
         if case.reference is not None:
             key["reference"] = fingerprint(case.reference)
         key["input"] = case.content()
+        if beside := case.said_beside():
+            key["beside"] = beside
         before = self._ledger.last(case.id)
         if before is not None and before.key == key and self._still(case, before):
             self._tell(case, before, fresh=False)
             return None
-        return self._place(case)
+        return self._place(case, key)
 
     def _still(self, case: Case, before: Entry) -> bool:
         """Whether the entry of an earlier run still holds for a case."""
@@ -183,7 +186,7 @@ class _Batch:
         whole = found == {name + ending: stated for ending, stated in before.files.items()}
         return whole and all((home / one).is_file() for one in case.beside)
 
-    def _place(self, case: Case) -> Path:
+    def _place(self, case: Case, key: dict[str, str]) -> Path:
         """Return the path of the result, after clearing files that a killed run left there."""
         try:
             path = place(self._out, case.output)
@@ -195,18 +198,15 @@ class _Batch:
                 f"{self._out}: cannot be written ({describe_os_error(error)}); what is done is done, run the "
                 "same command to go on"
             ) from error
-        ours = self._ledger.known(case.id)
-        taken = results(path)
-        if taken and not ours and not self._options.overwrite:
-            raise OutputError(
-                "its result is there already, and no batch made it; pass --overwrite to replace it"
-            )
+        whose = self._ledger.whose(case.id, case.home, key["input"])
+        if whose and results(path) and not self._options.overwrite:
+            raise OutputError(f"its result is there already, and {whose}; pass --overwrite to replace it")
         clear(path)
         return path
 
     def _restore(self, case: Case, key: dict[str, str], path: Path, restorer: Restorer) -> Entry:
         """Try a case until it is done or no attempt is left."""
-        self._note(Entry(case.id, State.STARTED, key))
+        self._note(Entry(case.id, State.STARTED, key, root=case.home))
         tile, started = self._settings.restore.get("tile"), time.monotonic()
         attempt = Attempt(tile if isinstance(tile, int) else None)
         while True:
@@ -218,7 +218,7 @@ class _Batch:
                 seconds = time.monotonic() - started - answer.waited
                 facts = {**answer.facts, "seconds": round(seconds, 3)}
                 files = {end: fingerprint(path.with_name(path.name + end)) for end in answer.endings}
-                return Entry(case.id, State.DONE, key, files, facts, attempts=attempt.number)
+                return Entry(case.id, State.DONE, key, files, facts, attempts=attempt.number, root=case.home)
             for left in temporary_files(path):
                 remove(left)
             if self._stopped is not None:
@@ -245,6 +245,7 @@ class _Batch:
             cause=failure.cause + earlier,
             **failure.told(),
             attempts=attempts,
+            root=case.home,
         )
 
     def _job(self, case: Case, path: Path, attempt: Attempt) -> dict[str, JSON]:

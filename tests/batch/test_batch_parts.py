@@ -28,7 +28,7 @@ KEY = {"input": "i", "model": "m", "settings": "s"}
 def test_the_ledger_is_read_back(tmp_path):
     ledger = Ledger(tmp_path)
     ledger.add(Entry("aa", State.STARTED, KEY))
-    assert ledger.last("aa") is None and ledger.known("aa") and not ledger.known("bb")
+    assert ledger.last("aa") is None and not ledger.whose("aa", "", "") and ledger.whose("bb", "", "")
     ledger.add(Entry("aa", State.FAILED, KEY, cause="naïve"))
     ledger.add(Entry("aa", State.DONE, KEY, files={".json": "1"}, facts={"seconds": 2.5}))
     ledger.close()

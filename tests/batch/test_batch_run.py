@@ -83,7 +83,7 @@ def run(tmp_path):
     scans, out = tmp_path / "in", tmp_path / "out"
     scans.mkdir()
 
-    def go(*names, count=1, settings=None, time_limit=None, reference=None, **options):
+    def go(*names, count=1, settings=None, time_limit=None, reference=None, cases=None, **options):
         for name in names:
             (scans / f"{name}.nii").write_bytes(name.encode() * 50)
         heard = Heard()
@@ -91,7 +91,7 @@ def run(tmp_path):
             Worker((sys.executable, script), time_limit=time_limit, environment={"MARK": str(mark)})
             for mark in range(count)
         ]
-        cases = [replace(case, reference=reference) for case in find_cases(scans).cases]
+        cases = cases or [replace(case, reference=reference) for case in find_cases(scans).cases]
         entries = run_batch(cases, out, settings or Settings(), workers, BatchOptions(**options), heard)
         names_of = {case.id: case.source.name.removesuffix(".nii") for case in find_cases(scans).cases}
         return {names_of[case]: entry for case, entry in entries.items()}, heard
@@ -232,6 +232,31 @@ def test_what_changed_is_done_again(run):
     assert all(fresh for *_, fresh in heard.cases)
     _, heard = run(settings=Settings(restore={"seed": 1}), model_hash=lambda case: "others")
     assert all(fresh for *_, fresh in heard.cases)
+
+
+def test_another_json_beside_a_scan_is_another_case(run):
+    run("a", "b")
+    for said in ('{"RepetitionTime": 2.0}', '{"RepetitionTime": 0.8}'):
+        (run.scans / "a.json").write_text(said)
+        _, heard = run()
+        assert sorted(heard.cases) == [("a.nii", "done", True), ("b.nii", "done", False)]
+    assert not any(fresh for *_, fresh in run()[1].cases)
+
+
+def test_results_of_another_folder_are_not_replaced_and_a_scan_that_moved_is_known(run):
+    run("a", "b")
+    before = (run.out / "a_restored.nii.gz").read_bytes()
+    other = run.scans.with_name("other")
+    other.mkdir()
+    (other / "a.nii").write_bytes(b"of another site")
+    (other / "b.nii").write_bytes((run.scans / "b.nii").read_bytes())
+    cases = find_cases(other).cases
+    entries, heard = run(cases=cases)
+    assert "that of another scan of this name, in another folder" in entries["a"].cause
+    assert (run.out / "a_restored.nii.gz").read_bytes() == before
+    assert ("b.nii", "done", False) in heard.cases
+    entries, _ = run(cases=cases, overwrite=True, retry_failed=True)
+    assert entries["a"].state is State.DONE
 
 
 def test_another_truth_is_another_score(run, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from medrestore.batch.find.content import content_of, said_beside
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import InputError, MedrestoreError, unforeseen
 from medrestore.io import DICOM, NIFTI, PlannedSeries, ReadPolicy, ReadRequest, ScanHeader, plan_dicom
@@ -17,7 +17,7 @@ from medrestore.io.dicom.parse.sop_classes import SkipReason
 from medrestore.io.dicom.read import planned_header
 from medrestore.io.folder import PassedOver, ScanFile, scan_file, scan_files
 from medrestore.io.named import modality_of_name
-from medrestore.paths import Obstacle, obstacle, open_file, resolved
+from medrestore.paths import Obstacle, obstacle, resolved
 from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
 from medrestore.types import Modality
@@ -70,14 +70,17 @@ class Case:
         return self.format if self.series is None else DICOM.name
 
     def content(self) -> str:
-        """Return the SHA-256 of the files of the scan; of several files, names and order do not count.
+        """Return the SHA-256 of the files of the scan: see `content_of`."""
+        return content_of(self.files, alone=self.series is None)
 
-        Raises:
-            OSError: A file cannot be read.
-        """
-        sums = sorted(_sha256(path) for path in self.files)
-        alone = self.series is None and len(sums) == 1
-        return sums[0] if alone else hashlib.sha256("".join(sums).encode()).hexdigest()
+    def said_beside(self) -> str:
+        """Return the SHA-256 of what JSON says beside the scan; empty where none says anything."""
+        return said_beside(self.files, self.sidecar)
+
+    @property
+    def home(self) -> str:
+        """Id of the folder that was given."""
+        return case_id(PurePosixPath(self.root))
 
 
 @dataclass(frozen=True)
@@ -292,8 +295,3 @@ def _header(item: PlannedSeries, home: Path) -> ScanHeader | None:
 def _modality(item: PlannedSeries) -> Modality:
     stated = item.head.modality
     return Modality(stated) if stated in {Modality.MR, Modality.CT} else Modality.UNKNOWN
-
-
-def _sha256(path: Path) -> str:
-    with open_file(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
