@@ -7,24 +7,28 @@ process MEDRESTORE {
     container "${params.medrestore_image ?: 'medrestore:0.1.0'}"
     cpus 2
     memory '8 GB'
-    // 3: some images failed, and the report says which; the others are done.
-    errorStrategy { task.exitStatus == 3 ? 'ignore' : 'terminate' }
 
     input:
     tuple val(label), path(bids, stageAs: 'bids')
 
     output:
-    tuple val(label), path('out'), emit: derivatives
+    // The status is 0, or 3 where some images failed: the report in the folder says which, the others are done.
+    // A task that fails would have no output at all.
+    tuple val(label), path('out'), path('status.txt'), emit: derivatives
 
     script:
     """
+    status=0
     /opt/medrestore/bin/medrestore-container bids bids out participant \\
         --participant-label ${label} --threads ${task.cpus} --max-memory ${task.memory.toGiga()}GB \\
-        --work-dir work --quiet ${task.ext.args ?: ''}
+        --work-dir work --quiet ${task.ext.args ?: ''} || status=\$?
+    echo \$status > status.txt
+    [ \$status -eq 0 ] || [ \$status -eq 3 ]
     """
 
     stub:
     """
     mkdir out
+    echo 0 > status.txt
     """
 }

@@ -5,6 +5,8 @@
 #       snakefile: "container/medrestore.smk"
 #       config: config
 #   use rule * from medrestore
+#
+# Ask for medrestore/sub-01.done; the results are in medrestore/sub-01.
 from pathlib import Path
 
 BIDS = Path(config["bids"])
@@ -15,12 +17,15 @@ rule medrestore_participant:
     input:
         BIDS / "sub-{label}",
     output:
-        # One data set for each participant: jobs that run side by side do not share a ledger.
-        directory(OUT / "sub-{label}"),
+        # A mark, and not the folder of results: Snakemake removes the outputs of a job that fails or starts anew,
+        # and where one image of a participant fails (status 3) the others are done, and known by the ledger.
+        touch(OUT / "sub-{label}.done"),
     wildcard_constraints:
         label="[A-Za-z0-9]+",
     params:
         bids=BIDS,
+        # One data set for each participant: jobs that run side by side do not share a ledger.
+        out=lambda wildcards: OUT / f"sub-{wildcards.label}",
         args=config.get("medrestore_args", ""),
     threads: 2
     resources:
@@ -28,6 +33,6 @@ rule medrestore_participant:
     container:
         config.get("medrestore_image", "docker://medrestore:0.1.0")
     shell:
-        "/opt/medrestore/bin/medrestore-container bids {params.bids} {output} participant"
+        "/opt/medrestore/bin/medrestore-container bids {params.bids} {params.out} participant"
         " --participant-label {wildcards.label} --threads {threads} --max-memory {resources.mem_mb}MB"
         " --work-dir {resources.tmpdir} --quiet {params.args}"

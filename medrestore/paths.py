@@ -77,6 +77,11 @@ def resolved(path: Path) -> Path:
         return path.absolute()
 
 
+def is_litter(path: Path) -> bool:
+    """Whether a file is one that a file manager leaves in the folders that it shows."""
+    return path.name in {".DS_Store", "Thumbs.db", "desktop.ini"} or path.name.startswith("._")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object of up to `MOST_JSON` bytes.
 

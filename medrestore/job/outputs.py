@@ -14,7 +14,7 @@ from medrestore.io import check_reports_can_be_written
 from medrestore.io.nifti.bids_sampling import json_beside
 from medrestore.job.output_format import choose_output_format, endings
 from medrestore.options import REPORT, OutputRequest
-from medrestore.paths import resolved
+from medrestore.paths import is_litter, resolved
 from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
 from medrestore.types import SERIES_FILES, Task
@@ -72,7 +72,7 @@ def name_outputs(
     scan: Path,
     out: Path,
     request: OutputRequest,
-    suffix: str,
+    suffix: str | None,
     protected: Iterable[Path] = (),
     maps: Iterable[str] = (),
 ) -> OutputPaths:
@@ -82,7 +82,8 @@ def name_outputs(
         scan: The input; names the output if `out` is a folder.
         out: File, or folder.
         request: Outputs that are to be written.
-        suffix: Ends the name of the image where `out` is a folder.
+        suffix: Ends the name of the image where `out` is a folder to put it into; None where `out` is the
+            very name of the result, a folder too.
         protected: Files read that are never written, even with `overwrite`.
         maps: Names of the volumes that are written beside the restored one.
 
@@ -107,14 +108,16 @@ def result_suffix(task: Task) -> str:
     return "superres" if task is Task.SUPERRES else "restored"
 
 
-def _named(scan: Path, out: Path, request: OutputRequest, suffix: str, maps: tuple[str, ...]) -> OutputPaths:
+def _named(
+    scan: Path, out: Path, request: OutputRequest, suffix: str | None, maps: tuple[str, ...]
+) -> OutputPaths:
     """Return every name that the request leads to."""
     formats, form = installed_formats(), choose_output_format(scan, out, request.form)
     if form.image is None and request.dtype != "float32":
         raise ConfigError(f"--out-dtype is {request.dtype}, and DICOM stores 16 bits; leave it out")
     if request.sr:
         check_report(series=form.series)
-    if out.is_dir() and (not form.series or not _is_earlier_series(out)):
+    if suffix is not None and out.is_dir() and (not form.series or not _is_earlier_series(out)):
         # A link to a scan is called what it is called; what ends in dots is called as the folder is.
         called = resolved(scan) if scan.name in {"", ".."} else scan
         out = out / f"{formats.stem(called)}_{suffix}"
@@ -199,7 +202,7 @@ def _is_earlier_series(folder: Path) -> bool:
 
 def _holds_series(folder: Path) -> bool:
     """Whether a folder holds images of a series and nothing else."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    names = {path.name for path in folder.iterdir() if not is_litter(path)} if folder.is_dir() else set()
     return bool(names) and all(fnmatch(name, SERIES_FILES) for name in names)
 
 
@@ -236,7 +239,8 @@ def _check_series(path: Path, overwrite: bool, reads: set[Path]) -> None:
         return
     if not path.is_dir():
         raise OutputError(f"{path}: is a file, and a folder of that name is to hold the series")
-    strangers = sorted(item.name for item in path.iterdir() if not fnmatch(item.name, SERIES_FILES))
+    items = (item for item in path.iterdir() if not is_litter(item))
+    strangers = sorted(item.name for item in items if not fnmatch(item.name, SERIES_FILES))
     if strangers:
         raise OutputError(f"{path}: holds {strangers[0]}, which is no part of a series; choose a new folder")
     if not overwrite:

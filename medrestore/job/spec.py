@@ -56,8 +56,14 @@ class Reading:
     sources: Sources | None = None
 
 
-def plan_job(scan: Path, out: Path, options: FileOptions) -> Job:
+def plan_job(scan: Path, out: Path, options: FileOptions, *, exact: bool = False) -> Job:
     """Name the outputs of the restoration of a scan, and check that they can be written.
+
+    Args:
+        scan: The scan.
+        out: File, or folder.
+        options: What is asked for.
+        exact: Whether `out` is the very name of the result, and no folder to put it into.
 
     Raises:
         OutputError: A name is taken, has another suffix, or its folder is missing.
@@ -66,7 +72,7 @@ def plan_job(scan: Path, out: Path, options: FileOptions) -> Job:
     check_reading(scan, options.reading)
     options.output.check_samples(options.samples)
     protected = [] if options.reference is None else [options.reference]
-    suffix = result_suffix(_task(options))
+    suffix = None if exact else result_suffix(_task(options))
     return Job(scan, name_outputs(scan, out, options.output, suffix, protected, options.maps), options)
 
 

@@ -20,11 +20,12 @@ from tiny import CommandLine, batch_command, model_folder, scan_folder
 
 from medrestore.batch import BatchOptions, Ledger, Settings, State, find_cases, run_batch
 from medrestore.batch.find import cases as cases_module
+from medrestore.batch.find.names import fingerprint
 from medrestore.batch.ledger import last_entries
 from medrestore.batch.plan import plan_case
 from medrestore.batch.reporting import write_report
 from medrestore.batch.workers import client
-from medrestore.batch.workers.case_json import case_json
+from medrestore.batch.workers.case_json import case_json, job_of, options_of
 from medrestore.batch.workers.client import Success, Worker, default_limit
 from medrestore.batch.workers.failures import Failure, Kind
 from medrestore.batch.workers.process import PendingCase
@@ -138,6 +139,24 @@ def test_dicom_that_cannot_be_planned_is_one_case_and_other_scans_go_on(scans, t
     assert states(entries, cases) == {"a.nii": "done", "bad.nii": "done", "z.nii": "done", "DICOM": "failed"}
     (bad,) = (entry for entry in entries.values() if entry.state is State.FAILED)
     assert "cannot be planned (AttributeError in" in bad.cause and SECRET not in bad.cause
+
+
+def test_the_result_of_a_series_goes_into_no_folder_of_its_name(scans, tmp_path, monkeypatch):
+    write_series(scans / "series")
+    (case,) = (case for case in find_cases(scans).cases if case.series is not None)
+    monkeypatch.chdir(scans)
+    out = tmp_path / "out" / "series"
+    out.mkdir(parents=True)
+    job = {**case_json(case, Settings()), "out": str(out)}
+    (out / ".DS_Store").touch()
+    (out / "IM0001.dcm").touch()
+    before = fingerprint(out)
+    assert job_of(job, options_of(job)).paths.series == out  # what a file manager left is no part of it
+    (out / ".DS_Store").unlink()
+    assert fingerprint(out) == before
+    (out / "notes.txt").touch()
+    with pytest.raises(OutputError, match=r"holds notes\.txt, which is no part of a series"):
+        job_of(job, options_of(job))
 
 
 def test_a_report_that_fails_takes_nothing_with_it(scans, tmp_path, monkeypatch, capsys):

@@ -92,7 +92,7 @@ def test_the_rule_plans_a_job_for_a_participant(tmp_path):
     (tmp_path / "bids/sub-01").mkdir(parents=True)
     command = ["snakemake", "-n", "-p", "-s", CONTAINER / "medrestore.smk", "--config", "bids=bids"]
     done = subprocess.run(
-        [*command, "--", "medrestore/sub-01"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [*command, "--", "medrestore/sub-01.done"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert (

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from medrestore.errors import OutputError
 from medrestore.io.atomic import TEMPORARY, temporary_end
 from medrestore.options import MAPS, REPORT
-from medrestore.paths import open_file, resolved
+from medrestore.paths import is_litter, open_file, resolved
 from medrestore.plugin import installed_formats
 from medrestore.provenance import JSON
 from medrestore.types import SERIES_FILES
@@ -129,7 +129,8 @@ def fingerprint(path: Path) -> str:
     if path.is_file():
         with open_file(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-    parts = [f"{item.name} {fingerprint(item)}" for item in sorted(path.iterdir())]
+    items = sorted(item for item in path.iterdir() if not is_litter(item))
+    parts = [f"{item.name} {fingerprint(item)}" for item in items]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -88,12 +88,12 @@ def job_of(case: dict[str, Any], options: FileOptions) -> Job:
     scan, out = Path(case["source"]), Path(case["out"])
     form = choose_output_format(scan, out.with_name("series"), options.output.form)
     if not form.series:
-        return plan_job(scan, out.with_name(f"{out.name}{form.suffix}"), options)
+        return plan_job(scan, out.with_name(f"{out.name}{form.suffix}"), options, exact=True)
     if form.image is None:
         output = replace(options.output, form=DICOM.name, dtype="float32")
     else:
         output = replace(options.output, form=BOTH)
-    return plan_job(scan, out, replace(options, output=output))
+    return plan_job(scan, out, replace(options, output=output), exact=True)
 
 
 def _for_files(settings: Settings) -> dict[str, JSON]:
