@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -29,8 +30,7 @@ from medrestore.cli.table import print_table
 from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.machine.memory import usable_bytes
 from medrestore.engine.models.find import find_model
-from medrestore.errors import InputError, OutputError, unforeseen
-from medrestore.files import read_header
+from medrestore.errors import InputError, MedrestoreError, OutputError, unforeseen
 from medrestore.options import BatchRun, RestoreOptions, parse_memory
 from medrestore.processes import module_arguments
 from medrestore.provenance import JSON
@@ -214,11 +214,14 @@ def _model_hash(settings: Settings) -> Callable[[Case], str]:
     def of(case: Case) -> str:
         options = options_of(case_json(case, settings))
         modality = options.modality or Modality.UNKNOWN
-        if modality is Modality.UNKNOWN and options.restore.model is None:
-            from medrestore.job.forecast import assume_modality  # it brings torch
-
-            modality = assume_modality(case.header or read_header(case.files[0]), options).modality
-        return look_up(options.restore, modality)
+        if modality is not Modality.UNKNOWN or options.restore.model is not None:
+            return look_up(options.restore, modality)
+        # Which of them it is, the worker sees in the voxels: a file that ends its reader must end no batch.
+        found = []
+        for candidate in (Modality.MR, Modality.CT):
+            with suppress(MedrestoreError):
+                found.append(look_up(options.restore, candidate))
+        return " or ".join(found) if found else look_up(options.restore, Modality.MR)
 
     return of
 

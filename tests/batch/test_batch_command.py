@@ -11,16 +11,19 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import pydicom
 import pytest
 from dicom_series import write_series
-from tiny import CommandLine, batch_command, mount_small, scan_folder
+from tiny import CommandLine, batch_command, mount_small, phantom, save, scan_folder
 
-from medrestore.batch import State
+from medrestore.batch import Settings, State, find_cases
 from medrestore.batch.ledger import FOLDER, last_entries
+from medrestore.cli.batching import _model_hash
+from medrestore.types import Modality
 
 NAMES = ("a_T1w.nii.gz", "b_T1w.nii", "sub/c_T1w.nii.gz")
 
@@ -215,13 +218,23 @@ def test_nothing_that_names_a_patient_is_written(scans, tiny_model, tmp_path):
         assert str(scans).encode() not in data, path
 
 
-def test_what_is_refused_before_a_worker_has_it_names_no_file_either(scans, tmp_path):
-    """Without a model, what a scan is must be read of it, by the batch itself."""
+def test_which_model_a_scan_has_is_not_read_in_the_process_of_the_batch(tmp_path):
+    """A reader that dies there would take every scan with it; the hash is that of each model it may be."""
+    save(tmp_path / "otto.nii", phantom(16))
+    (case,) = find_cases(tmp_path).cases
+    (tmp_path / "otto.nii").unlink()
+    both = _model_hash(Settings())(case).split(" or ")
+    assert both == [
+        _model_hash(Settings())(replace(case, modality=one)) for one in (Modality.MR, Modality.CT)
+    ]
+
+
+def test_what_cannot_be_read_and_says_no_modality_names_no_file_either(scans, tmp_path):
     (scans / "otto.nii").write_bytes((scans / "b_T1w.nii").read_bytes()[:2000])
     out = tmp_path / "out"
     command = batch_command(scans, "-o", out, "--include", "otto.nii", "--hide-names", "--format", "nifti")
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 3, ran.stderr
     (entry,) = last_entries(out).values()
-    assert entry.stage == "plan" and "header declares" in entry.cause
+    assert entry.stage == "read" and "header declares" in entry.cause
     assert "otto" not in entry.cause + ran.stdout + ran.stderr and str(scans) not in entry.cause
