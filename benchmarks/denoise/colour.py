@@ -75,14 +75,18 @@ def prepare(whole: Truth, noise: Noise, size: int, args: argparse.Namespace) -> 
         args: Level and seed.
     """
     rng = np.random.default_rng([args.seed, round(1000 * args.level)])
-    gain = make_gain(noise.gain, whole) if noise.gain else None
+    box = middle_box(whole.voxels.shape, (size,) * 3) if size else (slice(None),) * 3
+    gain = None
+    if noise.gain:
+        gain = make_gain(noise.gain, whole)
+        gain /= np.median(gain[box][whole.head[box]])  # the level is the median of what is measured
     draw = simulate(whole.voxels, COLOURS[noise.colour], args.level / 100 * whole.p99, rng, gain)
     truth = replace(
         whole, voxels=draw.clean, head=head_mask(draw.clean), data_range=reference_range(draw.clean)
     )
     if not size:
         return truth, draw
-    return middle(truth, size), draw.cut(middle_box(whole.voxels.shape, (size,) * 3))
+    return middle(truth, size), draw.cut(box)
 
 
 def run_filter(

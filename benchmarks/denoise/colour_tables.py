@@ -58,7 +58,9 @@ def _gains(gains: dict[str, str]) -> list[str]:
     """What is to be said of noise that varies over the scan; nothing where it is constant."""
     if not gains:
         return []
-    lines = ["- After the window the noise is multiplied by a map whose median inside the head is 1:"]
+    lines = [
+        "- After the window the noise is multiplied by a map, 1 in the median over the head that is measured:"
+    ]
     return lines + [f"    - {kind}: {formula}." for kind, formula in gains.items()]
 
 
