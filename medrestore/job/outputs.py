@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from medrestore.errors import ConfigError, OutputError
 from medrestore.io import check_reports_can_be_written
@@ -92,7 +93,9 @@ def name_outputs(
         ConfigError: DICOM is asked for of a scan that is no DICOM, or with a voxel type; or no such format.
     """
     paths = _named(scan, out, request, suffix, tuple(maps))
-    read = (*installed_formats().files(scan), json_beside(scan), *protected)
+    read, beside = [*installed_formats().files(scan), *protected], json_beside(scan)
+    if beside != scan and not _is_record(beside):  # the record of an earlier result gives way with that
+        read.append(beside)
     reads = {resolved(path) for path in (scan, *read)}
     for path in paths.files():
         check_file(path, request.overwrite, reads)
@@ -167,9 +170,7 @@ def outdated(paths: OutputPaths, protected: Iterable[Path]) -> list[Path]:
         protected: Files that this run reads: an earlier result, perhaps.
     """
     try:
-        stated = json.loads(paths.sidecar.read_text(encoding="utf-8"))
-        first = stated[0] if isinstance(stated, list) else stated.get("volumes", [stated])[0]
-        names = list(_paths_in(first["output"]))
+        names = list(_paths_in(_first_record(paths.sidecar)["output"]))
     except (OSError, ValueError, LookupError, AttributeError, TypeError):
         return []
     found = [paths.sidecar.with_name(name) for name in names if name and Path(str(name)).name == name]
@@ -182,6 +183,20 @@ def outdated(paths: OutputPaths, protected: Iterable[Path]) -> list[Path]:
         and not any(one.is_relative_to(resolved(path)) for one in read)
         and (path.is_file() or _holds_series(path))
     ]
+
+
+def _first_record(sidecar: Path) -> Any:
+    """Return the record of the first volume in a JSON file of any content; raises what that leads to."""
+    stated = json.loads(sidecar.read_text(encoding="utf-8"))
+    return stated[0] if isinstance(stated, list) else stated.get("volumes", [stated])[0]
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a JSON file is the record of a result."""
+    try:
+        return {"model", "input", "output"} <= set(_first_record(path))
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return False
 
 
 def _paths_in(output: Mapping[str, JSON]) -> Iterator[str]:
