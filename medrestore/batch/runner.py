@@ -156,8 +156,7 @@ class _Batch:
                 self._unreadable(case, error)
             job = {**case_json(case, self._settings), "out": str(self._out / case.output)}
             failure = stumbled(error, job, read=bool(key["input"]))
-            told = failure.told()
-            entry = Entry(case.id, State.FAILED, key, cause=failure.cause, **told, root=case.home)
+            entry = Entry(case.id, State.FAILED, key, cause=failure.cause, **failure.told())
         self._end(case, entry)
 
     def _prepare(self, case: Case, key: dict[str, str]) -> Path | None:
@@ -198,7 +197,7 @@ class _Batch:
                 f"{self._out}: cannot be written ({describe_os_error(error)}); what is done is done, run the "
                 "same command to go on"
             ) from error
-        whose = self._ledger.whose(case.id, case.home, key["input"])
+        whose = self._ledger.whose(case.id, case.root_id, key["input"])
         if whose and results(path) and not self._options.overwrite:
             raise OutputError(f"its result is there already, and {whose}; pass --overwrite to replace it")
         clear(path)
@@ -206,7 +205,7 @@ class _Batch:
 
     def _restore(self, case: Case, key: dict[str, str], path: Path, restorer: Restorer) -> Entry:
         """Try a case until it is done or no attempt is left."""
-        self._note(Entry(case.id, State.STARTED, key, root=case.home))
+        self._note(Entry(case.id, State.STARTED, key, root=case.root_id))
         tile, started = self._settings.restore.get("tile"), time.monotonic()
         attempt = Attempt(tile if isinstance(tile, int) else None)
         while True:
@@ -218,7 +217,7 @@ class _Batch:
                 seconds = time.monotonic() - started - answer.waited
                 facts = {**answer.facts, "seconds": round(seconds, 3)}
                 files = {end: fingerprint(path.with_name(path.name + end)) for end in answer.endings}
-                return Entry(case.id, State.DONE, key, files, facts, attempts=attempt.number, root=case.home)
+                return Entry(case.id, State.DONE, key, files, facts, attempts=attempt.number)
             for left in temporary_files(path):
                 remove(left)
             if self._stopped is not None:
@@ -245,7 +244,6 @@ class _Batch:
             cause=failure.cause + earlier,
             **failure.told(),
             attempts=attempts,
-            root=case.home,
         )
 
     def _job(self, case: Case, path: Path, attempt: Attempt) -> dict[str, JSON]:
@@ -275,9 +273,8 @@ class _Batch:
 
     def _end(self, case: Case, entry: Entry) -> None:
         """Write an entry; only now is the case done."""
-        entry = replace(
-            entry, time=time.time(), cause=shortened(entry.cause), log=shortened(entry.log, 10 * LONGEST)
-        )
+        cause, log = shortened(entry.cause), shortened(entry.log, 10 * LONGEST)
+        entry = replace(entry, root=case.root_id, time=time.time(), cause=cause, log=log)
         self._note(entry)
         if entry.state is State.FAILED:  # the workers, of whom one may be killed, tell of none
             source = str(case.root / case.source)

@@ -78,7 +78,7 @@ class Case:
         return said_beside(self.files, self.sidecar)
 
     @property
-    def home(self) -> str:
+    def root_id(self) -> str:
         """Id of the folder that was given."""
         return case_id(PurePosixPath(self.root))
 
