@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from typing import Annotated
@@ -97,6 +98,9 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001  whatever it is, it is a bug here, and not the user's
         if is_out_of_memory(error):
             typer.echo(OUT_OF_MEMORY, err=True)
+            sys.exit(2)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # files say so by errors of their own
+            typer.echo(f"medrestore: the output cannot be written ({error.strerror})", err=True)
             sys.exit(2)
         traceback.print_exc()
         typer.echo(REPORT, err=True)

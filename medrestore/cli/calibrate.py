@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrestore.cli.options import Quiet, limits_threads, takes
+from medrestore.cli.output import if_anybody_hears
 from medrestore.errors import MedrestoreError
 from medrestore.options import CalibrateOptions
 from medrestore.types import Modality
@@ -47,8 +48,9 @@ def calibrate(
     write_calibration(made, out, overwrite=options.overwrite)
     if not quiet:
         whom = made.population
-        typer.echo(f"{out}: {whom.scans} scans of {whom.subjects} subjects, tuned on {whom.tuned_on}")
-        typer.echo(f"medrestore restore IN -o OUT --model {model} --interval 0.9 --calibration {out}")
+        with if_anybody_hears():
+            typer.echo(f"{out}: {whom.scans} scans of {whom.subjects} subjects, tuned on {whom.tuned_on}")
+            typer.echo(f"medrestore restore IN -o OUT --model {model} --interval 0.9 --calibration {out}")
 
 
 def _calibrated(

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medrestore.errors import InputError
+from medrestore.findings import MODALITY_NOT_STATED, Finding
+from medrestore.options import ReadRequest
 from medrestore.options.declare import OptionInfo, option
-from medrestore.types import Modality
+from medrestore.types import LEAST_HU, Modality
 
 if TYPE_CHECKING:
     from medrestore.types import BoolArray, RealArray
     from medrestore.volume import Volume
+
+WORDS = ("head", "all")
+"""What `--mask` takes beside a file."""
 
 _ALONE = "Without a reference"
 
@@ -70,23 +75,37 @@ class MetricsRequest:
         return [f"--{name}" for name in names if getattr(self, name)]
 
 
-def volume_pairs(restored: Path, reference: Path | None) -> list[tuple[Volume, Volume]]:
+def volume_pairs(
+    restored: Path, reference: Path | None, given: Modality | None, reading: ReadRequest
+) -> list[tuple[Volume, Volume]]:
     """Return every volume with what it is compared with, which may be one for a whole series.
+
+    Both are of one modality then: what is given, else what either says.
 
     Args:
         restored: What to judge.
         reference: What it is compared with; None for itself.
+        given: What they are said to be, if anything.
+        reading: How DICOM is read; the series is chosen where the reference lies, if there is one.
 
     Raises:
         InputError: The numbers of volumes differ.
+        ConfigError: Options of reading DICOM are given, and neither is DICOM.
     """
     from medrestore.cli.summary import print_findings
     from medrestore.files import read_series
     from medrestore.io import reading_findings
+    from medrestore.job.output_format import check_reading, is_dicom_scan
 
-    images = read_series(restored)
-    references = images if reference is None else read_series(reference)
-    print_findings((*reading_findings(images[0]), *reading_findings(references[0])))
+    compared = restored if reference is None else reference
+    check_reading(restored if is_dicom_scan(restored) else compared, reading)
+    references = read_series(compared, policy=reading.policy, series=reading.series)
+    images = references if reference is None else read_series(restored, policy=reading.policy)
+    modality, findings = _taken_for(given, images[0], references[0])
+    print_findings((*reading_findings(images[0]), *reading_findings(references[0]), *findings))
+    images, references = (
+        tuple(one.as_modality(modality) for one in series) for series in (images, references)
+    )
     if len(references) not in {1, len(images)}:
         raise InputError(
             f"{reference}: a series of {len(references)} volumes, {restored} has {len(images)}; expected as "
@@ -94,6 +113,21 @@ def volume_pairs(restored: Path, reference: Path | None) -> list[tuple[Volume, V
         )
     truths = references if len(references) == len(images) else references * len(images)
     return list(zip(images, truths, strict=True))
+
+
+def _taken_for(
+    given: Modality | None, image: Volume, reference: Volume
+) -> tuple[Modality, tuple[Finding, ...]]:
+    """Return the modality that both scans are taken for, and a finding where nothing tells of padding."""
+    stated = (given or Modality.UNKNOWN, image.modality, reference.modality)
+    modality = next((one for one in stated if one is not Modality.UNKNOWN), Modality.UNKNOWN)
+    if modality is not Modality.UNKNOWN or reference.array.min() >= LEAST_HU:
+        return modality, ()
+    text = (
+        f"no modality is stated, and voxels below {LEAST_HU} are counted and widen the data range; pass "
+        "--modality CT if they are padding"
+    )
+    return modality, (MODALITY_NOT_STATED.found(text),)
 
 
 def chosen_mask(mask: str, truth: Volume, voxels: RealArray, reference: Path) -> BoolArray | None:
@@ -117,13 +151,15 @@ def read_mask(path: Path, truth: Volume, reference: Path, *, plain: bool = False
         plain: Whether a map of labels or probabilities is refused: of which tissue it is, it would not say.
 
     Raises:
-        InputError: The grids differ, or a mask that must be plain has several values beside 0.
+        InputError: The grids differ, all is 0, or a mask that must be plain has several values beside 0.
     """
     from medrestore.files import read
 
     selected = read(path)
     check_grid(path, selected, reference, truth)
     inside: BoolArray = selected.array != 0
+    if not inside.any():
+        raise InputError(f"{path}: the mask selects no voxel; expected voxels that are not 0")
     values = selected.array[inside]
     if plain and values.size and values.min() != values.max():
         raise InputError(

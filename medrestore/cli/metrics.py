@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrestore.cli.judged import MetricsRequest, check_grid, chosen_mask, volume_pairs
-from medrestore.cli.options import limits_threads, takes
+from medrestore.cli.options import limits_threads, takes, takes_reading
 from medrestore.cli.quality import without_reference
 from medrestore.errors import ConfigError
-from medrestore.types import Modality
+from medrestore.options import ReadRequest
 
 if TYPE_CHECKING:
     from medrestore.metrics import MetricValue
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 @limits_threads
 @takes("request", MetricsRequest)
+@takes_reading
 def metrics(
     restored: Annotated[Path, typer.Argument(metavar="RESTORED", help="What to judge.")],
     reference: Annotated[
@@ -30,30 +31,33 @@ def metrics(
     ] = None,
     *,
     request: MetricsRequest,
+    reading: ReadRequest,
 ) -> None:
     """Judge a restored scan: against a reference (PSNR, SSIM, MAE, RMSE), or by itself (SNR, CNR, ...)."""
     if reference is None:
         if request.data_range is not None:
             raise ConfigError("--data-range is for PSNR and SSIM, which need a REFERENCE")
-        without_reference(restored, request)
+        without_reference(restored, request, reading)
         return
     if request.alone():
         raise ConfigError(
             f"{', '.join(request.alone())}: for a scan without a REFERENCE; leave one of them out"
         )
-    _against(restored, reference, request)
+    _against(restored, reference, request, reading)
 
 
-def _against(restored: Path, reference: Path, request: MetricsRequest) -> None:
+def _against(restored: Path, reference: Path, request: MetricsRequest, reading: ReadRequest) -> None:
     """Print what a scan is worth against the truth."""
     from medrestore.metrics import evaluate, measured, reference_range
+    from medrestore.metrics.checks import check_range
     from medrestore.plugin.extensions.metrics import declared_metrics
 
+    if request.data_range is not None:
+        check_range(request.data_range)
     further, found = declared_metrics(), []
-    for image, truth in volume_pairs(restored, reference):
+    for image, truth in volume_pairs(restored, reference, request.modality, reading):
         check_grid(restored, image, reference, truth)
-        stated = truth.modality if image.modality is Modality.UNKNOWN else image.modality
-        voxels = measured(truth.array, request.modality or stated)
+        voxels = measured(truth.array, truth.modality)
         extent = reference_range(voxels) if request.data_range is None else request.data_range
         chosen = chosen_mask(request.mask, truth, voxels, reference)
         found.append(evaluate(image.array, truth.array, data_range=extent, mask=chosen, further=further))
@@ -65,7 +69,7 @@ def _against(restored: Path, reference: Path, request: MetricsRequest) -> None:
             "mask": request.mask,
             "volumes": values,
         }
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(record, indent=2))
     else:
         _print(found)
 

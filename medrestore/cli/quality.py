@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from medrestore.cli.judged import MetricsRequest, check_grid, chosen_mask, read_mask, volume_pairs
+from medrestore.cli.judged import WORDS, MetricsRequest, check_grid, chosen_mask, read_mask, volume_pairs
 from medrestore.errors import ConfigError, InputError
-from medrestore.types import BoolArray, Modality, RealArray
+from medrestore.options import ReadRequest
+from medrestore.types import BoolArray, RealArray
 
 if TYPE_CHECKING:
     from medrestore.metrics import Regions
@@ -33,34 +34,35 @@ _TITLES = {
 }
 
 
-def without_reference(restored: Path, request: MetricsRequest) -> None:
+def without_reference(restored: Path, request: MetricsRequest, reading: ReadRequest) -> None:
     """Print what a scan is worth by itself, and before it was restored where that scan is given."""
     if len(request.tissue or ()) not in {0, 2}:
         raise ConfigError(
             f"--tissue was given {len(request.tissue or ())} times; expected two masks, or none"
         )
     found = []
-    for image, scan in volume_pairs(restored, request.before):
+    for image, scan in volume_pairs(restored, request.before, request.modality, reading):
         check_grid(restored, image, request.before or restored, scan)
         found.append(_judged(restored, image, scan, request))
     if request.as_json:
         before = None if request.before is None else str(request.before)
         record = {"restored": str(restored), "before": before, "mask": request.mask, "volumes": found}
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(record, indent=2))
     else:
         _print(found)
 
 
 def _judged(restored: Path, image: Volume, scan: Volume, request: MetricsRequest) -> dict[str, Any]:
     """Return the metrics of a volume, of what it was before and of what was removed, as plain data."""
-    from medrestore.metrics import evaluate_without_reference, measured
+    from medrestore.metrics import evaluate_without_reference, head_mask, measured
 
-    stated = scan.modality if image.modality is Modality.UNKNOWN else image.modality
-    result, acquired = (measured(one.array, request.modality or stated) for one in (image, scan))
+    result, acquired = (measured(one.array, one.modality) for one in (image, scan))
     chosen = chosen_mask(request.mask, image, result, restored)
     head = np.ones(result.shape, dtype=bool) if chosen is None else chosen
     given = _given(restored, image, request)
-    regions = _regions(result, acquired, head, given)
+    # What is chosen of a head leaves the rest of the head, which is no air.
+    body = head if request.mask in WORDS else head_mask(result)
+    regions = _regions((result, acquired), head, body, given)
     region = None if request.region is None else read_mask(request.region, image, restored)
     images = {"restored": result} if request.before is None else {"before": acquired, "restored": result}
     found: dict[str, Any] = {}
@@ -86,13 +88,16 @@ def _given(restored: Path, image: Volume, request: MetricsRequest) -> dict[str, 
     return masks
 
 
-def _regions(result: RealArray, acquired: RealArray, head: BoolArray, given: Mapping[str, Any]) -> Regions:
+def _regions(
+    images: tuple[RealArray, RealArray], head: BoolArray, body: BoolArray, given: Mapping[str, Any]
+) -> Regions:
     """Return where to measure: what is given, and found in the images where nothing is."""
     from medrestore.metrics import Regions, find_regions
 
     if {"air", "tissues"} <= given.keys():
         return Regions(head=head, **given)
-    return replace(find_regions(result, acquired=acquired, head=head), **given)
+    result, acquired = images
+    return replace(find_regions(result, acquired=acquired, head=head, body=body), **given)
 
 
 def _noise_power(array: RealArray, image: Volume, region: BoolArray, words: str) -> dict[str, Any]:

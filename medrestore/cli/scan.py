@@ -38,9 +38,10 @@ def scan(
     from medrestore.plugin import installed_formats
 
     plan = _plan(folder, policy)
-    others, passed = scan_files(resolved(folder), installed_formats())
+    alone = folder.is_file()  # beside which nothing lies that was asked for
+    others, passed = ([], []) if alone else scan_files(resolved(folder), installed_formats())
     if as_json:
-        typer.echo(json.dumps(_record(plan, others, passed), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_record(plan, others, passed), indent=2))
     else:
         _print(plan)
         _print_others(others, passed)

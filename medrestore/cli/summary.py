@@ -162,8 +162,9 @@ def _quality(record: RunRecord) -> list[Row]:
         ("ssim", "SSIM in the head", ".4f"),
         *((name, f"{name} in the head", ".4g") for name in _further(record)),
     ):
-        missing = [metric["reason"] for metric in _both(record, name) if metric["value"] is None]
-        rows.append((title, f"absent: {missing[0]}" if missing else _change(record, name, digits)))
+        after = _both(record, name)[1]
+        absent = after["value"] is None
+        rows.append((title, f"absent: {after['reason']}" if absent else _change(record, name, digits)))
     return rows
 
 

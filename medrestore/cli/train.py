@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medrestore.cli.options import limits_threads
+from medrestore.cli.output import if_anybody_hears
 from medrestore.errors import ConfigError, MedrestoreError
 
 if TYPE_CHECKING:
@@ -61,8 +62,9 @@ def train(
         watch = follow(meter, settings.loop.batch)
         spec = run(settings, config.resolve().parent, folder, init=init, device=where, progress=watch)
     if not quiet:
-        typer.echo(f"{spec.name}: {folder / 'model'}")
-        typer.echo(f"medrestore restore IN -o OUT --model {folder / 'model'}")
+        with if_anybody_hears():
+            typer.echo(f"{spec.name}: {folder / 'model'}")
+            typer.echo(f"medrestore restore IN -o OUT --model {folder / 'model'}")
 
 
 def follow(meter: Meter, batch: int) -> Callable[[Progress], None]:

@@ -102,7 +102,7 @@ def name_outputs(
     for path in paths.folders():
         _check_series(path, request.overwrite, reads)
     if paths.trajectory is not None:
-        check_folder(paths.trajectory, request.overwrite)
+        _check_trajectory(paths, paths.trajectory)
     return paths
 
 
@@ -280,6 +280,13 @@ def check_folder(path: Path, overwrite: bool) -> None:
         )
     if any(path.iterdir()) and not overwrite:
         raise OutputError(f"{path}: holds a trajectory already; pass --overwrite to replace it")
+
+
+def _check_trajectory(paths: OutputPaths, trajectory: Path) -> None:
+    check_folder(trajectory, paths.overwrite)
+    for path in map(resolved, (*paths.files(), *paths.folders())):
+        if path.is_relative_to(trajectory) or trajectory.is_relative_to(path):
+            raise OutputError(f"{trajectory}: is an output too; choose another folder for the trajectory")
 
 
 def _check_parent(path: Path) -> None:

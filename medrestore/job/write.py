@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from medrestore.engine import Restoration
+from medrestore.errors import OutputError
 from medrestore.files import write
 from medrestore.findings import VOXELS_CLIPPED, Finding
 from medrestore.io import Sources, WriteReport, atomic_folder, atomic_write
@@ -91,9 +92,19 @@ def _write_images(
 
 
 def remove(outdated: Sequence[Path]) -> None:
-    """Remove files of an earlier run under names that this run does not have."""
+    """Remove files of an earlier run under names that this run does not have.
+
+    Raises:
+        OutputError: One cannot be removed.
+    """
     for path in outdated:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"{path}: an earlier result, cannot be removed ({error.strerror or error}); the new result "
+                "is whole"
+            ) from error
 
 
 def sidecar(records: Sequence[RunRecord], bids: Mapping[str, JSON] | None = None) -> str:

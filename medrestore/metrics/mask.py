@@ -69,7 +69,10 @@ def _closed(mask: BoolArray) -> BoolArray:
 
 def otsu_threshold(values: RealArray) -> float:
     """The threshold of largest variance between classes, from a histogram of 256 bins (centre of a bin)."""
-    counts, edges = np.histogram(values, bins=_BINS)
+    low, high = float(values.min()), float(values.max())
+    if high - low < _BINS * np.spacing(max(abs(low), abs(high))):  # float64 has no numbers for the bins
+        return (low + high) / 2
+    counts, edges = np.histogram(values.astype(np.float64), bins=_BINS)
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1].astype(np.float64)
     above = counts.sum() - below

@@ -88,16 +88,24 @@ def two_classes(image: npt.ArrayLike, *, head: npt.ArrayLike) -> tuple[BoolArray
     return darker, brighter
 
 
-def find_regions(image: npt.ArrayLike, *, acquired: npt.ArrayLike, head: npt.ArrayLike) -> Regions:
+def find_regions(
+    image: npt.ArrayLike,
+    *,
+    acquired: npt.ArrayLike,
+    head: npt.ArrayLike,
+    body: npt.ArrayLike | None = None,
+) -> Regions:
     """Return the regions of a head where no masks of air and tissues are given.
 
     Args:
         image: (X, Y, Z), any unit; the classes are found in it.
         acquired: The image as it was acquired, same shape, which tells air from padding; may be the same.
-        head: Voxels of the head, same shape.
+        head: Voxels to judge, same shape.
+        body: Voxels that are no air, same shape, where `head` is a part of the head, such as the brain; None
+            for those of `head`.
     """
     inside = _mask(head, check_image(image).shape)
-    air = air_mask(acquired, head=inside)
+    air = air_mask(acquired, head=inside if body is None else inside | _mask(body, inside.shape))
     try:
         first, second = two_classes(image, head=inside)
     except InputError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from urllib.parse import quote
 
 from medrestore.errors import InputError
 from medrestore.findings import KINDS
 from medrestore.picture import PLANES
 from medrestore.report.cohort import beside, measures, verdict_badge
-from medrestore.report.markup import Markup, join, printable, tag
+from medrestore.report.markup import Markup, join, tag
 from medrestore.report.page import asset, number, or_dash, page, times, why_missing
 from medrestore.report.pictures import image
 from medrestore.report.preview import CROP, NAMES, Facts, Preview
@@ -100,7 +101,7 @@ def _bound(row: CaseRow) -> str | None:
 
 
 def _facts(row: CaseRow) -> Markup:
-    result = None if row.output is None else tag("a", row.output, href=f"../{quote(printable(row.output))}")
+    result = None if row.output is None else tag("a", row.output, href=f"../{quote(os.fsencode(row.output))}")
     facts: list[tuple[str, object | None, str]] = [
         ("Case", row.case, ""),
         ("Result", result, why_missing(row, "nothing was written")),

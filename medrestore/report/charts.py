@@ -58,7 +58,7 @@ def _ticks(low: float, high: float) -> list[float]:
     power = 10.0 ** np.floor(np.log10(rough))
     step = float(power * next(m for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999))
     first, last = np.floor(low / step + 1e-9), np.ceil(high / step - 1e-9)
-    return [round(float(n) * step, 12) for n in np.arange(first, last + 1)]
+    return [float(f"{float(n) * step:.15g}") for n in np.arange(first, last + 1)]
 
 
 def _x(value: float, ends: tuple[float, float]) -> float:

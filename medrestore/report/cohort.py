@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from urllib.parse import quote
 
 from medrestore.errors import InputError
 from medrestore.report.charts import histogram
-from medrestore.report.markup import Markup, join, printable, tag
+from medrestore.report.markup import Markup, join, tag
 from medrestore.report.page import asset, gib, number, or_dash, page, percent, times, why_missing
 from medrestore.report.pictures import image
 from medrestore.report.preview import FIRST, THUMBNAIL, Preview
@@ -172,7 +173,7 @@ def _row(row: CaseRow, shown: Sequence[Measure]) -> Markup:
 def _name(row: CaseRow) -> list[Markup | None]:
     known = None if row.name == row.case else tag("small", row.case)
     result = (
-        None if row.output is None else tag("small", tag("a", "result", href=quote(printable(row.output))))
+        None if row.output is None else tag("small", tag("a", "result", href=quote(os.fsencode(row.output))))
     )
     return [tag("a", row.name, href=f"cases/{row.case}.html"), known, result]
 

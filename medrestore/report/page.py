@@ -75,12 +75,19 @@ def number(value: float | None, digits: int = 3) -> str | None:
     if value is None:
         return None
     text = f"{value:#.{digits}g}"
-    return f"{value:.0f}" if "e" in text else text.rstrip(".")
+    if "e" not in text:
+        return text.rstrip(".")
+    decimals = digits - 1 - int(text.partition("e")[2])
+    return f"{value:.{max(0, decimals)}f}"
 
 
 def times(values: Sequence[float] | None, digits: int = 4) -> str | None:
     """Return sizes along several axes as one text, such as ``256 × 256 × 180``."""
-    return None if values is None else " × ".join(f"{value:.{digits}g}" for value in values)
+    return (
+        None
+        if values is None
+        else " × ".join(f"{value:.{max(digits, 9 * isinstance(value, int))}g}" for value in values)
+    )
 
 
 def gib(size: int | None) -> float | None:

@@ -101,6 +101,10 @@ class CaseRow:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 object.__setattr__(self, name, None)
+        finite = {name: value for name, value in self.further.items() if math.isfinite(value)}
+        object.__setattr__(self, "further", finite)
+        if not all(map(math.isfinite, self.bound.values())):
+            object.__setattr__(self, "bound", {})
 
 
 def further_metrics(rows: Iterable[CaseRow]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 
 import nibabel as nib
@@ -104,9 +105,33 @@ def test_a_series_against_one_reference(cli, pair, tmp_path):
 
 
 def test_a_data_range_must_be_positive(cli, pair):
-    found = values(cli, *pair, "--data-range", 0)
-    assert found["psnr"]["value"] is None
-    assert "data_range must be a positive number" in found["psnr"]["reason"]
+    status, out, errors = cli("metrics", *pair, "--data-range", 0)
+    assert (status, out) == (2, "")
+    assert "data_range must be a positive number" in errors
+
+
+def test_a_mask_must_have_voxels(cli, pair, tmp_path):
+    empty = save(tmp_path / "empty.nii", np.zeros((24, 24, 24)))
+    for arguments in ((*pair, "--mask", empty), (pair[0], "--air", empty)):
+        status, out, errors = cli("metrics", *arguments)
+        assert (status, out) == (2, "")
+        assert f"{empty}: the mask selects no voxel" in errors
+
+
+def test_voxels_without_a_number_are_filled_on_request(cli, pair, tmp_path):
+    voxels = nib.load(pair[0]).get_fdata()
+    voxels[0, 0, 0] = np.nan
+    holed = save(tmp_path / "holed.nii", voxels)
+    status, _, errors = cli("metrics", holed, pair[1])
+    assert status == 2
+    assert "--nan-fill 0" in errors
+    assert values(cli, holed, pair[1], "--nan-fill", 0)["psnr"]["value"] > 20
+
+
+def test_options_of_dicom_are_for_dicom(cli, pair):
+    status, _, errors = cli("metrics", *pair, "--on-tilt", "resample")
+    assert status == 2
+    assert "is no DICOM" in errors
 
 
 def test_padding_of_ct_is_no_part_of_the_range_whatever_the_file_is_called(cli, tmp_path):
@@ -116,10 +141,25 @@ def test_padding_of_ct_is_no_part_of_the_range_whatever_the_file_is_called(cli, 
     named = [save(tmp_path / name, voxels) for name, voxels in (("a_ct.nii", clean + 5), ("b_ct.nii", clean))]
     said = values(cli, *named)
     assert values(cli, *plain, "--modality", "CT") == said
-    assert values(cli, *plain)["psnr"]["value"] > said["psnr"]["value"] + 1
+    assert values(cli, *named, "--modality", "unknown") == said
+    status, out, errors = cli("metrics", *plain, "--json")
+    assert status == 0
+    assert json.loads(out)["volumes"][0]["psnr"]["value"] > said["psnr"]["value"] + 1
+    assert "--modality CT if they are padding" in errors
 
 
 # Without a reference
+
+
+def test_what_a_mask_leaves_of_the_head_is_no_air(cli, tmp_path):
+    head = phantom(40)
+    scan = noisy(head, 0.03)
+    inner = ndimage.binary_erosion(head_mask(head), iterations=5)
+    path, mask = save(tmp_path / "scan.nii", scan), save(tmp_path / "mask.nii", inner.astype(float))
+    by_head, by_mask = values(cli, path)["restored"], values(cli, path, "--mask", mask)["restored"]
+    assert by_mask["cjv"] != by_head["cjv"]
+    air = re.compile(r"\d+ voxels of air")
+    assert air.findall(by_mask["fber"]["definition"]) == air.findall(by_head["fber"]["definition"]) != []
 
 
 @pytest.fixture

@@ -91,6 +91,14 @@ def test_a_reference_gives_scores_in_table_and_record(cli, scan, out, model, tmp
     assert "in the mask" in found["result"]["psnr"]["definition"]
 
 
+def test_a_scan_that_is_its_own_reference_hides_no_score_of_the_result(cli, scan, out, model):
+    status, table, _ = cli("restore", scan, "-o", out, "--model", model, "--reference", scan)
+    assert status == 0
+    found = json.loads(out.with_name("out.json").read_text())["metrics"]
+    assert found["input"]["psnr"]["reason"] == "identical"
+    assert f"- -> {found['result']['psnr']['value']:.2f}" in table
+
+
 def test_a_verdict_that_is_not_good_is_printed_and_strict_ends_with_status_4(cli, out, model, tmp_path):
     scan = save(tmp_path / "large.nii.gz", noisy(phantom(48), 0.05))
     status, table, messages = cli("restore", scan, "-o", out, "--model", model, "--strict")
@@ -265,6 +273,7 @@ def test_a_modality_may_be_given(cli, out, model, tmp_path):
             "which is no part of a trajectory",
         ),
         (("-o", "{out}", "--samples", 1, "--save-trajectory", "{scan}"), "is a file, and a folder"),
+        (("-o", "{out}", "--samples", 1, "--save-trajectory", "{out}"), "is an output too"),
         (("-o", "{out}", "--out-dtype", "int17"), "--out-dtype is 'int17'; expected one of float32, input"),
         (("-o", "{out}", "--noise", "much"), "noise is 'much'"),
         (("-o", "{out}", "--save-map", "null"), "so there is no null space; --interval 0.9"),

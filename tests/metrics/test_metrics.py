@@ -211,6 +211,11 @@ def test_otsu_is_that_of_scikit_image() -> None:
     assert otsu_threshold(values) == pytest.approx(float(threshold_otsu(values)), abs=1e-9)
 
 
+@pytest.mark.parametrize("values", [np.float32([1000, 1000.0001]), np.array([1.0, 1 + 1e-15]), np.ones(3)])
+def test_otsu_of_values_that_hardly_differ_lies_between_them(values) -> None:
+    assert values.min() <= otsu_threshold(values) <= values.max()
+
+
 def _head(
     shape: tuple[int, int, int], ball: float, skull: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from medrestore.provenance import Step
 from medrestore.report import preview, write
 from medrestore.report.case_page import VIEWER
 from medrestore.report.charts import histogram
-from medrestore.report.page import asset
+from medrestore.report.page import asset, number, times
 from medrestore.report.tables import COLUMNS, SCHEMA
 from medrestore.report.write import viewer_name
 
@@ -181,13 +181,37 @@ def test_the_bound_is_on_the_page_and_in_the_tables(tmp_path):
 
 @pytest.mark.parametrize(
     "values",
-    [[3.0], [0.0, 0.0], [1, 2, 3, 4], [1e-7, 2e-7], [33.1, 35.2, 35.3], [*range(500)], [1e12, -1e12]],
+    [
+        *([3.0], [0.0, 0.0], [1, 2, 3, 4], [33.1, 35.2, 35.3], [*range(500)], [1e12, -1e12]),
+        *([1e-7, 2e-7], [0.0, 1e-13], [1e-16, 2e-16], [1e9, 1e9 + 2]),
+    ],
 )
 def test_a_histogram_counts_every_value_once(values):
     drawing = histogram(values, "Noise", "%")
     counts = [int(number) for number in re.findall(r"<title>(\d+) cases? from", drawing)]
     assert sum(counts) == len(values)
     assert len(re.findall("text-anchor=.middle", drawing)) in range(3, 9)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(2.345, "2.35"), (12345.6, "12346"), (2.3e-5, "0.0000230"), (-3e-5, "-0.0000300"), (0.0, "0.00")],
+)
+def test_a_number_is_written_out(value, text):
+    assert number(value) == text
+
+
+def test_sizes_of_any_length_are_written_out():
+    assert (times((12345, 256)) or "").split()[::2] == ["12345", "256"]
+    assert (times((0.44921875, 2.0)) or "").split()[::2] == ["0.4492", "2"]
+
+
+def test_what_is_no_number_is_left_out(tmp_path):
+    bound = {"psnr": float("nan"), "ssim": 0.9, "level": 0.9}
+    write(tmp_path, [replace(DONE, further={"x/y": float("inf"), "x/z": 1.0}, bound=bound)], "A batch")
+    (row,) = table(tmp_path)
+    assert (row["least_psnr_db"], row["least_ssim"]) == ("", "")
+    assert {"x/z": "1.0"}.items() <= row.items() and row.get("x/y", "") == ""
 
 
 def test_old_files_are_replaced_and_no_temporary_file_is_left(tmp_path):

@@ -351,6 +351,18 @@ def test_scan_prints_what_is_there_and_what_is_not_read(cli, tmp_path):
     assert json.loads(shown)["left_out"][0]["file"] == str(tmp_path / "scout")
 
 
+def test_scan_takes_one_file_and_looks_at_nothing_beside_it(cli, tmp_path):
+    series(tmp_path / "a")
+    (tmp_path / "a" / "other.nii.gz").write_bytes(b"")
+    status, shown, _ = cli("scan", tmp_path / "a" / "000", "--json")
+    assert status == 0
+    record = json.loads(shown)
+    assert len(record["series"]) == 1 and not record["other_formats"]
+    status, shown, _ = cli("scan", tmp_path / "a" / "other.nii.gz")
+    assert status == 0
+    assert "1 files are no DICOM" in shown
+
+
 def test_restore_follows_the_policy_and_records_it(cli, tmp_path):
     series(tmp_path / "scan", change=drop(3))
     model = model_folder(tmp_path / "tiny")
