@@ -82,12 +82,10 @@ def number(value: float | None, digits: int = 3) -> str | None:
 
 
 def times(values: Sequence[float] | None, digits: int = 4) -> str | None:
-    """Return sizes along several axes as one text, such as ``256 × 256 × 180``."""
-    return (
-        None
-        if values is None
-        else " × ".join(f"{value:.{max(digits, 9 * isinstance(value, int))}g}" for value in values)
-    )
+    """Return sizes along several axes as one text, such as ``256 × 256 × 180``; whole numbers as they are."""
+    if values is None:
+        return None
+    return " × ".join(str(one) if isinstance(one, int) else f"{one:.{digits}g}" for one in values)
 
 
 def gib(size: int | None) -> float | None:
