@@ -16,6 +16,7 @@ from medrestore.options.declare import REQUIRED, OptionInfo, option
 
 if TYPE_CHECKING:
     from medrestore.node import Destination
+    from medrestore.node.instance import Query
 
 _NODE = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>[^@]+):(?P<port>[0-9]{1,5})")
 
@@ -83,16 +84,17 @@ def pull(
     """Fetch a study, or one series of it, by DICOMweb (WADO), C-GET or C-MOVE; a folder for each series."""
     require_extra()
     from medrestore.io import atomic_folder
-    from medrestore.node.retrieve import Query, retrieve
+    from medrestore.node.instance import Query
+    from medrestore.node.retrieve import retrieve
 
     peer = _address(wanted.source, "--from")
     if peer.url and wanted.move_port is not None:
         raise ConfigError("--move-port is for a DICOM node, AE@HOST:PORT; --from is a DICOMweb service")
+    query = Query(wanted.study, wanted.series)
     with atomic_folder(out) as folder:
         if peer.url:
-            counts = _download(peer.url, wanted.study, wanted.series, folder)
+            counts = _download(peer.url, query, folder)
         else:
-            query = Query(wanted.study, wanted.series)
             counts = retrieve(peer, query, folder, wanted.ae_title, wanted.move_port)
         if not counts:
             raise InputError(f"{wanted.source}: no image of study {wanted.study}")
@@ -101,12 +103,12 @@ def pull(
             typer.echo(f"{out / uid}: {count} images")
 
 
-def _download(url: str, study: str, series: str | None, folder: Path) -> dict[str, int]:
+def _download(url: str, query: Query, folder: Path) -> dict[str, int]:
     from medrestore.node.instance import SeriesFolders
-    from medrestore.node.transfer import fetch
+    from medrestore.node.wado import fetch
 
     kept = SeriesFolders(folder)
-    for image in fetch(url, study, series):
+    for image in fetch(url, query):
         if not kept.keep(image):
             raise InputError(f"{url}: two different images of the study have one UID; nothing is kept")
     return kept.counts

@@ -7,11 +7,13 @@ import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pydicom
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
+
+from medrestore.io.dicom.parse.files import inflated
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH = 64
@@ -55,19 +57,32 @@ class Instance:
 
         Raises:
             ValueError: It has no UIDs.
+            InputError: It inflates to more than any scan does.
         """
-        data = pydicom.dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=list(_TAGS))
-        study, makers = data.get("StudyInstanceUID"), data.get("ContributingEquipmentSequence") or []
+        data = pydicom.dcmread(_stream(content), stop_before_pixels=True, specific_tags=list(_TAGS))
+        study = data.get("StudyInstanceUID")
         return cls(
             checked_uid(str(study)) if study else "",
             checked_uid(str(data.get("SeriesInstanceUID", ""))),
             checked_uid(str(data.get("SOPInstanceUID", ""))),
             str(data.get("Modality") or ""),
             str(data.get("SeriesDescription") or ""),
-            any(item.get("Manufacturer") == "medrestore" for item in makers),
+            is_own(data),
             content,
             digest_of(content),
         )
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is wanted: a study, by its UID, or one series of it."""
+
+    study: str
+    series: str | None = None
+
+    def wants(self, image: Instance) -> bool:
+        """Whether an image is of it."""
+        return image.study == self.study and self.series in (None, image.series)
 
 
 class SeriesFolders:
@@ -100,6 +115,12 @@ class SeriesFolders:
         return known in {None, image.digest}
 
 
+def is_own(data: Dataset) -> bool:
+    """Whether an image is a result of medrestore, whose UID never stands for anything else."""
+    makers = data.get("ContributingEquipmentSequence") or []
+    return any(item.get("Manufacturer") == "medrestore" for item in makers)
+
+
 def checked_uid(uid: str) -> str:
     """Return a UID that may be the name of a file.
 
@@ -119,10 +140,14 @@ def digest_of(content: bytes) -> str:
     """
     digest = hashlib.sha256()
     try:
-        _feed(digest, pydicom.dcmread(BytesIO(content)))
+        _feed(digest, pydicom.dcmread(_stream(content)))
     except Exception:  # noqa: BLE001  what cannot be taken apart is compared byte by byte
         return hashlib.sha256(content).hexdigest()
     return digest.hexdigest()
+
+
+def _stream(content: bytes) -> BinaryIO:
+    return inflated(BytesIO(content), "an image")
 
 
 def _feed(digest: Any, data: Dataset) -> None:

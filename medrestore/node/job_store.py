@@ -120,6 +120,8 @@ class Ledger:
         with self._change() as base:
             base.execute("insert or ignore into transfer select distinct series, ? from transfer", (_CUT,))
             base.execute("delete from transfer where association != ?", (_CUT,))
+            # Nobody could send while the node was down.
+            base.execute("update series set touched = ? where state = ?", (time.time(), State.RECEIVING))
             base.execute("update series set due = 0, attempts = 0 where state = ?", (State.RESTORED,))
 
     def arrival(self, image: Instance) -> Arrival:

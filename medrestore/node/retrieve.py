@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelMove as StudyRootMove,
 )
 
-from medrestore.errors import InputError
+from medrestore.errors import InputError, reason_of
 from medrestore.io.dicom.parse.header import READ_ERRORS
 from medrestore.node.config import Destination
 from medrestore.node.connections import entity, serve
-from medrestore.node.instance import Instance, SeriesFolders
+from medrestore.node.instance import Instance, Query, SeriesFolders
 
 _SUCCESS, _CANNOT_STORE = 0x0000, 0xC000
 _PENDING = (0xFF00, 0xFF01)
@@ -34,19 +33,11 @@ _PENDING = (0xFF00, 0xFF01)
 _SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
-@dataclass(frozen=True)
-class Query:
-    """What is wanted: a study, by its UID, or one series of it."""
-
-    study: str
-    series: str | None = None
-
-
 class _Arrivals:
     """Keeps the images of one study, or of one series of it, in a folder for each series."""
 
-    def __init__(self, study: str, series: str | None, folder: Path) -> None:
-        self._study, self._series = study, series
+    def __init__(self, query: Query, folder: Path) -> None:
+        self._query = query
         self._kept = SeriesFolders(folder)
         self.came = 0
 
@@ -59,8 +50,7 @@ class _Arrivals:
         """Answer a C-STORE."""
         try:
             image = Instance.read(event.encoded_dataset())
-            wanted = image.study == self._study and self._series in (None, image.series)
-            if not wanted or not self._kept.keep(image):
+            if not self._query.wants(image) or not self._kept.keep(image):
                 return _CANNOT_STORE
         except READ_ERRORS:
             return _CANNOT_STORE
@@ -91,14 +81,17 @@ def retrieve(
     Raises:
         InputError: The node cannot be reached, refuses, or did not send all that it has; the port is taken.
     """
-    arrivals = _Arrivals(query.study, query.series, folder)
+    arrivals = _Arrivals(query, folder)
     where = f"{source.ae_title} at {source.host}:{source.port}"
     what, verb = f"{where}: study {query.study}", "C-GET"
     if move_port is not None:
         # Archives differ in what they answer where they do not know the title; some just hang up.
         what, verb = f"{what} to be sent to {ae_title!r}, which it has to know,", "C-MOVE"
     with _listening(source, arrivals, ae_title, move_port):
-        association = _associate(source, arrivals, ae_title, get=move_port is None)
+        try:
+            association = _associate(source, arrivals, ae_title, get=move_port is None)
+        except (OSError, ValueError) as error:  # no such host, or no name of one
+            raise InputError(f"{where} cannot be reached ({reason_of(error)})") from error
         if not association.is_established:
             raise InputError(f"{where} does not take the association")
         try:

@@ -55,6 +55,15 @@ def claim(spool: Path) -> int:
     return held
 
 
+def _check_tls(options: NodeOptions, routes: Routes) -> None:
+    needing = [name for name, one in routes.destinations.items() if one.tls]
+    if needing and options.tls is None:
+        raise ConfigError(
+            f"destination {', '.join(needing)}: tls = true, and the node has no certificate; expected --tls "
+            "CERT KEY CA, as results are not sent unencrypted where TLS is asked for"
+        )
+
+
 class Node:
     """A running node; a context manager.
 
@@ -63,10 +72,12 @@ class Node:
         routes: What it does.
 
     Raises:
+        ConfigError: A destination needs TLS, and the node has none.
         OutputError: The spool or the port cannot be had, or another node has the spool.
     """
 
     def __init__(self, options: NodeOptions, routes: Routes) -> None:
+        _check_tls(options, routes)
         self._claim = claim(options.spool)
         self.spool = Spool(options.spool, options.quota_bytes)
         self.ledger = Ledger(options.spool / "ledger.sqlite")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from medrestore.errors import ConfigError
+from medrestore.errors import ConfigError, reason_of
 
 TOKEN_FILE = "MEDRESTORE_DICOMWEB_TOKEN_FILE"
 """Environment variable that names a file with a bearer token, for every service that is talked to."""
@@ -21,7 +22,13 @@ def check_url(url: str) -> None:
     Raises:
         ConfigError: It is no address, or holds a password, which would come to stand in logs.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  looked at here, and not at the first image
+    except ValueError as error:  # it is not quoted: it may hold a password
+        raise ConfigError(
+            f"a url cannot be understood ({reason_of(error)}); expected that of a DICOMweb service"
+        ) from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ConfigError(
             f"{parts.scheme}://{parts.hostname}: expected the url of a DICOMweb service, http or https"
@@ -33,12 +40,16 @@ def check_url(url: str) -> None:
         )
 
 
-def web_client(url: str) -> Any:
+def web_client(url: str, *hooks: Callable[..., None]) -> Any:
     """Return a client of `dicomweb_client`.
 
     User name and password are the pair that ``~/.netrc``, or the file that ``NETRC`` names, has for the host;
     certificates are checked against the authorities of the file that ``REQUESTS_CA_BUNDLE`` names, if it is
     set: both are what the library `requests` does.
+
+    Args:
+        url: Root of the service.
+        hooks: Called with every answer, before the client looks at it.
 
     Raises:
         ConfigError: The address is wrong, or a token would go over the network unencrypted.
@@ -48,6 +59,7 @@ def web_client(url: str) -> Any:
 
     check_url(url)
     session = Session()
+    session.hooks["response"].extend(hooks)
     if file := os.environ.get(TOKEN_FILE):
         parts = urlsplit(url)
         if parts.scheme != "https" and parts.hostname not in _LOOPBACK:

@@ -208,6 +208,25 @@ def test_an_archive_that_is_away_loses_nothing(options, routes, archive, scan, i
     assert (len(instant), len(again.images)) == (1, 6)
 
 
+def test_the_time_that_a_node_was_down_is_no_rest(options, routes, scan, instant):
+    files = sorted(scan.iterdir())
+    with Node(replace(options, rest=600), routes) as node:
+        store(node, scan, files[:3])
+        time.sleep(0.6)
+    with Node(replace(options, rest=0.5), routes) as node:
+        assert node.ledger.rested(0.5, 600) == []
+        assert store(node, scan, files[3:]) == ""
+        until(node, State.SENT)
+    assert [len(names) for names in instant] == [6]
+
+
+def test_a_node_without_a_certificate_has_no_destination_over_tls(options, routes, archive):
+    secure = {"archive": replace(archive.destination, tls=True)}
+    with pytest.raises(ConfigError, match="destination archive: tls = true, and the node has no certificate"):
+        Node(options, Routes((PEER,), secure, routes.routes))
+    assert not options.spool.exists()
+
+
 @pytest.mark.parametrize(
     ("title", "peer"),
     [("STRANGER", PEER), ("SENDER", Peer("SENDER", "10.1.0.0/16"))],

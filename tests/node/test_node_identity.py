@@ -20,7 +20,7 @@ from pynetdicom import AE, build_context
 from medrestore.cli import archive
 from medrestore.errors import InputError
 from medrestore.node import Ledger, Node, State
-from medrestore.node.instance import Instance, SeriesFolders, digest_of
+from medrestore.node.instance import Instance, Query, SeriesFolders, digest_of
 from medrestore.node.job_store import Arrival
 from medrestore.node.spool import Spool
 
@@ -195,9 +195,9 @@ def test_two_images_with_one_uid_from_a_web_service_are_said(tmp_path, monkeypat
     changed = image()
     with_other_pixels(changed)
     images = [Instance.read(written(data)) for data in (image(1), image(), changed)]
-    monkeypatch.setattr("medrestore.node.transfer.fetch", lambda *_: iter(images))
+    monkeypatch.setattr("medrestore.node.wado.fetch", lambda *_: iter(images))
     with pytest.raises(InputError, match="two different images of the study have one UID"):
-        archive._download("http://127.0.0.1", "1", None, tmp_path)
+        archive._download("http://127.0.0.1", Query("1"), tmp_path)
     arguments = ("--from", "http://127.0.0.1/x", "--study", "1", "-o", tmp_path / "out")
     status, _, said = CommandLine(monkeypatch, capsys)("pull", *arguments)
     assert status == 2 and "nothing is kept" in said and not (tmp_path / "out").exists()

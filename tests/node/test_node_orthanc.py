@@ -22,7 +22,9 @@ from medrestore.errors import InputError
 from medrestore.io import read
 from medrestore.node import Destination, Node, NodeOptions, State, load_routes
 from medrestore.node import service as service_module
-from medrestore.node.transfer import fetch, send
+from medrestore.node.instance import Query
+from medrestore.node.transfer import send
+from medrestore.node.wado import fetch
 
 pytestmark = pytest.mark.slow
 
@@ -312,12 +314,12 @@ def test_an_archive_killed_while_it_is_sent_to_gets_one_result(alone, scan, tmp_
     orthanc, _ = alone
     sent = []
 
-    def cut(destination, files, ae_title, context=None):
+    def cut(destination, files, **options):
         """Send half, and let the archive die before the other half."""
         if not sent:
-            assert send(destination, files[:3], ae_title, context) == ""
+            assert send(destination, files[:3], **options) == ""
             orthanc.kill()
-        sent.append(send(destination, files[3:] if not sent else files, ae_title, context))
+        sent.append(send(destination, files[3:] if not sent else files, **options))
         return sent[-1]
 
     monkeypatch.setattr(service_module, "send", cut)
@@ -350,10 +352,10 @@ def test_a_dicomweb_service_with_a_password(tmp_path, scan, monkeypatch):
         monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
         assert send(destination, files, "MEDRESTORE") == ""
         study = pydicom.dcmread(files[0]).StudyInstanceUID
-        assert len(list(fetch(destination.url, study, None))) == len(files)
+        assert len(list(fetch(destination.url, Query(study)))) == len(files)
         (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login reader password {password}x\n")
         with pytest.raises(InputError, match="401") as wrong:
-            list(fetch(destination.url, study, None))
+            list(fetch(destination.url, Query(study)))
         assert password not in str(wrong.value)
     finally:
         orthanc.kill()

@@ -15,10 +15,11 @@ pytest.importorskip("pynetdicom")
 
 from medrestore.errors import ConfigError, InputError, OutputError
 from medrestore.node import Destination, Ledger, check_routes, load_routes
-from medrestore.node.instance import Instance
+from medrestore.node.instance import Instance, Query
 from medrestore.node.service import claim
 from medrestore.node.spool import Spool
-from medrestore.node.transfer import fetch, send
+from medrestore.node.transfer import send
+from medrestore.node.wado import fetch
 from medrestore.node.web import TOKEN_FILE, web_client
 from medrestore.types import Task
 
@@ -141,7 +142,7 @@ def test_a_token_goes_to_its_service_and_not_over_the_open_network(tmp_path, mon
     with HTTPServer(("127.0.0.1", 0), Service) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         with pytest.raises(InputError, match="403") as refused:
-            list(fetch(f"http://127.0.0.1:{server.server_port}", "1.2.3", None))
+            list(fetch(f"http://127.0.0.1:{server.server_port}", Query("1.2.3")))
     assert heard == ["Bearer abc123"] and "abc123" not in str(refused.value)
 
 

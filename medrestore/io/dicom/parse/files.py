@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.filereader import dcmread, read_file_meta_info
+from pydicom.filereader import dcmread, read_dataset, read_preamble
 from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
@@ -34,8 +34,6 @@ _PREAMBLE = 128
 _FIRST_GROUPS, _LONGEST_FIRST = (0x0002, 0x0008), 1024
 _START = _PREAMBLE + 4 + _LONGEST_FIRST
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
-# File meta information, which states "deflated", is a few hundred bytes.
-_META = 4096
 _UNDEFINED = 0xFFFFFFFF
 # No scan deflates to a thousandth; a file that does is a bomb.
 _INFLATED_SHARE, _INFLATED_FLOOR = 200, 1 << 24
@@ -99,17 +97,37 @@ def opened(path: Path) -> BinaryIO:
         OSError: The file cannot be read.
         InputError: The file inflates to more than any scan does.
     """
-    stream = open_file(path)
-    start = stream.read(_META)
+    return inflated(cast(BinaryIO, open_file(path)), str(path))
+
+
+def inflated(stream: BinaryIO, name: str) -> BinaryIO:
+    """Return what pydicom may read of a file: it bounds nothing, so a deflated data set is inflated here.
+
+    Args:
+        stream: The file, at its start; closed if another stream takes its place.
+        name: What it is called in a message.
+
+    Returns:
+        The stream at its start, or one with the data set inflated and the transfer syntax changed to match.
+
+    Raises:
+        InputError: The data set inflates to more than any scan does.
+    """
+    # As pydicom itself does: what it takes for deflated has to be seen here.
+    read_preamble(stream, force=True)
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    end = stream.tell()
     stream.seek(0)
-    if _DEFLATED not in start:
-        return cast(BinaryIO, stream)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return stream
     with stream:
-        meta = read_file_meta_info(path)
-        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-            stream.seek(0)
-            return io.BytesIO(stream.read())
-        return _inflated(path, stream)
+        content = stream.read()
+    limit = max(_INFLATED_FLOOR, _INFLATED_SHARE * len(content))
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    data = inflater.decompress(content[end:], limit)
+    if inflater.unconsumed_tail:
+        raise InputError(f"{name}: {len(content)} bytes inflate to more than {limit}, which no scan does")
+    return io.BytesIO(content[:end].replace(_DEFLATED, b"1.2.840.10008.1.2.1\0\0\0") + data)
 
 
 class HeaderRead(NamedTuple):
@@ -169,18 +187,3 @@ def sha256_pixels(path: Path) -> str:
     with opened(path) as stream:
         data = dcmread(stream, force=True, specific_tags=["PixelData"])
     return hashlib.sha256(data.PixelData).hexdigest()
-
-
-def _inflated(path: Path, stream: BinaryIO) -> BinaryIO:
-    """Return the file with its data set inflated, and the transfer syntax changed to match."""
-    content = stream.read()
-    # Group 2 ends where its length says; the element of that length is the first after the prefix.
-    (length,) = struct.unpack_from("<I", content, _PREAMBLE + 12)
-    end = _PREAMBLE + 16 + length
-    limit = max(_INFLATED_FLOOR, _INFLATED_SHARE * len(content))
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    data = inflater.decompress(content[end:], limit)
-    if inflater.unconsumed_tail:
-        raise InputError(f"{path}: {len(content)} bytes inflate to more than {limit}, which no scan does")
-    meta = content[:end].replace(_DEFLATED, b"1.2.840.10008.1.2.1\0\0\0")
-    return io.BytesIO(meta + data)
