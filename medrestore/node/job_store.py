@@ -110,10 +110,11 @@ class Ledger:
             self._base.execute("begin immediate")
             try:
                 yield self._base
+                self._base.execute("commit")
             except BaseException:
-                self._base.execute("rollback")
+                if self._base.in_transaction:  # a full disk may have ended it
+                    self._base.execute("rollback")
                 raise
-            self._base.execute("commit")
 
     def recover(self) -> None:
         """Take note that whatever was under way at the last stop is cut off, and may be tried again."""
@@ -133,16 +134,16 @@ class Ledger:
         known = self._rows("select digest from instance where sop = ?", image.sop)
         if known:
             return Arrival.KNOWN if known[0][0] == image.digest else Arrival.OTHER
-        found = self.get(image.series)
-        closed = found is not None and found.state in _CLOSED
-        return Arrival.LATE if closed else Arrival.NEW
+        return Arrival.LATE if self.is_closed(image.series) else Arrival.NEW
 
-    def stored(self, image: Instance, association: str) -> bool:
-        """Take note of an image that is in the spool; False if its series was closed meanwhile."""
+    def is_closed(self, uid: str) -> bool:
+        """Whether no image is added to a series any more."""
+        found = self.get(uid)
+        return found is not None and found.state in _CLOSED
+
+    def stored(self, image: Instance, association: str) -> None:
+        """Take note of an image that is in the spool; its series must not be closed."""
         with self._change() as base:
-            found = base.execute("select state from series where uid = ?", (image.series,)).fetchone()
-            if found and found[0] in _CLOSED:
-                return False
             base.execute(
                 f"insert or ignore into series ({_COLUMNS}) values (?, ?, ?, ?, ?, 0, 0, 0, '')",
                 (image.series, State.RECEIVING, image.modality, image.description, image.own),
@@ -151,7 +152,6 @@ class Ledger:
                 "insert or replace into instance values (?, ?, ?)", (image.sop, image.series, image.digest)
             )
             self._touch(base, image.series, association)
-        return True
 
     def again(self, series: str, association: str) -> None:
         """Take note of an image that was there before: a series that failed gets another chance."""
@@ -185,12 +185,12 @@ class Ledger:
             base.execute("delete from transfer where association = ?", (association,))
 
     def rested(self, rest: float, patience: float) -> list[Series]:
-        """Return the series that are whole: at rest and released, or beyond all patience."""
+        """Return the series that are whole: at rest and released, or beyond patience, which is no shorter."""
         now = time.time()
         return self._series(
             "state = ? and (touched < ? or (touched < ? and uid not in (select series from transfer)))",
             State.RECEIVING,
-            now - patience,
+            now - max(rest, patience),
             now - rest,
         )
 

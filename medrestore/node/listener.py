@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 import ssl
-import threading
 import time
 from typing import Any
 from weakref import WeakSet
@@ -50,7 +49,6 @@ class Listener:
         self._ledger = ledger
         self._run = f"{time.time():.6f}"
         self._server: Any = None
-        self._storing = threading.Lock()
         self._releasing: WeakSet[Any] = WeakSet()
 
     @property
@@ -129,7 +127,7 @@ class Listener:
             _log.warning("refused: an image that cannot be read (%s)", type(error).__name__)
             return NOT_UNDERSTOOD
         try:
-            with self._storing:  # what an image is to the node holds until it is noted
+            with self._spool.changing:  # what an image is to the node holds until it is noted
                 return self._keep(image, self._name(event))
         except (OutputError, OSError, sqlite3.Error) as error:
             _log.error("%s: an image could not be stored (%s)", image.series, error)
@@ -149,16 +147,23 @@ class Listener:
         if arrival is Arrival.LATE:
             _log.warning("%s: refused an image that came after the series was restored", image.series)
             return LATE
-        if arrival is Arrival.KNOWN:
+        if arrival is Arrival.KNOWN and not self._is_lost(image):
             self._ledger.again(image.series, association)
             return SUCCESS
         if not self._spool.store(image.series, image.sop, image.content):
             _log.warning("%s: refused an image, the quota of the spool is used up", image.series)
             return NO_ROOM
-        if self._ledger.stored(image, association):
-            return SUCCESS
-        self._spool.drop(image.series, image.sop)
-        return LATE
+        try:
+            self._ledger.stored(image, association)
+        except BaseException:
+            self._spool.drop(image.series, image.sop)
+            raise
+        return SUCCESS
+
+    def _is_lost(self, image: Instance) -> bool:
+        """Whether an image that is noted, and needed yet, is no longer in the spool: somebody cleared it."""
+        needed = not self._ledger.is_closed(image.series)
+        return needed and not self._spool.has(image.series, image.sop)
 
 
 def server_context(options: NodeOptions) -> ssl.SSLContext | None:

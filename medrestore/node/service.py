@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
+import sqlite3
 import threading
 from functools import partial
 from pathlib import Path
@@ -18,7 +20,10 @@ from medrestore.node.spool import Spool
 from medrestore.node.transfer import send
 from medrestore.node.worker import Worker, start_child
 
-_NAP = 0.5
+_log = logging.getLogger(__name__)
+
+# Seconds: where there is nothing to do, and where the disk does not take what is done.
+_NAP, _PAUSE = 0.5, 10.0
 
 
 def check_routes(path: Path) -> Routes:
@@ -55,6 +60,23 @@ def claim(spool: Path) -> int:
     return held
 
 
+def _ledger(path: Path) -> Ledger:
+    """Open the ledger of the node, and take up what was under way.
+
+    Raises:
+        OutputError: It cannot be read or written.
+    """
+    try:
+        ledger = Ledger(path)
+        ledger.recover()
+    except sqlite3.Error as error:
+        raise OutputError(
+            f"{path}: cannot be the ledger ({error}); free room on its disk, or, where the file is damaged, "
+            "move it away: the node then knows nothing of what it has done"
+        ) from error
+    return ledger
+
+
 def _check_tls(options: NodeOptions, routes: Routes) -> None:
     needing = [name for name, one in routes.destinations.items() if one.tls]
     if needing and options.tls is None:
@@ -79,16 +101,23 @@ class Node:
     def __init__(self, options: NodeOptions, routes: Routes) -> None:
         _check_tls(options, routes)
         self._claim = claim(options.spool)
+        try:
+            self._open(options, routes)
+        except BaseException:
+            os.close(self._claim)
+            raise
+        self._thread = threading.Thread(target=self._work, name="worker")
+
+    def _open(self, options: NodeOptions, routes: Routes) -> None:
         self.spool = Spool(options.spool, options.quota_bytes)
-        self.ledger = Ledger(options.spool / "ledger.sqlite")
-        self.ledger.recover()
+        self.ledger = _ledger(options.spool / "ledger.sqlite")
         done = [item.uid for item in self.ledger.all() if item.state in (State.SENT, State.IGNORED)]
         self.spool.forget(*done)
         self._listener = Listener(options, routes, self.spool, self.ledger)
-        sender = partial(send, ae_title=options.ae_title, context=client_context(options))
-        self._worker = Worker(options, routes, self.spool, self.ledger, send=sender)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="worker")
+        context, is_stopped = client_context(options), self._stop.is_set
+        sender = partial(send, ae_title=options.ae_title, context=context, is_stopped=is_stopped)
+        self._worker = Worker(options, routes, self.spool, self.ledger, send=sender)
 
     @property
     def port(self) -> int:
@@ -111,13 +140,17 @@ class Node:
     ) -> None:
         """Stop at once; what is under way is taken up at the next start."""
         self._listener.stop()
-        self._stop.set()
         self._worker.stop()
+        self._stop.set()
         self._thread.join()
         self.ledger.close()
         os.close(self._claim)
 
     def _work(self) -> None:
         while not self._stop.is_set():
-            if not self._worker.step():
-                self._stop.wait(_NAP)
+            try:
+                pause = 0.0 if self._worker.step() else _NAP
+            except (sqlite3.Error, OSError) as error:  # a full disk, say: there may be room again
+                _log.error("%s: the spool or its ledger cannot be used (%s)", self.spool.root, error)
+                pause = _PAUSE
+            self._stop.wait(pause)

@@ -27,6 +27,8 @@ class Spool:
     def __init__(self, root: Path, quota: int) -> None:
         self.root = root
         self.quota = quota
+        # Held while an image is kept and noted, and while a series is closed: neither sees half of the other.
+        self.changing = threading.Lock()
         self._lock = threading.Lock()
         try:
             for folder in (self.root, self.root / "incoming", self.root / "results"):
@@ -54,6 +56,10 @@ class Spool:
         """Return the record of how its result was made."""
         return self.root / "results" / f"{checked_uid(series)}.json"
 
+    def has(self, series: str, sop: str) -> bool:
+        """Whether an image that came in is there."""
+        return self._image(series, sop).is_file()
+
     def store(self, series: str, sop: str, content: bytes) -> bool:
         """Keep an image, flushed to disk; False if it would go beyond the quota."""
         room = _ROOM * len(content)
@@ -62,9 +68,8 @@ class Spool:
                 return False
             self._used += room
         try:
-            folder = self.incoming(series)
-            folder.mkdir(exist_ok=True)
-            with atomic_write(folder / f"{checked_uid(sop)}.dcm", overwrite=True) as temporary:
+            self.incoming(series).mkdir(exist_ok=True)
+            with atomic_write(self._image(series, sop), overwrite=True) as temporary:
                 temporary.write_bytes(content)
         except BaseException:
             with self._lock:
@@ -79,16 +84,23 @@ class Spool:
             for folder in self.results(uid):
                 _remove(folder)
             _remove(self.record(uid))
+        self.count_again()
+
+    def count_again(self) -> None:
+        """Count what is used, results too: with their maps they may take more than was set aside."""
         with self._lock:
             self._used = self._count()
 
     def drop(self, series: str, sop: str) -> None:
         """Remove one image that came in."""
         with self._lock:
-            (self.incoming(series) / f"{checked_uid(sop)}.dcm").unlink(missing_ok=True)
+            self._image(series, sop).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # others of the series are there
                 self.incoming(series).rmdir()
             self._used = self._count()
+
+    def _image(self, series: str, sop: str) -> Path:
+        return self.incoming(series) / f"{checked_uid(sop)}.dcm"
 
     def _leftovers(self) -> list[Path]:
         """Return the temporary files and folders that a killed node left; the spool may hold others' too."""
@@ -96,7 +108,8 @@ class Spool:
         return [path for path in hidden if TEMPORARY.match(path.name)]
 
     def _count(self) -> int:
-        return _ROOM * _size(self.root / "incoming")
+        incoming = _size(self.root / "incoming")
+        return max(_ROOM * incoming, incoming + _size(self.root / "results"))
 
 
 def _size(root: Path) -> int:

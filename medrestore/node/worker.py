@@ -60,7 +60,9 @@ class Worker:
         """Do what is due; return whether anything was."""
         busy = False
         for series in self._ledger.rested(self._options.rest, self._options.patience):
-            self._assign(series)
+            with self._spool.changing:
+                if self._ledger.get(series.uid) == series:  # or an image has come since
+                    self._assign(series)
             busy = True
         for state, act in ((State.RESTORED, self._deliver), (State.QUEUED, self._restore)):
             for series in self._ledger.due(state)[:1]:
@@ -94,7 +96,7 @@ class Worker:
     def _restore(self, series: Series) -> None:
         route = self._route(series)
         if route is None:
-            self._ignore(series, "its route is gone")
+            self._fail(series, "its route is gone")
             return
         if series.attempts >= _LIVES:
             self._fail(series, f"restoring it ended the node {_LIVES} times, or its own process")
@@ -108,6 +110,7 @@ class Worker:
                 self._ledger.move(series.uid, State.QUEUED)
         elif not error:
             _log.info("%s: restored", series.uid)
+            self._spool.count_again()
             self._ledger.move(series.uid, State.RESTORED)
         elif self._stopping.is_set():
             self._ledger.move(series.uid, State.QUEUED)  # an orderly stop counts for nothing
@@ -118,8 +121,8 @@ class Worker:
         """Restore a series in a child.
 
         Returns:
-            What went wrong, empty if nothing did; None if the child was asked to end, which says nothing of
-            the series: it is tried again, unless that has happened too often.
+            What went wrong, empty if nothing did; None if the child did not start or was asked to end, which
+            says nothing of the series: it is tried again, unless that has happened too often.
         """
         job = {
             "source": str(self._spool.incoming(series.uid)),
@@ -127,15 +130,21 @@ class Worker:
             "options": {"model": route.model, **route.options},
             "reading": dict(route.reading),
         }
-        self._child = child = start_child()
+        try:
+            self._child = child = start_child()
+        except OSError as error:  # no memory for it, say: nothing that the series could help
+            _log.warning("%s: no process to restore it could be started (%s)", series.uid, error)
+            return None
         if self._stopping.is_set():
             end(child)
         try:
             stated, _ = child.communicate(json.dumps(job), timeout=self._options.time_limit)
-        except subprocess.TimeoutExpired:
+        except Exception as error:  # noqa: BLE001  whatever it is, it is the end of this series alone
             end(child)
             child.communicate()
-            return f"not done within the time limit of {self._options.time_limit:g} s, and ended"
+            if isinstance(error, subprocess.TimeoutExpired):
+                return f"not done within the time limit of {self._options.time_limit:g} s, and ended"
+            return f"its process could not be talked to ({type(error).__name__}), and was ended"
         finally:
             self._child = None
         try:
@@ -155,7 +164,7 @@ class Worker:
     def _deliver(self, series: Series) -> None:
         route = self._route(series)
         if route is None:
-            self._ignore(series, "its route is gone")
+            self._postpone(series, float("inf"), "its route is gone")
             return
         folders = self._spool.results(series.uid)
         files = [str(path) for folder in folders for path in sorted(folder.glob("*.dcm"))]
@@ -168,6 +177,8 @@ class Worker:
         except Exception as fault:  # noqa: BLE001  whatever a destination answers, the node goes on
             _log.debug("%s: sending failed", series.uid, exc_info=True)
             error = f"sending failed ({type(fault).__name__})"
+        if error and self._stopping.is_set():
+            return  # an orderly stop is no attempt
         if not error:
             _log.info("%s: sent to %s", series.uid, route.destination)
             self._ledger.move(series.uid, State.SENT)
@@ -177,5 +188,9 @@ class Worker:
         if series.attempts + 1 >= self._options.attempts:
             # Not lost: it is tried again when the node is started the next time.
             wait = float("inf")
-        _log.warning("%s: not sent to %s (%s)", series.uid, route.destination, error)
-        self._ledger.tried(series.uid, wait, error)
+        self._postpone(series, wait, error)
+
+    def _postpone(self, series: Series, wait: float, reason: str) -> None:
+        """Send a result later; after an endless wait at the next start, with other routes perhaps."""
+        _log.warning("%s: not sent, %s", series.uid, reason)
+        self._ledger.tried(series.uid, wait, reason)

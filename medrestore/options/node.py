@@ -23,7 +23,7 @@ class NodeOptions:
         spool: Folder for files, results and ledger.
         quota: Largest size of the spool, in bytes or as in ``"20GiB"``; beyond it, images are refused.
         rest: Seconds without an image after which a series is complete.
-        patience: Seconds after which that also holds for one whose transfer was cut off.
+        patience: Seconds after which that also holds for a transfer that was cut off; no shorter than `rest`.
         retry: Seconds before a result is sent again; doubled each time, up to an hour.
         attempts: How often it is sent before the node gives up until it is started again.
         time_limit: Seconds that restoring a series may take.

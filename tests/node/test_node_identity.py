@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from dataclasses import replace
@@ -105,6 +106,26 @@ def test_it_is_refused_whatever_became_of_the_first(node, state):
     assert send(node, changed, image()) == [REFUSED, KEPT]
 
 
+@pytest.mark.parametrize("state", [State.RECEIVING, State.FAILED])
+def test_an_image_that_is_no_longer_in_the_spool_is_stored_again(node, state):
+    assert send(node, image(), image(1)) == [KEPT, KEPT]
+    node.ledger.move(SERIES, state)
+    shutil.rmtree(node.spool.incoming(SERIES))
+    assert send(node, image(), image(1)) == [KEPT, KEPT]
+    assert len(list(node.spool.incoming(SERIES).iterdir())) == 2
+
+
+def test_an_image_that_could_not_be_noted_leaves_no_file(node, monkeypatch):
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(node.ledger, "stored", full)
+        assert send(node, image()) == [0xA701]
+        assert not node.spool.incoming(SERIES).exists()
+    assert send(node, image()) == [KEPT]
+
+
 def test_the_same_image_in_another_encoding_is_the_same_image(node):
     first, second = image(), image()
     for data in (first, second):
@@ -156,7 +177,7 @@ def test_a_ledger_of_an_earlier_version_confirms_nothing_that_it_cannot_compare(
         ledger = Ledger(tmp_path / "ledger.sqlite")
         assert ledger.arrival(came) is Arrival.LATE
         assert ledger.get(SERIES).state is State.SENT
-        assert ledger.stored(replace(came, series="1.5"), "a")
+        ledger.stored(replace(came, series="1.5"), "a")
         assert ledger.arrival(replace(came, series="1.5")) is Arrival.KNOWN
         ledger.move("1.5", State.IGNORED)
         ledger.close()

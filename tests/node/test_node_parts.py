@@ -155,6 +155,52 @@ def test_what_could_not_be_written_does_not_count_for_the_quota(tmp_path):
     assert spool.store("1.3", "1.3.1", bytes(600))
 
 
+def test_the_quota_counts_what_results_take(tmp_path):
+    spool = Spool(tmp_path / "spool", 10_000)
+    assert spool.store("1.2", "1.2.1", bytes(1000))
+    for name in ("1.2", "1.2_std"):
+        (spool.root / "results" / name).mkdir()
+        (spool.root / "results" / name / "IM1.dcm").write_bytes(bytes(5000))
+    spool.count_again()
+    assert not spool.store("1.3", "1.3.1", bytes(10))
+    assert not Spool(spool.root, 10_000).store("1.3", "1.3.1", bytes(10))
+
+
+def test_patience_is_no_shorter_than_the_rest(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.stored(Instance("", "1", "1.1", "MR", "d", False, b"", "digest"), "a")
+    assert ledger.rested(600, 0) == []
+    assert [series.uid for series in ledger.rested(0, 0)] == ["1"]
+    ledger.close()
+
+
+def test_a_full_disk_leaves_the_ledger_usable(tmp_path, monkeypatch):
+    class Full:
+        """Refuses to commit once."""
+
+        def __init__(self, base):
+            self._base, self._full = base, True
+
+        def __getattr__(self, name):
+            return getattr(self._base, name)
+
+        def execute(self, text, *values):
+            if text == "commit" and self._full:
+                self._full = False
+                raise sqlite3.OperationalError("database or disk is full")
+            return self._base.execute(text, *values)
+
+    ledger = Ledger(tmp_path / "l.sqlite")
+    monkeypatch.setattr(ledger, "_base", Full(ledger._base))
+    image = Instance("", "1", "1.1", "MR", "d", False, b"", "digest")
+    with pytest.raises(sqlite3.OperationalError):
+        ledger.stored(image, "a")
+    assert ledger.all() == []
+    ledger.stored(image, "a")
+    assert [series.uid for series in ledger.all()] == ["1"]
+    ledger.close()
+
+
 def test_the_quota_keeps_room_for_results(tmp_path):
     spool = Spool(tmp_path / "spool", 2500)
     assert spool.store("1.2", "1.2.1", bytes(1000))
