@@ -13,12 +13,15 @@ from medrestore.cli.node import require_extra
 from medrestore.cli.options import Quiet, takes
 from medrestore.errors import ConfigError, InputError, OutputError
 from medrestore.options.declare import REQUIRED, OptionInfo, option
+from medrestore.options.node import check_ae_title, check_port
 
 if TYPE_CHECKING:
     from medrestore.node import Destination
     from medrestore.node.instance import Query
 
-_NODE = re.compile(r"(?P<title>[^@\\]{1,16})@(?P<host>[^@]+):(?P<port>[0-9]{1,5})")
+_NODE = re.compile(
+    r"(?P<title>[^@\\]{1,16})@(?:\[(?P<address>[^@\]]+)\]|(?P<host>[^@\[\]]+)):(?P<port>[0-9]{1,5})"
+)
 
 
 def push(
@@ -28,6 +31,7 @@ def push(
     quiet: Quiet = False,
 ) -> None:
     """Send every DICOM file of a folder to an archive, by DICOMweb (STOW) or by C-STORE."""
+    check_ae_title(ae_title)
     require_extra()
     from medrestore.io.dicom.read import is_dicom
     from medrestore.node.transfer import send
@@ -73,6 +77,12 @@ class PullRequest:
             metavar="PORT",
         ),
     )
+
+    def __post_init__(self) -> None:
+        """Check what DICOM and sockets bound."""
+        check_ae_title(self.ae_title)
+        if self.move_port is not None:
+            check_port(self.move_port)
 
 
 @takes("wanted", PullRequest)
@@ -120,5 +130,5 @@ def _address(text: str, option: str) -> Destination:
     if text.startswith(("http://", "https://")):
         return Destination(url=text)
     if found := _NODE.fullmatch(text):
-        return Destination(found["host"], int(found["port"]), found["title"])
+        return Destination(found["address"] or found["host"], int(found["port"]), found["title"])
     raise ConfigError(f"{option} is {text!r}; expected the url of a DICOMweb service, or AE@HOST:PORT")

@@ -70,8 +70,7 @@ def _check(routes: Path) -> None:
 
 def _check_route(route: Route) -> None:
     options = route.restore_options()
-    modality = next((one for one in Modality if one == route.modality), Modality.UNKNOWN)
-    ref, spec = find_model(options, modality)
+    ref, spec = find_model(options, Modality(route.modality))
     check_outputs(ref, spec, options)
 
 

@@ -7,18 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from medrestore.errors import ConfigError
 from medrestore.node.web import check_url
 from medrestore.options import NodeOptions, ReadPolicy, RestoreOptions
 from medrestore.options.node import check_ae_title
 from medrestore.toml import read_toml
+from medrestore.types import Modality
 
 __all__ = ["Destination", "NodeOptions", "Peer", "Route", "Routes", "load_routes"]
 
 
 _Table = TypeVar("_Table")
+_MODALITIES = tuple(one.value for one in Modality if one is not Modality.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Route:
 
     Attributes:
         destination: Name of a destination.
-        modality: Modality of the series.
+        modality: Modality of the series, one that results can be written for: MR or CT.
         description: Pattern (``*`` and ``?``, capitals matter not) for the series description.
         model: Name of a model; None for the model that fits.
         options: Further fields of `RestoreOptions`.
@@ -101,6 +104,11 @@ class Route:
 
     def __post_init__(self) -> None:
         """Check the options now, and not when the first series is there."""
+        if self.modality not in _MODALITIES:
+            raise ConfigError(
+                f"route to {self.destination}: modality {self.modality!r}, "
+                f"expected {' or '.join(_MODALITIES)}, as in headers; give each a route of its own"
+            )
         self.restore_options()
         unknown = set(self.reading) - {item.name for item in fields(ReadPolicy)}
         if unknown:
@@ -111,7 +119,8 @@ class Route:
 
     def fits(self, modality: str, description: str) -> bool:
         """Whether a series takes this route."""
-        return modality == self.modality and fnmatchcase(description.lower(), self.description.lower())
+        pattern = self.description.lower().replace("[", "[[]")  # of fnmatch's, * and ? alone mean something
+        return modality == self.modality and fnmatchcase(description.lower(), pattern)
 
     def restore_options(self) -> RestoreOptions:
         """Return how to restore.
@@ -164,14 +173,22 @@ def load_routes(path: Path) -> Routes:
     if unknown := set(data) - {"peer", "destination", "route"}:
         raise ConfigError(f"{path}: unknown table {', '.join(sorted(unknown))}; peer, destination, route are")
     destinations = data.get("destination", {})
+    if not isinstance(destinations, dict):
+        raise ConfigError(f"{path}: destination has no name, expected a table [destination.NAME] for each")
     return Routes(
-        tuple(_table(Peer, item, f"{path}: [[peer]]") for item in data.get("peer", ())),
+        _tables(Peer, data.get("peer", []), f"{path}: [[peer]]"),
         {
             name: _table(Destination, item, f"{path}: [destination.{name}]")
             for name, item in destinations.items()
         },
-        tuple(_table(Route, item, f"{path}: [[route]]") for item in data.get("route", ())),
+        _tables(Route, data.get("route", []), f"{path}: [[route]]"),
     )
+
+
+def _tables(kind: type[_Table], data: Any, where: str) -> tuple[_Table, ...]:
+    if not isinstance(data, list):
+        raise ConfigError(f"{where}: expected tables, one for each, found {type(data).__name__}")
+    return tuple(_table(kind, item, where) for item in data)
 
 
 def _table(kind: type[_Table], data: Any, where: str) -> _Table:
@@ -181,7 +198,18 @@ def _table(kind: type[_Table], data: Any, where: str) -> _Table:
             f"{where}: {sorted(unknown) if isinstance(data, dict) else data!r} unknown; "
             f"known: {', '.join(sorted(names))}"
         )
+    hints = get_type_hints(kind)
+    for name, value in data.items():
+        if not _is_a(value, hints[name]):
+            expected = getattr(hints[name], "__name__", hints[name])
+            raise ConfigError(f"{where}: {name} is of type {type(value).__name__}, expected {expected}")
     try:
         return kind(**data)
-    except TypeError as error:
+    except (ConfigError, TypeError) as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _is_a(value: object, hint: Any) -> bool:
+    """Whether a value of a TOML file is of the type of a field; true is no number."""
+    kind = hint if isinstance(hint, UnionType) else get_origin(hint) or hint
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

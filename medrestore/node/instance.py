@@ -136,7 +136,8 @@ def digest_of(content: bytes) -> str:
     """Return the SHA-256 of the elements of an image, pixels included, as they were written.
 
     Whether elements state their VR, lengths of groups and of sequences, and the header of the file do not
-    count: they change on the way through an archive. Compressed pixels differ from uncompressed pixels.
+    count: they change on the way through an archive. Compressed pixels differ from uncompressed pixels, the
+    order of bytes counts, and so does whether a private sequence is written as one.
     """
     digest = hashlib.sha256()
     try:

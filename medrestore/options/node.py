@@ -10,6 +10,8 @@ from medrestore.options.declare import OptionInfo, option
 from medrestore.options.parse import parse_memory
 
 _AE_TITLE = 16
+# Seconds, eleven days: waiting for a process takes no more than 24.
+_LONGEST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class NodeOptions:
     """How a node listens and waits.
 
     Attributes:
-        ae_title: Its name among DICOM nodes, 1 to 16 characters.
+        ae_title: Its name among DICOM nodes, 1 to 16 ASCII characters.
         port: Where it listens; 0 for any free port.
         host: Address that it listens on.
         spool: Folder for files, results and ledger.
@@ -52,11 +54,12 @@ class NodeOptions:
     def __post_init__(self) -> None:
         """Check what DICOM and sockets bound."""
         check_ae_title(self.ae_title)
-        if not 0 <= self.port < 1 << 16:
-            raise ConfigError(f"port {self.port}, expected 0 to 65535")
+        check_port(self.port, least=0)
         object.__setattr__(self, "quota", parse_memory(self.quota, "quota"))
-        if min(self.attempts, self.rest, self.patience, self.retry, self.time_limit) <= 0:
-            raise ConfigError("rest, patience, retry, attempts and time limit of a node are positive")
+        for name in ("rest", "patience", "retry", "time_limit", "attempts"):
+            value = getattr(self, name)
+            if not 0 < value <= _LONGEST:  # NaN is not
+                raise ConfigError(f"{name} of a node is {value:g}, expected more than 0, up to {_LONGEST}")
 
     @property
     def quota_bytes(self) -> int:
@@ -70,5 +73,18 @@ def check_ae_title(title: str) -> None:
     Raises:
         ConfigError: It is not one.
     """
-    if not 0 < len(title) <= _AE_TITLE or title != title.strip() or "\\" in title or not title.isprintable():
-        raise ConfigError(f"AE title {title!r}, expected 1 to {_AE_TITLE} characters without a backslash")
+    plain = title.isascii() and title.isprintable() and "\\" not in title
+    if not 0 < len(title) <= _AE_TITLE or title != title.strip() or not plain:
+        raise ConfigError(
+            f"AE title {title!r}, expected 1 to {_AE_TITLE} ASCII characters without a backslash"
+        )
+
+
+def check_port(port: int, least: int = 1) -> None:
+    """Check the number of a port.
+
+    Raises:
+        ConfigError: It is not one.
+    """
+    if not least <= port < 1 << 16:
+        raise ConfigError(f"port {port}, expected {least} to 65535")

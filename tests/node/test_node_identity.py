@@ -12,7 +12,12 @@ import pydicom
 import pytest
 from dicom_series import SERIES, header, stored_voxels, write_series
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+)
 from tiny import CommandLine
 
 pytest.importorskip("pynetdicom")
@@ -134,6 +139,12 @@ def test_the_same_image_in_another_encoding_is_the_same_image(node):
     second.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     assert send(node, first) == [KEPT]
     assert send(node, second, syntax=ImplicitVRLittleEndian) == [KEPT]
+
+
+def test_a_deflated_image_is_the_image_itself():
+    deflated = image()
+    deflated.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    assert digest_of(written(deflated)) == digest_of(written(image()))
 
 
 def test_of_two_that_come_at_once_one_is_kept_and_confirmed(node):

@@ -14,8 +14,9 @@ from dicom_series import write_series
 pytest.importorskip("pynetdicom")
 
 from medrestore.errors import ConfigError, InputError, OutputError
-from medrestore.node import Destination, Ledger, check_routes, load_routes
+from medrestore.node import Destination, Ledger, NodeOptions, Route, check_routes, load_routes
 from medrestore.node.instance import Instance, Query
+from medrestore.node.retrieve import retrieve
 from medrestore.node.service import claim
 from medrestore.node.spool import Spool
 from medrestore.node.transfer import send
@@ -109,12 +110,49 @@ def test_routes(tmp_path):
         ("samples = 4", "steps = 0", "steps"),
         ('modality = "MR"\ndescription', "description", "modality"),
         ('"PACS"', '"A title that is too long"', "1 to 16"),
+        ('"PACS"', '"PÄCS"', "ASCII"),
+        ("[[peer]]", "peer = 3\n[destination.x]", r"\[\[peer\]\]: expected tables, one for each, found int"),
+        ("[[peer]]", "[peer]", r"\[\[peer\]\]: expected tables, one for each, found dict"),
+        ("[destination.pacs]", "[[destination]]", "a table \\[destination.NAME\\] for each"),
+        ('"10.0.0.0/24"', "10", "address is of type int, expected str"),
+        ("port = 104", "port = 104.5", "port is of type float, expected int"),
+        ("port = 104", "port = true", "port is of type bool, expected int"),
+        ("port = 104", 'port = 104\ntls = "no"', "tls is of type str, expected bool"),
+        ('"*t1*"', "3", "description is of type int, expected str"),
+        ('"mr-denoise"', "3", "model is of type int, expected str | None"),
+        ("{ samples = 4 }", "3", "options is of type int, expected Mapping"),
+        ('modality = "MR"', 'modality = ["MR", "CT"]', "modality is of type list"),
+        ('modality = "MR"', 'modality = "mr"', "modality 'mr', expected MR or CT, as in headers"),
+        ('modality = "MR"', 'modality = "PET"', "modality 'PET', expected MR or CT"),
+        ("https://pacs.example/dicom-web", "http://[bad", "a url cannot be understood"),
+        ("https://pacs.example/dicom-web", "http://pacs:99999/", "a url cannot be understood"),
     ],
 )
 def test_routes_are_read_strictly(tmp_path, old, new, message):
     (tmp_path / "r.toml").write_text(ROUTES.replace(old, new, 1))
     with pytest.raises(ConfigError, match=message):
         load_routes(tmp_path / "r.toml")
+
+
+def test_brackets_in_a_description_stand_for_themselves():
+    assert Route("pacs", "MR", "t1 [gd]*").fits("MR", "T1 [Gd] sag")
+    assert not Route("pacs", "MR", "t1 [gd]").fits("MR", "T1 g")
+
+
+@pytest.mark.parametrize("name", ["rest", "patience", "retry", "time_limit", "attempts"])
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf"), 1e7])
+def test_times_of_a_node_are_finite_and_bounded(name, value):
+    with pytest.raises(ConfigError, match=f"{name} of a node is .*, expected more than 0, up to 1000000"):
+        NodeOptions(**{name: value})
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".example", "no-such.invalid"])
+def test_a_host_that_is_none_is_said(tmp_path, host):
+    write_series(tmp_path / "scan")
+    nowhere = Destination(host, 104, "PACS")
+    assert send(nowhere, [str(next((tmp_path / "scan").iterdir()))], "ME").startswith(f"PACS at {host}:104: ")
+    with pytest.raises(InputError, match=f"PACS at {host}:104 cannot be reached"):
+        retrieve(nowhere, Query("1.2.3"), tmp_path, "ME")
 
 
 @pytest.mark.parametrize("url", ["https://user:Zq7word@host/dicom-web", "https://Zq7word@host"])

@@ -169,6 +169,13 @@ def test_what_a_service_refuses_otherwise_is_said_after_the_other_batches(servic
     assert [len(batch) for batch in service.posts] == [2, 2, 2]
 
 
+def test_whoever_is_asked_to_stop_sends_no_further_batch(service, files, monkeypatch):
+    monkeypatch.setattr(transfer, "_BATCH", 2)
+    to = Destination(url=service.url)
+    said = send(to, list(map(str, files)), "ME", is_stopped=lambda: bool(service.posts))
+    assert "asked to stop" in said and len(service.posts) == 1
+
+
 def test_scans_of_others_that_a_service_has_may_be_other_scans(service, tmp_path):
     write_series(tmp_path / "others")
     files = sorted((tmp_path / "others").iterdir())
