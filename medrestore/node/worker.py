@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 # A series that took the node down with it so often is not tried again.
 _LIVES = 3
+# What Python ends with where it is asked to while it starts; what it runs for us answers before it ends so.
+_NOT_BEGUN = 1
 _HOUR = 3600.0
 _MOMENT = 2.0
 
@@ -150,7 +152,7 @@ class Worker:
         try:
             answer = json.loads(stated)
         except ValueError:
-            if was_asked_to_end(child):
+            if was_asked_to_end(child) or child.returncode == _NOT_BEGUN:
                 _log.warning("%s: the process that restored it was asked to end", series.uid)
                 return None
             return f"the process ended with {child.returncode}"

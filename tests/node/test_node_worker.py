@@ -136,6 +136,15 @@ def test_a_process_that_cannot_be_talked_to_is_ended(bench, monkeypatch):
     assert started[0].returncode is not None
 
 
+def test_a_process_that_is_interrupted_as_it_starts_is_no_failure_of_the_series(bench, monkeypatch):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    monkeypatch.setattr(worker_module, "start_child", lambda: start(["sh", "-c", "exit 1"], **pipes))
+    monkeypatch.setattr(worker_module, "_MOMENT", 0.01)
+    made = bench(ROUTE)
+    made.worker.step()
+    assert (made.series.state, made.series.attempts) == (State.QUEUED, 1)
+
+
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("database or disk is full"), OSError(28, "full")])
 def test_a_full_disk_does_not_end_the_node(options, monkeypatch, caplog, error):
     step, fails = Worker.step, [error, error]
