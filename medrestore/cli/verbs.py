@@ -36,7 +36,9 @@ class PluginCommand(TyperCommand):
     """A command that is loaded when it runs; all of its arguments, ``--help`` too, are its own."""
 
     def __init__(self, name: str, verb: Extension[VerbSpec]) -> None:
-        help_text = verb.spec.help
+        from rich.markup import escape
+
+        help_text = escape(verb.spec.help)  # typer takes brackets for markup, and ends where it is wrong
         super().__init__(name, help=help_text, add_help_option=False, rich_help_panel="Commands of plugins")
         self._verb = verb
 

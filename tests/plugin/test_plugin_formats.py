@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from importlib import metadata
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import medrestore
-from medrestore import Volume, hookimpl
+from medrestore import ReadRequest, Volume, hookimpl
 from medrestore.errors import InputError, OutputError, PluginError
 from medrestore.io import DICOM, NIFTI
 from medrestore.plugin import (
@@ -108,6 +109,20 @@ def test_a_series_is_asked_of_dicom_alone(install, tmp_path):
         ({"header": fail}, r"header raised KeyError at test_plugin_formats.py:\d+"),
         ({"read": fail}, r"read raised KeyError at test_plugin_formats.py:\d+"),
         ({"recognises": fail}, "recognises raised KeyError"),
+        *(
+            ({name: lambda *_: sys.exit(0)}, rf"{name} raised SystemExit at test_plugin_formats.py:\d+")
+            for name in ("recognises", "files", "header", "read")
+        ),
+        ({"files": lambda path: None}, r"files returned None, expected a tuple of pathlib\.Path"),
+        ({"files": lambda path: [path, "b"]}, r"files returned \[.*, expected a tuple of pathlib\.Path"),
+        (
+            {"header": lambda path, request: header_by_name(path, None)},
+            "header returned a header whose geometry is NoneType, expected a Geometry",
+        ),
+        (
+            {"header": lambda path, request: header_by_name(path, SCAN.geometry, "3")},
+            "header returned a header with '3' volumes, expected a whole number",
+        ),
         ({"header": lambda path, request: {}}, "header returned dict, expected a ScanHeader"),
         ({"read": lambda found: SCAN}, "read returned Volume, expected a tuple of Volume"),
         ({"read": lambda found: [SCAN, SCAN]}, "read returned 2 volumes, expected the 1 of its header"),
@@ -125,6 +140,42 @@ def test_what_a_format_does_wrong_is_said_of_it_and_not_of_the_scan(install, tmp
     ) as e:
         medrestore.read(tmp_path / "a.f32")
     assert "CANARY" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        (fail, "first raised KeyError"),
+        (lambda found: None, "first returned NoneType, expected a Volume"),
+        (lambda found: Volume.from_array(SCAN.array, np.eye(4)), "first returned a volume on another grid"),
+    ],
+)
+def test_the_first_volume_is_held_to_its_contract_too(install, tmp_path, first, words):
+    install(mine=[spec(lambda: raw(first=first))])
+    SCAN.array.tofile(tmp_path / "a.f32")
+    formats = installed_formats()
+    found = formats.header(tmp_path / "a.f32", ReadRequest())
+    with pytest.raises(PluginError, match=f"plugin 'mine', format 'raw': {words}"):
+        formats.first(found)
+
+
+def test_what_a_format_prints_and_changes_of_the_process_stays_with_it(install, tmp_path, capfd):
+    def loud(path: Path, request: object):
+        sys.stdout.write("loud\n")
+        os.chdir(tmp_path)
+        return header(path, request)
+
+    def load() -> Format:
+        sys.stdout.write("loaded\n")
+        return raw(header=loud)
+
+    install(mine=[spec(load)])
+    SCAN.array.tofile(tmp_path / "a.f32")
+    before = Path.cwd()
+    medrestore.read(tmp_path / "a.f32")
+    assert before == Path.cwd()
+    said, heard = capfd.readouterr()
+    assert said == "" and "loaded" in heard and "loud" in heard
 
 
 @pytest.mark.parametrize("do", [fail, lambda *_: None])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from plugin_site import Site
@@ -25,7 +26,7 @@ def pair(tmp_path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def restored(pair, tiny_model, tmp_path, command) -> Callable[..., tuple[dict[str, Any], str]]:
-    """Restores the scan; returns the metrics in its sidecar, and what was printed."""
+    """Restores the scan to out.nii.gz; returns the metrics in its sidecar, and what was printed."""
 
     def restore(*options: object) -> tuple[dict[str, Any], str]:
         out = tmp_path / "out.nii.gz"
@@ -105,15 +106,20 @@ def medrestore_metrics():
         ("raise MemoryError", "metric 'bad/odd': memory did not suffice for compute"),
         ("return 10**400", "compute raised OverflowError"),
         ("image[:] = 0", "compute raised ValueError: assignment destination is read-only"),
+        (
+            "import torch; torch.from_numpy(image).zero_(); torch.from_numpy(mask).zero_(); return 1.0",
+            "metric 'bad/odd': compute changes image and mask in place; expected what it is given",
+        ),
     ],
 )
-def test_one_that_fails_is_absent_with_the_plugin_named(site: Site, pair, restored, body, reason):
+def test_one_that_fails_is_absent_with_the_plugin_named(site: Site, pair, restored, tmp_path, body, reason):
     site.add("bad", METRIC.format(body=body))
     metrics, told = restored("--reference", pair[1])
     assert metrics["result"]["bad/odd"]["value"] is None
     assert "plugin 'bad' (dist-bad 1.2)" in metrics["result"]["bad/odd"]["reason"]
     assert reason in metrics["result"]["bad/odd"]["reason"]
     assert metrics["result"]["psnr"]["value"] > 0
+    assert np.asarray(nibabel.load(tmp_path / "out.nii.gz").dataobj).max() > 0
     assert "bad/odd in the head" in told
 
 

@@ -76,12 +76,18 @@ def test_slices_take_it_too(site: Site, tmp_path):
         ("return 10**400", "estimate raised OverflowError"),
         ("return array", r"estimate returned array"),
         ("array[:] = 0; return 1.0", "estimate raised ValueError: assignment destination is read-only"),
+        (
+            "import torch; torch.from_numpy(array).zero_(); return 1.0",
+            "noise estimator 'bad/odd': estimate changes array in place; expected what it is given as it was",
+        ),
     ],
 )
 def test_one_that_breaks_its_contract_is_named(site: Site, tiny_model, body, message):
     site.add("bad", ESTIMATOR.format(body=body))
+    scan = head()
     with pytest.raises(PluginError, match=message) as caught:
-        medrestore.restore(head(), RestoreOptions(model=str(tiny_model), noise="bad/odd", device="cpu"))
+        medrestore.restore(scan, RestoreOptions(model=str(tiny_model), noise="bad/odd", device="cpu"))
+    assert np.array_equal(scan.array, head().array)
     assert "plugin 'bad' (dist-bad 1.2)" in str(caught.value)
 
 

@@ -24,7 +24,7 @@ def load():
 
 @hookimpl
 def medrestore_verbs():
-    return [VerbSpec(name="{name}", help="Do something odd.", load=load)]
+    return [VerbSpec(name="{name}", help="Do something odd [/b] to [red]scans[/red].", load=load)]
 """
 
 
@@ -61,6 +61,13 @@ def test_the_help_lists_it_without_loading_it(examples):
     assert "describe" in done.stdout
     assert "Print grid, modality and percentiles of a scan." in done.stdout
     assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+def test_brackets_in_its_help_are_text(site: Site, command):
+    add(site, "return print")
+    status, told, error = command("--help")
+    assert status == 0, error
+    assert "Do something odd [/b] to [red]scans[/red]." in told
 
 
 def test_names_of_commands_cannot_be_taken(site: Site):

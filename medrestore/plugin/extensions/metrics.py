@@ -8,6 +8,7 @@ from numbers import Real
 
 from medrestore.metrics.evaluation import Metric
 from medrestore.plugin.declarations import MetricSpec
+from medrestore.plugin.extensions.arrays import handed_out
 from medrestore.plugin.extensions.lookup import Extension, extensions
 from medrestore.plugin.loading import stdout_on_stderr
 from medrestore.types import BoolArray, RealArray
@@ -33,8 +34,12 @@ class _Compute:
         self, image: RealArray, reference: RealArray, data_range: float, mask: BoolArray | None
     ) -> float:
         try:
-            with self.metric.running("compute", "a finite number"), stdout_on_stderr():
-                value = self.metric.spec.compute(image, reference, data_range, mask)
+            with (
+                handed_out(self.metric, "compute", image=image, reference=reference, mask=mask) as given,
+                self.metric.running("compute", "a finite number"),
+                stdout_on_stderr(),
+            ):
+                value = self.metric.spec.compute(given[0], given[1], data_range, given[2])
                 number = float(value) if isinstance(value, Real) else math.nan
         except (
             MemoryError,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from medrestore.plugin.declarations import NoiseEstimatorSpec
+from medrestore.plugin.extensions.arrays import handed_out
 from medrestore.plugin.extensions.lookup import Extension, find
 from medrestore.types import RealArray
 
@@ -33,16 +34,17 @@ class DeclaredNoiseEstimator:
         """Estimate the standard deviation of the noise, in the units of the voxels.
 
         Args:
-            array: (X, Y, Z) voxels; the plugin is given a view that is not to be written to.
+            array: (X, Y, Z) voxels; the plugin is given a copy.
             spacing: Their sizes in mm.
 
         Raises:
-            PluginError: It raises, or returns what is no level.
+            PluginError: It raises, returns what is no level, or changes what it was given.
         """
-        view = array.view()
-        view.flags.writeable = False
-        with self.declared.running("estimate", "a noise level"):
-            sigma = self.declared.spec.estimate(view, spacing)
+        with (
+            handed_out(self.declared, "estimate", array=array) as (given,),
+            self.declared.running("estimate", "a noise level"),
+        ):
+            sigma = self.declared.spec.estimate(given, spacing)
             level = float(sigma) if isinstance(sigma, Real) else math.nan
         if not 0 <= level < math.inf:
             raise self.declared.broken(
