@@ -49,7 +49,8 @@ def _cells(name: str, spec: ModelSpec, versions: dict[str, str]) -> tuple[str, .
 
 
 def _record(name: str, spec: ModelSpec, short: str) -> dict[str, object]:
-    stated = {field.name: getattr(spec, field.name) for field in fields(spec) if field.name != "load"}
+    # Of ours alone: what a plugin adds in a class of its own may be of any kind.
+    stated = {field.name: getattr(spec, field.name) for field in fields(ModelSpec) if field.name != "load"}
     weights = None if spec.weights is None else str(spec.weights)
     more = {"name": name, "outputs": sorted(spec.outputs), "weights": weights}
     return {"name": name, "short_name": short, "plugin": name.partition("/")[0], **stated, **more}

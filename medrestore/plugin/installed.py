@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from medrestore.errors import PluginError
-from medrestore.plugin.spec import is_name, shown
+from medrestore.plugin.spec import NAMES, is_name, shown
 
 BUILTIN = "medrestore"
 """The plugin, and the distribution, that carries the shipped models."""
@@ -24,6 +26,8 @@ _FROM_AN_INDEX = frozenset({"pip", "uv"})
 
 _LONGEST_LICENCE = 60
 """Some distributions have the whole text where its name belongs."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,43 @@ class PluginInfo:
         name, module, dist = entry_point.name, entry_point.value, entry_point.dist
         if dist is None:
             return cls(name, "", "", "disabled", module)
-        licence, origin = _licence(dist.metadata), _origin(dist)
-        return cls(name, dist.name, dist.version, "disabled", module, licence, origin)
+        try:
+            stated, version = dist.metadata, dist.version or ""
+            return cls(
+                name, dist_name(entry_point), version, "disabled", module, _licence(stated), _origin(dist)
+            )
+        except Exception as error:  # noqa: BLE001 - the parsers of files raise what they like
+            problem = f"the metadata of its distribution cannot be read ({error!r:.80}): install it anew"
+            return cls(name, "", "", "broken", module, error=problem)
+
+    @property
+    def release(self) -> str:
+        """Distribution and version, as a message names them."""
+        return f"{self.dist} {self.version}".strip() or "a distribution that does not state its name"
+
+
+def dist_name(entry_point: metadata.EntryPoint) -> str:
+    """Return what the distribution of an entry point is called; empty where that cannot be read."""
+    try:
+        return (entry_point.dist.name or "") if entry_point.dist is not None else ""
+    except Exception:  # noqa: BLE001 - `PluginInfo.of` says what is wrong
+        return ""
+
+
+def installed_entry_points(group: str) -> list[metadata.EntryPoint]:
+    """Return the entry points of a group, but for those of distributions whose list of them is damaged."""
+    with contextlib.suppress(Exception):  # one damaged file, of whatever distribution, is enough
+        return list(metadata.entry_points(group=group))
+    found: dict[tuple[str, str], metadata.EntryPoint] = {}
+    for dist in metadata.distributions():
+        try:
+            points = dist.entry_points.select(group=group)
+        except Exception as error:  # noqa: BLE001
+            _log.warning("an entry_points.txt cannot be read, plugins in it are left out: %r", error)
+            continue
+        for point in points:  # as Python has it, the first on the path hides others of its name
+            found.setdefault((dist_name(point), point.name), point)
+    return list(found.values())
 
 
 def check_plugin_name(name: str, others: Iterable[PluginInfo], *, is_builtin: bool = False) -> None:
@@ -76,14 +115,16 @@ def check_plugin_name(name: str, others: Iterable[PluginInfo], *, is_builtin: bo
     Raises:
         PluginError: It is no name, is kept, or is taken.
     """
-    if not is_name(name) or name == "none":
-        raise PluginError(f"the entry point is named {shown(name)}; expected lower-case letters and digits")
+    if not is_name(name):
+        raise PluginError(f"the entry point is named {shown(name)}; expected {NAMES}")
+    if name == "none":
+        raise PluginError("the name 'none' is kept for leaving all plugins out; choose another")
     if name == BUILTIN and not is_builtin:
         raise PluginError(f"the name {BUILTIN!r} is kept for the built-in plugin; choose another")
     for other in others:
         if other.name == name:
             raise PluginError(
-                f"the name {name!r} is taken by the plugin of {other.dist} {other.version}; "
+                f"the name {name!r} is taken by the plugin of {other.release}; "
                 "uninstall that one, or choose another name for the entry point"
             )
 
@@ -105,7 +146,8 @@ def fingerprint(module: str) -> str | None:
         lines = sorted(line for home in homes for line in _lines(Path(home)))
     except (ImportError, OSError, ValueError):
         return None
-    return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
+    # A name that is no UTF-8 counts by its bytes.
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest() if lines else None
 
 
 def _lines(home: Path) -> Iterator[str]:
@@ -134,7 +176,10 @@ def _origin(dist: metadata.Distribution) -> str:
     except (ValueError, TypeError, KeyError, AttributeError):
         return "unknown: its direct_url.json cannot be read"
     if parts is None:
-        installer = (dist.read_text("INSTALLER") or "").strip()
+        try:
+            installer = (dist.read_text("INSTALLER") or "").strip()
+        except ValueError:
+            return "unknown: its INSTALLER cannot be read"
         if installer in _FROM_AN_INDEX:
             return f"package index, by {installer}"
         return f"by {installer}" if installer else "unknown"

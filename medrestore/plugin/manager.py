@@ -34,10 +34,16 @@ from medrestore.plugin.declarations import (
     VerbSpec,
 )
 from medrestore.plugin.generation import GeneratorSpec
-from medrestore.plugin.installed import BUILTIN, PluginInfo, check_plugin_name
+from medrestore.plugin.installed import (
+    BUILTIN,
+    PluginInfo,
+    check_plugin_name,
+    dist_name,
+    installed_entry_points,
+)
 from medrestore.plugin.loading import load_watched, stdout_on_stderr
 from medrestore.plugin.process_state import process_state_kept
-from medrestore.plugin.spec import API, Declaration, ModelSpec
+from medrestore.plugin.spec import API, Declaration, ModelSpec, shown
 
 VARIABLE = "MEDRESTORE_PLUGINS"
 
@@ -92,7 +98,7 @@ class PluginManager:
         self, entry_points: Iterable[metadata.EntryPoint] | None = None, selection: str | None = None
     ) -> None:
         if entry_points is None:
-            entry_points = metadata.entry_points(group=hookspecs.PROJECT)
+            entry_points = installed_entry_points(hookspecs.PROJECT)
         if selection is None:
             selection = os.environ.get(VARIABLE, "")
         self._loaded: dict[str, _Loaded] = {}
@@ -133,7 +139,7 @@ class PluginManager:
     def origin(self, plugin: str) -> str:
         """Return what to call a plugin in a message: its name, its distribution and the version."""
         info = next(info for info in self._plugins if info.name == plugin)
-        return f"plugin {plugin!r} ({info.dist} {info.version})"
+        return f"plugin {plugin!r} ({info.release})"
 
     def tell(self, hook: str, **arguments: object) -> tuple[str, ...]:
         """Tell every plugin that observes; return, and log, what went wrong in any.
@@ -163,6 +169,8 @@ class PluginManager:
     def _add(self, entry_point: metadata.EntryPoint, enabled: bool) -> PluginInfo:
         found = PluginInfo.of(entry_point)
         if not enabled:
+            return replace(found, status="disabled", error=None)
+        if found.status == "broken":
             return found
         try:
             check_plugin_name(found.name, self._plugins, is_builtin=_is_ours(entry_point))
@@ -178,6 +186,11 @@ class PluginManager:
 
 def _load(entry_point: metadata.EntryPoint) -> _Loaded:
     """Import a plugin, check its hooks and collect what it declares."""
+    if entry_point.pattern.match(entry_point.value) is None:
+        raise PluginError(
+            f"the entry point names {shown(entry_point.value)}; expected a module, or an object in it as "
+            "'module:object'"
+        )
     plugin = entry_point.load()
     _check_arguments(plugin)
     hooks = pluggy.PluginManager(hookspecs.PROJECT)
@@ -239,13 +252,9 @@ def _short(hook: str) -> str:
     return hook.removeprefix("medrestore_")
 
 
-def _dist(entry_point: metadata.EntryPoint) -> str:
-    return entry_point.dist.name if entry_point.dist is not None else ""
-
-
 def _is_ours(entry_point: metadata.EntryPoint) -> bool:
-    return _dist(entry_point) == BUILTIN
+    return dist_name(entry_point) == BUILTIN
 
 
 def _precedence(entry_point: metadata.EntryPoint) -> tuple[bool, str, str]:
-    return (not _is_ours(entry_point), entry_point.name, _dist(entry_point))
+    return (not _is_ours(entry_point), entry_point.name, dist_name(entry_point))

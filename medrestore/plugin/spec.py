@@ -37,6 +37,9 @@ _NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 # No model is near these; what is beyond takes memory, or fills records and messages.
 _LONGEST_NAME, _LONGEST_TEXT, _WIDEST_HALO, _LARGEST_MULTIPLE = 100, 1000, 4096, 1024
 
+NAMES = f"lower-case letters and digits with single '.', '_' or '-' between them, {_LONGEST_NAME} at most"
+"""What a name consists of, for a message."""
+
 
 class Intensity(StrEnum):
     """What a model means by 1.0."""
@@ -91,10 +94,7 @@ class Declaration:
 
     def __post_init__(self) -> None:
         if not is_name(self.name):
-            raise PluginError(
-                f"{type(self).__name__}: name is {shown(self.name)}; expected lower-case letters and digits "
-                f"with single '.', '_' or '-' between them, {_LONGEST_NAME} at most"
-            )
+            raise PluginError(f"{type(self).__name__}: name is {shown(self.name)}; expected {NAMES}")
         if not (isinstance(self.api, int) and OLDEST_API <= self.api <= API):
             remedy = "update medrestore" if _newer(self.api) else "update the plugin"
             raise PluginError(
@@ -214,6 +214,8 @@ class ModelSpec(Declaration):
         self._require(unitless, "intensity", "p99 or attenuation for the task superres")
         self._require(_all_are(self.modalities, Modality), "modalities", "a tuple of medrestore.Modality")
         self._require(callable(self.load), "load", "a function of a LoadContext")
+        if self.network is not None:
+            self._require_texts("network")
         self._check_numbers()
         self._require_weights(self.weights, self.sha256)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from plugin_site import GOOD
 
+from medrestore.cli.models import _record
 from medrestore.errors import ModelError, PluginError
 from medrestore.plugin import FormatSpec, Intensity, MetricSpec, ModelSpec, PluginManager, Registry
 from medrestore.provenance import ModelRef, RunRecord, Source
@@ -49,6 +51,7 @@ BROKEN = {
     "no-spec": (GOOD.format(models="['mr-denoise']"), "declares 'mr-denoise'; expected a ModelSpec"),
     "twice": (GOOD.format(models="[model(), model()]"), "declares the name 'smooth' twice"),
     "range": (GOOD.format(models="[model(spacing_mm=(2.0, 1.0))]"), r"spacing_mm is \(2.0, 1.0\); expected"),
+    "network": (GOOD.format(models="[model(network=dict)]"), "network is <class 'dict'>; expected some text"),
     "next-api": (
         GOOD.format(models="[model(api=3)]"),
         "'smooth' is for plugin API 3; this medrestore has API 2: update medrestore",
@@ -305,3 +308,16 @@ def test_a_fine_spec_is_taken(make_spec):
         weights=Path("w"), sha256="0" * 64, intensity=Intensity.ATTENUATION, multiple=8, noise=(0, 0)
     )
     assert (spec.api, spec.dtypes, spec.outputs) == (1, ("float32",), {"mean"})
+
+
+def test_a_class_of_the_plugins_own_is_listed_by_the_fields_of_ours(site):
+    code = GOOD.format(models="[Mine(**vars(model()), checkpoint=Path('x'))]")
+    declared = (
+        "@dataclass(frozen=True, kw_only=True)\nclass Mine(ModelSpec):\n    checkpoint: Path\n\n@hookimpl"
+    )
+    code = code.replace("@hookimpl", declared)
+    site.add("mine", f"from dataclasses import dataclass\n{code}")
+    manager = site.manager()
+    assert status(manager)["mine"] == "ok", error_of(manager, "mine")
+    record = _record("mine/smooth", Registry(manager).models()["mine/smooth"], "smooth")
+    assert json.loads(json.dumps(record))["title"] == "A model" and "checkpoint" not in record

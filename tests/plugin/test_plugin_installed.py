@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from plugin_site import GOOD
 
 from medrestore.plugin import PluginInfo, fingerprint
-from medrestore.plugin.installed import _LONGEST_LICENCE
+from medrestore.plugin.installed import _LONGEST_LICENCE, installed_entry_points
 
 
 def info(folder: Path, stated: str = "", url: object = None, installer: str = "") -> PluginInfo:
@@ -91,3 +93,67 @@ def test_a_single_module_has_a_hash_and_what_is_not_there_has_none(tmp_path, mon
     (tmp_path / "plugin_alone.py").write_text("x = 2")
     assert first is not None and fingerprint("plugin_alone") != first
     assert fingerprint("plugin_nowhere") is None and fingerprint("sys") is None
+
+
+LATIN_1 = "Metadata-Version: 2.1\nName: d\nVersion: 1\nAuthor: M\xfcller\n".encode("latin-1")
+
+
+def test_metadata_that_cannot_be_read_breaks_that_plugin_alone(site):
+    site.add("good", GOOD.format(models="[model()]"))
+    site.add("latin", GOOD.format(models="[model()]"))
+    (site.folder / "dist_latin-1.2.dist-info" / "METADATA").write_bytes(LATIN_1)
+    _, good, latin = site.manager().plugins
+    assert (good.name, good.status, latin.name, latin.status) == ("good", "ok", "latin", "broken")
+    assert "metadata of its distribution cannot be read (UnicodeDecodeError" in str(latin.error)
+    assert [one.status for one in site.manager("none").plugins] == ["ok", "disabled", "disabled"]
+
+
+def test_an_installer_that_cannot_be_read_breaks_nothing(site):
+    site.add("good", GOOD.format(models="[model()]"))
+    (site.folder / "dist_good-1.2.dist-info" / "INSTALLER").write_bytes(b"\xff\xfe")
+    _, good = site.manager().plugins
+    assert (good.status, good.origin) == ("ok", "unknown: its INSTALLER cannot be read")
+
+
+def test_a_distribution_without_metadata_has_no_name(site):
+    for dist in ("a", "b"):
+        site.add("same", GOOD.format(models="[model()]"), dist=dist)
+        (site.folder / f"{dist}-1.2.dist-info" / "METADATA").unlink()
+    manager = site.manager()
+    assert [(one.dist, one.version, one.status) for one in manager.plugins[1:]] == [
+        ("", "", "ok"),
+        ("", "", "broken"),
+    ]
+    assert "of a distribution that does not state its name;" in str(manager.plugins[2].error)
+    assert manager.origin("same") == "plugin 'same' (a distribution that does not state its name)"
+
+
+@pytest.mark.parametrize("listed", [b"[medrestore]\njust text\n", b"[medrestore]\n# M\xfcller\nx = y\n"])
+def test_a_damaged_list_of_entry_points_hides_those_of_no_other(site, listed, caplog):
+    site.add("good", GOOD.format(models="[model()]"))
+    site.add("bad", GOOD.format(models="[model()]"))
+    (site.folder / "dist_bad-1.2.dist-info" / "entry_points.txt").write_bytes(listed)
+    found = {point.name for point in installed_entry_points("medrestore")}
+    assert found >= {"good", "medrestore"} and "bad" not in found
+    assert "an entry_points.txt cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("module", ["", "not a module!!"])
+def test_an_entry_point_without_a_module_is_told_so(site, module):
+    site.add("odd", GOOD.format(models="[model()]"))
+    (site.folder / "dist_odd-1.2.dist-info" / "entry_points.txt").write_text(
+        f"[medrestore]\nodd = {module}\n"
+    )
+    _, odd = site.manager().plugins
+    assert odd.status == "broken"
+    assert f"the entry point names {module!r}; expected a module" in str(odd.error)
+
+
+def test_a_file_whose_name_is_no_utf_8_counts_too(tmp_path, monkeypatch):
+    home = tmp_path / "plugin_with_odd_file"
+    home.mkdir()
+    (home / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = fingerprint(home.name)
+    (home / os.fsdecode(b"m\xfcller")).touch()
+    assert before != fingerprint(home.name) is not None

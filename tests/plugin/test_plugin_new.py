@@ -35,9 +35,18 @@ def test_what_no_distribution_can_be_called_is_refused(text):
         NewPlugin.named(text)
 
 
-@pytest.mark.parametrize("text", ["none", "medrestore", "MEDRESTORE", "medrestore-none", "a" * 101])
-def test_what_no_plugin_can_be_called_is_refused(text):
-    with pytest.raises(PluginError, match=r"is named|is kept"):
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("none", "is kept for leaving all plugins out"),
+        ("medrestore-none", "is kept for leaving all plugins out"),
+        ("medrestore", "is kept for the built-in plugin"),
+        ("MEDRESTORE", "is kept for the built-in plugin"),
+        ("a" * 101, "is named .*, 100 at most"),
+    ],
+)
+def test_what_no_plugin_can_be_called_is_refused(text, why):
+    with pytest.raises(PluginError, match=why):
         NewPlugin.named(text)
 
 
