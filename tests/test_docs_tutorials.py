@@ -119,7 +119,7 @@ def test_the_first_plugin_runs_word_for_word_in_a_fresh_environment(tmp_path, fr
 def test_the_first_plugin_shows_the_files_as_they_are_made(tmp_path):
     NewPlugin.named("wiener").write(tmp_path)
     shown = {block.title: block.body for block in blocks(FIRST_PLUGIN) if block.title}
-    assert sorted(shown) == ["medrestore_wiener.py", "pyproject.toml"]
+    assert sorted(shown) == ["medrestore_wiener/__init__.py", "pyproject.toml"]
     for title, body in shown.items():
         assert (tmp_path / "medrestore-wiener" / title).read_text(encoding="utf-8") == body
     listed = keys(tables(FIRST_PLUGIN)["Make it"])
@@ -138,7 +138,7 @@ def test_the_workflow_of_the_first_plugin_runs_what_the_page_runs(tmp_path):
 def test_the_first_plugin_fails_its_check_with_the_halo_that_the_page_warns_of(tmp_path, monkeypatch):
     from medrestore.testing import check_model
 
-    (code,) = [block.body for block in blocks(FIRST_PLUGIN) if block.title == "medrestore_wiener.py"]
+    (code,) = [block.body for block in blocks(FIRST_PLUGIN) if block.title == "medrestore_wiener/__init__.py"]
     (tmp_path / "wiener_with_small_halo.py").write_text(code.replace("halo=2 * RADIUS", "halo=2"))
     monkeypatch.syspath_prepend(str(tmp_path))
     (spec,) = importlib.import_module("wiener_with_small_halo").medrestore_models()
@@ -162,7 +162,7 @@ def test_a_network_is_put_into_the_first_plugin_as_the_page_says(tmp_path):
     (code,) = [b.body for b in blocks(FIRST_PLUGIN) if b.language == "python" and b.title is None]
     names = {"MyNet": MyNet, "WEIGHTS": weights, "SHA256": sha256, "ModelError": errors.ModelError}
     exec(code, names)
-    (filter_,) = [b.body for b in blocks(FIRST_PLUGIN) if b.title == "medrestore_wiener.py"]
+    (filter_,) = [b.body for b in blocks(FIRST_PLUGIN) if b.title == "medrestore_wiener/__init__.py"]
     exec(filter_, module := {})
     (spec,) = module["medrestore_models"]()
     check_model(replace(spec, load=names["load"], weights=weights, sha256=sha256, halo=1))

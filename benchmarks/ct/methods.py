@@ -48,7 +48,7 @@ def restored(scan: Scan, noise: float | str, ensemble: int | None = None) -> np.
 
 
 def nlm(scan: Scan) -> np.ndarray:
-    return filters.nlm(scan.voxels + 1024, scan.sigma, rician=False) - 1024
+    return filters.nlm(scan.voxels, scan.sigma, rician=False)
 
 
 def tv(scan: Scan) -> np.ndarray:

@@ -51,7 +51,7 @@ def new(
         typer.echo(into / path)
     typer.echo(
         f"\nTry it:\n    cd {into / made.dist}\n    python -m pip install --editable '.[test]'\n"
-        f"    python -m pytest\nThen put your model in the place of the filter in {made.module}.py."
+        f"    python -m pytest\nThen put your model in the place of the filter in {made.module}/__init__.py."
     )
 
 

@@ -20,7 +20,7 @@ TEMPLATE = Path(__file__).parent / "template"
 
 _TARGETS = {
     "pyproject.toml": "pyproject.toml",
-    "module.py": "${module}.py",
+    "init.py": "${module}/__init__.py",
     "test_module.py": "tests/test_${module}.py",
     "CARD.md": "CARD.md",
     "README.md": "README.md",
@@ -76,7 +76,7 @@ class NewPlugin:
 
     @property
     def module(self) -> str:
-        """Name of the module."""
+        """Name of the package that is imported."""
         return self.dist.replace("-", "_")
 
     def write(self, parent: Path) -> tuple[Path, ...]:

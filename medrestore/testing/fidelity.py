@@ -20,8 +20,8 @@ SHIFT = 0.1
 """Voxels that a result may lie off. The estimate of a shift is good to a hundredth."""
 
 MEAN_MR, MEAN_HU = 0.01, 2.0
-"""How much the mean of a tissue may change: a hundredth of the bright level, and 2 HU, half of what IEC
-61223-3-5 allows a scanner for water."""
+"""How much the mean of a tissue, or of air in CT, may change: a hundredth of the bright level, and 2 HU, half
+of what IEC 61223-3-5 allows a scanner for water."""
 
 REPRODUCED = 0.001
 """Of the bright level: what slices without noise may differ by from those of the result."""
@@ -75,12 +75,19 @@ def _mean(trial: Trial) -> Outcome:
     unit, most = ("HU", MEAN_HU) if ct else ("% of the bright level", 100 * MEAN_MR)
     figures = []
     for scene in trial.scenes:
-        change = trial.restored(scene) - scene.truth
-        for name, where in scene.tissues.items():
+        restored = trial.restored(scene)
+        kept = [(name, where, scene.truth) for name, where in scene.tissues.items()]
+        if scene.air is not None:
+            # A file cuts a scan at its least value: that makes air brighter, and not the model. Slices are not cut.
+            before = scene.truth if trial.spec.task is Task.SUPERRES else np.asarray(scene.scan.array)
+            kept.append(("air", scene.air, before))
+        for name, where, before in kept:
             if np.count_nonzero(where) >= FEW:
-                value = float(change[where].mean(dtype=np.float64)) * (1 if ct else 100 / scene.reference)
+                change = float((restored - before)[where].mean(dtype=np.float64))
+                value = change * (1 if ct else 100 / scene.reference)
                 figures.append(Figure(f"{scene.name}: change of {name}", abs(value), unit, most=most))
-    return Outcome(tuple(figures))
+    none = f"no tissue of {FEW} voxels in {trial.options.side} voxels along each axis"
+    return Outcome(tuple(figures), skipped=None if figures else none)
 
 
 def _clean(trial: Trial) -> Outcome:

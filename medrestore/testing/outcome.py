@@ -97,12 +97,18 @@ class Outcome:
     Attributes:
         figures: What was measured.
         problems: What does not hold and is no number.
-        skipped: Why the check was not made; None where it was.
+        skipped: Why the check was not made; None where it was. Figures none of which has a limit judge
+            nothing, and are no check.
     """
 
     figures: tuple[Figure, ...] = ()
     problems: tuple[str, ...] = ()
     skipped: str | None = None
+
+    def __post_init__(self) -> None:
+        """Take what judges nothing for skipped."""
+        if self.skipped is None and self.figures and not any(figure.limits for figure in self.figures):
+            object.__setattr__(self, "skipped", f"none of its {len(self.figures)} figures has a limit here")
 
     @property
     def status(self) -> Status:
@@ -119,7 +125,7 @@ class Outcome:
         if self.skipped is not None:
             return self.skipped
         limited = [figure for figure in self.figures if figure.limits]
-        if not limited:
+        if not limited:  # a check that looks for problems alone, and found none
             return ""
         worst = min(limited, key=lambda figure: (figure.holds, figure.margin))
         return f"{worst.name}: {worst.measured}, {worst.limits}"

@@ -63,12 +63,14 @@ class Phantom:
         tissues: Where each tissue is, at least three voxels from any other, by name.
         deep: Where brain is, away from its border: here lesions may lie.
         bright: What fractions of noise are relative to: the 99th percentile in MR, that of water in CT.
+        air: Where nothing is, at least three voxels from anything.
     """
 
     voxels: FloatArray
     tissues: Mapping[str, BoolArray]
     deep: BoolArray
     bright: float
+    air: BoolArray
 
 
 def smooth_field(shape: tuple[int, ...], width: float, rng: np.random.Generator) -> FloatArray:
@@ -100,8 +102,8 @@ def head(side: int, is_ct: bool, seed: int) -> Phantom:
     names = {"fluid": FLUID, "grey matter": GREY, "white matter": WHITE, "fat": SCALP}
     tissues = {name: ndimage.binary_erosion(labels == label, iterations=3) for name, label in names.items()}
     bright = WATER_HU if is_ct else float(np.percentile(voxels, 99))
-    deep = ndimage.binary_erosion(brain, iterations=3)
-    return Phantom(voxels.astype(np.float32), tissues, deep, bright)
+    deep, air = (ndimage.binary_erosion(where, iterations=3) for where in (brain, labels == AIR))
+    return Phantom(voxels.astype(np.float32), tissues, deep, bright, air)
 
 
 def flat(side: int, is_ct: bool, content: str) -> Phantom:
@@ -115,7 +117,9 @@ def flat(side: int, is_ct: bool, content: str) -> Phantom:
     bright = WATER_HU if is_ct else MR_LEVELS[WHITE]
     value = (bright if content == "tissue" else 0.0) - (WATER_HU if is_ct else 0.0)
     shape = (side,) * 3
-    return Phantom(np.full(shape, value, dtype=np.float32), {}, np.ones(shape, dtype=np.bool_), bright)
+    everywhere = np.ones(shape, dtype=np.bool_)
+    air = everywhere if content == "air" else ~everywhere
+    return Phantom(np.full(shape, value, dtype=np.float32), {}, everywhere, bright, air)
 
 
 def _labels(side: int, rng: np.random.Generator) -> FloatArray:

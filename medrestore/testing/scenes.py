@@ -56,6 +56,7 @@ class Scene:
         before_noise: What an image gives without noise, on the same grid: itself, unless the model undoes
             more than noise.
         volumes: How many scans the model is shown at once, see `course`.
+        air: Where nothing is, of known value, as in a computed CT; None where none is known.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Scene:
     floor: float = 0.0
     before_noise: Callable[[FloatArray], FloatArray] = lambda image: image
     volumes: int = 1
+    air: BoolArray | None = None
 
     @property
     def scan(self) -> Volume:
@@ -138,7 +140,9 @@ def _measured(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Scen
     of_voxels = _of_ct if is_ct(spec) else _of_mr
     scene = (_in_slices if spec.task is Task.SUPERRES else of_voxels)(spec, phantom, name, draw)
     floor = LEAST_HU if is_ct(spec) else 0.0
-    return replace(scene, reference=phantom.bright, floor=floor, volumes=volumes(spec))
+    # The magnitudes of MR have another mean in air than what is there.
+    air = phantom.air[..., : scene.truth.shape[2]] if is_ct(spec) else None
+    return replace(scene, reference=phantom.bright, floor=floor, volumes=volumes(spec), air=air)
 
 
 def _of_ct(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Scene:

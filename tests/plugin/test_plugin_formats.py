@@ -249,7 +249,11 @@ def test_the_format_of_the_documentation_reads_what_it_writes(monkeypatch, tmp_p
     page = Path(medrestore.__file__).parents[1] / "docs" / "how-to" / "add-a-file-format.md"
     if not page.is_file():
         pytest.skip("needs the source tree")
-    code = page.read_text(encoding="utf-8").partition('title="medrestore_npz.py"\n')[2].partition("\n```")[0]
+    code = (
+        page.read_text(encoding="utf-8")
+        .partition('title="medrestore_npz/__init__.py"\n')[2]
+        .partition("\n```")[0]
+    )
     (tmp_path / "medrestore_npz.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     entries = [one for one in metadata.entry_points(group="medrestore") if one.name == "medrestore"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import zipfile
 
 import pytest
 from plugin_site import GOOD
@@ -26,7 +27,8 @@ def test_a_name_is_taken_as_package_indexes_take_it(text, name, module, tmp_path
     assert (new.name, new.dist, new.module) == (name, f"medrestore-{name}", module)
     written = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
     assert not written
-    assert {path.name for path in new.write(tmp_path)} > {f"{module}.py", "pyproject.toml"}
+    assert {path.name for path in new.write(tmp_path)} > {"__init__.py", "pyproject.toml"}
+    assert (tmp_path / new.dist / module / "__init__.py").is_file()
 
 
 @pytest.mark.parametrize("text", ["", "a/b", "../a", "-a", "a b", "é", "a-", "a\n", "medrestore-"])
@@ -61,7 +63,7 @@ def test_the_licence_is_an_spdx_expression_and_stands_wherever_one_is_stated(tmp
         NewPlugin.named("a", "my own")
     written = NewPlugin.named("a", "mit and bsd-3-clause").write(tmp_path)
     stating = [path.name for path in written if "MIT AND BSD-3-Clause" in (tmp_path / path).read_text()]
-    assert stating == ["CARD.md", "medrestore_a.py", "pyproject.toml"]
+    assert stating == ["CARD.md", "__init__.py", "pyproject.toml"]
 
 
 def test_a_folder_that_is_there_is_left_as_it_is(tmp_path):
@@ -79,8 +81,19 @@ def test_every_file_of_the_template_is_written_with_nothing_left_to_fill_in(tmp_
     assert len(written) == len(list(TEMPLATE.iterdir()))
     texts = {path.name: (tmp_path / path).read_text() for path in written}
     assert [name for name, text in texts.items() if "$" in text.replace('"$MEDRESTORE"', "")] == []
-    assert f"api={API}," in texts["medrestore_a.py"]
+    assert f"api={API}," in texts["__init__.py"]
     assert tomllib.loads(texts["pyproject.toml"])["project"]["optional-dependencies"]["test"] == ["pytest>=8"]
+
+
+def test_its_wheel_has_the_weights_that_lie_beside_the_module(tmp_path):
+    wheel = pytest.importorskip("hatchling.builders.wheel")
+    NewPlugin.named("a").write(tmp_path)
+    home = tmp_path / "medrestore-a"
+    (home / "medrestore_a" / "weights.safetensors").touch()
+    (built,) = wheel.WheelBuilder(str(home)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(built) as archive:
+        names = archive.namelist()
+    assert {"medrestore_a/__init__.py", "medrestore_a/weights.safetensors"} <= set(names)
 
 
 def test_the_command_says_what_it_wrote_and_what_to_do_next(command, tmp_path):

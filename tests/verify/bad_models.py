@@ -94,6 +94,12 @@ def adds_three_percent(estimate, condition):
 
 
 @fault
+def leaves_nothing_below_zero(estimate, condition):
+    """Cut noise off in air, as what is made for magnitudes does."""
+    return condition.image.clamp(min=0)
+
+
+@fault
 def depends_on_tile(estimate, condition):
     return estimate + 0.01 * condition.image.mean(dim=(2, 3, 4), keepdim=True)
 

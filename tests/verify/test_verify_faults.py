@@ -191,13 +191,30 @@ def test_slices_whose_noise_is_kept_gain_nothing():
     assert found.failed == ("gain",)
 
 
+CT = {
+    "modalities": (Modality.CT,),
+    "intensity": Intensity.ATTENUATION,
+    "noise": (0.006, 0.15),
+    "colour": False,
+}
+
+
+def test_what_brightens_the_air_of_ct_changes_its_mean():
+    found = verify(declared("leaves_nothing_below_zero", **CT), TrialOptions(side=48, only=("mean",)))
+    wrong = [figure.name for figure in found.outcomes["mean"].figures if not figure.holds]
+    assert wrong == ["computed head, soft kernel: change of air"]
+    assert failed(declared(**CT), ("mean",)) == set()
+
+
+def test_lesions_thinner_than_slices_are_not_judged():
+    thick = {**SLICES, "factor": (10.0, 12.0)}
+    outcome = verify(declared("keeps_the_scan", **thick), TrialOptions(side=56, only=("lesions",))).outcomes[
+        "lesions"
+    ]
+    assert outcome.status is Status.SKIPPED
+
+
 def test_ct_is_tried_in_hounsfield_units():
-    ct = {
-        "modalities": (Modality.CT,),
-        "intensity": Intensity.ATTENUATION,
-        "noise": (0.006, 0.15),
-        "colour": False,
-    }
-    found = verify(declared("adds_three_percent", **ct), TrialOptions(side=48, only=("mean", "geometry")))
+    found = verify(declared("adds_three_percent", **CT), TrialOptions(side=48, only=("mean", "geometry")))
     assert found.failed == ("mean",)
     assert {figure.unit for figure in found.outcomes["mean"].figures} == {"HU"}

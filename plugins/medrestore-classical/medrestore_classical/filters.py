@@ -15,6 +15,10 @@ NLM_PATCH, NLM_BLOCK = 2, 2
 """On Colin27 better than 1/2 at 3, 5 and 10 % (by 0.4, 0.5, 1.0 dB) and than 1/5 at 3 %; of 1/2, 2/1, 2/2,
 2/3, 2/5 and 3/2 on a small crop, the best at 10 % and, after 2/1 (0.3 to 0.4 dB more), at 3 and 5 %."""
 
+LIFT = 400.0
+"""Deviations of the noise that the least voxel lies above 0 where it is not Rician; 0 leave air a tenth
+of one too bright, 40 a hundredth."""
+
 TV_WEIGHT, TV_EPS = 0.5, 1e-6
 """Best of 0.5 to 1.6 times sigma at 3, 5 and 10 %; the default eps stops too early and loses up to 1 dB."""
 
@@ -41,8 +45,10 @@ def nlm(
     from dipy.denoise.nlmeans import nlmeans
 
     settings = {"patch_radius": patch, "block_radius": block, "method": "blockwise"}
+    # It returns nothing below 0, and takes brightness there for magnitude: noise that is not is lifted clear.
+    lift = 0.0 if rician else LIFT * sigma - float(voxels.min())
     # On one thread: several write to the same voxels at once (DIPY 1.12.1), and now and then lose a block.
-    return nlmeans(voxels, sigma, rician=rician, num_threads=1, **settings)
+    return nlmeans(voxels + lift, sigma, rician=rician, num_threads=1, **settings) - lift
 
 
 def tv(voxels: np.ndarray, sigma: float, *, rician: bool) -> np.ndarray:
