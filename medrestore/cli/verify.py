@@ -66,11 +66,14 @@ def verify(
 
     It runs on computed scenes, and on scans that are given. Exit status: 0 all passed, 1 some failed.
     """
+    from medrestore.plugin.loading import stdout_on_stderr
     from medrestore.testing import verify as try_model
     from medrestore.testing.pages import write_html, write_markdown
 
     _check_pages(request)
-    found = try_model(model, _options(request), lambda check: typer.echo(f"{check.name} ...", err=True))
+    options = _options(request)
+    with stdout_on_stderr():  # what the model prints must not come between JSON
+        found = try_model(model, options, lambda check: typer.echo(f"{check.name} ...", err=True))
     if request.html is not None:
         write_html(request.html, found, overwrite=request.overwrite)
     if request.markdown is not None:

@@ -27,7 +27,7 @@ from medrestore.findings import SYNTHETIC
 from medrestore.geometry import Geometry
 from medrestore.options import GenerateOptions
 from medrestore.plugin import GeneratorSpec, LoadContext, Stage
-from medrestore.plugin.extensions.generators import find_generator, load_stages
+from medrestore.plugin.extensions.generators import find_generator, load_stages, voxels_of
 from medrestore.plugin.extensions.lookup import Extension
 from medrestore.plugin.host import plugins
 from medrestore.provenance import JSON, ModelRef, RunRecord, Source, Step, software_versions
@@ -226,8 +226,7 @@ class _Run:
     def _grid(self, stage: Stage) -> Grid:
         if stage.spacing_mm is None:
             return self.grid
-        x, y, z = (round(size / stage.spacing_mm) for size in self.spec.field_mm)
-        return Grid((x, y, z), stage.spacing_mm, stage.multiple)
+        return Grid(voxels_of(self.spec, stage.spacing_mm), stage.spacing_mm, stage.multiple)
 
     def _voxels(self, grids: Sequence[Grid]) -> int:
         """Return over how many voxels the networks run, every evaluation counted."""

@@ -75,7 +75,7 @@ class ContractDenoiser:
         with self._running("the denoiser", f"an estimate of shape {shape}"):
             result = self.denoiser(copies.x, sigma, copies.condition)
         self._check_unchanged(copies)
-        return self._checked(result, shape)
+        return self._checked(result, shape, x.device)
 
     def stream(self, parts: Iterable[tuple[Tensor, Condition]], sigma: float, total: int) -> Iterator[Tensor]:
         """See `StreamingDenoiser`.
@@ -90,7 +90,7 @@ class ContractDenoiser:
         while (result := self._next(estimates, given)) is not None:
             if not given.shapes:
                 raise self._broken(f"returns more than the {rows} planes that it was given by then")
-            estimate = self._checked(result, given.shapes.popleft())
+            estimate = self._checked(result, given.shapes.popleft(), given.device)
             rows += estimate.shape[2]
             yield estimate
         if rows < total:
@@ -111,9 +111,9 @@ class ContractDenoiser:
         with contained(self.origin, action, expected), torch.no_grad():
             yield
 
-    def _checked(self, result: object, shape: tuple[int, ...]) -> Tensor:
+    def _checked(self, result: object, shape: tuple[int, ...], device: torch.device | None) -> Tensor:
         with self._running("the check of the result", "a tensor"):  # a tensor may be of a kind of its own
-            problem = what_is_wrong(result, shape)
+            problem = what_is_wrong(result, shape, device)
         if problem is not None or not isinstance(result, Tensor):
             raise self._broken(str(problem))
         return result.detach().as_subclass(Tensor)
@@ -127,15 +127,18 @@ class ContractDenoiser:
         return PluginError(f"{self.origin}: the denoiser {problem}; {ADVICE}")
 
 
-def what_is_wrong(result: object, shape: tuple[int, ...]) -> str | None:
+def what_is_wrong(result: object, shape: tuple[int, ...], device: torch.device | None = None) -> str | None:
     """Return what keeps a result from being an estimate, beginning with a verb; None where nothing does.
 
     Args:
         result: What a denoiser returned.
         shape: Of the scan that it was given, (B, 1, X, Y, Z).
+        device: Where that lies; None where it may lie anywhere.
     """
     if not isinstance(result, Tensor) or tuple(result.shape) != shape:
         return f"returns {_kind(result)}; expected a tensor of shape {shape}"
+    if device is not None and result.device != device:
+        return f"returns a tensor on {result.device}; expected it on {device}, as what it is given"
     if result.dtype != torch.float32:
         return f"returns {result.dtype}; expected float32 whatever the dtype of the arithmetic"
     # One pass without a temporary; NaN is both the least and the largest.
@@ -183,6 +186,7 @@ class _Parts:
 
     Attributes:
         shapes: Of the parts that no estimate was returned of.
+        device: Where the last part lies; None before there was one.
         failure: What went wrong on the way, None where nothing did.
     """
 
@@ -190,6 +194,7 @@ class _Parts:
         self, parts: Iterable[tuple[Tensor, Condition]], check_unchanged: Callable[[_Copies], None]
     ) -> None:
         self.shapes: deque[tuple[int, ...]] = deque()
+        self.device: torch.device | None = None
         self.failure: BaseException | None = None
         self._parts = iter(parts)
         self._check_unchanged = check_unchanged
@@ -209,6 +214,7 @@ class _Parts:
             self.failure = error
             raise
         self.shapes.append(tuple(x.shape))
+        self.device = x.device
         return self._last.x, self._last.condition
 
     def check(self) -> None:

@@ -26,7 +26,7 @@ class _Setting:
         name: For a person.
         read: Returns its value.
         write: Sets it.
-        fresh: Its value when torch has just been loaded; None where that is not known.
+        fresh: Its value when the library has just been loaded; None where that is not known.
     """
 
     name: str
@@ -40,9 +40,11 @@ def process_state_kept() -> Iterator[list[str]]:
     """Put back, after the block, what it changed of the process.
 
     That is the current folder, the environment variables, the states of the global random generators of
-    Python, numpy and torch, and of torch its default dtype and device, the number of threads, gradient mode,
-    deterministic mode, autocast and the switches of cuDNN. Where the block itself loads torch, its number of
-    threads and its random generator stay as the block leaves them: what they were is not known.
+    Python, numpy and torch, what numpy does about errors of arithmetic, and of torch its default dtype and
+    device, the number of threads, gradient mode, deterministic mode, autocast, the precision of products in
+    float32 and the switches of cuDNN. Where the block itself loads torch, its number of threads and its
+    random generator stay as the block leaves them: what they were is not known. Filters of warnings are left
+    alone: libraries set them for themselves while they are imported.
 
     Other threads share all of it: what they change meanwhile is put back as well, and until the block ends
     they see what it changed.
@@ -52,14 +54,18 @@ def process_state_kept() -> Iterator[list[str]]:
         generator is no change.
     """
     changed: list[str] = []
-    kept = [(setting, setting.read()) for setting in (*_PROCESS, *_torch_settings())]
+    kept = [(setting, setting.read()) for setting in (*_PROCESS, *_numpy_settings(), *_torch_settings())]
     generators = [(write, read()) for read, write in _generators()]
-    loaded = _loaded("torch")
+    absent = [
+        settings
+        for name, settings in (("numpy", _numpy_settings), ("torch", _torch_settings))
+        if _loaded(name) is None
+    ]
     try:
         yield changed
     finally:
-        if loaded is None:
-            kept += [(setting, setting.fresh) for setting in _torch_settings() if setting.fresh is not None]
+        for settings in absent:
+            kept += [(setting, setting.fresh) for setting in settings() if setting.fresh is not None]
         for setting, value in kept:
             if setting.read() != value:
                 changed.append(setting.name)
@@ -94,6 +100,17 @@ _PROCESS = (
 )
 
 
+def _numpy_settings() -> list[_Setting]:
+    """Return the settings of numpy, if it is loaded."""
+    numpy: Any = _loaded("numpy")
+    if numpy is None:
+        return []
+    fresh = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+    return [
+        _Setting("numpy's errors of arithmetic", numpy.geterr, lambda value: numpy.seterr(**value), fresh)
+    ]
+
+
 def _torch_settings() -> list[_Setting]:
     """Return the settings of torch, if it is loaded."""
     torch: Any = _loaded("torch")
@@ -108,6 +125,16 @@ def _torch_settings() -> list[_Setting]:
         # One that is stated costs time at every call.
         torch.set_default_device(None if device == cpu else device)
 
+    def precision() -> str:
+        try:
+            return str(torch.get_float32_matmul_precision())
+        except RuntimeError:  # it was set for one backend alone
+            return ""
+
+    def set_precision(value: str) -> None:
+        if value:
+            torch.set_float32_matmul_precision(value)
+
     cpu = torch.device("cpu")
     return [
         _Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype, torch.float32),
@@ -120,6 +147,7 @@ def _torch_settings() -> list[_Setting]:
             torch.set_deterministic_debug_mode,
             0,
         ),
+        _Setting("torch's precision of float32 products", precision, set_precision, "highest"),
         _Setting("cuDNN's switches", lambda: (cudnn.benchmark, cudnn.deterministic), set_cudnn),
         *(
             _Setting(

@@ -108,11 +108,14 @@ def check_sizes(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
 
 
 def check_repeatable(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
-    """The same input gives the same result."""
+    """The same input gives the same result, which stays as it is when another is made."""
     condition = _condition(spec)
     state = _state(spec, condition)
-    first = denoiser(state, math.inf, condition).clone()
+    returned = denoiser(state, math.inf, condition)
+    first = returned.clone()
     denoiser(state, math.inf, _condition(spec, seed=5))
+    if not torch.equal(first, returned):
+        yield "writes a result where an earlier one lies; expected memory of its own for each"
     if not torch.equal(first, denoiser(state, math.inf, condition)):
         yield "gives another result for the same input; randomness belongs to the sampler"
 

@@ -78,7 +78,7 @@ def _mean(trial: Trial) -> Outcome:
         restored = trial.restored(scene)
         kept = [(name, where, scene.truth) for name, where in scene.tissues.items()]
         if scene.air is not None:
-            # A file cuts a scan at its least value: that makes air brighter, and not the model. Slices are not cut.
+            # A file cuts a scan at its least value: that brightens air, not the model. Slices are not cut.
             before = scene.truth if trial.spec.task is Task.SUPERRES else np.asarray(scene.scan.array)
             kept.append(("air", scene.air, before))
         for name, where, before in kept:

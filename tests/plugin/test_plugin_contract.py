@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -76,6 +77,7 @@ BROKEN = {
     "nothing": ("return None", "returns NoneType; expected a tensor of shape"),
     "array": ("return x.numpy()", "returns ndarray; expected a tensor of shape"),
     "double": ("return x.double()", "returns torch.float64; expected float32"),
+    "elsewhere": ("return x.to('meta')", "returns a tensor on meta; expected it on cpu, as what it is given"),
     "sparse": ("return x.to_sparse()", "raised NotImplementedError"),
     "raises": (
         "return torch.zeros(2) @ torch.zeros(3)",
@@ -389,3 +391,11 @@ def test_what_a_plugin_calls_of_the_host_is_not_where_it_failed():
     with pytest.raises(AttributeError) as raised:
         unfold(None)
     assert re.search(r"\(\S*test_plugin_contract\.py:\d+\)$", describe(raised.value))
+
+
+def test_what_a_model_on_trial_prints_does_not_come_into_the_json(site: Site, command):
+    load = "def load(context):\n    print('loud')\n    return lambda x, sigma, c: c.image\n"
+    site.add("loud", load + GOOD.format(models="[model(load=load)]"))
+    _, told, error = command("verify", "loud/smooth", "--only", "contract", "--json")
+    assert "loud" in error
+    assert [check["check"] for check in json.loads(told)["checks"]] == ["contract"]

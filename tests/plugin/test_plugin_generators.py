@@ -144,7 +144,17 @@ def test_a_name_that_nothing_has_is_refused(toy):
         ),
         (
             "lambda context: [Stage(**{**vars(stages(context)[1]), 'condition': lambda b, s: b})]",
-            "condition returned Tensor; expected a Condition",
+            "condition returned Tensor; expected a medrestore.diffusion.Condition",
+        ),
+        (
+            "lambda context: [Stage(**{**vars(stages(context)[1]), 'levels': 1.0})]",
+            "levels are 1.0; expected",
+        ),
+        ("lambda context: [Stage(**{**vars(stages(context)[1]), 'levels': None})]", "levels are None; exp"),
+        (
+            "lambda context: [Stage(**{**vars(s), 'spacing_mm': s.spacing_mm and 500.0})"
+            " for s in stages(context)]",
+            "stage 0: spacing_mm is 500; expected a voxel in each axis of the 64 x 96 x 80 mm at least",
         ),
         ("lambda context: 1 / 0", "load raised ZeroDivisionError"),
     ],
@@ -153,6 +163,38 @@ def test_a_generator_that_breaks_its_contract_is_named(site, load, message):
     site.add("bad", GENERATOR.format(load=load))
     with pytest.raises(PluginError, match=message) as caught:
         next(generate("bad/toy", GenerateOptions(spacing=2.0)))
+    assert "plugin 'bad' (dist-bad 1.2), generator 'bad/toy'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        (
+            'Condition(b, "1")',
+            r"condition returned a Condition whose sigma is '1'; expected a number, 0 or more",
+        ),
+        (
+            "Condition(b, -1.0)",
+            r"condition returned a Condition whose sigma is -1.0; expected a number, 0 or more",
+        ),
+        ("Condition(b, 1.0, gain=[1])", r"a Condition whose gain is list; expected a tensor of shape"),
+        (
+            "Condition(b, 1.0, gain=b[:, :, :2])",
+            r"a Condition whose gain is a tensor of shape \(1, 1, 2, 48, 40\); expected",
+        ),
+        ("Condition(b * float('nan'), 1.0)", r"a Condition whose image is 61440 values that are not finite"),
+        ("Condition(b.to('meta'), 1.0)", r"a Condition whose image is a tensor on meta; expected it on cpu"),
+        (
+            "Condition(b, 1.0, details=('x',))",
+            r"a Condition whose details are \('x',\); expected a tuple of finite",
+        ),
+    ],
+)
+def test_a_condition_that_is_none_is_named(site, condition, message):
+    load = f"lambda context: [Stage(**{{**vars(stages(context)[1]), 'condition': lambda b, s: {condition}}})]"
+    site.add("bad", GENERATOR.format(load=load))
+    with pytest.raises(PluginError, match=message) as caught:
+        next(generate("bad/toy", GenerateOptions(spacing=2.0, steps=2)))
     assert "plugin 'bad' (dist-bad 1.2), generator 'bad/toy'" in str(caught.value)
 
 

@@ -37,6 +37,8 @@ def state() -> list[object]:
         torch.are_deterministic_algorithms_enabled(),
         torch.backends.cudnn.benchmark,
         torch.is_autocast_enabled("cpu"),
+        torch.get_float32_matmul_precision(),
+        np.geterr(),
     ]
 
 
@@ -49,6 +51,8 @@ CHANGES = {
     "torch's gradient mode": lambda: torch.set_grad_enabled(False),
     "torch's deterministic mode": lambda: torch.use_deterministic_algorithms(True),
     "cuDNN's switches": set_cudnn,
+    "torch's precision of float32 products": lambda: torch.set_float32_matmul_precision("medium"),
+    "numpy's errors of arithmetic": lambda: np.seterr(all="raise"),
     "autocast on cpu": lambda: torch.autocast("cpu", torch.bfloat16).__enter__(),
 }
 
@@ -121,3 +125,11 @@ def test_torch_that_the_block_loads_is_as_it_comes():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == '["torch\'s default dtype", "torch\'s gradient mode"] torch.float32 True\n'
+
+
+def test_a_precision_of_one_backend_is_put_back_to_that_of_all():
+    with process_state_kept() as changed:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+    assert changed == ["torch's precision of float32 products"]
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"

@@ -109,6 +109,7 @@ def medrestore_samplers():
         ("return None", "sample returns NoneType; expected a tensor of shape"),
         ("return x.double()", "sample returns torch.float64; expected float32"),
         ("return x * float('nan')", "sample returns 8 values that are not finite"),
+        ("return x.to('meta')", "sample returns a tensor on meta; expected it on cpu"),
         ("import sys; sys.exit(1)", "sample raised SystemExit: 1"),
     ],
 )
@@ -118,6 +119,15 @@ def test_one_that_breaks_its_contract_is_named(site: Site, body, message):
     with pytest.raises(PluginError, match=message) as caught:
         plugin_sampler("bad/odd")(lambda x, sigma: x, x, (1.0, 0.0), torch.zeros)
     assert "plugin 'bad' (dist-bad 1.2)" in str(caught.value)
+
+
+def test_samples_in_one_buffer_are_told_apart(site: Site):
+    start = "import torch\nBUFFER = torch.empty(1, 1, 2, 2, 2)\n"
+    site.add("odd", start + SAMPLER.format(body="return BUFFER.copy_(x)", count="steps"))
+    draw = plugin_sampler("odd/odd")
+    states = (torch.full((1, 1, 2, 2, 2), value) for value in (1.0, 2.0))
+    one, two = (draw(lambda x, sigma: x, x, (1.0, 0.0), torch.zeros) for x in states)
+    assert (one.mean(), two.mean()) == (1, 2)
 
 
 @pytest.mark.parametrize("count", ["1.5", "0", "None", "1 / 0"])

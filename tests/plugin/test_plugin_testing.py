@@ -13,6 +13,7 @@ from medrestore.testing import check_model
 from medrestore.types import Modality, Task
 
 CALLS = iter(range(1_000_000))
+BUFFERS: dict[tuple[int, ...], torch.Tensor] = {}
 
 
 def spec(denoise, **changes) -> ModelSpec:
@@ -85,6 +86,11 @@ def logarithm(x, sigma, condition):
     return blur(condition.image) + 0.01 * gain.log_()
 
 
+def one_buffer(x, sigma, condition):
+    """Return one tensor for all volumes of a shape."""
+    return BUFFERS.setdefault(tuple(x.shape), torch.empty_like(x)).copy_(blur(condition.image))
+
+
 def batch_norm(x, sigma, condition):
     return blur(condition.image) - condition.image.mean(dim=0, keepdim=True).mean()
 
@@ -114,6 +120,7 @@ def test_a_model_that_keeps_the_contract_passes(denoise, changes):
         (lambda x, sigma, c: c.image.half(), {}, "returns torch.float16; expected float32"),
         (not_finite, {}, r"returns \d+ values that are not finite"),
         (in_place, {}, "changes its input in place"),
+        (one_buffer, {}, "writes a result where an earlier one lies"),
         (random, {}, "another result for the same input"),
         (lambda x, sigma, c: blur(x), {}, "depends on the state at an infinite noise level"),
         (lambda x, sigma, c: blur(c.image, 5), {}, "differs by .* along axis 0, 1 voxels"),

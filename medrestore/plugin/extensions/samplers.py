@@ -63,10 +63,11 @@ class DeclaredSampler:
             if failures:
                 raise failures[0]
         with self.declared.running("the check of the sample", "a tensor"):
-            problem = what_is_wrong(result, shape)
+            problem = what_is_wrong(result, shape, x.device)
         if problem is not None or not isinstance(result, Tensor):
             raise self.declared.broken(f"sample {problem}")
-        return result.detach().as_subclass(Tensor)
+        # A copy: the next sample may be drawn into the same memory.
+        return result.detach().as_subclass(Tensor).clone()
 
 
 def _passing(function: Callable[..., R], failures: list[BaseException]) -> Callable[..., R]:

@@ -9,9 +9,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from medrestore.errors import ModelError, OutputError
+from medrestore.errors import ModelError
 from medrestore.plugin import Intensity, ModelSpec
 from medrestore.types import Task
+from medrestore_monai.folders import new_folder
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -44,9 +45,9 @@ def export_model(spec: ModelSpec, folder: Path) -> None:
     options = tomllib.loads(spec.weights.with_name("model.toml").read_text())["network"].get("options", {})
     denoiser: Any = spec.load(LoadContext())  # weights are checked by their hash here
     state = {f"network.{name}": value for name, value in denoiser.network.state_dict().items()}
-    try:
+    with new_folder(folder):
         for part in ("configs", "models", "docs"):
-            (folder / part).mkdir(parents=True, exist_ok=False)
+            (folder / part).mkdir()
         _write(folder / "configs/metadata.json", describe(spec))
         _write(folder / "configs/inference.json", inference(spec, options))
         torch.save(state, folder / "models/model.pt")
@@ -54,10 +55,6 @@ def export_model(spec: ModelSpec, folder: Path) -> None:
         cards = (spec.weights.with_name(name) for name in ("README.md", "LICENSE"))
         for path in (card for card in cards if card.is_file()):
             shutil.copyfile(path, folder / "docs" / path.name)
-    except FileExistsError as error:
-        raise OutputError(f"{folder}: is there already; remove it, or name another folder") from error
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _write(path: Path, table: dict[str, Any]) -> None:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medrestore.errors import ModelError, OutputError, reason_of
+from medrestore.errors import ModelError, reason_of
 from medrestore.plugin import ModelSpec, read_model_folder
 from medrestore_monai.bundle import Bundle, read_weights
+from medrestore_monai.folders import new_folder
 from medrestore_monai.network import build_bundle_network
 
 WHOLE = 4096
 """A halo that says: never in tiles. Normalisation over space and attention look at all of a volume."""
+
+_UNITS = "say with --units what 0 and the bright level of a scan are to it, or for CT air and water"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,8 @@ class Stated:
         modality: What its scans are, ``"MR"`` or ``"CT"``.
         spacing_mm: Voxel sizes that it was trained for.
         noise: Levels that it was trained for, as fractions of the bright level.
-        units: What 0 and the bright level are in its units; None for what the metadata say.
+        units: What 0 and the bright level are in its units, air and water for CT; None for what the metadata
+            say, see `units_of`.
         halo: See `ModelSpec`; `WHOLE` where it normalises over space.
         predicts: What a network without a scheduler predicts, ``"clean"`` or ``"noise"``.
     """
@@ -54,6 +58,7 @@ def import_bundle(
 
     Raises:
         ModelError: The weights are not of the network, or something is missing.
+        PluginError: What is stated is no declaration of a model.
         OutputError: The folder is there already, or cannot be written.
     """
     import tomli_w
@@ -61,12 +66,7 @@ def import_bundle(
 
     from medrestore.provenance import sha256_file
 
-    units = stated.units or bundle.value_range
-    if units is None:
-        raise ModelError(
-            f"{bundle.folder}: its metadata have no range of its input: say what 0 and the bright level are"
-        )
-    options = network_options(bundle, stated, units)
+    options = network_options(bundle, stated, units_of(bundle, stated))
     network = build_bundle_network(**options)
     tensors, digest = read_weights(bundle, *weights)
     try:
@@ -75,8 +75,7 @@ def import_bundle(
         raise ModelError(
             f"{bundle.folder}: the weights do not fit its network: {reason_of(error)}"
         ) from error
-    try:
-        folder.mkdir(parents=True)
+    with new_folder(folder):
         (folder / "model.safetensors").write_bytes(
             save({name: value.float().contiguous() for name, value in network.state_dict().items()})
         )
@@ -85,11 +84,28 @@ def import_bundle(
         tables = {"network": {"name": "monai/bundle", "options": options}, "weights": hashed}
         (folder / "model.toml").write_text(tomli_w.dumps({**description, **tables}), encoding="utf-8")
         (folder / "README.md").write_text(card(bundle, stated, digest), encoding="utf-8")
-    except FileExistsError as error:
-        raise OutputError(f"{folder}: is there already; remove it, or name another folder") from error
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    return read_model_folder(folder)
+        return read_model_folder(folder)
+
+
+def units_of(bundle: Bundle, stated: Stated) -> tuple[float, float]:
+    """Return what 0 and the bright level are in the units of a bundle.
+
+    Raises:
+        ModelError: It is not stated, and the metadata do not tell: they have the range of what is given to
+            the network, whose ends are 0 and the bright level only where it begins at 0, in MR.
+    """
+    if stated.units is not None:
+        return stated.units
+    found = bundle.value_range
+    if found is None:
+        raise ModelError(f"{bundle.folder}: its metadata have no range of its input; {_UNITS}")
+    if stated.modality != "MR" or found[0] != 0:
+        meant = "0 and the bright level" if stated.modality == "MR" else "air and water"
+        raise ModelError(
+            f"{bundle.folder}: its metadata say that its input ranges from {found[0]:g} to {found[1]:g}, and "
+            f"not what {meant} are; {_UNITS}"
+        )
+    return found
 
 
 def network_options(bundle: Bundle, stated: Stated, units: tuple[float, float]) -> dict[str, Any]:

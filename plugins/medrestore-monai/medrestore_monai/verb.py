@@ -29,7 +29,7 @@ def import_(  # noqa: PLR0913, PLR0917 - a parameter for each option
     modality: Annotated[str, typer.Option(help="MR or CT.")] = "MR",
     units: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="What 0 and the bright level are to it; else its metadata say."),
+        typer.Option(help="What 0 and the bright level are to it, or air and water; else its metadata say."),
     ] = None,
     halo: Annotated[int, typer.Option(min=0, help="Voxels that it looks out to; without, no tiles.")] = WHOLE,
     predicts: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from typer.testing import CliRunner
 
 from medrestore import Modality, RestoreOptions, Volume, restore
 from medrestore.diffusion import Condition, TwoMeasurementDenoiser, euler, karras_levels
-from medrestore.errors import ModelError
+from medrestore.errors import MedrestoreError, ModelError
 from medrestore.plugin import LoadContext, read_model_folder
 from medrestore.plugin.host import plugins
 from medrestore.testing import check_model
@@ -354,6 +355,22 @@ def test_weights_of_another_network_and_a_missing_range_are_refused(tmp_path):
     (folder / "configs/metadata.json").write_text("{}")
     with pytest.raises(ModelError, match="range of its input"):
         import_bundle(read_bundle(folder), STATED, tmp_path / "model", (None, None))
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("value_range", "modality"), [((-1, 1), "MR"), ((0, 1), "CT")])
+def test_a_range_that_does_not_tell_the_units_is_not_taken_for_them(tmp_path, plugin, value_range, modality):
+    folder, _ = make_bundle(tmp_path / "tiny", value_range=value_range, network_def=PLAIN)
+    stated = replace(STATED, modality=modality)
+    with pytest.raises(ModelError, match="say with --units"):
+        import_bundle(read_bundle(folder), stated, tmp_path / "model", (None, None))
+    import_bundle(read_bundle(folder), replace(stated, units=(0.0, 1.0)), tmp_path / "model", (None, None))
+
+
+def test_what_becomes_no_model_leaves_no_folder(tmp_path):
+    folder, _ = make_bundle(tmp_path / "tiny", network_def=PLAIN)
+    with pytest.raises(MedrestoreError, match="My Model"):
+        import_bundle(read_bundle(folder), replace(STATED, name="My Model"), tmp_path / "model", (None, None))
     assert not (tmp_path / "model").exists()
 
 

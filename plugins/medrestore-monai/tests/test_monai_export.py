@@ -114,3 +114,14 @@ def test_what_is_no_denoiser_of_a_folder_does_not_become_a_bundle(tmp_path):
         with pytest.raises(ModelError, match=said):
             exporting.export_model(other, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_bundle_that_is_not_finished_leaves_no_folder(tmp_path, monkeypatch):
+    def full(*_):
+        raise RuntimeError("no space left")
+
+    spec = read_model_folder(tiny_model(tmp_path / "model"))
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(RuntimeError, match="no space"):
+        exporting.export_model(spec, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()

@@ -73,8 +73,18 @@ class SignalModel:
         return signals * self._each(self.scale) + self._each(self.centre)
 
     def condition(self, signals: Tensor, sigma: float | Sequence[float]) -> Condition:
-        """Return what the denoiser is given: signals in its units, and their noise, of one level or many."""
-        levels = torch.as_tensor(sigma, dtype=torch.float32).expand(self.shape.channels) / self.scale
+        """Return what the denoiser is given: signals in its units, and their noise, of one level or many.
+
+        Raises:
+            InputError: The levels are not above 0, or not one or one for each channel.
+        """
+        told = torch.as_tensor(sigma, dtype=torch.float32)
+        fits = told.shape in {(), (1,), (self.shape.channels,)}
+        if not fits or not bool(((told > 0) & told.isfinite()).all()):
+            raise InputError(
+                f"sigma is {sigma}; expected a number above 0, or {self.shape.channels}, one for each channel"
+            )
+        levels = told.expand(self.shape.channels) / self.scale
         reference = float(levels.square().mean().sqrt())
         image = self.units(signals)
         gain = self._each(levels / reference).expand_as(image)
@@ -118,7 +128,7 @@ def restore(model: SignalModel, signals: Signal, sigma: float | Sequence[float])
         sigma: Standard deviation of the noise in the units of the signals, or one for each channel.
 
     Raises:
-        InputError: The signals are not of the shape that the model is for.
+        InputError: The signals are not of the shape that the model is for, or a level is not above 0.
     """
     denoiser, condition = TwoMeasurementDenoiser(model.network), model.condition(given(model, signals), sigma)
     mean = one_step_mean(lambda x, level: denoiser(x, level, condition), condition.image)

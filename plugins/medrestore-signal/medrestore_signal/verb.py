@@ -48,7 +48,7 @@ def restore(
 ) -> None:
     """Write the posterior mean of noisy signals."""
     _check_new(output)
-    np.save(output, restored(load(model), _read(signals), sigma))
+    _save(output, restored(load(model), _read(signals), sigma))
 
 
 @app.command()
@@ -63,12 +63,27 @@ def generate(
     _check_new(output)
     made = load(model)
     shape = (count, made.shape.channels, *(length,) * made.shape.axes)
-    np.save(output, sample(made, shape, seed=seed))
+    _save(output, sample(made, shape, seed=seed))
 
 
 def _check_new(path: Path) -> None:
     if path.exists():
-        raise OutputError(f"{path}: is there already; remove it, or name another file")
+        raise _there(path)
+
+
+def _there(path: Path) -> OutputError:
+    return OutputError(f"{path}: is there already; remove it, or name another file")
+
+
+def _save(path: Path, array: NDArray[np.float32]) -> None:
+    """Write an array to the very name: numpy, given a name, adds an ending, and replaces what is there."""
+    try:
+        with path.open("xb") as stream:
+            np.save(stream, array)
+    except FileExistsError as error:
+        raise _there(path) from error
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _read(path: Path) -> NDArray[np.float32]:

@@ -159,6 +159,12 @@ def test_signals_of_another_shape_are_refused(model, shape):
         restore(model, np.zeros(shape, np.float32), 0.1)
 
 
+@pytest.mark.parametrize("sigma", [0.0, -0.1, float("nan"), float("inf"), [0.1, 0.0], [0.1, 0.1, 0.1]])
+def test_levels_that_are_not_above_zero_are_refused(sigma):
+    with pytest.raises(InputError, match=r"sigma is .*; expected a number above 0"):
+        restore(gaussian(), np.zeros((1, 2, 8), np.float32), sigma)
+
+
 def test_signals_that_cannot_be_learnt_are_refused():
     for wrong in ([], [np.zeros((1, 9), "f4")], [np.ones((1, 9), "f4"), np.ones((2, 9), "f4")]):
         with pytest.raises(InputError):
@@ -182,6 +188,11 @@ def test_the_commands_train_restore_and_generate(tmp_path, noisy):
     assert np.load(tmp_path / "out.npy").shape == seen.shape
     refused = run(app, asked)  # a second time the file is there
     assert "is there already" in str(refused.exception)
+    np.save(tmp_path / "keep.npy", np.zeros(3))
+    asked[3] = str(tmp_path / "keep")
+    assert run(app, asked).exit_code == 0
+    assert np.load(tmp_path / "keep.npy").shape == (3,)
+    assert np.load(tmp_path / "keep").shape == seen.shape
     made = run(app, ["generate", "-o", *files("made.npy"), "--model", kept, "--count", "2", "--length", "16"])
     assert made.exit_code == 0
     assert np.load(tmp_path / "made.npy").shape == (2, 2, 16)
