@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from email.message import Message
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -66,10 +67,9 @@ class PluginInfo:
         if dist is None:
             return cls(name, "", "", "disabled", module)
         try:
-            stated, version = dist.metadata, dist.version or ""
-            return cls(
-                name, dist_name(entry_point), version, "disabled", module, _licence(stated), _origin(dist)
-            )
+            stated = _metadata(dist)
+            called, version = stated.get("Name") or "", stated.get("Version") or ""
+            return cls(name, called, version, "disabled", module, _licence(stated), _origin(dist))
         except Exception as error:  # noqa: BLE001 - the parsers of files raise what they like
             problem = f"the metadata of its distribution cannot be read ({error!r:.80}): install it anew"
             return cls(name, "", "", "broken", module, error=problem)
@@ -83,7 +83,7 @@ class PluginInfo:
 def dist_name(entry_point: metadata.EntryPoint) -> str:
     """Return what the distribution of an entry point is called; empty where that cannot be read."""
     try:
-        return (entry_point.dist.name or "") if entry_point.dist is not None else ""
+        return "" if entry_point.dist is None else _metadata(entry_point.dist).get("Name") or ""
     except Exception:  # noqa: BLE001 - `PluginInfo.of` says what is wrong
         return ""
 
@@ -157,6 +157,17 @@ def _lines(home: Path) -> Iterator[str]:
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             yield f"{digest}  {path.relative_to(home.parent).as_posix()}\n"
+
+
+def _metadata(dist: metadata.Distribution) -> Any:
+    """Return the metadata of a distribution; empty where there are none.
+
+    Python gives empty ones; importlib_metadata, which takes its place once it is imported, raises.
+    """
+    try:
+        return dist.metadata
+    except FileNotFoundError:
+        return Message()
 
 
 def _licence(stated: Any) -> str | None:

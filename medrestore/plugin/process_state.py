@@ -125,16 +125,6 @@ def _torch_settings() -> list[_Setting]:
         # One that is stated costs time at every call.
         torch.set_default_device(None if device == cpu else device)
 
-    def precision() -> str:
-        try:
-            return str(torch.get_float32_matmul_precision())
-        except RuntimeError:  # it was set for one backend alone
-            return ""
-
-    def set_precision(value: str) -> None:
-        if value:
-            torch.set_float32_matmul_precision(value)
-
     cpu = torch.device("cpu")
     return [
         _Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype, torch.float32),
@@ -147,7 +137,7 @@ def _torch_settings() -> list[_Setting]:
             torch.set_deterministic_debug_mode,
             0,
         ),
-        _Setting("torch's precision of float32 products", precision, set_precision, "highest"),
+        _precision_setting(torch),
         _Setting("cuDNN's switches", lambda: (cudnn.benchmark, cudnn.deterministic), set_cudnn),
         *(
             _Setting(
@@ -159,6 +149,20 @@ def _torch_settings() -> list[_Setting]:
             for kind in ("cpu", "cuda")
         ),
     ]
+
+
+def _precision_setting(torch: Any) -> _Setting:
+    def read() -> str:
+        try:
+            return str(torch.get_float32_matmul_precision())
+        except RuntimeError:  # it was set for one backend alone
+            return ""
+
+    def write(value: str) -> None:
+        if value:
+            torch.set_float32_matmul_precision(value)
+
+    return _Setting("torch's precision of float32 products", read, write, "highest")
 
 
 def _generators() -> Iterator[tuple[Callable[[], Any], Callable[[Any], object]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -326,7 +327,8 @@ def test_what_was_in_progress_when_a_batch_was_interrupted_has_not_failed(tmp_pa
         time.sleep(0.05)
     time.sleep(later)  # its worker has just begun, or is at work
     for pid in children() if whom == "all" else []:
-        os.kill(pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it is just done
+            os.kill(pid, number)
     os.killpg(running.pid, number)
     running.communicate(timeout=60)
     assert not [entry for entry in last_entries(out).values() if entry.state is State.FAILED]

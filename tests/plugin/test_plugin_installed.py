@@ -11,7 +11,7 @@ import pytest
 from plugin_site import GOOD
 
 from medrestore.plugin import PluginInfo, fingerprint
-from medrestore.plugin.installed import _LONGEST_LICENCE, installed_entry_points
+from medrestore.plugin.installed import _LONGEST_LICENCE, _metadata, installed_entry_points
 
 
 def info(folder: Path, stated: str = "", url: object = None, installer: str = "") -> PluginInfo:
@@ -113,6 +113,13 @@ def test_an_installer_that_cannot_be_read_breaks_nothing(site):
     (site.folder / "dist_good-1.2.dist-info" / "INSTALLER").write_bytes(b"\xff\xfe")
     _, good = site.manager().plugins
     assert (good.status, good.origin) == ("ok", "unknown: its INSTALLER cannot be read")
+
+
+def test_metadata_that_are_not_there_are_empty_whoever_looks_for_them(tmp_path):
+    (tmp_path / "a-1.dist-info").mkdir()
+    for finder in (metadata, pytest.importorskip("importlib_metadata")):
+        (dist,) = finder.distributions(path=[str(tmp_path)])
+        assert _metadata(dist).get("Name") is None
 
 
 def test_a_distribution_without_metadata_has_no_name(site):
