@@ -35,7 +35,7 @@ _FIRST_GROUPS, _LONGEST_FIRST = (0x0002, 0x0008), 1024
 _START = _PREAMBLE + 4 + _LONGEST_FIRST
 _DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 _UNDEFINED = 0xFFFFFFFF
-# No scan deflates to a thousandth; a file that does is a bomb.
+# No scan deflates to a two-hundredth; a file that does is a bomb.
 _INFLATED_SHARE, _INFLATED_FLOOR = 200, 1 << 24
 
 
