@@ -17,6 +17,8 @@ NILEARN ?=
 # The folder of the scans that recognition is counted on, and that of their unpacked series.
 SCANS ?=
 SERIES ?=
+# Of the image, as its descriptions have it.
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' medrestore/__init__.py)
 # What builds the image: docker, podman or buildah.
 BUILDER ?= docker
 # Arguments of `benchmarks.measured.run`: scans that others measured.
@@ -107,7 +109,7 @@ benchmarks: $(STAMPS)/bench
 	test -z "$(SCANS)" || $(BIN)/python -m benchmarks.evidence.explained $(SCANS) $(SERIES) --rows $(STAMPS)/explained.jsonl
 
 container:
-	$(BUILDER) build -f container/Dockerfile -t medrestore .
+	$(BUILDER) build -f container/Dockerfile -t medrestore:$(VERSION) .
 
 container-test: $(STAMPS)/dev $(STAMPS)/base.tar
 	MEDRESTORE_BASE=$(CURDIR)/$(STAMPS)/base.tar $(BIN)/python -m pytest tests/container

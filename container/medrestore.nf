@@ -20,7 +20,7 @@ process MEDRESTORE {
     """
     status=0
     /opt/medrestore/bin/medrestore-container bids bids out participant \\
-        --participant-label ${label} --threads ${task.cpus} --max-memory ${task.memory.toGiga()}GB \\
+        --participant-label ${label} --threads ${task.cpus} --max-memory ${task.memory.toMega()}MB \\
         --work-dir work --quiet ${task.ext.args ?: ''} || status=\$?
     echo \$status > status.txt
     [ \$status -eq 0 ] || [ \$status -eq 3 ]

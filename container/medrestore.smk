@@ -6,7 +6,8 @@
 #       config: config
 #   use rule * from medrestore
 #
-# Ask for medrestore/sub-01.done; the results are in medrestore/sub-01.
+# Ask for medrestore/sub-01.done; the results are in medrestore/sub-01. The image, which Snakemake runs with
+# --software-deployment-method apptainer, is medrestore.sif in the working folder, or medrestore_image of the config.
 from pathlib import Path
 
 BIDS = Path(config["bids"])
@@ -31,8 +32,8 @@ rule medrestore_participant:
     resources:
         mem_mb=8000,
     container:
-        config.get("medrestore_image", "docker://medrestore:0.1.0")
+        config.get("medrestore_image", "medrestore.sif")
     shell:
-        "/opt/medrestore/bin/medrestore-container bids {params.bids} {params.out} participant"
+        "/opt/medrestore/bin/medrestore-container bids {params.bids:q} {params.out:q} participant"
         " --participant-label {wildcards.label} --threads {threads} --max-memory {resources.mem_mb}MB"
-        " --work-dir {resources.tmpdir} --quiet {params.args}"
+        " --work-dir {resources.tmpdir:q} --quiet {params.args}"

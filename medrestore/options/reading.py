@@ -30,7 +30,8 @@ class ReadPolicy:
     """How scans are read.
 
     Attributes:
-        on_gap: Missing slices; ``"resample"`` interpolates them from their neighbours.
+        on_gap: Missing slices; ``"resample"`` interpolates them from their neighbours. Here and
+            below, ``"skip"`` leaves such a series out of the choice, and ``"fail"`` refuses it.
         on_duplicate: Several different images in one place, which nothing tells apart; ``"resample"`` takes
             their mean. Copies with the same pixels are always taken once.
         on_tilt: A tilted gantry; ``"resample"`` shifts slices within their planes onto a rectangular grid.
