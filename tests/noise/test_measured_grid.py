@@ -218,6 +218,15 @@ def test_a_level_is_lowered_though_the_kurtosis_grows():
     assert taken.has_anatomy
 
 
+@pytest.mark.parametrize(("kept", "levels"), [(1.0, 2), (0.99, 2), (0.97, 0)])
+def test_a_level_is_raised_while_as_much_more_is_taken_out(kept, levels):
+    def taken_out(factor: float) -> trial.TakenOut:
+        return trial.TakenOut(-0.2, 3.1, 0.7 * kept ** (np.log(factor) / np.log(trial.HIGHER)))
+
+    found, _ = trial.settle(taken_out, leans_low=True)
+    assert found == pytest.approx(trial.HIGHER**levels)
+
+
 def unsure(model):
     """A measurement of a scan of whose noise nobody is sure."""
     noisy, _ = scanned(head(), 1.0)

@@ -236,13 +236,14 @@ class _Planes(_Part):
 
     @property
     def step(self) -> float | None:
-        """The largest difference of neighbouring planes over the usual one."""
+        """The largest difference of neighbouring planes over the usual one, both over what chance gives."""
         found, chance = self._differences()
         if found.size < _PLANES:
             return None
-        usual = max(float(np.median(np.abs(found))) / _NORMAL, _FLOOR * float(np.median(chance)))
+        found = np.abs(found) / chance  # planes of few voxels differ more, by chance
+        usual = max(float(np.median(found)) / _NORMAL, _FLOOR)
         larger = max(float(self._counts.max()) / _USUAL_PLANE, 1.0)
-        return float(np.abs(found).max() / usual / np.sqrt(larger))
+        return float(found.max() / usual / np.sqrt(larger))
 
     @property
     def stripes(self) -> float | None:
@@ -258,7 +259,10 @@ class _Planes(_Part):
     def _differences(self) -> tuple[Float64Array, Float64Array]:
         """Return the differences of neighbouring planes, and the deviations that white noise has there."""
         counts = np.maximum(self._counts, 1)
-        enough = (self._counts[1:] >= _PLANE) & (self._counts[:-1] >= _PLANE)
+        # Where tissue is cut off, as a neck beside padding, the last plane is no plane like the others.
+        beside = np.pad(self._counts, 1, mode="edge")
+        whole = (self._counts >= _PLANE) & (np.minimum(beside[:-2], beside[2:]) >= self._counts / 2)
+        enough = whole[1:] & whole[:-1]
         chance = np.sqrt(1 / counts[1:] + 1 / counts[:-1])
         return np.asarray(np.diff(self._sums / counts)[enough]), np.asarray(chance[enough])
 

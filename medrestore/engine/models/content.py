@@ -33,6 +33,12 @@ FLAT = 0.6
 RELATED = 0.1
 """Part of the way from the correlation of far slices to 1 that neighbours go at least; scans go above 0.2."""
 
+LIVELY = 0.25
+"""Deviation of a slice that holds some of what is imaged, over that of the liveliest; air has less."""
+
+MOSTLY = 0.6
+"""Part of the slices that are lively in most scans."""
+
 FEWEST_SLICES = 16
 """With fewer slices, neighbours are not compared with far ones."""
 
@@ -90,7 +96,7 @@ def _equal(slices: FloatArray) -> float:
 def _unrelated(slices: Sequence[FloatArray]) -> tuple[Finding, ...]:
     """Warn of shuffled slices, and of noise: neighbours are hardly more alike than slices far apart."""
     for axis, along in zip("ijk", slices, strict=True):
-        filled = along[along.min(axis=1) < along.max(axis=1)]
+        filled = _filled(along)
         if len(filled) < FEWEST_SLICES:
             continue
         near, far = _likeness(filled)
@@ -101,6 +107,17 @@ def _unrelated(slices: Sequence[FloatArray]) -> tuple[Finding, ...]:
             )
             return (SLICES_UNRELATED.found(text, axis=axis, neighbours=near, far=far),)
     return ()
+
+
+def _filled(slices: FloatArray) -> FloatArray:
+    """Return the slices that hold something: medians over them are of tissue.
+
+    Those of noisy air are left out where they are many, as around a small head in a wide field of view: noise
+    is alike nowhere.
+    """
+    spread = slices.std(axis=1, dtype=np.float64)
+    lively = spread > LIVELY * np.percentile(spread, 95)
+    return slices[lively if lively.mean() < MOSTLY else slices.min(axis=1) < slices.max(axis=1)]
 
 
 def _likeness(slices: FloatArray) -> tuple[float, float]:

@@ -41,6 +41,19 @@ def test_noise_alone_shows_nothing():
     assert seen["unevenness"] < 0.06
 
 
+def test_planes_of_few_voxels_and_a_neck_that_is_cut_off_are_no_seam():
+    distance = sum(
+        ((axis - c) / r) ** 2
+        for axis, c, r in zip(np.ogrid[:40, :36, :32], (19, 18, 16), (19, 17, 15), strict=True)
+    )
+    scan = np.where(distance < 1, head(), 0).astype(np.float32)
+    steps = [found(scan, scan + noise(seed) * (scan > 0)).statistics["step"] for seed in range(8)]
+    assert max(steps) < 5.5
+    cut = np.where(np.ogrid[:40, :36, :32][2] < 24, scan, 0).astype(np.float32)
+    result = cut + np.float32(2) * (np.ogrid[:40, :36, :32][2] == 23) * (cut > 0)
+    assert found(result, cut + noise() * (cut > 0)).statistics["step"] < 5.5
+
+
 def ball(at: tuple[int, int, int], radius: float) -> np.ndarray:
     distance = sum((axis - c) ** 2 for axis, c in zip(np.ogrid[:40, :36, :32], at, strict=True))
     return (distance <= radius**2).astype(np.float32)

@@ -76,6 +76,13 @@ def test_hounsfield_with_an_offset_are_told_from_what_is_no_ct() -> None:
     assert "no CT" in said(head())
 
 
+def test_a_small_head_in_a_wide_field_of_view_is_a_scan_and_shuffled_is_none() -> None:
+    wide = np.abs(np.random.default_rng(4).normal(0, 5, (240, 96, 96)))
+    wide[72:168] = head()
+    assert "slices-unrelated" not in codes(wide.astype(np.float32))
+    assert "slices-unrelated" in codes(shuffled(wide, 0).astype(np.float32))
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
