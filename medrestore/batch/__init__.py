@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from medrestore.batch.find.cases import Case, Found, find_cases
+from medrestore.batch.find.case import Case, Found
+from medrestore.batch.find.cases import find_cases
 from medrestore.batch.ledger import Entry, Ledger, State
 from medrestore.batch.roles import BatchOptions, Listener
 from medrestore.batch.runner import run_batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from medrestore.batch.find.cases import Case
+from medrestore.batch.find.case import Case
 from medrestore.batch.settings import Settings
 from medrestore.batch.workers.case_json import case_json, options_of
 from medrestore.errors import MedrestoreError, unforeseen

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from medrestore.batch.find.cases import Case
+from medrestore.batch.find.case import Case
 from medrestore.batch.find.names import remove, results, temporary_files
 from medrestore.batch.ledger import Entry, State, last_entries, pictures
 from medrestore.report import CaseRow, write

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from medrestore.batch.find.cases import Case
+from medrestore.batch.find.case import Case
 from medrestore.batch.ledger import Entry
 from medrestore.batch.shards import Shard
 from medrestore.batch.workers.client import Success, Watch

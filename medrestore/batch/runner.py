@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from medrestore.batch.find.cases import Case
+from medrestore.batch.find.case import Case
 from medrestore.batch.find.names import clear, fingerprint, place, remove, results, temporary_files
 from medrestore.batch.ledger import Entry, Ledger, State, pictures
 from medrestore.batch.lock import hold, refuse_if_held

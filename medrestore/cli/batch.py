@@ -33,14 +33,14 @@ def batch(
 ) -> None:
     """Restore every scan below a folder. Run it again to go on: what is done is checked and left.
 
-    Exit status: 0 all done, 3 some failed, 2 nothing could start.
+    Exit status: 0 all done, 3 some failed or could not be listed, 2 nothing could start.
     """
     from medrestore.batch import BatchOptions, Settings, Shard
     from medrestore.batch.bids.derivative import begin_derivative
     from medrestore.batch.bids.find import is_dataset
     from medrestore.batch.bids.names import Naming
     from medrestore.batch.bids.wanted import Wanted
-    from medrestore.cli.batching import Workers, execute, print_plan
+    from medrestore.cli.batching import Workers, execute, print_plan, refuse_none
 
     settings = Settings.of(options)
     if is_dataset(scans):
@@ -50,13 +50,14 @@ def batch(
     found = find(scans, options.reading.policy, out, naming, wanted).only(
         cases.include or (), cases.exclude or (), () if cases.only is None else (cases.only,)
     )
+    refuse_none(found, hide_names=run.hide_names)
     how = BatchOptions(
         Shard.parse(run.shard), run.retry_failed, run.overwrite, run.hide_names, single_file=run.single_file
     )
     if run.dry_run:
         print_plan(found, out, settings, how, run.time_limit)
         return
-    if found.cases and is_dataset(scans):
+    if is_dataset(scans):
         begin_derivative(scans, out)
     crew = Workers.of(run, options.restore.max_memory)
     raise typer.Exit(execute(found, out, settings, how, crew, quiet=quiet))

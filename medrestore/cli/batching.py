@@ -102,12 +102,8 @@ def execute(
     Raises:
         MedrestoreError: Nothing can start, or the batch cannot go on.
     """
-    if not found.cases:
-        why = "; ".join(found.described(hide_names=options.hide_names))
-        raise InputError(f"no scan to restore{': ' if why else ''}{why}")
     mine = [case for case in found.cases if options.shard.has(case.id)]
-    if not quiet:
-        _say_left_out(found, options)
+    _say_left_out(found, options, quiet=quiet)
     options = replace(options, model_hash=_model_hash(settings))
     # A scheduler sends a signal before it ends a job; then the batch ends its workers and frees the folder.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -126,12 +122,27 @@ def execute(
     if not quiet:
         done = len(entries) - failed
         _say(f"{done} done ({progress.before} before), {failed} failed, of {len(mine)}; results in {out}")
-    return SOME_FAILED if failed else 0
+    return SOME_FAILED if failed or found.unlisted else 0
 
 
-def _say_left_out(found: Found, options: BatchOptions) -> None:
-    for line in found.described(hide_names=options.hide_names):
+def refuse_none(found: Found, *, hide_names: bool) -> None:
+    """Refuse to go on without any case.
+
+    Raises:
+        InputError: There is none.
+    """
+    if not found.cases:
+        reasons = [*found.described(hide_names=hide_names), found.unread(hide_names=hide_names)]
+        why = "; ".join(filter(None, reasons))
+        raise InputError(f"no scan to restore{': ' if why else ''}{why}")
+
+
+def _say_left_out(found: Found, options: BatchOptions, *, quiet: bool = False) -> None:
+    for line in [] if quiet else found.described(hide_names=options.hide_names):
         _say(f"left out: {line}")
+    if unread := found.unread(hide_names=options.hide_names):  # nobody chose that, so it is said in any case
+        advice = "let it be read, or leave it out with --exclude"
+        typer.echo(f"Warning: left out: {unread}; {advice}", err=True)
 
 
 def _say(text: str) -> None:

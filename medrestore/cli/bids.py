@@ -89,7 +89,7 @@ def bids(
     """Restore the images of a BIDS data set; all options of `batch` are taken.
 
     `--n_cpus` and `--mem` are other names of `--threads` and `--max-memory`.
-    Exit status: 0 all done, 3 some failed, 2 nothing could start.
+    Exit status: 0 all done, 3 some failed or could not be listed, 2 nothing could start.
     """
     from medrestore.batch.bids.find import check_dataset
 

@@ -52,6 +52,7 @@ def begin_derivative(raw: Path, out: Path) -> None:
 
     Raises:
         OutputError: The folder is another data set or holds the results of one, or it cannot be written.
+        InputError: A description is there and cannot be read.
     """
     raw, out = raw.resolve(), out.resolve()
     # The path above both folders is left out, as it may name a person.

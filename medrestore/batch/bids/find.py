@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from medrestore.batch.bids.metadata import beside, carried, intended, read_json, sidecar_of, stems, unfit
 from medrestore.batch.bids.names import RESTORED, BidsName, Naming, parse_name
 from medrestore.batch.bids.wanted import Wanted
-from medrestore.batch.find.cases import Case, Found, distinct
+from medrestore.batch.find.case import Case, Found, distinct
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import InputError
 from medrestore.io import NIFTI
@@ -25,7 +26,13 @@ _PLACES = ("sub", "ses")
 
 
 def is_dataset(path: Path) -> bool:
-    """Whether a folder is a BIDS data set, and not a derivative."""
+    """Whether a folder is a BIDS data set, and not a derivative.
+
+    Raises:
+        InputError: It has a description that cannot be read, so that nobody knows.
+    """
+    if obstacle(path) is not None:
+        return False
     stated = read_json(path / DESCRIPTION)
     return "BIDSVersion" in stated and stated.get("DatasetType") != "derivative"
 
@@ -34,7 +41,7 @@ def check_dataset(path: Path) -> None:
     """Check that a folder is a BIDS data set.
 
     Raises:
-        InputError: The folder is no data set, or is a derivative.
+        InputError: The folder is no data set, is a derivative, or has a description that cannot be read.
     """
     if not is_dataset(path):
         raise InputError(
@@ -77,15 +84,18 @@ def find_bids(path: Path, wanted: Wanted | None = None, naming: Naming | None = 
             left_out["filtered out"] += 1
         else:
             cases.append(_case(root, source, name, naming))
-    why = str(Obstacle.UNLISTED).removeprefix("a ")
-    left_out[why] += len(unlisted)
-    examples = {why: str(unlisted[0].relative_to(root))} if unlisted else {}
-    return Found(tuple(distinct(sorted(cases, key=lambda case: case.source))), +left_out, examples)
+    cases = list(distinct(sorted(cases, key=lambda case: case.source)))
+    closed = [one.relative_to(root).as_posix() for one in unlisted]
+    return Found(tuple(cases), +left_out, unlisted=tuple(one for one in closed if wanted.may_lie_in(one)))
 
 
 def _case(root: Path, source: PurePosixPath, name: BidsName, naming: Naming) -> Case:
     image = root / source
-    stated, series = sidecar_of(root, image, name), beside(root, image, name)
+    series, stated, unread = beside(root, image, name), dict[str, Any](), ""
+    try:
+        stated = sidecar_of(root, image, name)
+    except InputError as error:
+        unread = str(error)
     sidecar = naming.sidecar(source, skull_stripped=stated.get("SkullStripped") is True)
     sidecar |= carried(stated, name, naming.task)
     if links := intended(root, stated, source.parts[0]):
@@ -100,7 +110,7 @@ def _case(root: Path, source: PurePosixPath, name: BidsName, naming: Naming) -> 
         modality=modality_of_name(image),
         series=None,
         files=(image, *series.values()),
-        refused=_refusal(image) or unfit(series.values()),
+        refused=_refusal(image) or unread or unfit(series.values()),
         entities={**name.entities, "suffix": name.suffix},
         sidecar=sidecar,
         beside=series,

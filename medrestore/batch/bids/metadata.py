@@ -10,7 +10,7 @@ from typing import Any
 
 from medrestore.batch.bids.names import RAW, BidsName, speaks_of
 from medrestore.errors import InputError
-from medrestore.paths import open_file
+from medrestore.paths import Obstacle, obstacle, open_file
 from medrestore.paths import read_json as read_object
 from medrestore.provenance import JSON
 from medrestore.types import Task
@@ -67,10 +67,18 @@ def sidecar_of(root: Path, image: Path, name: BidsName) -> dict[str, Any]:
     """Return the metadata of an image in the JSON files of a data set, by the inheritance principle of BIDS.
 
     Files closer to the image, and in one folder with more entities, come first.
+
+    Raises:
+        InputError: One of them cannot be read: what it says is not known.
     """
     stated: dict[str, Any] = {}
     for path in _speaking(root, image, name, ".json"):
-        stated.update(read_json(path))
+        try:
+            stated.update(read_json(path))
+        except InputError as error:
+            # The ledger keeps the message, and calls nobody by a label.
+            place = re.sub(r"(sub|ses)-[^_/.]+", r"\1-*", path.relative_to(root).as_posix())
+            raise InputError(str(error).replace(str(path), f"its file {place}")) from error
     return stated
 
 
@@ -155,8 +163,19 @@ def _is_number(value: Any) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty object if the file is missing, or no such."""
+    """Read a JSON object; an empty object if nothing is there.
+
+    Raises:
+        InputError: Something is there, a link that leads nowhere too, and it cannot be read as an object.
+    """
+    if obstacle(path) is Obstacle.MISSING:
+        return {}
     try:
         return read_object(path)
-    except (OSError, ValueError, InputError):
-        return {}
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+    except ValueError:  # whose message may quote the file
+        why = "it holds no JSON object"
+    except InputError:
+        why = "it is no file"
+    raise InputError(f"{path}: cannot be read ({why}); mend it, or get its content first")

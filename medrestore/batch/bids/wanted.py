@@ -65,6 +65,14 @@ class Wanted:
         one = not speaking or any(_matches(name, query) for query in speaking)
         return one and _matches(name, self.values)
 
+    def may_lie_in(self, folder: str) -> bool:
+        """Whether a folder of a subject, a session or a kind of data may hold images that are wanted."""
+        parts = [part.partition("-") for part in folder.split("/")]
+        entities = {key: label for key, dash, label in parts if dash}
+        kind = "" if parts[-1][1] else parts[-1][0]
+        known = [*entities, *(["datatype"] if kind else [])]
+        return _matches(BidsName(entities, "", kind), _only(self.values, known))
+
 
 def _matches(name: BidsName, query: Query) -> bool:
     return all(any(name.matches(key, one) for one in labels) for key, labels in query.items())

@@ -1,130 +1,26 @@
-"""The cases of a folder, a file or a list, and the name of the result of each case."""
+"""The cases of a folder or a file, and the name of the result of each case."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from medrestore.batch.find.content import content_of, said_beside
+from medrestore.batch.find.case import Case, Found, distinct
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import InputError, MedrestoreError, unforeseen
-from medrestore.io import DICOM, NIFTI, PlannedSeries, ReadPolicy, ReadRequest, ScanHeader, plan_dicom
+from medrestore.io import PlannedSeries, ReadPolicy, ReadRequest, ScanHeader, plan_dicom
 from medrestore.io.dicom.parse.sop_classes import SkipReason
 from medrestore.io.dicom.read import planned_header
 from medrestore.io.folder import PassedOver, ScanFile, scan_file, scan_files
 from medrestore.io.named import modality_of_name
 from medrestore.paths import Obstacle, obstacle, resolved
 from medrestore.plugin import installed_formats
-from medrestore.provenance import JSON
 from medrestore.types import Modality
 
 _OF_ANY_FORMAT = {SkipReason.LINK, SkipReason.UNLISTED, SkipReason.NO_FILE}
 """What is said of files whatever they might hold."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One scan to restore.
-
-    Attributes:
-        id: Twelve hexadecimal digits of a hash of its path: its name in logs and the ledger.
-        root: The folder that was given, absolute.
-        source: File, or folder of a DICOM series, relative to `root`.
-        output: Where the result goes, relative to the folder of results, without suffix.
-        modality: Modality that the scan states.
-        series: Which DICOM series of the folder; None if the scan is no DICOM.
-        files: Files that the scan is read from, absolute.
-        refused: Why the case cannot be restored; empty if it can be tried.
-        reference: The reference scan, if there is one; absolute.
-        model: A model for this case alone.
-        entities: BIDS entities.
-        sidecar: Metadata that BIDS requires in the JSON file of the result; it stands before the record.
-        beside: Files of a BIDS series that say what each volume is, by their names beside the result.
-        header: Header from the plan of a DICOM series; headers of files are read when they are needed.
-        format: Name of the format of a scan that is no DICOM.
-    """
-
-    id: str
-    root: Path
-    source: PurePosixPath
-    output: PurePosixPath
-    modality: Modality
-    series: str | None
-    files: tuple[Path, ...]
-    refused: str = ""
-    reference: Path | None = None
-    model: str | None = None
-    entities: Mapping[str, str] = field(default_factory=dict)
-    sidecar: Mapping[str, JSON] = field(default_factory=dict)
-    beside: Mapping[str, Path] = field(default_factory=dict)
-    header: ScanHeader | None = field(default=None, compare=False)
-    format: str = NIFTI.name
-
-    @property
-    def kind(self) -> str:
-        """Name of the format of the scan."""
-        return self.format if self.series is None else DICOM.name
-
-    def content(self) -> str:
-        """Return the SHA-256 of the files of the scan: see `content_of`."""
-        return content_of(self.files, alone=self.series is None)
-
-    def said_beside(self) -> str:
-        """Return the SHA-256 of what JSON says beside the scan; empty where none says anything."""
-        return said_beside(self.files, self.sidecar)
-
-    @property
-    def root_id(self) -> str:
-        """Id of the folder that was given."""
-        return case_id(PurePosixPath(self.root))
-
-
-@dataclass(frozen=True)
-class Found:
-    """The cases that were found, in the order of their sources, and why anything else is no case.
-
-    Attributes:
-        cases: The cases.
-        left_out: Number of files or series that were left out, by reason.
-        examples: The first of them, relative to the folder, by reason.
-    """
-
-    cases: tuple[Case, ...]
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    examples: Mapping[str, str] = field(default_factory=dict)
-
-    def described(self, *, hide_names: bool = False) -> list[str]:
-        """Return what was left out, a line for each reason, with an example unless names are hidden."""
-        shown = {} if hide_names else self.examples
-        return [
-            f"{count} {why}{f', such as {shown[why]}' if why in shown else ''}"
-            for why, count in self.left_out.items()
-        ]
-
-    def only(
-        self,
-        include: Sequence[str] = (),
-        exclude: Sequence[str] = (),
-        modalities: Sequence[Modality] = (),
-    ) -> Found:
-        """Return the cases whose source matches any of `include` and none of `exclude`, both globs."""
-
-        def wanted(case: Case) -> bool:
-            name = str(case.source)
-            return (
-                (not include or any(fnmatch(name, glob) for glob in include))
-                and not any(fnmatch(name, glob) for glob in exclude)
-                and (not modalities or case.modality in modalities)
-            )
-
-        kept = tuple(case for case in self.cases if wanted(case))
-        left_out = Counter(self.left_out)
-        left_out["filtered out"] += len(self.cases) - len(kept)
-        return Found(kept, +left_out, self.examples)
 
 
 def find_cases(
@@ -161,11 +57,13 @@ def find_cases(
     passed += [one for one in others if one.path not in named]
     homes = {part for case in series for part in (root / case.source, *(root / case.source).parents)}
     cases = [case for case in cases if case.format or root / case.source not in homes] + series
+    unlisted = tuple(os.path.relpath(one.path, root) for one in passed if one.why == SkipReason.UNLISTED)
+    passed = [one for one in passed if one.why != SkipReason.UNLISTED]
     examples: dict[str, str] = {}
     for one in passed:
         examples.setdefault(one.why, os.path.relpath(one.path, root))
     found = sorted(cases, key=lambda case: (case.source, case.series or ""))
-    return Found(tuple(distinct(found)), Counter(one.why for one in passed), examples)
+    return Found(tuple(distinct(found)), Counter(one.why for one in passed), examples, unlisted)
 
 
 def file_case(root: Path, scan: ScanFile, suffix: str) -> Case:
@@ -184,30 +82,6 @@ def file_case(root: Path, scan: ScanFile, suffix: str) -> Case:
         refused="a file of its voxels lies outside of the folder" if outside else scan.refused,
         format=scan.format,
     )
-
-
-def distinct(cases: Sequence[Case]) -> Iterator[Case]:
-    """Yield the cases; of several that would write the same files, all but the first are refused.
-
-    A case whose result has the name of a folder that holds results of other cases is refused too.
-    """
-    names = [PurePosixPath(str(case.output).casefold()) for case in cases]
-    folders = {parent for name in names for parent in name.parents}
-    taken: dict[PurePosixPath, Case] = {}
-    ids: set[str] = set()
-    for number, (case, name) in enumerate(zip(cases, names, strict=True)):
-        if case.id in ids:  # the same scan twice
-            case = replace(case, id=case_id(case.source, f"{case.series}\0{number}"))  # noqa: PLW2901
-        ids.add(case.id)
-        first = taken.setdefault(name, case)
-        if name in folders:
-            yield replace(
-                case, refused="its result would have the name of the folder of those of other cases"
-            )
-        elif first is case:
-            yield case
-        else:
-            yield replace(case, refused=f"its result would have the name of that of case {first.id}")
 
 
 def _planned_cases(

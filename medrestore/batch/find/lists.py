@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from medrestore.batch.find.cases import Case, Found, distinct, file_case, find_cases
+from medrestore.batch.find.case import Case, Found, distinct
+from medrestore.batch.find.cases import file_case, find_cases
 from medrestore.batch.find.names import case_id, safe_path
 from medrestore.errors import InputError
 from medrestore.io import DICOM, NIFTI, ReadPolicy

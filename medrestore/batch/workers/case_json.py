@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medrestore.batch.find.cases import Case
+from medrestore.batch.find.case import Case
 from medrestore.batch.settings import Settings
 from medrestore.files import read_header
 from medrestore.geometry import Geometry

@@ -81,6 +81,30 @@ def test_entities_of_a_result_stand_in_the_order_of_bids():
     assert parse_name("T1w_sub-01") is None and parse_name("sub-01_sub_T1w") is None
 
 
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda path: path.write_text('{"SkullStripped": true,}'), "it holds no JSON object"),
+        (lambda path: path.symlink_to("nowhere"), "No such file or directory"),
+    ],
+)
+@pytest.mark.parametrize("place", ["sub-02/anat/sub-02_FLAIR.json", "FLAIR.json"])
+def test_an_image_with_a_sidecar_that_cannot_be_read_is_refused(raw, spoil, why, place):
+    (raw / place).unlink(missing_ok=True)
+    spoil(raw / place)
+    refused = {case.source.name: case.refused for case in find_bids(raw).cases if case.refused}
+    (text,) = refused.values()
+    said = f"its file {place.replace('-02', '-*')}: cannot be read ({why})"
+    assert list(refused) == ["sub-02_FLAIR.nii.gz"] and text.startswith(said)
+
+
+@pytest.mark.parametrize("command", [("batch", "{}", "-o", "out"), ("bids", "{}", "out", "participant")])
+def test_a_description_that_cannot_be_read_is_refused_by_name(raw, command, monkeypatch, capsys):
+    (raw / "dataset_description.json").write_text("{")
+    status, _, errors = CommandLine(monkeypatch, capsys)(*(one.format(raw) for one in command))
+    assert status == 2 and f"{raw / 'dataset_description.json'}: cannot be read" in errors
+
+
 def test_sidecars_are_inherited_from_the_top_down(raw):
     def stripped() -> list[bool]:
         anatomical = find_bids(raw, Wanted.parse(["datatype=anat"])).cases
@@ -96,7 +120,7 @@ def test_sidecars_are_inherited_from_the_top_down(raw):
     assert stripped() == [True, False, True]  # more entities than its neighbour
     write(raw / "sub-01/ses-a/anat/sub-01_ses-a_run-01_T1w.json", {"SkullStripped": False})
     assert stripped() == [False, False, True]
-    (raw / "sub-01/ses-a/anat/sub-01_ses-a_run-01_T1w.json").write_text("{broken")
+    (raw / "sub-01/ses-a/anat/sub-01_ses-a_run-01_T1w.json").unlink()
     assert stripped() == [True, False, True]
 
 

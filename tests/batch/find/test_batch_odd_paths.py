@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_series import write_series
-from tiny import CommandLine, noisy, phantom, save
+from tiny import CommandLine, noisy, phantom, save, scan_folder
 
 from medrestore.batch import find_cases
 from medrestore.batch.bids.find import find_bids, is_dataset
+from medrestore.batch.bids.wanted import Wanted
 from medrestore.batch.find.lists import read_list
 from medrestore.errors import InputError
 from medrestore.files import read_header
@@ -160,7 +161,8 @@ def test_a_folder_that_cannot_be_listed_ends_nothing(cli, tmp_path):
     (tmp_path / "locked").mkdir()
     found = find_cases(tmp_path)
     assert [str(case.source) for case in found.cases] == ["a.nii"]
-    assert found.described() == ["1 folder that cannot be listed, such as locked"]
+    assert (found.described(), found.unread()) == ([], "1 folder that cannot be listed, such as locked")
+    assert found.only(exclude=("locked/*",)).unlisted == ()
     status, shown, _ = cli("scan", tmp_path)
     assert status == 0 and "locked: is a folder that cannot be listed" in shown
     with pytest.raises(InputError, match="cannot be listed"):
@@ -204,11 +206,26 @@ def test_a_data_set_of_bids_has_such_paths_too(tmp_path, monkeypatch, locked):
     os.mkfifo(anat / "sub-1_T1w.json")
     found = find_bids(root)
     assert {str(case.source.name): case.refused for case in found.cases} == {
-        "sub-1_T1w.nii.gz": "",
+        "sub-1_T1w.nii.gz": "its file sub-*/anat/sub-*_T1w.json: cannot be read (it is no file); "
+        "mend it, or get its content first",
         "sub-1_T2w.nii.gz": "is a link that leads in a circle, expected a file",
         "sub-2_T1w.nii.gz": "is a named pipe, expected a file",
     }
-    assert found.left_out == {"folder that is named as an image": 1, "folder that cannot be listed": 1}
+    assert found.left_out == {"folder that is named as an image": 1}
+    assert found.unlisted == ("sub-3/locked",)
+    assert find_bids(root, Wanted.parse(("sub=1",))).unlisted == ()
+    assert find_bids(root, Wanted.parse(("datatype=anat",))).unlisted == ()
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_folder_that_cannot_be_listed_is_said_whatever_else_is_not(cli, tmp_path, tiny_model):
+    scan_folder(tmp_path / "in", ("a.nii",))
+    (tmp_path / "in" / "locked").mkdir()
+    command = ("batch", tmp_path / "in", "-o", tmp_path / "out", "--model", tiny_model, "-q")
+    status, shown, errors = cli(*command)
+    assert (status, shown) == (3, "") and "1 folder that cannot be listed, such as locked" in errors
+    assert "such as" not in cli(*command, "--hide-names")[2]
+    assert cli(*command, "--exclude", "locked/*")[::2] == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +245,8 @@ def test_json_beside_scans_is_read_within_bounds(tmp_path, text):
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"."):
         read_json(path)
-    assert not is_dataset(tmp_path)
+    with pytest.raises(InputError, match=r"dataset_description\.json: cannot be read"):
+        is_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["pipe", "socket.nii", "zero.nii"])
