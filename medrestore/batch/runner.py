@@ -60,7 +60,7 @@ def run_batch(
 
     Args:
         cases: All cases, of all shards.
-        out: Folder of results; made if its parent is there.
+        out: Folder of results; made with those above it.
         settings: How cases are restored.
         restorers: Restorers of the cases; closed in the end.
         options: How the batch is run.
@@ -72,7 +72,7 @@ def run_batch(
     """
     options = options or BatchOptions()
     try:
-        out.mkdir(exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: cannot be made ({describe_os_error(error)})") from error
     mine = [case for case in cases if options.shard.has(case.id)]

@@ -48,7 +48,7 @@ def begin_derivative(raw: Path, out: Path) -> None:
 
     Args:
         raw: The data set that the images come from.
-        out: Folder of results; made if its parent is there, as is ``derivatives`` in the data set.
+        out: Folder of results; made with those above it.
 
     Raises:
         OutputError: The folder is another data set or holds the results of one, or it cannot be written.
@@ -67,9 +67,7 @@ def begin_derivative(raw: Path, out: Path) -> None:
             f"remove {DESCRIPTION} there if it is the same data set, moved"
         )
     try:
-        if out.parent == raw / "derivatives":
-            out.parent.mkdir(exist_ok=True)
-        out.mkdir(exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: cannot be made ({error.strerror or error})") from error
     description = {**_description(raw, link), **before, "GeneratedBy": _MAKERS}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,57 +40,87 @@ def read_list(
     Raises:
         InputError: The list cannot be read, has no ``input``, or has a column that is not known.
     """
-    cases: list[Case] = []
+    cases, unlisted, base = list[Case](), dict[str, None](), resolved(path.parent)
     for number, row in _rows(path):
         where = f"{path}, line {number}"
         if unknown := sorted(set(row) - set(COLUMNS)):
             raise InputError(f"{where}: unknown {', '.join(unknown)}; expected {', '.join(COLUMNS)}")
         if not row.get("input"):
             raise InputError(f"{where}: no input")
-        cases += _cases(resolved(path.parent), row, where, policy=policy, suffix=suffix, leave_out=leave_out)
-    return Found(tuple(distinct(cases)))
+        scan = resolved(base / row["input"])
+        found = _found(scan, where, policy=policy, suffix=suffix, leave_out=leave_out)
+        cases += _cases(base, row, where, found.cases)
+        unlisted |= dict.fromkeys(os.path.relpath(scan / one, base) for one in found.unlisted)
+    return Found(tuple(distinct(cases)), unlisted=tuple(unlisted))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             if path.suffix.lower() == ".csv":
-                for row in (reader := csv.DictReader(stream)):
+                reader = csv.DictReader(stream)
+                _check_header(path, [name.strip() for name in reader.fieldnames or ()])
+                for row in reader:
                     if None in row or None in row.values():
                         raise InputError(f"{path}, line {reader.line_num}: not as many columns as the header")
                     yield reader.line_num, {key.strip(): value.strip() for key, value in row.items()}
                 return
             for number, line in enumerate(stream, 1):
                 if line.strip():
-                    stated = json.loads(line).items()
+                    stated = _object(f"{path}, line {number}", line).items()
                     yield number, {str(key): str(value) for key, value in stated if value is not None}
-    except (OSError, UnicodeError, ValueError, AttributeError, RecursionError, csv.Error) as error:
+    except (OSError, UnicodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as a list ({error})") from error
 
 
-def _cases(base: Path, row: dict[str, str], where: str, **how: Any) -> list[Case]:
-    """Return the cases of one line: a scan, or every series of a DICOM folder; `how` goes to `find_cases`."""
-    scan, formats = resolved(base / row["input"]), installed_formats()
+def _check_header(path: Path, names: Sequence[str]) -> None:
+    """Refuse a first line that is no header; it is not quoted, as it may be a path that names a person."""
+    if names and "input" not in names:
+        others = [what for mark, what in ((";", "semicolons"), ("\t", "tabs")) if mark in "".join(names)]
+        marks = f", and has {others[0]}" if others else ""
+        raise InputError(
+            f"{path}, line 1: names no column input{marks}; expected a header of {', '.join(COLUMNS)}, of "
+            "which input is needed, with commas between the columns"
+        )
+
+
+def _object(where: str, line: str) -> dict[str, Any]:
+    try:
+        stated = json.loads(line)
+    except (ValueError, RecursionError):
+        stated = None
+    if not isinstance(stated, dict):
+        raise InputError(
+            f'{where}: is no JSON object; expected one a line, such as {{"input": "head.nii.gz"}}'
+        )
+    return stated
+
+
+def _found(scan: Path, where: str, **how: Any) -> Found:
+    """Return the case of a file, or those of a folder; `how` goes to `find_cases`."""
+    formats = installed_formats()
     known = formats.of_name(scan)
+    if scan.is_dir():
+        empty = ScanFile(scan, NIFTI.name, (scan,), "is a folder without a scan")
+        found = find_cases(scan, **how)
+        return found if found.cases else replace(found, cases=(file_case(scan.parent, empty, how["suffix"]),))
+    if not scan.is_file() or (known is not None and known.name != DICOM.name):
+        one = file_case(scan.parent, scan_file(scan, formats), how["suffix"])
+        missing = "no such file" if obstacle(scan) is Obstacle.MISSING else ""
+        return Found((replace(one, refused=missing or one.refused),))
+    formats.refuse_broken()
+    raise InputError(f"{where}: the input is no NIfTI file and no folder, nor of another installed format")
+
+
+def _cases(base: Path, row: dict[str, str], where: str, found: Sequence[Case]) -> list[Case]:
+    """Return the cases that were found for a line, as the line has them."""
     try:
         modality = Modality(row["modality"]) if row.get("modality") else None
     except ValueError:
         raise InputError(f"{where}: modality is {row['modality']!r}; expected MR or CT") from None
-    found: tuple[Case, ...]
-    if scan.is_dir():
-        empty = ScanFile(scan, NIFTI.name, (scan,), "is a folder without a scan")
-        found = find_cases(scan, **how).cases or (file_case(scan.parent, empty, how["suffix"]),)
-    elif not scan.is_file() or (known is not None and known.name != DICOM.name):
-        one = file_case(scan.parent, scan_file(scan, formats), how["suffix"])
-        missing = "no such file" if obstacle(scan) is Obstacle.MISSING else ""
-        found = (replace(one, refused=missing or one.refused),)
-    else:
-        formats.refuse_broken()
-        raise InputError(
-            f"{where}: the input is no NIfTI file and no folder, nor of another installed format"
-        )
+    reference = resolved(base / row["reference"]) if row.get("reference") else None
     changes: dict[str, object] = {
-        "reference": resolved(base / row["reference"]) if row.get("reference") else None,
+        "reference": reference,
         "model": _model(base, row["model"]) if row.get("model") else None,
     }
     if modality is not None:
@@ -98,9 +128,23 @@ def _cases(base: Path, row: dict[str, str], where: str, **how: Any) -> list[Case
     if row.get("output"):
         if len(found) != 1:
             raise InputError(f"{where}: an output for one case, and the input has {len(found)}")
-        changes["output"] = safe_path(PurePosixPath(row["output"]))
+        changes["output"] = _output(row["output"], where)
     cases = [replace(case, **changes) for case in found]  # type: ignore[arg-type]
+    if reference is not None and (hindrance := obstacle(reference)) is not None:
+        missing = "no such file" if hindrance is Obstacle.MISSING else f"is {hindrance}"
+        why = f"its reference {row['reference']}: {missing} ({where.rpartition(', ')[2]} of the list)"
+        cases = [replace(case, refused=case.refused or why) for case in cases]
     return [replace(case, id=_id(base, case)) for case in cases]
+
+
+def _output(name: str, where: str) -> PurePosixPath:
+    """Return the path of a result; the ending of an image is refused, as another would come behind it."""
+    stem = installed_formats().stem(Path(name))
+    if ending := Path(name).name.removeprefix(stem):
+        raise InputError(
+            f"{where}: the output ends in {ending}; expected a name without ending: leave it out"
+        )
+    return safe_path(PurePosixPath(name))
 
 
 def _id(base: Path, case: Case) -> str:

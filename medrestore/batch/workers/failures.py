@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from medrestore.batch.find.names import without_names
@@ -100,9 +101,16 @@ def stumbled(error: Exception, job: Mapping[str, JSON], *, read: bool) -> Failur
     if isinstance(error, MedrestoreError):
         return Failure(kind_of(error), without_names(str(error), job), PLAN)
     if isinstance(error, OSError):
-        return Failure(Kind.ERROR, describe_os_error(error), "write" if read else "read")
+        role = "its reference: " if _is_of_reference(error, job) else ""
+        return Failure(Kind.ERROR, role + describe_os_error(error), "write" if read else "read")
     trace = "".join(traceback.format_tb(error.__traceback__))
     return Failure(Kind.ERROR, f"an error that nobody foresaw: {unforeseen(error)}", PLAN, trace)
+
+
+def _is_of_reference(error: OSError, job: Mapping[str, JSON]) -> bool:
+    """Whether it is the reference, or a file of it, that cannot be read."""
+    path, reference = Path(str(error.filename or "")), job.get("reference")
+    return reference is not None and path.is_relative_to(str(reference))
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

@@ -183,6 +183,11 @@ def test_the_keys_of_bids_are_in_the_reference():
     assert carried == {*metadata._NUMBERS, *metadata._WORDS, "TaskName"}
 
 
+def test_the_folders_above_a_derivative_are_made(raw, tmp_path):
+    begin_derivative(raw, tmp_path / "derivatives" / "medrestore")
+    assert (tmp_path / "derivatives" / "medrestore" / "README.md").is_file()
+
+
 def test_a_data_set_is_not_written_over(raw, tmp_path):
     with pytest.raises(OutputError, match="data set of its own"):
         begin_derivative(raw, raw)

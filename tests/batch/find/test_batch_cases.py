@@ -13,6 +13,7 @@ from tiny import save
 from medrestore.batch import find_cases
 from medrestore.batch.find.lists import read_list
 from medrestore.batch.find.names import place, safe_path, temporary_files
+from medrestore.batch.workers.failures import stumbled
 from medrestore.errors import InputError, OutputError
 from medrestore.io import atomic_write
 from medrestore.types import Modality
@@ -146,6 +147,21 @@ def test_a_list_names_inputs_outputs_and_references(tree):
     assert (missing.refused, series.kind) == ("no such file", "dicom")
 
 
+def test_a_reference_that_is_missing_is_refused_by_name(tree):
+    scans = tree / "list.csv"
+    scans.write_text("input,reference\nb.nii,none.nii\nsub/a_T1w.nii.gz,b.nii\n")
+    refused, fine = read_list(scans).cases
+    assert refused.refused == "its reference none.nii: no such file (line 2 of the list)" and not fine.refused
+
+
+def test_a_reference_that_goes_meanwhile_is_said_to_be_one(tmp_path):
+    gone = tmp_path / "truth.nii"
+    error = FileNotFoundError(2, "", str(gone))
+    job = {"case": "x", "reference": str(gone)}
+    assert stumbled(error, job, read=False).cause == "its reference: No such file or directory"
+    assert stumbled(error, {"case": "x", "reference": None}, read=False).cause == "No such file or directory"
+
+
 def test_one_scan_in_several_ways_has_as_many_ids(tree):
     text = '{"input": "b.nii", "output": "x", "model": null}\n{"input": "b.nii", "output": "y"}\n'
     (tree / "list.jsonl").write_text(text + '{"input": "sub"}\n{"input": "sub"}\n')
@@ -168,7 +184,12 @@ def test_a_list_does_not_take_results_for_scans(tree):
     ("text", "message"),
     [
         ("input,colour\nb.nii,red\n", "line 2: unknown colour"),
-        ("output\nx\n", "line 2: no input"),
+        ("output\nx\n", "line 1: names no column input; expected a header"),
+        ("input,output\n,x\n", "line 2: no input"),
+        ("b.nii\n", "line 1: names no column input; expected a header"),
+        ("input;output\n", "has semicolons; expected .* with commas between"),
+        ("input\toutput\nb.nii\tx\n", "has tabs; expected .* with commas between"),
+        ("input,output\nb.nii,first.nii.gz\n", "line 2: the output ends in .nii.gz; expected a name without"),
         ("input,output\nb.nii\n", "not as many columns"),
         ("input,modality\nb.nii,PET\n", "modality is 'PET'"),
         ("input\nnotes.txt\n", "no NIfTI file and no folder"),
@@ -178,6 +199,13 @@ def test_a_wrong_list_is_refused_with_its_line(tree, text, message):
     (tree / "list.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         read_list(tree / "list.csv")
+
+
+@pytest.mark.parametrize("text", ['[{"input": "b.nii"}]', '"b.nii"', "b.nii", "[" * 100_000])
+def test_a_line_that_is_no_object_is_refused_with_what_is_expected(tree, text):
+    (tree / "list.jsonl").write_text('{"input": "b.nii"}\n' + text + "\n")
+    with pytest.raises(InputError, match="line 2: is no JSON object; expected one a line, such as"):
+        read_list(tree / "list.jsonl")
 
 
 # --- names -----------------------------------------------------------------------------------------------
