@@ -74,6 +74,7 @@ def _check_nifti(settings: Settings) -> None:
 def find(scans: Path, policy: ReadPolicy, out: Path, naming: Naming, wanted: Wanted) -> Found:
     """Return the cases of a folder, of a BIDS data set or of a list."""
     from medrestore.batch import find_cases
+    from medrestore.batch.bids.derivative import refuse_among_subjects
     from medrestore.batch.bids.find import find_bids, is_dataset
     from medrestore.batch.find.lists import LISTS, read_list
     from medrestore.job.outputs import result_suffix
@@ -81,6 +82,7 @@ def find(scans: Path, policy: ReadPolicy, out: Path, naming: Naming, wanted: Wan
     if resolved(out) == resolved(scans):
         raise ConfigError(f"{out}: is the folder of the scans; results need a folder of their own")
     if is_dataset(scans):
+        refuse_among_subjects(scans, out)
         return find_bids(scans, wanted, naming)
     if wanted.values or wanted.queries:
         raise ConfigError(f"a filter of BIDS is for a BIDS data set, and {scans} is none; leave it out")

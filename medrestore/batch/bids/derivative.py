@@ -16,6 +16,7 @@ from medrestore.batch.find.names import remove, temporary_files
 from medrestore.errors import OutputError
 from medrestore.io import atomic_write
 from medrestore.options import MAPS
+from medrestore.paths import resolved
 
 BIDS_VERSION = "1.10.0"
 """The version of BIDS that the results follow; ``tests/batch/bids/test_bids.py`` has them checked."""
@@ -54,6 +55,7 @@ def begin_derivative(raw: Path, out: Path) -> None:
         OutputError: The folder is another data set or holds the results of one, or it cannot be written.
         InputError: A description is there and cannot be read.
     """
+    refuse_among_subjects(raw, out)
     raw, out = raw.resolve(), out.resolve()
     # The path above both folders is left out, as it may name a person.
     link = Path(os.path.relpath(raw, out)).as_posix()
@@ -75,6 +77,20 @@ def begin_derivative(raw: Path, out: Path) -> None:
     _write(out / DESCRIPTION, stated, needed=description != before)
     for name, text in {"README.md": _README, ".bidsignore": _IGNORED}.items():
         _write(out / name, text, needed=not (out / name).exists())
+
+
+def refuse_among_subjects(raw: Path, out: Path) -> None:
+    """Refuse a folder of results within the data set, but below its ``derivatives``.
+
+    Raises:
+        OutputError: It is such a folder, whose images would be taken for those of the data set.
+    """
+    home = resolved(raw) / "derivatives"
+    if home.parent in resolved(out).parents and home not in resolved(out).parents:
+        raise OutputError(
+            f"{out}: is a folder of the data set itself; expected one below its folder derivatives, such as "
+            f"{raw / 'derivatives' / 'medrestore'}, or outside of it"
+        )
 
 
 _MAKERS = [{"Name": "medrestore", "Version": __version__}]

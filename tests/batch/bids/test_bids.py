@@ -188,6 +188,14 @@ def test_the_folders_above_a_derivative_are_made(raw, tmp_path):
     assert (tmp_path / "derivatives" / "medrestore" / "README.md").is_file()
 
 
+@pytest.mark.parametrize(("place", "status"), [("out", 2), ("derivatives", 2), ("derivatives/x", 0)])
+def test_results_do_not_lie_among_the_subjects(raw, models, monkeypatch, capsys, place, status):
+    command = ("bids", raw, raw / place, "participant", "--dry-run", "--participant-label", "02")
+    model = ("--model", models[Task.DENOISE])
+    found, _, errors = CommandLine(monkeypatch, capsys)(*command, *model)
+    assert found == status and ("expected one below its folder derivatives" in errors) == (status == 2)
+
+
 def test_a_data_set_is_not_written_over(raw, tmp_path):
     with pytest.raises(OutputError, match="data set of its own"):
         begin_derivative(raw, raw)
