@@ -1,13 +1,11 @@
-"""The work of `medrestore batch` once its options are understood: workers, progress, the report."""
+"""The work of `medrestore batch` once its options are understood: workers, the plan, the report."""
 
 from __future__ import annotations
 
 import math
 import signal
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,17 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 
-from medrestore.batch import BatchOptions, Case, Entry, Found, Listener, Settings, State, run_batch
+from medrestore.batch import BatchOptions, Case, Found, Settings, State, run_batch
 from medrestore.batch.lock import hold
 from medrestore.batch.reporting import write_report
 from medrestore.batch.roles import Restorer
 from medrestore.batch.workers.case_json import case_json, options_of
 from medrestore.batch.workers.client import LEAST_LIMIT, TIMES_PREDICTED, Worker
-from medrestore.batch.workers.failures import Failure
+from medrestore.cli.batch_progress import BatchProgress, names_of, with_names
 from medrestore.cli.output import if_anybody_hears
-from medrestore.cli.progress import Meter, duration
+from medrestore.cli.progress import duration
 from medrestore.cli.table import print_table
 from medrestore.engine.intervals.calibration import find_calibration
 from medrestore.engine.machine.memory import usable_bytes
@@ -107,7 +104,8 @@ def execute(
     options = replace(options, model_hash=_model_hash(settings))
     # A scheduler sends a signal before it ends a job; then the batch ends its workers and frees the folder.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _Progress(len(mine), quiet=quiet, hide_names=options.hide_names) as progress:
+    names = names_of(found, options)
+    with BatchProgress(len(mine), quiet=quiet, hide_names=options.hide_names, names=names) as progress:
         entries = run_batch(found.cases, out, settings, workers.start(), options, progress)
     try:
         with hold(out, "report", wait=_TURN):  # shards that end at the same time take turns
@@ -159,7 +157,7 @@ def print_plan(
     plans = [plan_case(case, settings) for case in found.cases if options.shard.has(case.id)]
     print_table(
         ("case", "scan", "kind", "modality", "voxels", "model", "time", "memory", f"result in {out.name}"),
-        [_cells(plan) for plan in plans],
+        [_cells(plan, names_of(found, options)) for plan in plans],
     )
     tried = [plan for plan in plans if not plan.refused]
     known = [one for plan in tried if (one := plan.forecast) is not None and one.budget is not None]
@@ -185,7 +183,7 @@ def _limit_in_words(time_limit: float | None) -> str:
     return f"a case is ended after {duration(time_limit)}"
 
 
-def _cells(plan: CasePlan) -> tuple[str, ...]:
+def _cells(plan: CasePlan, names: Mapping[str, str]) -> tuple[str, ...]:
     case, seen = plan.case, plan.forecast
     return (
         case.id,
@@ -196,7 +194,7 @@ def _cells(plan: CasePlan) -> tuple[str, ...]:
         "" if seen is None else seen.model,
         "" if seen is None or seen.seconds is None else duration(seen.seconds),
         "" if seen is None or seen.peak_bytes is None else f"{seen.peak_bytes / 1e9:.2f} GB",
-        str(case.output) if not plan.refused else f"refused: {plan.refused}",
+        str(case.output) if not plan.refused else f"refused: {with_names(plan.refused, names)}",
     )
 
 
@@ -235,59 +233,3 @@ def _model_hash(settings: Settings) -> Callable[[Case], str]:
         return " or ".join(found) if found else look_up(options.restore, Modality.MR)
 
     return of
-
-
-class _Progress(Listener):
-    """A bar on a terminal, a line for each case and now and then in a log.
-
-    Args:
-        total: How many cases there are.
-        quiet: Say nothing.
-        hide_names: Call cases by their ids alone, which are hashes.
-    """
-
-    def __init__(self, total: int, *, quiet: bool, hide_names: bool = False) -> None:
-        self._meter = Meter("Batch", quiet=quiet, console=Console(stderr=True, highlight=False))
-        self._total, self._hide_names = total, hide_names
-        self._done = 0
-        self._fresh = 0
-        self._start = time.monotonic()
-        self.before = 0
-        self.causes: Counter[str] = Counter()
-
-    def __enter__(self) -> _Progress:
-        self._meter.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._meter.__exit__(None, None, None)
-
-    def _name(self, case: Case) -> str:
-        return case.id if self._hide_names else f"{case.id} {case.source}"
-
-    def _left(self, share: float = 0.0) -> str:
-        """Time left, at the pace of the cases of this run."""
-        finished = self._fresh + share
-        if finished < 0.05:
-            return "? left"
-        seconds = (time.monotonic() - self._start) / finished
-        return f"{duration(seconds * (self._total - self._done - share))} left"
-
-    def finished(self, case: Case, entry: Entry, fresh: bool) -> None:
-        self._done += 1
-        self._fresh += fresh
-        self.before += not fresh and entry.state is State.DONE
-        if fresh or entry.state is State.FAILED:
-            how = f"failed, {entry.cause}" if entry.state is State.FAILED else "done"
-            self._meter.line(f"{self._done}/{self._total} {self._name(case)} {how}, {self._left()}")
-        self._meter.update(self._done, max(self._total, 1), self._left())
-
-    def stage(self, case: Case, stage: str, share: float) -> None:
-        self._meter.update(
-            self._done + share * 0.999,
-            max(self._total, 1),
-            f"{self._name(case)} {stage}, {self._left(share)}",
-        )
-
-    def retried(self, case: Case, failure: Failure, how: str) -> None:
-        self._meter.line(f"{self._name(case)} {failure.cause}; tried again {how}")

@@ -56,7 +56,8 @@ def test_the_plan_says_what_each_case_takes(plan):
 def test_the_plan_says_what_is_refused_and_what_is_left_out(plan, scans):
     (scans / "a_T1w.nii").write_bytes((scans / "b_T1w.nii").read_bytes())
     _, text = plan("--exclude", "sub/*")
-    assert re.search(r"a_T1w\.nii\.gz .*refused: its result would have the name of that of case", text)
+    assert re.search(r"a_T1w\.nii\.gz .*name of that of case [0-9a-f]{12} a_T1w\.nii\s", text)
+    assert not re.search(r"name of that of case [0-9a-f]{12} a_T1w", plan("--hide-names")[1])
     assert "left out: 2 filtered out" in text and "3 to restore, 2 refused" in text
 
 
