@@ -117,7 +117,8 @@ def _filled(slices: FloatArray) -> FloatArray:
     """
     spread = slices.std(axis=1, dtype=np.float64)
     lively = spread > LIVELY * np.percentile(spread, 95)
-    return slices[lively if lively.mean() < MOSTLY else slices.min(axis=1) < slices.max(axis=1)]
+    kept: FloatArray = slices[lively if lively.mean() < MOSTLY else slices.min(axis=1) < slices.max(axis=1)]
+    return kept
 
 
 def _likeness(slices: FloatArray) -> tuple[float, float]:
