@@ -69,7 +69,9 @@ class RestoreOptions:
         dtype: Type of the heavy arithmetic; ``"auto"`` takes bfloat16 where the device has it natively and
             the model allows it.
         threads: Threads of the processor that torch computes with; None for as many as it would take.
-        tile: Largest side of a tile in voxels; None for the whole volume where it is small enough.
+        tile: Largest side of a tile in voxels; None for the whole volume where it is small enough. A tile
+            overlaps its neighbours by the reach of the model on every side (56 voxels with the shipped ones),
+            so that sides of less than 200 take many times as long; `max_memory` finds what fits, and faster.
         max_memory: Largest memory of the process, in bytes or as in ``"6GB"``; None for 80 % of what is free
             or of what the system allows, whichever is less. Tiles are chosen to keep to it.
         interval: Share of the voxels, 0.5 to 0.95, whose truth is to lie in an interval around the mean; its
