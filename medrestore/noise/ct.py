@@ -20,7 +20,7 @@ TISSUE = (0.0, 120.0)
 """Soft tissue in HU, contrast-enhanced or not."""
 
 FEWEST = 200
-"""Fewest windows of tissue; with fewer, all windows are used."""
+"""Fewest windows of soft tissue; with fewer, others are used."""
 
 CALM = 0.2
 """Fraction of the windows that are calm in any scan."""
@@ -60,13 +60,21 @@ def estimate_ct_noise(array: RealArray) -> float:
     voxels, present = without_padding(looked_at), looked_at > PADDED
     deviation = local_deviation(voxels)
     measured = ndimage.minimum_filter(present, (WINDOW, WINDOW, 1))
-    for chosen in (soft_tissue(voxels), voxels > AIR_HU / 2, measured):
-        windows = deviation[chosen & measured]
-        if windows.size >= FEWEST:
-            # Where edges are the rule, as in a small or coarse scan, only the calmest windows will do.
-            mode, calm = commonest(windows), float(np.quantile(windows, CALM))
-            return mode if mode < 2 * calm else calm
+    tissue = deviation[soft_tissue(voxels) & measured]
+    if tissue.size >= FEWEST:
+        return _level(tissue)
+    # Beside lung, bone or a table edges are the rule: the calmer of what is no air and of all is noise.
+    others = [deviation[chosen & measured] for chosen in (voxels > AIR_HU / 2, measured)]
+    found = [_level(windows) for windows in others if windows.size >= FEWEST]
+    if found:
+        return min(found)
     return float(voxels[present].std()) if present.any() else 0.0
+
+
+def _level(windows: FloatArray) -> float:
+    """Return the level that windows show: where edges are the rule, only the calmest will do."""
+    mode, calm = commonest(windows), float(np.quantile(windows, CALM))
+    return mode if mode < 2 * calm else calm
 
 
 def local_deviation(voxels: FloatArray) -> FloatArray:

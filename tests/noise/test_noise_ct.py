@@ -125,3 +125,13 @@ def test_a_model_in_units_of_attenuation_gets_this_estimate():
     assert found.sigma == pytest.approx(estimate_ct_noise(scan), rel=1e-3)
     assert found.fraction == pytest.approx(found.sigma / 1000)
     assert noise_level(scan, "2%", 1000.0, Intensity.ATTENUATION).sigma == 20
+
+
+def test_edges_are_no_noise_where_there_is_no_soft_tissue():
+    """A part of a scan beside the body, with a table in it: what is no air is edges alone."""
+    part = np.full((64, 64, 24), -940, dtype=np.float32)
+    part[:, 20:24] = -300
+    part[28:30] = 200
+    for level in (10.0, 25.0):
+        noisy = part + np.random.default_rng(2).normal(0, level, part.shape).astype(np.float32)
+        assert estimate_ct_noise(noisy) == pytest.approx(level, rel=0.15)
