@@ -155,9 +155,10 @@ def print_plan(
     from medrestore.batch.plan import plan_case  # it brings torch, which a batch leaves to its workers
 
     plans = [plan_case(case, settings) for case in found.cases if options.shard.has(case.id)]
+    names = names_of(found, options)
     print_table(
         ("case", "scan", "kind", "modality", "voxels", "model", "time", "memory", f"result in {out.name}"),
-        [_cells(plan, names_of(found, options)) for plan in plans],
+        [_cells(plan, names) for plan in plans],
     )
     tried = [plan for plan in plans if not plan.refused]
     known = [one for plan in tried if (one := plan.forecast) is not None and one.budget is not None]

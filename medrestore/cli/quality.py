@@ -54,15 +54,13 @@ def without_reference(restored: Path, request: MetricsRequest, reading: ReadRequ
 
 def _judged(restored: Path, image: Volume, scan: Volume, request: MetricsRequest) -> dict[str, Any]:
     """Return the metrics of a volume, of what it was before and of what was removed, as plain data."""
-    from medrestore.metrics import evaluate_without_reference, head_mask, measured
+    from medrestore.metrics import evaluate_without_reference, measured
 
     result, acquired = (measured(one.array, one.modality) for one in (image, scan))
     chosen = chosen_mask(request.mask, image, result, restored)
     head = np.ones(result.shape, dtype=bool) if chosen is None else chosen
     given = _given(restored, image, request)
-    # What is chosen of a head leaves the rest of the head, which is no air.
-    body = head if request.mask in WORDS else head_mask(result)
-    regions = _regions((result, acquired), head, body, given)
+    regions = _regions(result, acquired, head, request.mask, given)
     region = None if request.region is None else read_mask(request.region, image, restored)
     images = {"restored": result} if request.before is None else {"before": acquired, "restored": result}
     found: dict[str, Any] = {}
@@ -89,14 +87,15 @@ def _given(restored: Path, image: Volume, request: MetricsRequest) -> dict[str, 
 
 
 def _regions(
-    images: tuple[RealArray, RealArray], head: BoolArray, body: BoolArray, given: Mapping[str, Any]
+    result: RealArray, acquired: RealArray, head: BoolArray, mask: str, given: Mapping[str, Any]
 ) -> Regions:
     """Return where to measure: what is given, and found in the images where nothing is."""
-    from medrestore.metrics import Regions, find_regions
+    from medrestore.metrics import Regions, find_regions, head_mask
 
     if {"air", "tissues"} <= given.keys():
         return Regions(head=head, **given)
-    result, acquired = images
+    # What a file chooses of a head leaves the rest of the head, which is no air.
+    body = None if mask in WORDS else head_mask(result)
     return replace(find_regions(result, acquired=acquired, head=head, body=body), **given)
 
 
