@@ -2,12 +2,15 @@
 
 A reconstruction that fills k-space with zeros leaves a cliff in the spectrum: noise within the band, next to
 nothing beyond it. In air the magnitude smears the cliff, so the spectrum is read in tissue, where the noise
-of a magnitude is the noise of its real part; and after a high pass, which leaves less anatomy.
+of a magnitude is the noise of its real part. The cliff is sharp in whole lines of voxels through tissue,
+under Hann's window, which leaks little. Ends that are not sharp are read in all of tissue, after a high pass,
+which leaves less anatomy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +42,18 @@ LEAST_BAND, MOST_BAND = 0.3, 0.97
 
 SHORTEST = 24
 """Fewest voxels along an axis for which a band is told."""
+
+HALF = 0.3
+"""Part of a sample by which a band may exceed the grid that it is taken to."""
+
+SHORTEST_LINE = 40
+"""Fewest voxels of a line in which a sharp end is sought: in shorter ones smooth anatomy falls as fast."""
+
+STEEPER = 3.0
+"""How many times a sharp end exceeds the fall just before it, both as logarithms."""
+
+MOSTLY, MOST_LINES = 0.9, 0.1
+"""Part of a line that lies in tissue, and part of the lines that are taken where fewer hold as much of it."""
 
 
 def axis_spectra(array: RealArray) -> tuple[Float64Array, ...]:
@@ -80,14 +95,64 @@ def measured_grid(array: RealArray, stated: Sequence[float | None] = (None,) * 3
         stated: The ends of the band that a header states, as fractions of Nyquist, for each axis.
     """
     grids = []
-    for size, power, said in zip(array.shape, axis_spectra(array), stated, strict=True):
+    spectra = zip(array.shape, line_spectra(array), axis_spectra(array), stated, strict=True)
+    for size, lines, power, said in spectra:
         if size < SHORTEST or not power.max() > 0:
             grids.append(AxisGrid(size, None))
             continue
-        edge = band_edge(power, said)
+        sharp = sharp_edge(lines)
+        edge = band_edge(power, said) if sharp is None else sharp
         whole = AxisGrid(size, 1.0)
-        grids.append(whole if edge is None else AxisGrid(min(2 * round(edge * size / 2), size), edge))
+        grids.append(whole if edge is None else AxisGrid(_samples(edge, size), edge))
     return tuple(grids)
+
+
+def _samples(edge: float, size: int) -> int:
+    """Return how many samples an axis of `size` voxels has within its band; half a sample counts as one."""
+    return min(2 * ceil(edge * size / 2 - HALF), size)
+
+
+def line_spectra(array: RealArray) -> tuple[Float64Array, ...]:
+    """Return the power spectrum of lines of voxels through tissue along each axis, from 0 to Nyquist.
+
+    Args:
+        array: (X, Y, Z) voxels.
+
+    Returns:
+        For each axis of n voxels n // 2 + 1 powers, averaged over the lines that lie mostly in tissue.
+    """
+    smooth = ndimage.uniform_filter(np.asarray(array, dtype=np.float32), 3)
+    tissue = smooth > FOREGROUND * bright_level(smooth)
+    found = []
+    for axis, size in enumerate(array.shape):
+        window = np.hanning(size + 2)[1:-1].astype(np.float32)
+        share = np.moveaxis(tissue, axis, -1) @ np.square(window) / np.sum(np.square(window))
+        chosen = share >= min(MOSTLY, float(np.quantile(share, 1 - MOST_LINES)))
+        lines = np.moveaxis(array, axis, -1)[chosen].astype(np.float32)
+        lines = (lines - lines.mean(axis=-1, keepdims=True)) * window
+        power = np.square(np.abs(fft.rfft(lines, axis=-1)))
+        found.append(np.asarray(power.mean(axis=0, dtype=np.float64)))
+    return tuple(found)
+
+
+def sharp_edge(power: Float64Array) -> float | None:
+    """Return where the power of lines falls at once, as a fraction of Nyquist; None if it does not.
+
+    Smooth anatomy falls fast too, but not faster than just before.
+
+    Args:
+        power: Power at evenly spaced frequencies from 0 to Nyquist.
+    """
+    last = len(power) - 1
+    if 2 * last < SHORTEST_LINE or not power.max() > 0:
+        return None
+    log = _logarithm(power)
+    place = _cliff(log, 1)
+    if place is None:
+        return None
+    before = float(log[place - 5 : place - 2].mean() - log[place - 2 : place].mean())
+    edge = _middle(log, place, 1) / last
+    return edge if _fall(log, place, 1) > STEEPER * before and edge >= LEAST_BAND else None
 
 
 def band_edge(power: Float64Array, stated: float | None = None) -> float | None:
@@ -99,13 +164,19 @@ def band_edge(power: Float64Array, stated: float | None = None) -> float | None:
     """
     if not power.max() > 0:
         return None
-    log = np.log(np.maximum(power, 1e-12 * power.max()))
-    last = len(log) - 1
-    found = _cliff(log)
-    if found is None and stated is not None and _falls_at(log, stated):
+    log, last = _logarithm(power), len(power) - 1
+    near = _near(last)
+    place = _cliff(log, near)
+    if place is not None:
+        return _middle(log, place, near) / last
+    if stated is not None and _falls_at(log, stated):
         return stated
-    found = _floor(log) if found is None else found
+    found = _floor(log)
     return None if found is None else found / last
+
+
+def _logarithm(power: Float64Array) -> Float64Array:
+    return np.asarray(np.log(np.maximum(power, 1e-12 * power.max())))
 
 
 def _falls_at(log: Float64Array, stated: float) -> bool:
@@ -113,37 +184,46 @@ def _falls_at(log: Float64Array, stated: float) -> bool:
     last = len(log) - 1
     if not LEAST_BAND <= stated <= MOST_BAND:
         return False
-    place, reach = round(stated * last), max(round(NARROW * last), 1)
-    falls = [_fall(log, index) for index in range(place - reach, min(place + reach, last - 1) + 1)]
+    place, reach = round(stated * last), _near(last)
+    falls = [_fall(log, index, reach) for index in range(place - reach, min(place + reach, last - 1) + 1)]
     return max(falls) > float(np.log(STATED_CLIFF))
 
 
-def _fall(log: Float64Array, index: int) -> float:
+def _fall(log: Float64Array, index: int, near: int) -> float:
     """Return by how much the power just within a frequency exceeds the power beyond it, as a logarithm."""
-    near = max(round(NARROW * (len(log) - 1)), 1)
     inside = log[max(index - 2 * near, 0) : index + 1 - near // 2]
     return float(inside.mean() - max(log[index + 1 : index + 1 + near].mean(), log[index + 1 :].mean()))
 
 
-def _cliff(log: Float64Array) -> float | None:
-    """Return where the power falls at once: zeros were filled in, and no smoothing came after."""
+def _cliff(log: Float64Array, near: int) -> int | None:
+    """Return where the power falls at once: zeros were filled in, and no smoothing came after.
+
+    Args:
+        log: Logarithm of the power at evenly spaced frequencies from 0 to Nyquist.
+        near: How many of them it may take to fall.
+    """
     last = len(log) - 1
-    near = max(round(NARROW * last), 1)
     best, place = np.log(CLIFF), None
     for index in range(round(LEAST_BAND * last), min(round(MOST_BAND * last), last - 1) + 1):
-        fall = _fall(log, index)
+        fall = _fall(log, index, near)
         if fall > best:
             best, place = fall, index
-    if place is None:
-        return None
-    # Leakage rounds the end off: the end is where the power crosses the middle.
-    top, foot = (
-        log[place - 3 * near : place - near + 1].mean(),
-        log[place + near : place + 2 * near + 1].mean(),
-    )
+    return place
+
+
+def _middle(log: Float64Array, place: int, near: int) -> float:
+    """Return where the power comes half way down a cliff; leakage rounds it off."""
+    power = np.exp(log - log.max())
+    within, beyond = slice(place - 3 * near, place - near + 1), slice(place + near, place + 2 * near + 1)
+    top, foot = (float(np.exp(log[part].mean() - log.max())) for part in (within, beyond))
     middle = (top + foot) / 2
-    below = next((i for i in range(place - near, place + 2 * near) if log[i] < middle), place)
-    return below - float((middle - log[below]) / max(log[below - 1] - log[below], 1e-9))
+    below = next((i for i in range(place - near, place + 2 * near) if power[i] < middle), place)
+    return below - float((middle - power[below]) / max(power[below - 1] - power[below], 1e-30))
+
+
+def _near(last: int) -> int:
+    """Return how many frequencies are compared on either side of an end that leakage rounds off."""
+    return max(round(NARROW * last), 1)
 
 
 def _floor(log: Float64Array) -> float | None:

@@ -151,11 +151,12 @@ def level_under_map(array: RealArray, noise: NoiseLevel, percentile: float) -> N
     if measured is None:
         return noise
     windows = tuple(FermiWindow(axis.edge, axis.width) for axis in measured.axes)
-    white = max(measured.correlations) < WHITE
+    unsure = measured.certainty is Certainty.UNSURE
+    # Where texture was read for noise, the wavelets would read it too.
+    white = max(measured.correlations) < WHITE and not (unsure and measured.source == "tissue")
     blocks = None if white else block_power(array)
     tissue = read_tissue(blocks, (1.0, 1.0, 1.0), (windows[0], windows[1], windows[2]))
     sigma = estimate_noise(array) if tissue is None else tissue.sigma
-    unsure = measured.certainty is Certainty.UNSURE
     certainty = Certainty.UNSURE if unsure else Certainty.LIKELY
     read = replace(measured, sigma=sigma, source="tissue", certainty=certainty)
     if noise.is_given:

@@ -27,6 +27,13 @@ STEP = 1.5
 """Mean square of the step from the last plane of an image to the first, over that of neighbouring planes at
 the borders, above which the image does not repeat. Where it does repeat it is about 1."""
 
+REPEATS = 0.9
+"""Signal beyond the band over that of the mirrored image, below which the image repeats all the same: images
+that were cut off have 1.4 and more, images that ring at their borders 0 to 0.9."""
+
+SPARSE = 3
+"""Every how many lines are looked at."""
+
 
 def band_limit(edge: float) -> Window:
     """Return the window of a scan that was zero-filled: nothing beyond `edge`."""
@@ -120,24 +127,43 @@ def cut_axes(image: RealArray, sizes: Sequence[int]) -> tuple[bool, ...]:
     """Tell the axes along which a band-limited image was cut off after its reconstruction.
 
     An image from k-space repeats: its last plane is as near to the first as neighbours are, in anatomy and,
-    since the band correlates it, in noise. Where it was cut it steps, and the step spreads beyond the band.
+    since the band correlates it, in noise. Where it was cut it steps, and the step spreads beyond the band;
+    where an image that steps was given a band afterwards, it rings, and nothing lies beyond.
 
     Args:
         image: (X, Y, Z).
         sizes: Voxels of the band along each axis, at most as many as there are.
 
     Returns:
-        For each axis with a narrower band, whether the step is above `STEP` times that of neighbours.
+        For each axis with a narrower band, whether the step is above `STEP` times that of neighbours, and the
+            image does not ring.
     """
+    return tuple(
+        size < image.shape[axis] and _steps(image, axis) and not _repeats(image, axis, size)
+        for axis, size in enumerate(sizes)
+    )
 
-    def step(axis: int, one: int, other: int) -> float:
+
+def _steps(image: RealArray, axis: int) -> bool:
+    """Whether the last plane along an axis is farther from the first than neighbours are."""
+
+    def step(one: int, other: int) -> float:
         planes = (image.take(index, axis=axis).astype(np.float64) for index in (one, other))
         return float(np.square(next(planes) - next(planes)).mean())
 
-    return tuple(
-        size < image.shape[axis] and step(axis, 0, -1) > STEP * (step(axis, 0, 1) + step(axis, -2, -1)) / 2
-        for axis, size in enumerate(sizes)
-    )
+    return step(0, -1) > STEP * (step(0, 1) + step(-2, -1)) / 2
+
+
+def _repeats(image: RealArray, axis: int, size: int) -> bool:
+    """Whether clearly less lies beyond the band along an axis if the image repeats than if it is mirrored."""
+    lines = image[tuple(slice(None, None, 1 if other == axis else SPARSE) for other in range(image.ndim))]
+
+    def beyond(regrid: Callable[[FloatArray, int, int], FloatArray]) -> float:
+        within = regrid(regrid(lines, axis, size), axis, lines.shape[axis])
+        return float(np.square(lines - within, dtype=np.float64).mean())
+
+    lines = np.asarray(lines, dtype=np.float32)
+    return beyond(_regrid_periodic) < REPEATS**2 * beyond(_regrid_mirrored)
 
 
 def _regrid(image: RealArray, sizes: Sequence[int], mirrored: Sequence[bool]) -> FloatArray:

@@ -259,8 +259,8 @@ class _Planes(_Part):
     def _differences(self) -> tuple[Float64Array, Float64Array]:
         """Return the differences of neighbouring planes, and the deviations that white noise has there."""
         counts = np.maximum(self._counts, 1)
-        # Where tissue is cut off, as a neck beside padding, the last plane is no plane like the others.
-        beside = np.pad(self._counts, 1, mode="edge")
+        # Where padding or the field of view cuts tissue off, the last plane is no plane like the others.
+        beside = np.pad(self._counts, 1)
         whole = (self._counts >= _PLANE) & (np.minimum(beside[:-2], beside[2:]) >= self._counts / 2)
         enough = whole[1:] & whole[:-1]
         chance = np.sqrt(1 / counts[1:] + 1 / counts[:-1])

@@ -54,6 +54,14 @@ def test_planes_of_few_voxels_and_a_neck_that_is_cut_off_are_no_seam():
     assert found(result, cut + noise() * (cut > 0)).statistics["step"] < 5.5
 
 
+def test_where_the_field_of_view_cuts_tissue_off_the_last_plane_is_no_seam():
+    clean = np.full((40, 36, 32), 100, dtype=np.float32)
+    result = clean + np.float32(2) * (np.ogrid[:40, :36, :32][1] == 35)
+    assert found(result, clean + noise()).statistics["step"] < 5.5
+    seam = clean + np.float32(2) * (np.ogrid[:40, :36, :32][1] > 33)
+    assert found(seam, clean + noise()).statistics["step"] > 10
+
+
 def ball(at: tuple[int, int, int], radius: float) -> np.ndarray:
     distance = sum((axis - c) ** 2 for axis, c in zip(np.ogrid[:40, :36, :32], at, strict=True))
     return (distance <= radius**2).astype(np.float32)
