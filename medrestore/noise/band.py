@@ -46,6 +46,9 @@ SHORTEST = 24
 HALF = 0.3
 """Part of a sample by which a band may exceed the grid that it is taken to."""
 
+LEAST_SHARP = 0.2
+"""Least band with a sharp end that is looked for: 128 samples of 512 voxels have 0.25."""
+
 SHORTEST_LINE = 40
 """Fewest voxels of a line in which a sharp end is sought: in shorter ones smooth anatomy falls as fast."""
 
@@ -147,12 +150,12 @@ def sharp_edge(power: Float64Array) -> float | None:
     if 2 * last < SHORTEST_LINE or not power.max() > 0:
         return None
     log = _logarithm(power)
-    place = _cliff(log, 1)
-    if place is None:
+    place = _cliff(log, 1, LEAST_SHARP)
+    if place is None or place < 5:
         return None
     before = float(log[place - 5 : place - 2].mean() - log[place - 2 : place].mean())
     edge = _middle(log, place, 1) / last
-    return edge if _fall(log, place, 1) > STEEPER * before and edge >= LEAST_BAND else None
+    return edge if _fall(log, place, 1) > STEEPER * before and edge >= LEAST_SHARP else None
 
 
 def band_edge(power: Float64Array, stated: float | None = None) -> float | None:
@@ -195,16 +198,17 @@ def _fall(log: Float64Array, index: int, near: int) -> float:
     return float(inside.mean() - max(log[index + 1 : index + 1 + near].mean(), log[index + 1 :].mean()))
 
 
-def _cliff(log: Float64Array, near: int) -> int | None:
+def _cliff(log: Float64Array, near: int, least: float = LEAST_BAND) -> int | None:
     """Return where the power falls at once: zeros were filled in, and no smoothing came after.
 
     Args:
         log: Logarithm of the power at evenly spaced frequencies from 0 to Nyquist.
         near: How many of them it may take to fall.
+        least: Frequency from which on it is looked for, as a fraction of Nyquist.
     """
     last = len(log) - 1
     best, place = np.log(CLIFF), None
-    for index in range(round(LEAST_BAND * last), min(round(MOST_BAND * last), last - 1) + 1):
+    for index in range(round(least * last), min(round(MOST_BAND * last), last - 1) + 1):
         fall = _fall(log, index, near)
         if fall > best:
             best, place = fall, index

@@ -39,6 +39,12 @@ def test_the_band_of_a_crop_without_air_is_found_to_a_sample_however_weak_the_no
     assert grids[2].size == SIDE
 
 
+def test_a_quarter_of_the_frequencies_is_found_in_long_axes():
+    grids = measured_grid(scanned(brain(128), 0.25, 1.0))
+    assert [abs(grid.size - 33) <= 1 for grid in grids[:2]] == [True, True]
+    assert grids[2].size == 128
+
+
 @pytest.mark.parametrize("side", [26, 40, SIDE])
 @pytest.mark.parametrize("blur", [0.0, 1.0, 2.0])
 def test_smooth_anatomy_has_no_sharp_end(side, blur):
