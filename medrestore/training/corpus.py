@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -61,32 +61,42 @@ def find(options: DataOptions, base: Path) -> tuple[list[Path], list[Path], list
         base: Folder of the configuration file.
 
     Raises:
-        ConfigError: A pattern matches nothing.
+        ConfigError: A pattern is no glob pattern, matches nothing, or only what is set apart.
     """
     roots = [(base / root).resolve() for root in options.roots]
-    exclude = options.exclude + options.validation
-    apart = {path for pattern in exclude for root in roots for path in root.glob(pattern)}
-
-    def may_be_seen(path: Path) -> bool:
-        """Whether no pattern sets it apart: read as globs, or as of old with `*` standing for folders too."""
-        below = [path.relative_to(root).as_posix() for root in roots if path.is_relative_to(root)]
-        return not apart.intersection((path, *path.parents)) and not any(
-            fnmatch(name, pattern) for name in below for pattern in exclude
-        )
-
-    scans, labels = _matches(roots, options.scans), _matches(roots, options.labels)
-    validation = _matches(roots, options.validation)
-    return list(filter(may_be_seen, scans)), list(filter(may_be_seen, labels)), validation
+    validation = _matches(roots, "validation", options.validation)
+    hidden = [*_matches(roots, "exclude", options.exclude), *validation]
+    # By what links lead to, and with all that a folder holds: a file has many names.
+    apart = {one.resolve() for path in hidden for one in (path, *path.rglob("*"))}
+    scans = _matches(roots, "scans", options.scans, apart)
+    return scans, _matches(roots, "labels", options.labels, apart), validation
 
 
-def _matches(roots: list[Path], patterns: tuple[str, ...]) -> list[Path]:
+def _matches(
+    roots: list[Path], key: str, patterns: tuple[str, ...], apart: Set[Path] = frozenset()
+) -> list[Path]:
+    """Return what the patterns of a key of `[data]` match, without what is set apart."""
     found: list[Path] = []
     for pattern in patterns:
-        matches = [path for root in roots for path in sorted(root.glob(pattern))]
+        try:
+            matches = [path for root in roots for path in sorted(root.glob(pattern))]
+        except (ValueError, NotImplementedError) as error:
+            raise ConfigError(
+                f"data.{key}: {pattern!r} is no glob pattern of paths below data.roots ({error}); "
+                "write one such as 'mr/*.nii.gz'"
+            ) from error
         if not matches:
             where = ", ".join(str(root) for root in roots)
-            raise ConfigError(f"nothing in {where} matches {pattern!r}; check data.roots and the pattern")
-        found += matches
+            raise ConfigError(
+                f"data.{key}: nothing in {where} matches {pattern!r}; check data.roots and the pattern"
+            )
+        seen = [path for path in matches if apart.isdisjoint((path.resolve(), *path.resolve().parents))]
+        if not seen:
+            raise ConfigError(
+                f"data.{key}: all that {pattern!r} matches is set apart by data.exclude or data.validation; "
+                "narrow these patterns, or take this one out"
+            )
+        found += seen
     return list(dict.fromkeys(found))
 
 
@@ -99,7 +109,7 @@ def load(options: DataOptions, base: Path, intensity: Intensity = Intensity.P99)
         intensity: Units of the volumes.
 
     Raises:
-        ConfigError: A pattern matches nothing.
+        ConfigError: A pattern is no glob pattern, matches nothing, or only what is set apart.
         InputError: A file cannot be read.
     """
     scan_paths, label_paths, _ = find(options, base)

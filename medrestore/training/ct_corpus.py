@@ -37,7 +37,7 @@ def load_ct(config: TrainConfig, options: CtOptions, base: Path, work: Path) -> 
         work: Folder of the run; gets `ct-corpus.npz`.
 
     Raises:
-        ConfigError: A pattern matches nothing.
+        ConfigError: A pattern is no glob pattern, matches nothing, or only what is set apart.
         InputError: A file cannot be read.
     """
     scan_paths, label_paths, _ = find(config.data, base)
