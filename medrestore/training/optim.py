@@ -57,7 +57,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def make_optimisers(network: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the convolution kernels, Adam for everything else, at one rate."""
+    """Muon for the convolution kernels, Adam for everything else, at one rate; none for what is not there."""
     kernels = [p for p in network.parameters() if p.ndim == 5]
     rest = [p for p in network.parameters() if p.ndim != 5]
-    return [Muon(kernels, lr=rate), torch.optim.Adam(rest, lr=rate, betas=(0.9, 0.98))]
+    found: list[torch.optim.Optimizer] = []
+    if kernels:
+        found.append(Muon(kernels, lr=rate))
+    if rest:
+        found.append(torch.optim.Adam(rest, lr=rate, betas=(0.9, 0.98)))
+    return found
