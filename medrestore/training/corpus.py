@@ -100,6 +100,12 @@ def _matches(
     return list(dict.fromkeys(found))
 
 
+def extent(path: Path) -> tuple[int, int]:
+    """Return how many bytes a scan has, a file or a folder of files, and when it changed last, in ns."""
+    found = [one.stat() for one in (path, *path.rglob("*")) if one.is_file()]
+    return sum(one.st_size for one in found), max((one.st_mtime_ns for one in found), default=0)
+
+
 def load(options: DataOptions, base: Path, intensity: Intensity = Intensity.P99) -> Corpus:
     """Read everything that a configuration names but the validation scans.
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import tomli_w
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
-from medrestore.errors import ConfigError, TrainingError
+from medrestore.errors import ConfigError, OutputError, TrainingError
 from medrestore.io import atomic_write
 from medrestore.networks.weights import not_finite
 from medrestore.plugin import ModelSpec, read_model_folder
@@ -56,8 +57,8 @@ def export_model(network: nn.Module, config: TrainConfig, facts: TrainingFacts, 
         TrainingError: Weights are not finite, or beyond float16.
         OutputError: The folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {key: value.detach().cpu().half().contiguous() for key, value in network.state_dict().items()}
+    check_folder(folder)
+    state = {key: _stored(value) for key, value in network.state_dict().items()}
     if fault := not_finite(state):
         raise TrainingError(f"{fault}, as they would be stored, in float16: nothing is exported")
     _write(folder / WEIGHTS, save(state))
@@ -70,7 +71,8 @@ def export_model(network: nn.Module, config: TrainConfig, facts: TrainingFacts, 
     }
     _write(folder / "model.toml", tomli_w.dumps(description).encode())
     card = folder / "README.md"
-    if not card.exists() or GENERATED in card.read_text():  # a card that a person has written stays
+    # A card that a person has written stays, in whatever encoding.
+    if not card.exists() or GENERATED in card.read_text(encoding="utf-8", errors="replace"):
         _write(card, model_card(config.model, config, facts).encode())
     sums = "".join(f"{sha256_file(folder / name)}  {name}\n" for name in (WEIGHTS, "model.toml"))
     _write(folder / "SHA256SUMS", sums.encode())
@@ -87,7 +89,9 @@ def model_card(model: Mapping[str, Any], config: TrainConfig, facts: TrainingFac
     score = "not measured" if facts.validation_psnr is None else f"mean PSNR {facts.validation_psnr:.2f} dB"
     validation = f" over `{', '.join(config.data.validation)}`" if config.data.validation else ""
     files = "\n".join(f"- `{name}`" for name in facts.files)
-    return f"""# {model.get("name", "model")}
+    return f"""{GENERATED}
+
+# {model.get("name", "model")}
 
 {model.get("title", "")}
 
@@ -100,8 +104,6 @@ def model_card(model: Mapping[str, Any], config: TrainConfig, facts: TrainingFac
 ## Scans and label maps that the weights saw
 
 {files}
-
-{GENERATED}
 """
 
 
@@ -123,6 +125,29 @@ def what_was_done(config: TrainConfig) -> tuple[str, str]:
     noise += f" and coloured in {options.coloured:.0%}" if options.coloured else ""
     noise += " of patches"
     return noise, "white Rician noise of 3, 5 and 10 %"
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder, and try to write in it.
+
+    Raises:
+        OutputError: That cannot be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written to ({error.strerror or error}); expected a folder, or a place "
+            "where one can be made: choose another with -o"
+        ) from error
+
+
+def _stored(value: Tensor) -> Tensor:
+    # A count, as of the batches that a normalisation has seen, stays one: float16 ends at 65504.
+    value = value.detach().cpu().contiguous()
+    return value.half() if value.is_floating_point() else value
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import csv
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -18,14 +16,14 @@ from torch import Tensor, nn
 
 from medrestore.diffusion.precondition import network_inputs
 from medrestore.engine.machine.device import has_native_bfloat16
-from medrestore.errors import ConfigError, ModelError
+from medrestore.errors import ModelError
 from medrestore.plugin.extensions.networks import build_network, check_network
+from medrestore.training.checkpoint import go_on, save_checkpoint
 from medrestore.training.divergence import check_score, check_step, check_weights
+from medrestore.training.log import append_row, start_log
 from medrestore.training.optim import make_optimisers
 from medrestore.training.patches import Batch, PatchSampler, draw_batches
 from medrestore.training.recipe import LoopOptions, TrainConfig
-
-LOG_FIELDS = ("step", "loss", "rate", "gradient", "seconds", "validation_psnr")
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,8 @@ class Trainer:
         self.weights = LevelWeights()
         self.step = 0
         self.origin: str | None = None
+        self.identity: dict[str, str] = {}
+        """What is learnt from and how, which a checkpoint is to agree with; see `checkpoint.identity`."""
 
     def start_from(self, weights: dict[str, Tensor], model: str) -> None:
         """Begin with the weights of a trained model rather than with random ones; its card will say so.
@@ -126,6 +126,7 @@ class Trainer:
         return {
             "step": self.step,
             "origin": self.origin,
+            "identity": self.identity,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
@@ -178,6 +179,8 @@ class Trainer:
         finite = torch.nan_to_num(state, posinf=0.0)[:, None, None, None, None]
         noisy = clean * (finite > 0) + finite * noise
         mean, k, inputs, levels = network_inputs(noisy, state, image, scan, gain, details)
+        # What a network draws itself, by dropout, say, is a function of the seed and the step as well.
+        torch.manual_seed(int(rng.integers(2**63)))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             predicted = self.network(inputs, levels)
         error = (predicted - (clean - mean) / k).square().mean(dim=(1, 2, 3, 4))
@@ -198,13 +201,9 @@ class Trainer:
         decay = min(self.options.ema, self.step / (self.step + 10))
         for average, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
             average.lerp_(value, 1 - decay)
-
-
-def save_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Write a checkpoint so that a kill at any moment leaves the old or the new one."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(trainer.state_dict(), temporary)
-    temporary.replace(path)
+        # Buffers are no weights: the statistics of a batch normalisation, say, which are a mean already.
+        for kept, found in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(found)
 
 
 def run(
@@ -219,68 +218,40 @@ def run(
     Args:
         trainer: A new trainer.
         sampler: Draws its batches.
-        folder: Where `checkpoint.pt` and `log.csv` live.
+        folder: Where `checkpoint.pt` and `log.csv` live; it is there.
         validate: Score of the averaged weights in dB, called every `validate_steps`.
         progress: Called after every step.
 
     Raises:
-        ConfigError: The checkpoint is damaged, or of another network.
+        ConfigError: The checkpoint is damaged, or of another configuration.
+        OutputError: The folder cannot be written to.
         TrainingError: It diverges; the checkpoint is one from before that, if there is one.
     """
     options = trainer.options
-    folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists():
-        _go_on(trainer, checkpoint)
+        go_on(trainer, checkpoint)
     log = folder / "log.csv"
-    _truncate_log(log, trainer.step)
+    start_log(log, trainer.step)
     saved = time.monotonic()
     batches = draw_batches(sampler, options, trainer.step, pin=trainer.device.type == "cuda")
-    with log.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, LOG_FIELDS)
-        while trainer.step < options.steps:
-            start = time.monotonic()
-            rate = learning_rate(trainer.step, options)
-            loss, norm = trainer.train_step(next(batches))
-            seconds = time.monotonic() - start
-            last = trainer.step == options.steps
-            due = options.validate_steps and (last or trainer.step % options.validate_steps == 0)
-            saving = last or time.monotonic() - saved > 60 * options.checkpoint_minutes
-            check_step(trainer.step, loss, norm)
-            if saving or due:
-                trainer.check_weights()
-            score = validate(trainer.average) if validate and due else None
-            check_score(trainer.step, score)
-            row = (trainer.step, f"{loss:.5f}", f"{rate:.3e}", f"{norm:.4f}", f"{seconds:.3f}")
-            told = "" if score is None else f"{score:.3f}"
-            writer.writerow(dict(zip(LOG_FIELDS, (*row, told), strict=True)))
-            if saving:
-                stream.flush()
-                save_checkpoint(trainer, checkpoint)
-                saved = time.monotonic()
-            if progress:
-                progress(Progress(trainer.step, options.steps, loss, seconds, score))
-
-
-def _go_on(trainer: Trainer, checkpoint: Path) -> None:
-    try:
-        trainer.load_state_dict(torch.load(checkpoint, map_location=trainer.device, weights_only=True))
-    except (RuntimeError, ValueError, KeyError, UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"{checkpoint}: cannot go on from this checkpoint ({reason}); it is damaged, or of another "
-            "network than the configuration describes: choose another folder, or remove it to start again"
-        ) from error
-
-
-def _truncate_log(log: Path, step: int) -> None:
-    """Drop the rows after the checkpoint that training goes on from: they will be written again.
-
-    A kill may have cut the last row, even within its step number; such a row lacks fields.
-    """
-    rows = list(csv.DictReader(log.open())) if log.exists() else []
-    with log.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, LOG_FIELDS)
-        writer.writeheader()
-        whole = (row for row in rows if row[LOG_FIELDS[-1]] is not None)
-        writer.writerows(row for row in whole if int(row["step"]) <= step)
+    while trainer.step < options.steps:
+        start = time.monotonic()
+        rate = learning_rate(trainer.step, options)
+        loss, norm = trainer.train_step(next(batches))
+        seconds = time.monotonic() - start
+        last = trainer.step == options.steps
+        due = options.validate_steps and (last or trainer.step % options.validate_steps == 0)
+        saving = last or time.monotonic() - saved > 60 * options.checkpoint_minutes
+        check_step(trainer.step, loss, norm)
+        if saving or due:
+            trainer.check_weights()
+        score = validate(trainer.average) if validate and due else None
+        check_score(trainer.step, score)
+        row = (trainer.step, f"{loss:.5f}", f"{rate:.3e}", f"{norm:.4f}", f"{seconds:.3f}")
+        append_row(log, (*row, "" if score is None else f"{score:.3f}"))
+        if saving:
+            save_checkpoint(trainer, checkpoint)
+            saved = time.monotonic()
+        if progress:
+            progress(Progress(trainer.step, options.steps, loss, seconds, score))

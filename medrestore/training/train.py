@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -19,15 +19,17 @@ from medrestore.physics.slices import DETAILS
 from medrestore.plugin import Intensity, LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
 from medrestore.training import corpus
+from medrestore.training.checkpoint import identity
 from medrestore.training.ct_corpus import load_ct
 from medrestore.training.ct_noise import with_ct_noise
 from medrestore.training.degrade import Degrade, Degraded, make_degrade
-from medrestore.training.export import TrainingFacts, export_model
+from medrestore.training.export import TrainingFacts, check_folder, export_model
+from medrestore.training.log import last_validation, plot_log
 from medrestore.training.loop import Progress, Trainer, run
 from medrestore.training.patches import PatchSampler
 from medrestore.training.place import Place
 from medrestore.training.recipe import TrainConfig
-from medrestore.training.validate import make_cases, make_ct_cases, validator
+from medrestore.training.validate import Case, make_cases, make_ct_cases, validator
 from medrestore.types import FloatArray, Modality, Task
 
 
@@ -58,9 +60,10 @@ def train(
     Raises:
         ConfigError: The configuration finds no data, describes no model or one that is not what is trained,
             or has patches of a size that the network cannot halve as often as it does, or that are larger
-            than every scan.
+            than every scan; or the checkpoint is damaged, or of another configuration.
         ModelError: There is no model `init`, or it is of another network.
         InputError: A scan cannot be read.
+        OutputError: The folder to work in cannot be written to.
         TrainingError: It diverges.
     """
     check_model_table(config)
@@ -70,26 +73,35 @@ def train(
     multiple = cast("int", trainer.network.multiple)
     if loop.patch % multiple:
         raise ConfigError(f"loop.patch is {loop.patch}; expected a multiple of {multiple}")
-    data, degrade = prepare(config, base, work, intensity)
-    check_patch(loop.patch, data)
-    sampler = PatchSampler(data, loop.patch, config.augmentation, degrade)
-    scans = corpus.find(config.data, base)[2] if loop.validate_steps else []
-    if config.ct is not None:
-        cases = make_ct_cases(scans) if loop.validate_steps else []
-    else:
-        colour = bool(config.model.get("colour", False))
-        cases = make_cases(scans, intensity, config.slices, colour=colour)
     if init is not None:
         origin, weights = weights_of(init)
         trainer.start_from(weights, origin)
     with TemporaryDirectory() as rehearsal:  # a fault in the [model] table is found now, not after hours
-        facts = TrainingFacts(0, data.files, None, trainer.origin)
-        export_model(trainer.average, config, facts, Path(rehearsal))
+        export_model(trainer.average, config, TrainingFacts(0, (), None, trainer.origin), Path(rehearsal))
+    for folder in (work, work / "model"):
+        if folder is work or folder.exists():
+            check_folder(folder)
+    trainer.identity = identity(config, base)
+    data, degrade = prepare(config, base, work, intensity)
+    check_patch(loop.patch, data)
+    sampler = PatchSampler(data, loop.patch, config.augmentation, degrade)
+    cases = validation_cases(config, base, intensity) if loop.validate_steps else []
     run(trainer, sampler, work, validator(cases, trainer.bfloat16) if cases else None, progress)
     trainer.check_weights()  # also the weights of a checkpoint from which there was nothing left to do
-    plot_log(work / "log.csv", work / "loss.png")
-    facts = TrainingFacts(trainer.step, data.files, last_validation(work / "log.csv"), trainer.origin)
-    return export_model(trainer.average, config, facts, work / "model")
+    log = work / "log.csv"
+    facts = TrainingFacts(trainer.step, data.files, last_validation(log), trainer.origin)
+    spec = export_model(trainer.average, config, facts, work / "model")
+    with suppress(OSError):  # a picture is not what the run was for
+        plot_log(log, work / "loss.png")
+    return spec
+
+
+def validation_cases(config: TrainConfig, base: Path, intensity: Intensity) -> list[Case]:
+    """Read what a run is validated on."""
+    scans = corpus.find(config.data, base)[2]
+    if config.ct is not None:
+        return make_ct_cases(scans)
+    return make_cases(scans, intensity, config.slices, colour=bool(config.model.get("colour", False)))
 
 
 def check_patch(patch: int, data: corpus.Corpus) -> None:
@@ -169,32 +181,3 @@ def weights_of(model: str) -> tuple[str, dict[str, Tensor]]:
         raise ModelError(f"{ref.name} has no network to start from; choose one that `medrestore train` made")
     digest = "" if spec.sha256 is None else f" (sha256 {spec.sha256[:12]}...)"
     return spec.name + digest, network.state_dict()
-
-
-def last_validation(log: Path) -> float | None:
-    """Return the last validation score in a log, in dB."""
-    with log.open() as stream:
-        scores = [row["validation_psnr"] for row in csv.DictReader(stream) if row["validation_psnr"]]
-    return float(scores[-1]) if scores else None
-
-
-def plot_log(log: Path, picture: Path) -> None:
-    """Draw the loss, as a running mean, and the validation score of a log."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - half a second that only the end of a run needs
-
-    with log.open() as stream:
-        rows = list(csv.DictReader(stream))
-    steps = [int(row["step"]) for row in rows]
-    smooth: list[float] = []
-    for row in rows:
-        smooth.append(float(row["loss"]) * 0.02 + (smooth[-1] if smooth else float(row["loss"])) * 0.98)
-    scored = [(int(row["step"]), float(row["validation_psnr"])) for row in rows if row["validation_psnr"]]
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.semilogy(steps, smooth, color="tab:blue", linewidth=1)
-    axes.set(xlabel="step", ylabel="squared error / k² (running mean)")
-    if scored:
-        right = axes.twinx()
-        right.plot(*zip(*scored, strict=True), "o-", color="tab:orange", markersize=3)
-        right.set_ylabel("validation PSNR (dB)")
-    figure.savefig(picture, dpi=120)

@@ -20,7 +20,8 @@ from medrestore.errors import ConfigError, TrainingError
 from medrestore.plugin import read_model_folder
 from medrestore.training import Progress, corpus, load_config, train
 from medrestore.training.export import GENERATED, TrainingFacts, export_model
-from medrestore.training.loop import LOG_FIELDS, Trainer
+from medrestore.training.log import LOG_FIELDS
+from medrestore.training.loop import Trainer
 from medrestore.training.patches import Batch
 from medrestore.training.recipe import DataOptions, LoopOptions, NetworkOptions, TrainConfig
 
