@@ -5,15 +5,47 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
 
-from medrestore.errors import ConfigError
+from medrestore.errors import SEEN_CHARACTERS, ConfigError
+from medrestore.physics.ct_reconstruction import KERNELS
 from medrestore.toml import read_toml
 
 STRICT = ConfigDict(extra="forbid")
+
+
+def _rising(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError("the first should be the lower one")
+    return ends
+
+
+def _known_kernel(name: str) -> str:
+    if name not in KERNELS:
+        raise ValueError(f"the kernels are {', '.join(KERNELS)}")
+    return name
+
+
+Flag = Annotated[bool, Strict()]
+Some = Annotated[int, Strict(), Field(ge=1)]
+Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
+Count = Annotated[int, Strict(), Field(ge=0)]
+Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Strict(), Field(ge=0, le=1, allow_inf_nan=False)]
+Level = Annotated[float, Strict(), Field(gt=0, le=1, allow_inf_nan=False)]
+Factor = Annotated[float, Strict(), Field(ge=1, allow_inf_nan=False)]
+Texts = tuple[str, ...]
+Lengths = tuple[Positive, ...]
+Levels = Annotated[tuple[Level, Level], AfterValidator(_rising)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
+Factors = Annotated[tuple[Factor, Factor], AfterValidator(_rising)]
+Softness = Annotated[tuple[Fraction, ...], Field(min_length=1)]
+Kernels = Annotated[tuple[Annotated[str, AfterValidator(_known_kernel)], ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -33,15 +65,15 @@ class DataOptions:
         slices_mm: Slice thicknesses into which scans of thin slices are also averaged, along each axis.
     """
 
-    roots: tuple[str, ...]
-    scans: tuple[str, ...]
-    labels: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    validation: tuple[str, ...] = ()
-    spacings_mm: tuple[float, ...] = (1.0, 1.4)
-    slices_mm: tuple[float, ...] = ()
+    roots: Texts
+    scans: Texts
+    labels: Texts = ()
+    exclude: Texts = ()
+    validation: Texts = ()
+    spacings_mm: Lengths = (1.0, 1.4)
+    slices_mm: Lengths = ()
     denoise_with: str | None = None
-    denoise_above: float = 0.01
+    denoise_above: NotNegative = 0.01
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -76,22 +108,22 @@ class LoopOptions:
             the only choice on Windows. The batches do not depend on it.
     """
 
-    steps: int
-    batch: int = 8
-    patch: int = 48
-    rate: float = 2e-3
-    warmup: int = 100
-    hold: float = 0.3
-    ema: float = 0.999
-    clip: float = 1.0
-    mean: float = 0.75
-    unconditional: float = 0.0
-    seed: int = 1
-    checkpoint_minutes: float = 5.0
-    validate_steps: int = 1000
-    bfloat16: bool | None = None
-    compile: bool = False
-    workers: int = 0
+    steps: Some
+    batch: Some = 8
+    patch: Some = 48
+    rate: NotNegative = 2e-3
+    warmup: Count = 100
+    hold: Fraction = 0.3
+    ema: Fraction = 0.999
+    clip: Positive = 1.0
+    mean: Fraction = 0.75
+    unconditional: Fraction = 0.0
+    seed: Seed = 1
+    checkpoint_minutes: NotNegative = 5.0
+    validate_steps: Count = 1000
+    bfloat16: Flag | None = None
+    compile: Flag = False
+    workers: Count = 0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -112,16 +144,16 @@ class DegradationOptions:
         quantised: Probability of voxels rounded to a fraction of the noise.
     """
 
-    noise: tuple[float, float] = (0.007, 0.18)
-    rician: float = 0.75
-    varying: float = 0.15
-    unmapped: float = 0.2
-    estimate_error: float = 0.03
-    coloured: float = 0.0
-    untold: float = 0.15
-    coils: float = 0.0
-    resampled: float = 0.0
-    quantised: float = 0.0
+    noise: Levels = (0.007, 0.18)
+    rician: Fraction = 0.75
+    varying: Fraction = 0.15
+    unmapped: Fraction = 0.2
+    estimate_error: NotNegative = 0.03
+    coloured: Fraction = 0.0
+    untold: Fraction = 0.15
+    coils: Fraction = 0.0
+    resampled: Fraction = 0.0
+    quantised: Fraction = 0.0
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -138,13 +170,13 @@ class SliceOptions:
         estimate_error: Standard deviation of the logarithm of the level that the model is told.
     """
 
-    factor: tuple[float, float] = (1.5, 6.0)
-    width: tuple[float, float] = (0.6, 1.2)
-    softness: tuple[float, ...] = (0.0, 0.0, 0.25, 0.5, 1.0)
-    noisy: float = 0.5
-    noise: tuple[float, float] = (0.003, 0.08)
-    rician: float = 0.75
-    estimate_error: float = 0.05
+    factor: Factors = (1.5, 6.0)
+    width: Range = (0.6, 1.2)
+    softness: Softness = (0.0, 0.0, 0.25, 0.5, 1.0)
+    noisy: Fraction = 0.5
+    noise: Levels = (0.003, 0.08)
+    rician: Fraction = 0.75
+    estimate_error: NotNegative = 0.05
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -165,16 +197,16 @@ class CtOptions:
             `augmentation.synthetic`.
     """
 
-    noise: tuple[float, float] = (0.006, 0.16)
-    kernels: tuple[str, ...] = ("soft", "standard", "sharp")
-    photons: tuple[float, float] = (2e4, 4e5)
-    electronic: float = 8.0
-    single: float = 0.6
-    helical: float = 0.8
-    smoothed: float = 0.25
-    clipped: float = 0.5
-    estimate_error: float = 0.1
-    phantoms: int = 6
+    noise: Levels = (0.006, 0.16)
+    kernels: Kernels = ("soft", "standard", "sharp")
+    photons: Range = (2e4, 4e5)
+    electronic: NotNegative = 8.0
+    single: Fraction = 0.6
+    helical: NotNegative = 0.8
+    smoothed: Fraction = 0.25
+    clipped: Fraction = 0.5
+    estimate_error: NotNegative = 0.1
+    phantoms: Count = 6
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -191,13 +223,13 @@ class AugmentationOptions:
         synthetic: Probability of a patch from a label map, where there are label maps.
     """
 
-    tone_curve: float = 0.35
-    bias_field: float = 0.3
-    blur: float = 0.0
-    blur_width: tuple[float, float] = (0.3, 0.9)
-    lesions: float = 0.0
-    scale: float = 0.35
-    synthetic: float = 0.2
+    tone_curve: Fraction = 0.35
+    bias_field: Fraction = 0.3
+    blur: Fraction = 0.0
+    blur_width: Range = (0.3, 0.9)
+    lesions: Fraction = 0.0
+    scale: NotNegative = 0.35
+    synthetic: Fraction = 0.2
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -229,14 +261,21 @@ def load_config(path: Path) -> TrainConfig:
     """Read a configuration.
 
     Raises:
-        ConfigError: The file is missing, no TOML, or has an unknown, missing or ill-typed key.
+        ConfigError: The file is missing, no TOML, or has an unknown or missing key, or a value of another
+            type or out of range.
     """
     try:
         return TypeAdapter(TrainConfig).validate_python(read_toml(path))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the training configuration: {error.strerror}") from error
     except ValidationError as error:  # a ValueError as well
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        faults = "; ".join(map(_told, error.errors()))
         raise ConfigError(f"{path}: {faults}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def _told(fault: ErrorDetails) -> str:
+    key, given = ".".join(map(str, fault["loc"])), fault["input"]
+    observed = "" if isinstance(given, dict) else f", got {given!r:.{SEEN_CHARACTERS}}"
+    return f"{key}: {fault['msg'].removeprefix('Value error, ')}{observed}"

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from medrestore.engine import RestoreOptions
 from medrestore.engine.models.find import find_model, origin
-from medrestore.errors import ConfigError, ModelError
-from medrestore.physics.kspace import COLOUR_DETAILS
-from medrestore.physics.slices import DETAILS
+from medrestore.errors import ModelError
 from medrestore.plugin import Intensity, LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
 from medrestore.training import corpus
+from medrestore.training.check import check_data, check_modalities, check_model_table, check_patch
 from medrestore.training.checkpoint import identity
 from medrestore.training.ct_corpus import load_ct
 from medrestore.training.ct_noise import with_ct_noise
@@ -30,7 +29,7 @@ from medrestore.training.patches import PatchSampler
 from medrestore.training.place import Place
 from medrestore.training.recipe import TrainConfig
 from medrestore.training.validate import Case, make_cases, make_ct_cases, validator
-from medrestore.types import FloatArray, Modality, Task
+from medrestore.types import FloatArray, Modality
 
 
 def train(
@@ -61,29 +60,29 @@ def train(
         ConfigError: The configuration finds no data, describes no model or one that is not what is trained,
             or has patches of a size that the network cannot halve as often as it does, or that are larger
             than every scan; or the checkpoint is damaged, or of another configuration.
-        ModelError: There is no model `init`, or it is of another network.
+        ModelError: There is no model `init` or `data.denoise_with`, or the first is of another network.
         InputError: A scan cannot be read.
         OutputError: The folder to work in cannot be written to.
         TrainingError: It diverges.
     """
-    check_model_table(config)
-    intensity = Intensity(config.model.get("intensity", Intensity.P99))
+    intensity = check_model_table(config)
     loop = config.loop
     trainer = Trainer(config, device)
-    multiple = cast("int", trainer.network.multiple)
-    if loop.patch % multiple:
-        raise ConfigError(f"loop.patch is {loop.patch}; expected a multiple of {multiple}")
+    check_patch(config, cast("int", trainer.network.multiple))
+    if config.data.denoise_with is not None:
+        find_model(RestoreOptions(model=config.data.denoise_with), Modality.UNKNOWN)
     if init is not None:
         origin, weights = weights_of(init)
         trainer.start_from(weights, origin)
     with TemporaryDirectory() as rehearsal:  # a fault in the [model] table is found now, not after hours
-        export_model(trainer.average, config, TrainingFacts(0, (), None, trainer.origin), Path(rehearsal))
+        facts = TrainingFacts(0, (), None, trainer.origin)
+        check_modalities(export_model(trainer.average, config, facts, Path(rehearsal)))
     for folder in (work, work / "model"):
         if folder is work or folder.exists():
             check_folder(folder)
     trainer.identity = identity(config, base)
     data, degrade = prepare(config, base, work, intensity)
-    check_patch(loop.patch, data)
+    check_data(config, data)
     sampler = PatchSampler(data, loop.patch, config.augmentation, degrade)
     cases = validation_cases(config, base, intensity) if loop.validate_steps else []
     run(trainer, sampler, work, validator(cases, trainer.bfloat16) if cases else None, progress)
@@ -102,52 +101,6 @@ def validation_cases(config: TrainConfig, base: Path, intensity: Intensity) -> l
     if config.ct is not None:
         return make_ct_cases(scans)
     return make_cases(scans, intensity, config.slices, colour=bool(config.model.get("colour", False)))
-
-
-def check_patch(patch: int, data: corpus.Corpus) -> None:
-    """Refuse patches that would be mostly mirrored scan, before memory is taken for any.
-
-    Raises:
-        ConfigError: Patches are larger than every scan and label map along all of its axes.
-    """
-    largest = max((max(one.shape) for one in (*data.scans, *data.labels)), default=0)
-    if patch > largest:
-        raise ConfigError(
-            f"loop.patch is {patch}, and no scan has more than {largest} voxels along any axis (air around "
-            "heads is cut off); expected a patch that fits into a scan"
-        )
-
-
-def check_model_table(config: TrainConfig) -> None:
-    """Refuse a configuration whose model would be told something else than it was trained on.
-
-    Raises:
-        ConfigError: Units, task or conditions contradict what is trained.
-    """
-    intensity = config.model.get("intensity", Intensity.P99)
-    task, expected = config.model.get("task"), Task.DENOISE if config.slices is None else Task.SUPERRES
-    details = config.network.options.get("details", 0)
-    if config.ct is not None and config.slices is not None:
-        raise ConfigError("[ct] and [slices] are both there; a model is trained for one of them")
-    if config.ct is not None and intensity != Intensity.ATTENUATION:
-        raise ConfigError(f"model.intensity is {str(intensity)!r} with [ct]; expected 'attenuation'")
-    if intensity == Intensity.RAW:
-        raise ConfigError("model.intensity is 'raw', and noise is told in fractions; expected 'p99'")
-    if task is not None and task != expected:
-        having = "without" if config.slices is None else "with"
-        raise ConfigError(f"model.task is {task!r} {having} [slices]; expected {str(expected)!r}")
-    coloured = config.slices is None and config.ct is None and config.degradation.coloured > 0
-    wanted = DETAILS if config.slices is not None else COLOUR_DETAILS if coloured else 0
-    if details != wanted:
-        raise ConfigError(
-            f"network.options.details is {details}; expected {wanted}: what is told of slices, or of the "
-            "colour of noise where degradation.coloured is above 0"
-        )
-    if bool(config.model.get("colour", False)) != coloured:
-        raise ConfigError(
-            f"model.colour is {config.model.get('colour', False)} with degradation.coloured "
-            f"{config.degradation.coloured:g}; a model is told the colour of noise if it was trained so"
-        )
 
 
 def prepare(
