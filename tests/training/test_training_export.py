@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -70,10 +71,17 @@ def test_a_picture_that_cannot_be_drawn_keeps_no_model_back(folder):
     assert train(RUN, folder, folder / "work").name == "tiny"
 
 
-def test_a_full_disk_is_told(folder):
-    small = mount_small(folder / "small", "64k")
+@pytest.fixture
+def disk(tmp_path):
+    """A folder with a file system of its own that no checkpoint fits into."""
+    small = mount_small(tmp_path / "disk", "64k")
+    yield small
+    subprocess.run(["umount", "--lazy", small], check=True)
+
+
+def test_a_full_disk_is_told(folder, disk):
     with pytest.raises(OutputError, match=r"checkpoint\.pt: cannot be written"):
-        train(RUN, folder, small)
+        train(RUN, folder, disk)
 
 
 @pytest.mark.parametrize(
