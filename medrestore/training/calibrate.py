@@ -26,7 +26,7 @@ from medrestore.metrics import head_mask, measured, psnr, reference_range, ssim
 from medrestore.options import CalibrateOptions
 from medrestore.training.pairs import check_pairs, measured_pair
 from medrestore.training.simulate import Simulated, noise_span, simulate, what_noise
-from medrestore.training.truths import Truths, subject_of
+from medrestore.training.truths import Truths
 from medrestore.types import FloatArray, Modality
 from medrestore.volume import Volume, taken_as
 
@@ -64,7 +64,7 @@ def calibrate(
     for path in (*tuning, *held_out):
         reason = ""
         try:
-            found[path] = _restored(model, path, truths.measured.get(path), options)
+            found[path] = _restored(model, path, truths, options)
         except (GeometryError, InputError, ModelError) as error:
             found[path], reason = [], str(error)
         told(len(found), len(tuning) + len(held_out), path.name, reason)
@@ -120,10 +120,10 @@ def write_calibration(calibration: IntervalCalibration, path: Path, *, overwrite
 
 
 def _restored(
-    model: LoadedModel, path: Path, measured: Path | None, options: CalibrateOptions
+    model: LoadedModel, path: Path, truths: Truths, options: CalibrateOptions
 ) -> list[RestoredScan]:
     """Restore what was measured beside a truth, or what is made of it."""
-    truth, subject = _read(path, model), subject_of(path)
+    truth, subject, measured = _read(path, model), truths.subjects[path], truths.measured.get(path)
     if measured is None:
         return restored_scans(model, truth, subject, options)
     rng = np.random.default_rng([options.seed, zlib.crc32(subject.encode())])

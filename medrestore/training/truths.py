@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from medrestore.errors import ConfigError
@@ -21,26 +21,36 @@ class Truths:
         tuning: Files of other subjects, which it may have seen; empty to take a third of the subjects above.
         measured: What was measured with noise, by the clean file of the same grid; empty where scans are made
             of the clean ones.
+        subjects: Whose scan each of these files is.
     """
 
     held_out: tuple[Path, ...]
-    tuning: tuple[Path, ...] = ()
-    measured: Mapping[Path, Path] = field(default_factory=dict)
+    tuning: tuple[Path, ...]
+    measured: Mapping[Path, Path]
+    subjects: Mapping[Path, str]
 
     def split(self) -> tuple[Sequence[Path], Sequence[Path]]:
         """Return the files that are held out and those that are tuned on, by subject."""
         if self.tuning:
             return self.held_out, self.tuning
-        subjects = sorted({subject_of(path) for path in self.held_out})
+        subjects = sorted({self.subjects[path] for path in self.held_out})
         chosen = set(subjects[::3]) if len(subjects) > 1 else set()
-        tuning = tuple(path for path in self.held_out if subject_of(path) in chosen)
-        return tuple(path for path in self.held_out if subject_of(path) not in chosen), tuning
+        tuning = tuple(path for path in self.held_out if self.subjects[path] in chosen)
+        return tuple(path for path in self.held_out if self.subjects[path] not in chosen), tuning
 
 
-def subject_of(path: Path) -> str:
-    """Return whose scan a file is: ``sub-...`` of its path where there is one, else its own name."""
-    found = _SUBJECT.search(path.name) or _SUBJECT.search(path.parent.name)
-    return found.group() if found else path.name.split(".")[0]
+def subject_of(path: Path, folder: Path) -> str:
+    """Return whose scan a file is: the last ``sub-...`` of its path, else its own place below the folder.
+
+    Args:
+        path: The file.
+        folder: In which it was found, or itself.
+    """
+    below = path.relative_to(folder) if path != folder else Path(path.name)
+    for name in reversed((folder.name, *below.parts)):
+        if found := _SUBJECT.search(name):
+            return found.group()
+    return below.with_name(path.name.split(".")[0]).as_posix()
 
 
 def find_truths(folder: Path, tune: Path | None = None, measured: Path | None = None) -> Truths:
@@ -56,11 +66,13 @@ def find_truths(folder: Path, tune: Path | None = None, measured: Path | None = 
         ConfigError: A folder has no scans, or a scan has no other of its name.
     """
     held_out, tuning = tuple(truths_in(folder)), () if tune is None else tuple(truths_in(tune))
+    subjects = {path: subject_of(path, folder) for path in held_out}
+    subjects |= {path: subject_of(path, tune) for path in tuning if tune is not None}
     if measured is None:
-        return Truths(held_out, tuning)
+        return Truths(held_out, tuning, {}, subjects)
     places = {path: path.relative_to(folder) for path in held_out if path != folder}
     places |= {path: path.relative_to(tune) for path in tuning if tune is not None and path != tune}
-    return Truths(held_out, tuning, _paired(places, measured))
+    return Truths(held_out, tuning, _paired(places, measured), subjects)
 
 
 def truths_in(folder: Path) -> Iterator[Path]:
