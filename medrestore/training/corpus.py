@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medrestore.engine import RestoreOptions, restore
-from medrestore.errors import ConfigError
+from medrestore.errors import ConfigError, InputError
 from medrestore.io import read
 from medrestore.noise.intensity import model_units
 from medrestore.noise.level import noise_level
@@ -21,6 +21,9 @@ from medrestore.volume import Volume
 
 THIN = 1.5
 """Largest voxel side, in mm, of scans that are averaged into thicker slices."""
+
+MOST = 1e4
+"""Largest value of a scan in units of the model: float16 ends at 65504, and resampling overshoots."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +119,15 @@ def load(options: DataOptions, base: Path, intensity: Intensity = Intensity.P99)
 
     Raises:
         ConfigError: A pattern is no glob pattern, matches nothing, or only what is set apart.
-        InputError: A file cannot be read.
+        InputError: A file cannot be read, or there is nothing to learn from it.
     """
     scan_paths, label_paths, _ = find(options, base)
-    scans = []
+    scans: list[FloatArray] = []
     for path in scan_paths:
         volume = without_noise(read(path), options, intensity)
         scaled = trim_air(model_units(intensity, volume.array).to_model(volume.array))
         scaled = np.maximum(scaled, 0)  # before it is resampled: the padding of CT would ring
+        check_scan(path, scaled)
         spacing = volume.geometry.spacing
         scans.append(scaled)
         for target in options.spacings_mm:
@@ -135,9 +139,39 @@ def load(options: DataOptions, base: Path, intensity: Intensity = Intensity.P99)
             for axis in range(3)
             if max(spacing) <= THIN and can_be_sliced(scaled.shape, spacing, thickness, axis)
         ]
-    labels = [read(path).array.astype(np.uint8) for path in label_paths]
+    labels = [read_labels(path) for path in label_paths]
     scans = [scan.astype(np.float16) for scan in scans]
     return Corpus(scans, labels, names(scan_paths + label_paths, options, base))
+
+
+def check_scan(path: Path, voxels: FloatArray) -> None:
+    """Refuse voxels, in units of the model, that there is nothing to learn from.
+
+    Raises:
+        InputError: They are all 0, or too large to be kept in float16.
+    """
+    brightest = float(voxels.max())
+    if not 0 < brightest <= MOST:
+        raise InputError(
+            f"{path}: its brightest voxel is {brightest:.3g} in units of its bright level, in CT of water; "
+            f"expected more than 0 and at most {MOST:g}: mend the scan, or name it in data.exclude"
+        )
+
+
+def read_labels(path: Path) -> RealArray:
+    """Read a label map, (X, Y, Z) uint8.
+
+    Raises:
+        InputError: It cannot be read, or has values that are no labels.
+    """
+    values = read(path).array
+    labels = np.rint(values).clip(0, 255)
+    if (wrong := abs(labels - values) > 0.01).any():  # a scaled file has them to a few digits
+        raise InputError(
+            f"{path}: has the value {values[wrong][0]:g} in {np.count_nonzero(wrong)} voxels; expected a "
+            "label map of whole numbers, 0 to 255: renumber its labels"
+        )
+    return labels.astype(np.uint8)
 
 
 def without_noise(volume: Volume, options: DataOptions, intensity: Intensity) -> Volume:

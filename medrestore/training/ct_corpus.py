@@ -10,12 +10,13 @@ import numpy as np
 from scipy import ndimage
 
 from medrestore.engine import RestoreOptions, restore
+from medrestore.engine.models.find import find_model
 from medrestore.io import atomic_write, read
 from medrestore.noise.ct import estimate_ct_noise, without_padding
 from medrestore.noise.intensity import model_units
 from medrestore.plugin import Intensity
 from medrestore.training import anatomy
-from medrestore.training.corpus import THIN, Corpus, find, names
+from medrestore.training.corpus import THIN, Corpus, extent, find, names, read_labels
 from medrestore.training.ct_noise import FLOOR, NoiseBank, unit_noise
 from medrestore.training.grids import at_spacing, can_be_sliced, in_slices, trim_air
 from medrestore.training.recipe import CtOptions, DataOptions, TrainConfig
@@ -67,8 +68,10 @@ def load_ct(config: TrainConfig, options: CtOptions, base: Path, work: Path) -> 
 
 
 def _key(config: TrainConfig, options: CtOptions, paths: list[Path]) -> str:
-    """Return what tells whether a corpus that was kept belongs to a configuration."""
-    made_of = (config.data, options, config.loop.seed, [str(path) for path in paths])
+    """Return what tells whether a corpus that was kept is of a configuration, its files and its model."""
+    model = config.data.denoise_with
+    weights = None if model is None else find_model(RestoreOptions(model=model), Modality.CT)[1].sha256
+    made_of = (config.data, options, config.loop.seed, weights, [(str(path), extent(path)) for path in paths])
     return hashlib.sha256(repr(made_of).encode()).hexdigest()
 
 
@@ -144,7 +147,7 @@ def _phantoms(count: int, seed: int, labels: list[Path]) -> list[Scan]:
     for number in range(count):
         rng = np.random.default_rng((seed, 3, number))
         if labels and number % 2:
-            made = anatomy.head(read(labels[number // 2 % len(labels)]).array.astype(np.uint8), rng)
+            made = anatomy.head(read_labels(labels[number // 2 % len(labels)]), rng)
         else:
             made = anatomy.torso(rng)
         voxels = model_units(Intensity.ATTENUATION, made.hu).to_model(made.hu)

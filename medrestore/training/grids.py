@@ -14,7 +14,7 @@ def at_spacing(volume: FloatArray, spacing: tuple[float, ...], target: float) ->
     This is what a scanner with a coarser matrix would have measured, and it keeps the noise white.
     """
     for axis, step in enumerate(spacing):
-        size = round(volume.shape[axis] * step / target)
+        size = max(round(volume.shape[axis] * step / target), 1)  # a single slice stays
         if size < 0.97 * volume.shape[axis]:
             volume = np.asarray(signal.resample(volume, size, axis=axis), dtype=np.float32)
     return volume

@@ -195,6 +195,19 @@ def test_a_corpus_is_made_once_and_again_after_a_change(config, tmp_path, monkey
     np.testing.assert_array_equal(again.scans[1], first.scans[1])
     with pytest.raises(AssertionError, match="made again"):
         ct_corpus.load_ct(settings, CtOptions(phantoms=1, helical=0.1), tmp_path, tmp_path / "work")
+    save(tmp_path / "scans" / "one.nii", section() + 1, spacing=6.0)
+    with pytest.raises(AssertionError, match="made again"):
+        ct_corpus.load_ct(settings, settings.ct, tmp_path, tmp_path / "work")
+
+
+def test_a_damaged_corpus_is_made_again(config, tmp_path, monkeypatch):
+    settings = load_config(config)
+    ct_corpus.load_ct(settings, settings.ct, tmp_path, tmp_path / "work")
+
+    def never(*_):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(ct_corpus, "unit_noise", never)
     (tmp_path / "work" / "ct-corpus.npz").write_bytes(b"cut off")
     with pytest.raises(AssertionError, match="made again"):
         ct_corpus.load_ct(settings, settings.ct, tmp_path, tmp_path / "work")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from tiny import phantom, save
 
-from medrestore.errors import ConfigError
-from medrestore.training.corpus import find
+from medrestore.errors import ConfigError, InputError
+from medrestore.training.corpus import find, load
 from medrestore.training.recipe import DataOptions
 
 
@@ -66,3 +68,28 @@ def test_a_link_to_what_is_set_apart_is_not_seen(files):
 def test_a_pattern_that_finds_nothing_is_an_error(files, patterns, message):
     with pytest.raises(ConfigError, match=message):
         found(files, **{"scans": ("*.nii",), **patterns})
+
+
+@pytest.mark.parametrize("value", [256, -1, 0.3])
+def test_a_value_that_is_no_label_is_told(tmp_path, value):
+    labels = np.zeros((4, 4, 4), np.float32)
+    labels[1, 2, 3] = value
+    save(tmp_path / "map.nii", labels)
+    with pytest.raises(InputError, match=rf"map\.nii: has the value {value} in 1 voxels"):
+        load(DataOptions(roots=(".",), scans=(), labels=("map.nii",)), tmp_path)
+
+
+@pytest.mark.parametrize("spike", [1e9, None])
+def test_a_scan_that_there_is_nothing_to_learn_from_is_told(tmp_path, spike):
+    scan = np.zeros((24, 24, 24), np.float32) if spike is None else phantom(24)
+    scan[5, 5, 5] = spike or 0
+    save(tmp_path / "one.nii", scan)
+    with pytest.raises(InputError, match=r"one\.nii: its brightest voxel is"):
+        load(DataOptions(roots=(".",), scans=("one.nii",)), tmp_path)
+
+
+def test_a_single_thin_slice_is_no_blank_at_a_lower_resolution(tmp_path):
+    save(tmp_path / "one.nii", phantom(24)[:, :, 12:13], 0.5)
+    scans = load(DataOptions(roots=(".",), scans=("one.nii",)), tmp_path).scans
+    assert [scan.shape for scan in scans] == [(24, 24, 1), (12, 12, 1), (9, 9, 1)]
+    assert all(scan.max() > 0.5 for scan in scans)
