@@ -194,16 +194,19 @@ def low_dose_noise(slices: FloatArray, grid: Grid, dose: Dose, rng: np.random.Ge
     return np.concatenate(parts, axis=2) / np.float32(WATER)
 
 
-def along_z(noise: FloatArray, width: float) -> FloatArray:
+def along_z(noise: FloatArray, width: float, period: int | None = None) -> FloatArray:
     """Correlate independent slices (X, Y, Z) as a helical interpolation does; the deviation stays.
 
     Args:
         noise: Independent from slice to slice.
         width: Standard deviation of the kernel, in slices.
+        period: Slices after which the noise repeats; None where it does not.
     """
     if width <= 0:
         return noise
     reach = math.ceil(3 * width)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
-    weights /= np.sqrt((weights**2).sum())
+    # A kernel that is longer than the stack meets slices more than once; their weights add up.
+    met = np.bincount(np.arange(weights.size) % min(period or noise.shape[2], noise.shape[2]), weights)
+    weights /= np.sqrt((met**2).sum())
     return np.asarray(ndimage.convolve1d(noise, weights, axis=2, mode="wrap"), dtype=np.float32)

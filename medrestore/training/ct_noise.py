@@ -48,17 +48,25 @@ class NoiseBank:
         fields = self.fields[place.scan]
         first, second = rng.integers(len(fields), size=2)
         angle = 0.0 if rng.random() < options.single else rng.uniform(0, math.pi / 2)
-        noise = np.float32(math.cos(angle)) * self._cut(fields[first], place, size, rng)
+        planes = fields[first].shape[2]
+        noise, shift = self._cut(fields[first], place, size, rng)
         if angle:
-            noise += np.float32(math.sin(angle)) * self._cut(fields[second], place, size, rng)
-        noise = along_z(noise, rng.uniform(0, options.helical) if rng.random() < 0.7 else 0.0)
+            other, moved = self._cut(fields[second], place, size, rng)
+            # The same slices of one field twice are no mixture: they would add up, or cancel.
+            if first != second or (moved - shift) % planes:
+                noise = np.float32(math.cos(angle)) * noise + np.float32(math.sin(angle)) * other
+        width = rng.uniform(0, options.helical) if rng.random() < 0.7 else 0.0
+        noise = along_z(noise, width, planes)
         if rng.random() < options.smoothed:
             noise = smoothed(noise, rng.uniform(0.3, 1.0), rng.uniform(0, 0.8))
         return noise
 
-    def _cut(self, field: FloatArray, place: Place, size: int, rng: np.random.Generator) -> FloatArray:
+    def _cut(
+        self, field: FloatArray, place: Place, size: int, rng: np.random.Generator
+    ) -> tuple[FloatArray, int]:
+        """Cut a patch from some slices further, and return it with how many."""
         shift = int(rng.integers(-SHIFT, SHIFT + 1))
-        return place.cut(field, size, shift) * np.float32(rng.choice((-1, 1)))
+        return place.cut(field, size, shift) * np.float32(rng.choice((-1, 1))), shift
 
 
 def smoothed(noise: FloatArray, in_plane: float, across: float) -> FloatArray:

@@ -152,3 +152,11 @@ def test_slices_are_independent_until_they_are_correlated():
     assert correlation[1] > 0.4
     assert helical.std() == pytest.approx(noise.std(), rel=0.05)
     assert along_z(noise, 0) is noise
+
+
+@pytest.mark.parametrize("slices", [1, 2, 3])
+@pytest.mark.parametrize("copies", [1, 4])
+def test_slices_of_a_short_stack_keep_their_deviation(slices, copies):
+    stack = np.random.default_rng(0).standard_normal((64, 64, slices)).astype(np.float32)
+    helical = along_z(np.tile(stack, copies), 0.8, period=slices)
+    assert helical.std() == pytest.approx(1, rel=0.05)

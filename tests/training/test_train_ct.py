@@ -143,6 +143,15 @@ def test_the_model_is_told_the_level_and_draws_differ():
     assert air.scan.min() == pytest.approx(FLOOR)
 
 
+@pytest.mark.parametrize("kernels", [1, 3])
+def test_noise_that_is_mixed_with_itself_keeps_its_level(kernels):
+    field = np.random.default_rng(0).standard_normal((kernels, 24, 24, 1)).astype(np.float16)
+    bank, place = NoiseBank([field], [0.0]), Place(0, (0, 0, 0))
+    options = CtOptions(single=0.0, smoothed=0.0)
+    levels = [bank.draw(place, 24, options, np.random.default_rng(i)).std() for i in range(60)]
+    assert levels == pytest.approx([1] * 60, rel=0.15)
+
+
 def test_a_scan_gets_no_weaker_noise_than_its_own():
     clean, place = np.ones((16, 16, 16), dtype=np.float32), Place(0, (8, 8, 2))
     fields = bank_of(np.maximum(section(), -1000)).fields
