@@ -59,7 +59,9 @@ def widen(weights: dict[str, Tensor], width: int, seed: int = 0) -> dict[str, Te
         double(torch.cat([hidden, hidden + old]), f"{block}film.weight", f"{block}film.bias")
         share(hidden, f"{block}conv_out.weight")
         double(stream, f"{block}conv_out.weight", f"{block}conv_out.bias")
-    double(stream, "grow.0.weight", "grow.0.bias", "head_norm.weight", "head_norm.bias")
-    share(stream, "shrink.0.weight")
+    if "grow.0.weight" in weights:  # a network of one level has no other to come from and go to
+        double(stream, "grow.0.weight", "grow.0.bias")
+        share(stream, "shrink.0.weight")
+    double(stream, "head_norm.weight", "head_norm.bias")
     share(stream, "head.weight")
     return wide

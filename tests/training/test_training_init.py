@@ -18,6 +18,8 @@ from medrestore.provenance import ModelRef
 from medrestore.training import load_config, train
 from medrestore.training.train import weights_of
 
+ONE_LEVEL = {"widths": [8], "down": [1], "up": []}
+
 CONFIG = """
 [data]
 roots = ["."]
@@ -161,11 +163,13 @@ def test_details_learn(start):
     assert gradient[:, :, 2:].abs().max() > 0
 
 
-def test_a_network_with_all_its_channels_doubled_does_the_same(start):
-    old = build("voxelnet", NETWORK).eval()
-    old.load_compatible_weights(weights_of(str(start))[1])
-    wide = build("voxelnet", {**NETWORK, "widths": [2 * NETWORK["widths"][0], *NETWORK["widths"][1:]]}).eval()
-    wide.load_compatible_weights(weights_of(str(start))[1])
+@pytest.mark.parametrize("network", [NETWORK, ONE_LEVEL], ids=["two levels", "one level"])
+def test_a_network_with_all_its_channels_doubled_does_the_same(tmp_path, network):
+    trained = weights_of(str(model_folder(tmp_path / "start", network)))[1]
+    old = build("voxelnet", network).eval()
+    old.load_compatible_weights(trained)
+    wide = build("voxelnet", {**network, "widths": [2 * network["widths"][0], *network["widths"][1:]]}).eval()
+    wide.load_compatible_weights(trained)
     inputs, levels = torch.randn(2, 4, 16, 16, 16), torch.randn(2, 2)
     with torch.no_grad():
         expected = old(inputs, levels)
@@ -198,9 +202,8 @@ def test_some_more_channels_change_little_and_more_than_twice_as_many_are_refuse
 def test_a_compiled_network_learns_the_same(configured, tmp_path):
     path, _ = configured(steps=2, rate=1e-3)
     # Compiling is what takes long, for each level of the network anew.
-    one_level = {"widths": [8], "down": [1], "up": []}
-    start = model_folder(tmp_path / "start", one_level)
-    table = ", ".join(f"{key} = {value}" for key, value in one_level.items())
+    start = model_folder(tmp_path / "start", ONE_LEVEL)
+    table = ", ".join(f"{key} = {value}" for key, value in ONE_LEVEL.items())
     path.write_text(re.sub(r"options = {.*}", f"options = {{ {table} }}", path.read_text()))
     trained = []
     for number, more in enumerate(("", "compile = true\n")):
