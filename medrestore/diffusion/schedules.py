@@ -17,7 +17,7 @@ def karras_levels(steps: int, high: float, low: float, rho: float = 7.0) -> tupl
         rho: How much the steps shorten towards low noise.
 
     Raises:
-        ValueError: Fewer than one step, or levels that do not fall.
+        ValueError: Fewer than one step, or levels that rise, or are not finite and positive.
     """
     _check(steps, high, low)
     if steps == 1:
@@ -33,11 +33,9 @@ def geometric_levels(steps: int, high: float, low: float) -> tuple[float, ...]:
     appendix C.
 
     Raises:
-        ValueError: Fewer than one step, or levels that do not fall.
+        ValueError: Fewer than one step, or levels that rise, or are not finite and positive.
     """
     _check(steps, high, low)
-    if steps == 1:
-        return (high, 0.0)
     return (*(float(level) for level in np.geomspace(high, low, steps)), 0.0)
 
 

@@ -60,16 +60,23 @@ def sum_of_squares_as_rician(magnitude: RealArray, sigma: float | FloatArray, co
     return np.asarray(np.sqrt(np.maximum(np.square(voxels) - excess, 0)), dtype=np.float32)
 
 
+FAR = 1e4
+"""Signal, in units of sigma, beyond which noise is Gaussian to eight digits; Bessel functions end at 8e4."""
+
+
 def rice_moments(signal: RealArray) -> tuple[Float64Array, Float64Array]:
     """Return mean and standard deviation of the magnitude where sigma is 1 (Gudbjartsson and Patz, eq. 4).
 
     Args:
         signal: Non-negative voxels without noise, in units of sigma, of any shape.
     """
-    nu = np.asarray(signal, dtype=np.float64)
+    signal = np.asarray(signal, dtype=np.float64)
+    nu = np.minimum(signal, FAR)
     t = nu**2 / 4
     mean = np.sqrt(np.pi / 2) * ((1 + 2 * t) * ive(0, t) + 2 * t * ive(1, t))
-    return mean, np.sqrt(np.maximum(2 + nu**2 - mean**2, 0.0))
+    deviation = np.sqrt(np.maximum(2 + nu**2 - mean**2, 0.0))
+    far = signal > FAR
+    return np.where(far, np.hypot(signal, 1), mean), np.where(far, 1.0, deviation)
 
 
 def rician_expectation(signal: RealArray, sigma: float | RealArray) -> FloatArray:

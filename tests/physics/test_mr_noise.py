@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medrestore.physics.mr_noise import add_rician, rician_expectation, signal_of_expectation
+from medrestore.physics.mr_noise import add_rician, rice_moments, rician_expectation, signal_of_expectation
 
 SIGMA = 2.0
 
@@ -33,3 +33,9 @@ def test_noise_that_varies_is_heeded():
     expected = rician_expectation(signal, sigma)
     assert np.diff(expected.ravel()).min() > 0
     assert np.allclose(signal_of_expectation(expected, sigma), signal, atol=0.02)
+
+
+def test_the_moments_of_a_signal_far_above_the_noise_are_those_of_gaussian_noise():
+    mean, deviation = rice_moments(np.array([9.9e3, 1.1e4, 1e5, 1e12]))
+    assert mean == pytest.approx([9.9e3, 1.1e4, 1e5, 1e12])
+    assert deviation == pytest.approx([1] * 4, abs=1e-6)
