@@ -93,10 +93,16 @@ def as_slices(clean: FloatArray, options: SliceOptions, rng: np.random.Generator
         sigma = float(np.exp(rng.uniform(*np.log(options.noise))))
         slices = (add_rician if rng.random() < options.rician else add_gaussian)(slices, sigma, rng)
         sigma *= math.exp(rng.normal(0, options.estimate_error))
-    given_to_model = upsample(slices, stack, sigma)
-    return Degraded(
-        given_to_model.image,
-        np.broadcast_to(given_to_model.gain, clean.shape),
-        given_to_model.sigma,
-        given_to_model.details,
-    )
+    return on_fine_grid(slices, stack, sigma)
+
+
+def on_fine_grid(slices: FloatArray, stack: SliceStack, noise: float) -> Degraded:
+    """Put measured slices (X, Y, slices) on the fine grid, as a model is given them.
+
+    Args:
+        slices: In units of the model.
+        stack: How they were measured.
+        noise: Standard deviation of their noise, in the same units.
+    """
+    made = upsample(slices, stack, noise)
+    return Degraded(made.image, np.broadcast_to(made.gain, made.image.shape), made.sigma, made.details)

@@ -85,10 +85,11 @@ def export_model(network: nn.Module, config: TrainConfig, facts: TrainingFacts, 
 def model_card(model: Mapping[str, Any], config: TrainConfig, facts: TrainingFacts) -> str:
     """Return the text of a model card that says what is known without a person's judgement."""
     loop = config.loop
-    degraded, judged = what_was_done(config)
-    score = "not measured" if facts.validation_psnr is None else f"mean PSNR {facts.validation_psnr:.2f} dB"
-    validation = f" over `{', '.join(config.data.validation)}`" if config.data.validation else ""
+    degraded, _ = what_was_done(config)
     files = "\n".join(f"- `{name}`" for name in facts.files)
+    before = (
+        f"\nAnd those that {facts.origin} saw: its card names them.\n" if facts.origin is not None else ""
+    )
     return f"""{GENERATED}
 
 # {model.get("name", "model")}
@@ -98,13 +99,21 @@ def model_card(model: Mapping[str, Any], config: TrainConfig, facts: TrainingFac
 - Trained for {facts.steps} steps of {loop.batch} patches of {loop.patch} voxels cubed, seed {loop.seed}, from
   {"random weights" if facts.origin is None else f"the weights of {facts.origin}"}.
 - In training: {degraded}.
-- Validation: {score}{validation}, {judged}.
+- Validation: {_validation(config, facts)}.
 - Not for diagnosis. Nothing is known of its behaviour on scans unlike the scans below.
 
 ## Scans and label maps that the weights saw
 
 {files}
-"""
+{before}"""
+
+
+def _validation(config: TrainConfig, facts: TrainingFacts) -> str:
+    if facts.validation_psnr is None:
+        return "not measured"
+    scans = ", ".join(f"`{pattern}`" for pattern in config.data.validation)
+    over = " and ".join(filter(None, (scans, "a computed body" if config.ct is not None else "")))
+    return f"mean PSNR {facts.validation_psnr:.2f} dB over {over}, {what_was_done(config)[1]}"
 
 
 def what_was_done(config: TrainConfig) -> tuple[str, str]:

@@ -12,17 +12,18 @@ from torch import nn
 
 from medrestore.diffusion import Condition, TwoMeasurementDenoiser
 from medrestore.engine.sampling.tiled_denoiser import TiledDenoiser
+from medrestore.errors import InputError
 from medrestore.io import read
 from medrestore.metrics import head_mask, psnr, reference_range
 from medrestore.noise.ct import without_padding
 from medrestore.noise.intensity import model_units
 from medrestore.physics.kspace import colour_details
 from medrestore.physics.mr_noise import add_rician
-from medrestore.physics.slices import SliceStack, upsample
+from medrestore.physics.slices import SliceStack
 from medrestore.plugin import Intensity
 from medrestore.training import anatomy
 from medrestore.training.ct_noise import unit_noise
-from medrestore.training.degrade import Degraded
+from medrestore.training.degrade import Degraded, on_fine_grid
 from medrestore.training.grids import trim_air
 from medrestore.training.recipe import CtOptions, SliceOptions
 from medrestore.types import FloatArray
@@ -69,6 +70,9 @@ def make_cases(
         intensity: Units of the model.
         slices: For super-resolution.
         colour: Whether the model is told the colour of the noise.
+
+    Raises:
+        InputError: A scan cannot be read, or has too few planes to make slices of.
     """
     details = colour_details((0.0, 0.0, 0.0)) if colour else ()
     cases = []
@@ -77,6 +81,11 @@ def make_cases(
         clean = np.maximum(trim_air(model_units(intensity, array).to_model(array)), 0)
         if slices is not None:
             factors = [factor for factor in FACTORS if 2 * factor <= clean.shape[2]]
+            if not factors:
+                raise InputError(
+                    f"{path}: has {clean.shape[2]} planes along the last axis, without air; expected "
+                    f"{2 * FACTORS[0]} or more for validation: choose another scan"
+                )
             cases += [Case(path.name, clean, in_boxcar_slices(clean, factor)) for factor in factors]
             continue
         for level in LEVELS:
@@ -115,13 +124,7 @@ def in_boxcar_slices(clean: FloatArray, factor: int) -> Degraded:
     """Measure slices of `factor` planes without a gap or noise, and put them back on the grid."""
     planes = clean.shape[2]
     stack = SliceStack(planes, planes // factor, factor, factor, first=(factor - 1) / 2)
-    given_to_model = upsample(stack.forward(clean), stack, noise=0.0)
-    return Degraded(
-        given_to_model.image,
-        np.broadcast_to(given_to_model.gain, clean.shape),
-        given_to_model.sigma,
-        given_to_model.details,
-    )
+    return on_fine_grid(stack.forward(clean), stack, noise=0.0)
 
 
 def validator(cases: list[Case], bfloat16: bool) -> Callable[[nn.Module], float]:

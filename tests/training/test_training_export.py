@@ -11,11 +11,20 @@ from safetensors.torch import load_file
 from tiny import MODEL, NETWORK, mount_small, phantom, save
 
 from medrestore import networks
-from medrestore.errors import OutputError
+from medrestore.errors import InputError, OutputError
+from medrestore.plugin import Intensity
 from medrestore.training import train
-from medrestore.training.export import GENERATED
+from medrestore.training.export import GENERATED, TrainingFacts, model_card
 from medrestore.training.log import LOG_FIELDS, read_log
-from medrestore.training.recipe import DataOptions, LoopOptions, NetworkOptions, TrainConfig
+from medrestore.training.recipe import (
+    CtOptions,
+    DataOptions,
+    LoopOptions,
+    NetworkOptions,
+    SliceOptions,
+    TrainConfig,
+)
+from medrestore.training.validate import make_cases
 
 RUN = TrainConfig(
     data=DataOptions(roots=(".",), scans=("one.nii",), spacings_mm=()),
@@ -43,6 +52,23 @@ def test_a_card_without_its_first_line_which_says_that_it_is_generated_stays(fol
     card.write_text(f"{rest.lstrip()}\nMy own words.\n")
     train(longer(3), folder, folder / "work")
     assert card.read_text() == f"{rest.lstrip()}\nMy own words.\n"
+
+
+def test_the_card_says_what_was_validated_on_and_what_the_first_weights_saw():
+    facts = TrainingFacts(3, ("one.nii",), 31.25, "mr-denoise (sha256 00...)")
+    held_out = replace(RUN, data=replace(RUN.data, validation=("v.nii", "w*.nii")))
+    card = model_card(MODEL, held_out, facts)
+    assert "mean PSNR 31.25 dB over `v.nii`, `w*.nii`, white Rician" in card
+    assert "those that mr-denoise (sha256 00...) saw: its card" in card.partition("that the weights saw")[2]
+    in_ct = model_card(MODEL, replace(held_out, ct=CtOptions()), facts)
+    assert "over `v.nii`, `w*.nii` and a computed body, simulated low doses" in in_ct
+    card = model_card(MODEL, held_out, TrainingFacts(3, ("one.nii",), None))
+    assert "- Validation: not measured.\n" in card and "its card" not in card
+
+
+def test_a_scan_with_too_few_planes_for_slices_is_no_silence(folder):
+    with pytest.raises(InputError, match=r"one\.nii: has 3 planes .* expected 4 or more"):
+        make_cases([save(folder / "one.nii", phantom(24)[:, :, 10:13])], Intensity.P99, SliceOptions())
 
 
 def test_a_card_in_another_encoding_stays(folder):
