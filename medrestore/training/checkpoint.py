@@ -19,6 +19,8 @@ from medrestore.training.recipe import TrainConfig
 if TYPE_CHECKING:
     from medrestore.training.loop import Trainer
 
+CHECKPOINT = "checkpoint.pt"
+
 FREE = {
     "data.roots",
     *(f"loop.{key}" for key in ("steps", "rate", "warmup", "checkpoint_minutes", "validate_steps")),

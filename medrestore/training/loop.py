@@ -18,7 +18,7 @@ from medrestore.diffusion.precondition import network_inputs
 from medrestore.engine.machine.device import has_native_bfloat16
 from medrestore.errors import ModelError
 from medrestore.plugin.extensions.networks import build_network, check_network
-from medrestore.training.checkpoint import go_on, save_checkpoint
+from medrestore.training.checkpoint import CHECKPOINT, save_checkpoint
 from medrestore.training.divergence import check_score, check_step, check_weights
 from medrestore.training.log import append_row, start_log
 from medrestore.training.optim import make_optimisers
@@ -213,24 +213,21 @@ def run(
     validate: Callable[[nn.Module], float] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> None:
-    """Train to the last step, from the checkpoint in `folder` if there is one.
+    """Train to the last step.
 
     Args:
-        trainer: A new trainer.
+        trainer: A new trainer, or one that goes on from a checkpoint.
         sampler: Draws its batches.
         folder: Where `checkpoint.pt` and `log.csv` live; it is there.
         validate: Score of the averaged weights in dB, called every `validate_steps`.
         progress: Called after every step.
 
     Raises:
-        ConfigError: The checkpoint is damaged, or of another configuration.
         OutputError: The folder cannot be written to.
         TrainingError: It diverges; the checkpoint is one from before that, if there is one.
     """
     options = trainer.options
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        go_on(trainer, checkpoint)
+    checkpoint = folder / CHECKPOINT
     log = folder / "log.csv"
     start_log(log, trainer.step)
     saved = time.monotonic()

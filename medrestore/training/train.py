@@ -18,7 +18,7 @@ from medrestore.plugin import Intensity, LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
 from medrestore.training import corpus
 from medrestore.training.check import check_data, check_modalities, check_model_table, check_patch
-from medrestore.training.checkpoint import identity
+from medrestore.training.checkpoint import CHECKPOINT, go_on, identity
 from medrestore.training.ct_corpus import load_ct
 from medrestore.training.ct_noise import with_ct_noise
 from medrestore.training.degrade import Degrade, Degraded, make_degrade
@@ -81,6 +81,8 @@ def train(
         if folder is work or folder.exists():
             check_folder(folder)
     trainer.identity = identity(config, base)
+    if (work / CHECKPOINT).exists():
+        go_on(trainer, work / CHECKPOINT)
     data, degrade = prepare(config, base, work, intensity)
     check_data(config, data)
     sampler = PatchSampler(data, loop.patch, config.augmentation, degrade)
