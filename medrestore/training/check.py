@@ -106,7 +106,9 @@ def check_data(config: TrainConfig, data: Corpus) -> None:
     """
     synthetic, patch = config.augmentation.synthetic, config.loop.patch
     if not data.scans and not data.labels:
-        raise ConfigError("data.scans and data.labels are both empty; expected something to train on")
+        raise ConfigError(
+            "there is nothing to train on; expected scans in data.scans, or label maps in data.labels"
+        )
     if not data.scans and synthetic < 1:
         raise ConfigError(
             f"data.scans is empty, and augmentation.synthetic is {synthetic:g}; expected scans, or 1 to "

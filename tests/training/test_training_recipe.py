@@ -100,7 +100,7 @@ def test_whole_numbers_are_numbers_and_ends_may_be_alike(configured):
             {**TOLD, "model": SUPERRES, "slices": {"factor": [1.5, 20]}},
             r"slices\.factor goes to 20 planes, and loop\.patch is 16",
         ),
-        ({"data": {"scans": []}}, r"data\.scans and data\.labels are both empty"),
+        ({"data": {"scans": []}}, "there is nothing to train on"),
         (
             {"data": {"scans": [], "labels": ["map.nii"]}},
             r"augmentation\.synthetic is 0\.2; expected scans, or 1",
