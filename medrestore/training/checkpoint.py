@@ -75,7 +75,8 @@ def go_on(trainer: Trainer, checkpoint: Path) -> None:
         ConfigError: It is damaged, or of another configuration.
     """
     try:
-        state = torch.load(checkpoint, map_location=trainer.device, weights_only=True)
+        # Networks and optimisers take what they load to their own device; the rest stays here.
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         difference = _difference(state["identity"], trainer.identity) if "identity" in state else None
     except (*DAMAGED, *OF_ANOTHER_FORM) as error:
         raise _refused(

@@ -22,6 +22,7 @@ from medrestore.physics.mr_noise import add_rician
 from medrestore.physics.slices import SliceStack
 from medrestore.plugin import Intensity
 from medrestore.training import anatomy
+from medrestore.training.corpus import check_scan
 from medrestore.training.ct_noise import unit_noise
 from medrestore.training.degrade import Degraded, on_fine_grid
 from medrestore.training.grids import trim_air
@@ -72,13 +73,14 @@ def make_cases(
         colour: Whether the model is told the colour of the noise.
 
     Raises:
-        InputError: A scan cannot be read, or has too few planes to make slices of.
+        InputError: A scan cannot be read, holds nothing, or has too few planes to make slices of.
     """
     details = colour_details((0.0, 0.0, 0.0)) if colour else ()
     cases = []
     for number, path in enumerate(paths):
         array = read(path).array
         clean = np.maximum(trim_air(model_units(intensity, array).to_model(array)), 0)
+        check_scan(path, clean)
         if slices is not None:
             factors = [factor for factor in FACTORS if 2 * factor <= clean.shape[2]]
             if not factors:

@@ -66,6 +66,12 @@ def test_the_card_says_what_was_validated_on_and_what_the_first_weights_saw():
     assert "- Validation: not measured.\n" in card and "its card" not in card
 
 
+def test_a_blank_scan_to_validate_on_is_told_before_training(tmp_path):
+    blank = save(tmp_path / "blank.nii", 0 * phantom(24))
+    with pytest.raises(InputError, match=r"blank\.nii: its brightest voxel is 0 "):
+        make_cases([blank], Intensity.P99)
+
+
 def test_a_scan_with_too_few_planes_for_slices_is_no_silence(folder):
     with pytest.raises(InputError, match=r"one\.nii: has 3 planes .* expected 4 or more"):
         make_cases([save(folder / "one.nii", phantom(24)[:, :, 10:13])], Intensity.P99, SliceOptions())
