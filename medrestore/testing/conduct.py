@@ -22,6 +22,7 @@ from medrestore.testing.contract import (
     check_repeatable,
     check_sample,
     check_sizes,
+    check_stream,
     model_problems,
 )
 from medrestore.testing.outcome import Figure, Outcome
@@ -56,17 +57,19 @@ def _contract(*rules: Rule) -> Callable[[Trial], Outcome]:
 
 
 def _tiles(trial: Trial) -> Outcome:
-    """Compare a column restored as a whole with the same in tiles, and try the halo that is declared."""
+    """Compare a column restored as a whole with the same in tiles, and try the declared halo and a stream."""
     spec = trial.spec
+    problems = tuple(model_problems(spec, (check_halo, check_stream)))
     if spec.halo > LARGEST_HALO:
-        return Outcome(skipped=f"a halo of {spec.halo} voxels takes too long; {LARGEST_HALO} are tried")
+        reason = f"a halo of {spec.halo} voxels takes too long; {LARGEST_HALO} are tried"
+        return Outcome(problems=problems, skipped=reason)
     scene, tile = trial.computed, least_tile(spec) + CORE
     columns = [_column(scan, 2 * tile - 2 * spec.halo + CORE, spec.task) for scan in scene.scans()]
     whole, parts = (trial.restore(columns, scene.sigma, tile=size).volume.array for size in (None, tile))
     off = float(np.abs(whole - parts).max()) / scene.reference
     name = f"largest difference of tiles of {tile} voxels from the whole"
     figure = Figure(name, off, "of the bright level", most=ROUNDING)
-    return Outcome((figure,), tuple(model_problems(spec, (check_halo,))))
+    return Outcome((figure,), problems)
 
 
 def _column(scan: Volume, length: int, task: Task) -> Volume:

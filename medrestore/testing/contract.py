@@ -14,25 +14,23 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from medrestore.diffusion.denoiser import Condition, Denoiser
 from medrestore.errors import PluginError
-from medrestore.physics.kspace import colour_details
-from medrestore.physics.slices import SliceStack, upsample
-from medrestore.plugin.contract import what_is_wrong
+from medrestore.plugin.contract import ContractDenoiser, what_is_wrong
 from medrestore.plugin.process_state import process_state_kept
-from medrestore.plugin.spec import Intensity, LoadContext, ModelSpec
-from medrestore.types import Task
-
-SIDE = 24
-"""Voxels along each axis of the volume that is tried, rounded up to the model's `multiple`."""
+from medrestore.plugin.spec import LoadContext, ModelSpec
+from medrestore.testing.small_scans import SIDE, clean_scan, gaussian, noisy_state, small_scan, unit, up
 
 LARGEST_HALO = 256
 """The claim of a wider one is not tried: it takes too long."""
+
+SLABS = (2, 6, 64)
+"""Planes of the slabs that a volume is streamed in: the fewest, those that the last is cut of, and all."""
 
 Rule = Callable[[ModelSpec, Denoiser], Iterator[str]]
 """Yields what a denoiser does not keep of what its declaration says."""
@@ -44,8 +42,9 @@ def check_model(spec: ModelSpec) -> None:
     Tried are the shape, type and finiteness of the result on volumes of different sizes, that the input is
     left as it was, and so are the settings of torch, the environment variables and the current folder, that
     the same input gives the same result, that the scans of a batch do not mix, that a state of infinite noise
-    is ignored, that the halo is as wide as declared, and every declared dtype. A model for super-resolution
-    is given slices along the last axis, with `Condition.gain` and `details`.
+    is ignored, that the halo is as wide as declared, that a `stream` gives what the whole volume gives, and
+    every declared dtype. A model for super-resolution is given slices along the last axis, with
+    `Condition.gain` and `details`.
 
     Raises:
         PluginError: Lists everything that does not hold.
@@ -95,10 +94,10 @@ def watched(name: str, action: Callable[[], Iterable[str]]) -> Iterator[str]:
 
 def check_sizes(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     """The estimate is one, whatever the size, and the input stays as it was."""
-    m, side = spec.multiple, _up(SIDE, spec.multiple)
+    m, side = spec.multiple, up(SIDE, spec.multiple)
     for shape in ((side, side, side), (side + m, side, side + 2 * m), (m, 2 * m, side)):
-        condition = _condition(spec, shape)
-        state = _state(spec, condition)
+        condition = small_scan(spec, shape)
+        state = noisy_state(condition)
         before = (state.clone(), condition.image.clone())
         result = denoiser(state, math.inf, condition)
         if (problem := what_is_wrong(result, tuple(condition.image.shape))) is not None:
@@ -109,11 +108,11 @@ def check_sizes(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
 
 def check_repeatable(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     """The same input gives the same result, which stays as it is when another is made."""
-    condition = _condition(spec)
-    state = _state(spec, condition)
+    condition = small_scan(spec)
+    state = noisy_state(condition)
     returned = denoiser(state, math.inf, condition)
     first = returned.clone()
-    denoiser(state, math.inf, _condition(spec, seed=5))
+    denoiser(state, math.inf, small_scan(spec, seed=5))
     if not torch.equal(first, returned):
         yield "writes a result where an earlier one lies; expected memory of its own for each"
     if not torch.equal(first, denoiser(state, math.inf, condition)):
@@ -124,25 +123,29 @@ def check_batch(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     """The scans of a batch do not mix, unless they are the volumes of a series."""
     if spec.series is not None:
         return
-    one, two = _condition(spec), _condition(spec, seed=5)
+    one, two = small_scan(spec), small_scan(spec, seed=5)
+    # Another brightness too: what is shared of two scans that are alike would hardly show.
+    scans = (one, replace(two, image=0.5 * two.image))
     gain = None if one.gain is None or two.gain is None else torch.cat([one.gain, two.gain])
-    both = replace(one, image=torch.cat([one.image, two.image]), gain=gain)
-    result = denoiser(_state(spec, both), math.inf, both)
-    alone = denoiser(_state(spec, both)[:1], math.inf, one)
-    if result.shape != both.image.shape or not _close(spec, result[:1], alone):
+    both = replace(one, image=torch.cat([scan.image for scan in scans]), gain=gain)
+    state = noisy_state(both)
+    result = denoiser(state, math.inf, both)
+    if result.shape != both.image.shape or not all(
+        _close(spec, result[n : n + 1], denoiser(state[n : n + 1], math.inf, scan))
+        for n, scan in enumerate(scans)
+    ):
         yield "mixes the scans of a batch, or cannot take two; expected (B, 1, X, Y, Z), each by itself"
 
 
 def check_gain(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     """A map of the noise that is 1 everywhere is none, and one that varies is heeded without harm."""
-    plain = replace(_condition(spec), gain=None)
+    plain = replace(small_scan(spec), gain=None)
     mapped = replace(plain, gain=torch.ones_like(plain.image))
-    state = _state(spec, plain)
+    state = noisy_state(plain)
     if not _close(spec, denoiser(state, math.inf, plain), denoiser(state, math.inf, mapped)):
         yield "gives another result for a noise map that is 1 everywhere than for none"
-    ramp = torch.linspace(-1, 1, plain.image.shape[2], dtype=torch.float32)
-    gain = 1 + 0.5 * ramp[:, None, None].expand_as(plain.image)
-    varying = replace(plain, gain=gain.clone())
+    varying = _in_varying_noise(plain)
+    gain = cast(Tensor, varying.gain).clone()
     result = denoiser(state, math.inf, varying)
     if varying.gain is None or not torch.equal(varying.gain, gain):
         yield "changes the noise map in place; expected it as it was"
@@ -152,8 +155,8 @@ def check_gain(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
 
 def check_mean(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     """A state of infinite noise is ignored."""
-    condition = _condition(spec)
-    zeros, noise = torch.zeros_like(condition.image), _unit(spec) * gaussian(condition.image.shape, seed=7)
+    condition = small_scan(spec)
+    zeros, noise = torch.zeros_like(condition.image), unit(spec) * gaussian(condition.image.shape, seed=7)
     if not _close(spec, denoiser(zeros, math.inf, condition), denoiser(noise, math.inf, condition)):
         yield "depends on the state at an infinite noise level, where the state says nothing"
 
@@ -162,9 +165,11 @@ def check_sample(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     """A state of hardly any noise stays where it is."""
     if "sample" not in spec.outputs:
         return
-    condition = _condition(spec)
+    condition = small_scan(spec)
     level = 1e-3 * condition.sigma
-    state = _clean(spec, tuple(condition.image.shape[2:])) + level * gaussian(condition.image.shape, seed=3)
+    state = clean_scan(spec, tuple(condition.image.shape[2:])) + level * gaussian(
+        condition.image.shape, seed=3
+    )
     error = float((denoiser(state, level, condition) - state).square().mean().sqrt())
     if not error < 10 * level:
         yield (
@@ -178,11 +183,11 @@ def check_halo(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
     if spec.halo > LARGEST_HALO:
         return
     m = spec.multiple
-    length, side = _up(spec.halo + m + 4, m) + m, _up(8, m)
+    length, side = up(spec.halo + m + 4, m) + m, up(8, m)
     for axis in range(3):
         shape = [side, side, side]
         shape[axis] = length
-        whole = _condition(spec, (shape[0], shape[1], shape[2]))
+        whole = small_scan(spec, (shape[0], shape[1], shape[2]))
         expected = denoiser(torch.zeros_like(whole.image), math.inf, whole)
         inner = length - m - spec.halo
         for start in (m, 0):  # a tile that ends with the volume, and one that begins with it
@@ -198,6 +203,27 @@ def check_halo(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
                 )
 
 
+def check_stream(spec: ModelSpec, denoiser: Denoiser) -> Iterator[str]:
+    """Slab by slab, as large volumes are gone through, a model gives what it gives at once."""
+    held = ContractDenoiser(denoiser, f"model {spec.name!r}")
+    if not held.streams:
+        return
+    whole = _in_varying_noise(small_scan(spec))
+    state, total = noisy_state(whole), whole.image.shape[2]
+    for level in (math.inf, whole.sigma) if "sample" in spec.outputs else (math.inf,):
+        expected = denoiser(state, level, whole)
+        for rows in SLABS:
+            starts = [(start, min(rows, total - start)) for start in range(0, total, rows)]
+            parts = ((state.narrow(2, *slab).contiguous(), _cut(whole, 2, *slab)) for slab in starts)
+            found = torch.cat(list(held.stream(parts, level, total)), dim=2)
+            if not _close(spec, found, expected):
+                yield (
+                    f"`stream` differs by {float((found - expected).abs().max()):.3g} from the whole volume "
+                    f"at once, in slabs of {rows} planes at a noise level of {level:.3g}; expected rounding "
+                    "alone, as large volumes are streamed"
+                )
+
+
 RULES: tuple[Rule, ...] = (
     check_sizes,
     check_repeatable,
@@ -205,9 +231,16 @@ RULES: tuple[Rule, ...] = (
     check_gain,
     check_mean,
     check_halo,
+    check_stream,
     check_sample,
 )
 """All that a model's contract has."""
+
+
+def _in_varying_noise(plain: Condition) -> Condition:
+    """Return a scan with a map of noise that rises along the first axis, from half to one and a half."""
+    ramp = torch.linspace(-1, 1, plain.image.shape[2], dtype=torch.float32)
+    return replace(plain, gain=(1 + 0.5 * ramp[:, None, None]).expand_as(plain.image).clone())
 
 
 def _cut(whole: Condition, axis: int, start: int, length: int) -> Condition:
@@ -219,57 +252,5 @@ def _cut(whole: Condition, axis: int, start: int, length: int) -> Condition:
     return replace(whole, image=image, gain=gain)
 
 
-def _up(size: int, multiple: int) -> int:
-    return -(-size // multiple) * multiple
-
-
-def _unit(spec: ModelSpec) -> float:
-    """Return what the 99th percentile of the tried scan is in the model's units."""
-    return 1000.0 if spec.intensity is Intensity.RAW else 1.0
-
-
 def _close(spec: ModelSpec, a: Tensor, b: Tensor) -> bool:
-    return float((a - b).abs().max()) <= 1e-4 * _unit(spec)
-
-
-def gaussian(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Return white noise of unit deviation, drawn anew from a seed."""
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
-
-
-def _clean(spec: ModelSpec, shape: tuple[int, ...]) -> Tensor:
-    """Return (1, 1, X, Y, Z): a soft bright ball with a darker core, air around it."""
-    grid = torch.meshgrid(*(torch.linspace(-1, 1, n, dtype=torch.float32) for n in shape), indexing="ij")
-    radius = torch.stack(grid).square().sum(dim=0).sqrt()
-    ball = torch.sigmoid((0.8 - radius) * 20) - 0.4 * torch.sigmoid((0.3 - radius) * 20)
-    return (_unit(spec) * ball)[None, None]
-
-
-def _condition(spec: ModelSpec, shape: tuple[int, int, int] | None = None, seed: int = 1) -> Condition:
-    side = _up(SIDE, spec.multiple)
-    shape = (side, side, side) if shape is None else shape
-    sigma = _unit(spec) * max(sum(spec.noise) / 2, 1e-3)
-    if spec.task is Task.SUPERRES:
-        return _sliced(spec, shape, sigma, seed)
-    details = colour_details((0.0, 0.0, 0.0)) if spec.colour else ()
-    given = _clean(spec, shape) + sigma * gaussian((spec.series or 1, 1, *shape), seed)
-    return Condition(given, sigma, details=details)
-
-
-def _sliced(spec: ModelSpec, shape: tuple[int, int, int], sigma: float, seed: int) -> Condition:
-    """Return thick slices along the last axis, put on the grid as the engine does it."""
-    low, high = spec.factor or (2.0, 2.0)
-    factor = min(max(2.0, low), high)
-    slices = max(int(shape[2] / factor), 2)
-    stack = SliceStack(shape[2], slices, factor, factor, first=(factor - 1) / 2)
-    measured = stack.forward(_clean(spec, shape).numpy())
-    measured += np.float32(sigma) * gaussian(measured.shape, seed).numpy()
-    told = upsample(measured, stack, sigma)
-    image = torch.from_numpy(told.image)
-    gain = torch.from_numpy(told.gain).expand(image.shape).contiguous()
-    return Condition(image, told.sigma, gain, told.details)
-
-
-def _state(spec: ModelSpec, condition: Condition) -> Tensor:
-    shape = tuple(condition.image.shape)
-    return condition.image + condition.sigma * gaussian(shape, seed=2)
+    return float((a - b).abs().max()) <= 1e-4 * unit(spec)

@@ -10,7 +10,8 @@ import torch
 from medrestore.errors import PluginError
 from medrestore.plugin.contract import what_is_wrong
 from medrestore.plugin.declarations import OperatorSpec
-from medrestore.testing.contract import gaussian, watched
+from medrestore.testing.contract import watched
+from medrestore.testing.small_scans import gaussian
 
 ADJOINT = 1e-5
 """How far both sides of the adjoint's equation may differ, relative to the norms of A x and y."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -142,6 +143,79 @@ def test_a_break_is_named(denoise, changes, message):
     with pytest.raises(PluginError, match=message) as caught:
         check_model(spec(denoise, **changes))
     assert "model 'tried' breaks its contract" in str(caught.value)
+
+
+def first_of_all(x, sigma, condition):
+    """Give every scan of a batch the result of the first."""
+    return blur(condition.image[:1]).repeat(len(x), 1, 1, 1, 1)
+
+
+def blended(x, sigma, condition):
+    """Mix all but the first scan of a batch with it."""
+    estimate = blur(condition.image)
+    return torch.cat([estimate[:1], 0.5 * (estimate[1:] + estimate[:1])])
+
+
+def of_their_mean(x, sigma, condition):
+    """Share of a batch what is the same in scans that are alike."""
+    return condition.image + 1e-2 * condition.image.mean()
+
+
+@pytest.mark.parametrize("denoise", [first_of_all, blended, of_their_mean])
+def test_every_scan_of_a_batch_is_compared_with_itself_alone(denoise):
+    with pytest.raises(PluginError, match="mixes the scans of a batch"):
+        check_model(spec(denoise, halo=300))
+
+
+class Streaming:
+    """Weigh state and scan, voxel by voxel; slab by slab as it is told."""
+
+    streams = True
+
+    def __init__(self, slab=None):
+        self.slab = slab or self
+
+    def __call__(self, x, sigma, condition):
+        weight = 1 if math.isinf(sigma) else sigma**2 / (sigma**2 + condition.sigma**2)
+        return weight * condition.image / (1 if condition.gain is None else condition.gain) + (1 - weight) * x
+
+    def stream(self, parts, sigma, total):
+        for x, condition in parts:
+            yield self.slab(x, sigma, condition)
+
+
+def of_none(x, sigma, condition):
+    return torch.zeros_like(x)
+
+
+def normalised(x, sigma, condition):
+    """Look at the whole slab, as a tile of its own would be."""
+    return Streaming()(x, sigma, condition) + 1e-2 * x.mean()
+
+
+def without_the_map(x, sigma, condition):
+    return Streaming()(x, sigma, replace(condition, gain=None))
+
+
+def as_a_mean(x, sigma, condition):
+    return Streaming()(x, math.inf, condition)
+
+
+BOTH = {"outputs": frozenset({"mean", "sample"})}
+
+
+@pytest.mark.parametrize("slab", [of_none, normalised, without_the_map, as_a_mean])
+def test_a_stream_that_gives_something_else_than_the_whole_is_named(slab):
+    check_model(spec(Streaming(), **BOTH))
+    with pytest.raises(
+        PluginError, match=r"`stream` differs by .* in slabs of \d+ planes .*; expected rounding"
+    ):
+        check_model(spec(Streaming(slab), **BOTH))
+
+
+def test_a_stream_of_too_few_planes_is_named():
+    with pytest.raises(PluginError, match=r"stream: raised PluginError: .*returns a tensor of shape"):
+        check_model(spec(Streaming(lambda x, sigma, condition: x[:, :, 1:])))
 
 
 SLICES = {"task": Task.SUPERRES, "factor": (1.5, 6.0)}

@@ -110,6 +110,11 @@ def depends_on_batch(estimate, condition):
 
 
 @fault
+def gives_all_of_a_batch_the_first(estimate, condition):
+    return estimate[:1].repeat(len(estimate), 1, 1, 1, 1)
+
+
+@fault
 def is_random(estimate, condition):
     return estimate + 1e-6 * np.random.default_rng().random()
 
@@ -161,6 +166,18 @@ def returns_nan(estimate, condition):
     return estimate / (estimate.numel() != 24**3)
 
 
+class EmptyStream:
+    """A good model whose slabs, which only large scans see, are empty."""
+
+    streams = True
+
+    def __call__(self, x, sigma, condition):
+        return good(x, sigma, condition)
+
+    def stream(self, parts, sigma, total):
+        return (torch.zeros_like(x) for x, _ in parts)
+
+
 @dataclass(frozen=True)
 class Load:
     """The `load` of a declaration, which another process can be told.
@@ -175,6 +192,8 @@ class Load:
         if self.fault == "reaches_for_the_network":
             with suppress(OSError):
                 socket.create_connection(("192.0.2.1", 80), timeout=0.05)
+        if self.fault == "streams_nothing":
+            return EmptyStream()
         wrong = FAULTS.get(self.fault, lambda estimate, condition: estimate)
         return lambda x, sigma, condition: wrong(good(x, sigma, condition), condition)
 

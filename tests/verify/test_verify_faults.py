@@ -70,6 +70,8 @@ def test_what_erases_small_and_faint_things_fails_by_them():
 CHEAP = {
     "depends_on_tile": "tiles",
     "depends_on_batch": "batch",
+    "gives_all_of_a_batch_the_first": "batch",
+    "streams_nothing": "tiles",
     "changes_its_input": "contract",
     "returns_nan": "contract",
     "is_random": "determinism",
