@@ -10,7 +10,7 @@ from medrestore.plugin.host import plugins
 
 GOOD = """
 from pathlib import Path
-from medrestore import ModelSpec, Modality, Task, hookimpl
+from medrestore import Intensity, ModelSpec, Modality, Task, hookimpl
 
 def model(name="smooth", **changes):
     return ModelSpec(**{{**dict(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from medrestore.plugin.spec import Declaration, LoadContext, is_range
+from medrestore.plugin.fields import is_range
+from medrestore.plugin.spec import Declaration, LoadContext
 from medrestore.types import Modality
 
 if TYPE_CHECKING:

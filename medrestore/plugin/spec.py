@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from medrestore.errors import PluginError
+from medrestore.plugin.fields import all_are, chosen, is_integer, is_range
 from medrestore.types import Modality, Task
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class Intensity(StrEnum):
     """The attenuation relative to water, HU / 1000 + 1: air is 0, water 1. Slices lie along the last axis."""
     RAW = "raw"
     """The numbers as they are in the file."""
+
+
+_NOT_IN = {Intensity.P99: Modality.CT, Intensity.ATTENUATION: Modality.MR}
+"""What is not measured in them: 0 HU is water, a magnitude of 0 no signal, and their noise differs."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ class ModelSpec(Declaration):
     Attributes:
         title: One line for a person.
         task: What it does.
-        modalities: What it does it to.
+        modalities: What it does it to. A model for both MR and CT is two, in the units of each; but for
+            `Intensity.RAW`.
         licence: SPDX expression of the code and weights together, the stricter of the two.
         reference: The paper, or the page that says how it was made.
         load: Called when the model is to run, and not before; may import anything.
@@ -212,7 +217,13 @@ class ModelSpec(Declaration):
         self._require(isinstance(self.intensity, Intensity), "intensity", "a medrestore.Intensity")
         unitless = self.task is not Task.SUPERRES or self.intensity is not Intensity.RAW
         self._require(unitless, "intensity", "p99 or attenuation for the task superres")
-        self._require(_all_are(self.modalities, Modality), "modalities", "a tuple of medrestore.Modality")
+        self._require(all_are(self.modalities, Modality), "modalities", "a tuple of medrestore.Modality")
+        other = _NOT_IN.get(self.intensity)
+        expected = (
+            f"no {other} with the intensity {self.intensity}: p99 is for MR, attenuation for CT; declare a "
+            "model of each where it is for both"
+        )
+        self._require(other not in self.modalities, "modalities", expected)
         self._require(callable(self.load), "load", "a function of a LoadContext")
         if self.network is not None:
             self._require_texts("network")
@@ -231,10 +242,10 @@ class ModelSpec(Declaration):
         )
         for field, least, most in (("halo", 0, _WIDEST_HALO), ("multiple", 1, _LARGEST_MULTIPLE)):
             value = getattr(self, field)
-            fine = _is_integer(value, least) and value <= most
+            fine = is_integer(value, least) and value <= most
             self._require(fine, field, f"a whole number of voxels, {least} to {most}")
         self._require(
-            _is_integer(self.ensemble, 1) and self.ensemble in ENSEMBLES, "ensemble", f"one of {ENSEMBLES}"
+            is_integer(self.ensemble, 1) and self.ensemble in ENSEMBLES, "ensemble", f"one of {ENSEMBLES}"
         )
         fine = isinstance(self.colour, bool) and (not self.colour or self.task is Task.DENOISE)
         self._require(fine, "colour", "true or false, true for the task denoise only")
@@ -246,13 +257,13 @@ class ModelSpec(Declaration):
             value = getattr(self, field)
             fine = value is None or (_is_full_name(value) and self.task is task)
             self._require(fine, field, f"plugin/name for the task {task}, or None")
-        offered = _chosen(self.outputs, frozenset, OUTPUTS) and "mean" in self.outputs
+        offered = chosen(self.outputs, frozenset, OUTPUTS) and "mean" in self.outputs
         self._require(offered, "outputs", "a frozenset of 'mean' and, where it has them, 'sample'")
-        self._require(_chosen(self.dtypes, tuple, DTYPES), "dtypes", f"a tuple of {sorted(DTYPES)}")
+        self._require(chosen(self.dtypes, tuple, DTYPES), "dtypes", f"a tuple of {sorted(DTYPES)}")
 
     def _check_series(self) -> None:
         alone = self.task is Task.DENOISE and self.operator is None and self.outputs == {"mean"}
-        fine = _is_integer(self.series, 2) and alone
+        fine = is_integer(self.series, 2) and alone
         self._require(
             self.series is None or fine,
             "series",
@@ -274,25 +285,3 @@ def _is_full_name(value: object) -> bool:
 
 def _newer(api: object) -> bool:
     return isinstance(api, int) and api > API
-
-
-def _all_are(values: object, kind: type) -> bool:
-    return isinstance(values, tuple) and bool(values) and all(isinstance(value, kind) for value in values)
-
-
-def _is_integer(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def is_range(pair: object, positive: bool = False) -> bool:
-    """Tell whether a pair holds two finite numbers, the first not above the second, none below 0."""
-    if not (
-        isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(end, (int, float)) for end in pair)
-    ):
-        return False
-    low, high = pair
-    return 0 <= low <= high < math.inf and (low > 0 or not positive)
-
-
-def _chosen(values: object, kind: type, known: frozenset[str]) -> bool:
-    return isinstance(values, kind) and bool(values) and set(values) <= known  # type: ignore[call-overload]

@@ -33,10 +33,12 @@ def conditions(found: Verification) -> str:
     scans = len(setup["scans"]) if isinstance(setup["scans"], list) else 0
     given = f", {scans} scan{'s' * (scans > 1)} given" if scans else ""
     series = f", series of {count} volumes" if (count := setup["volumes"]) != 1 else ""
+    modalities = setup["modalities"] if isinstance(setup["modalities"], list) else []
+    alone = f", as {modalities[0]} alone" if len(modalities) > 1 else ""
     weights = f", weights {str(found.model['sha256'])[:12]}" if found.model["sha256"] else ""
     return (
         f"{found.model['name']}{weights}; computed scenes of {setup['side']} voxels along each axis"
-        f"{series}, seed {setup['seed']}{given}; on {setup['device']} "
+        f"{series}{alone}, seed {setup['seed']}{given}; on {setup['device']} "
         f"({setup['processor']}, {setup['cores']} cores) in {setup['dtype']}, "
         f"medrestore {setup['medrestore']}, {setup['date']}"
     )

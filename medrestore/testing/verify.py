@@ -98,6 +98,7 @@ def _setup(trial: Trial) -> dict[str, JSON]:
         "processor": processor(),
         "cores": os.cpu_count(),
         "side": options.side,
+        "modalities": [str(one) for one in trial.spec.modalities],
         "volumes": volumes(trial.spec),
         "seed": options.seed,
         "scans": [

@@ -31,7 +31,7 @@ def medrestore_models() -> list[ModelSpec]:
             name="median3",
             title="Median of 3 x 3 x 3 voxels",
             task=Task.DENOISE,
-            modalities=(Modality.MR, Modality.CT),
+            modalities=(Modality.MR,),
             licence="Apache-2.0",
             reference="Tukey, Exploratory Data Analysis, 1977",
             spacing_mm=(0.1, 5.0),

@@ -16,6 +16,8 @@ from medrestore.plugin import FormatSpec, Intensity, MetricSpec, ModelSpec, Plug
 from medrestore.provenance import ModelRef, RunRecord, Source
 from medrestore.types import Modality, Task
 
+CT = {"modalities": (Modality.CT,), "intensity": Intensity.ATTENUATION}
+
 
 def status(manager: PluginManager) -> dict[str, str]:
     return {info.name: info.status for info in manager.plugins}
@@ -186,7 +188,8 @@ def test_every_observer_hears_of_a_case_whatever_another_does(site, caplog):
 
 @pytest.fixture
 def registry(site):
-    site.add("one", GOOD.format(models="[model('smooth'), model('sharp', modalities=(Modality.CT,))]"))
+    sharp = "model('sharp', modalities=(Modality.CT,), intensity=Intensity.ATTENUATION)"
+    site.add("one", GOOD.format(models=f"[model('smooth'), {sharp}]"))
     site.add("two", GOOD.format(models="[model('smooth'), model('grow', task=Task.SUPERRES)]"))
     site.add("bad", "import no_such_module_here")
     site.add("off", GOOD.format(models="[model('extra')]"))
@@ -226,7 +229,7 @@ class _Fixed:
 
 
 def test_the_default_is_the_only_one_that_fits(make_spec):
-    mr, ct = ("one/a", make_spec(name="a")), ("two/b", make_spec(name="b", modalities=(Modality.CT,)))
+    mr, ct = ("one/a", make_spec(name="a")), ("two/b", make_spec(name="b", **CT))
     assert Registry(_Fixed(mr, ct)).default_name(Task.DENOISE, Modality.CT) == "two/b"
     with pytest.raises(ModelError, match=r"for the task superres on a scan of modality CT; installed: one/a"):
         Registry(_Fixed(mr, ct)).default(Task.SUPERRES, Modality.CT)
@@ -303,10 +306,26 @@ def test_a_field_out_of_range_is_refused_by_name(make_spec, field, value):
         make_spec(**{field: value})
 
 
-def test_a_fine_spec_is_taken(make_spec):
-    spec = make_spec(
-        weights=Path("w"), sha256="0" * 64, intensity=Intensity.ATTENUATION, multiple=8, noise=(0, 0)
+@pytest.mark.parametrize(
+    ("intensity", "modalities", "other"),
+    [
+        (Intensity.P99, (Modality.MR, Modality.CT), "CT"),
+        (Intensity.P99, (Modality.CT,), "CT"),
+        (Intensity.ATTENUATION, (Modality.MR,), "MR"),
+    ],
+)
+def test_a_modality_in_the_units_of_another_is_refused(make_spec, intensity, modalities, other):
+    message = (
+        f"expected no {other} with the intensity {intensity}: p99 is for MR, attenuation for CT; declare"
     )
+    with pytest.raises(PluginError, match=message):
+        make_spec(intensity=intensity, modalities=modalities)
+    both = (Modality.MR, Modality.CT)
+    assert make_spec(intensity=Intensity.RAW, modalities=both).modalities == both
+
+
+def test_a_fine_spec_is_taken(make_spec):
+    spec = make_spec(weights=Path("w"), sha256="0" * 64, **CT, multiple=8, noise=(0, 0))
     assert (spec.api, spec.dtypes, spec.outputs) == (1, ("float32",), {"mean"})
 
 

@@ -106,7 +106,7 @@ def test_its_model_is_in_the_table_and_the_broken_plugin_is_mentioned(site):
     assert [cell.strip() for cell in row.split("  ") if cell.strip()] == [
         "median3",
         "denoise",
-        "MR, CT",
+        "MR",
         "Apache-2.0",
         "0.1 to 5",
         "median 0.1.0",

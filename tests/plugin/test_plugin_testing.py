@@ -14,6 +14,7 @@ from medrestore.testing import check_model
 from medrestore.types import Modality, Task
 
 CALLS = iter(range(1_000_000))
+CT = {"modalities": (Modality.CT,), "intensity": Intensity.ATTENUATION}
 BUFFERS: dict[tuple[int, ...], torch.Tensor] = {}
 
 
@@ -100,7 +101,7 @@ def batch_norm(x, sigma, condition):
     ("denoise", "changes"),
     [
         (mean_filter, {}),
-        (mean_filter, {"intensity": Intensity.ATTENUATION, "noise": (0.0, 0.0)}),
+        (mean_filter, {**CT, "noise": (0.0, 0.0)}),
         (weighted, {"outputs": frozenset({"mean", "sample"})}),
         (folded, {"multiple": 4, "halo": 4}),
     ],

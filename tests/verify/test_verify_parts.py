@@ -20,7 +20,7 @@ from medrestore.testing import Figure, Outcome, Status, TrialOptions, verify
 from medrestore.testing.fidelity import displacement, places
 from medrestore.testing.fourier_ring import agreed_share, hallucinated, ring_correlation
 from medrestore.testing.low_contrast import area_of, read_doses, read_inserts
-from medrestore.testing.pages import BEGIN, END, write_html, write_markdown
+from medrestore.testing.pages import BEGIN, END, conditions, write_html, write_markdown
 from medrestore.testing.phantoms import flat, head, smooth_field
 from medrestore.testing.scenes import computed, given, nothing
 from medrestore.testing.trial import Trial, mean_interval
@@ -243,3 +243,10 @@ def test_a_page_of_html_has_every_check_and_asks_for_nothing(tmp_path):
         assert words in text
     with pytest.raises(OutputError, match="exists already"):
         write_html(tmp_path / "a.html", found, overwrite=False)
+
+
+def test_a_model_of_two_modalities_is_said_to_be_tried_on_one():
+    only = TrialOptions(only=("licence",))
+    both = declared(intensity=Intensity.RAW, modalities=(Modality.MR, Modality.CT))
+    assert ", as MR alone, seed 0" in conditions(verify(both, only))
+    assert "alone" not in conditions(verify(declared(), only))

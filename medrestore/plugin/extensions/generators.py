@@ -12,8 +12,9 @@ from torch import Tensor
 from medrestore.diffusion.denoiser import Condition
 from medrestore.plugin.contract import ContractDenoiser, what_is_wrong
 from medrestore.plugin.extensions.lookup import Extension, find, named
+from medrestore.plugin.fields import is_range
 from medrestore.plugin.generation import GeneratorSpec, Stage
-from medrestore.plugin.spec import LoadContext, is_range, shown
+from medrestore.plugin.spec import LoadContext, shown
 
 
 def find_generator(name: str) -> Extension[GeneratorSpec]:
