@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
@@ -41,13 +43,15 @@ _ASKING = frozenset(
         "socket.getaddrinfo",
         "socket.gethostbyname",
         "socket.gethostbyaddr",
+        "socket.getnameinfo",
         "socket.sendto",
         "socket.sendmsg",
     }
 )
 """Audit events of Python with which a program asks the network for something."""
 
-_asked: list[str] = []
+_STARTING = frozenset({"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "pty.spawn"})
+"""Those with which it starts another program, which may ask, and which no hook of this one sees."""
 
 T = TypeVar("T")
 
@@ -88,7 +92,8 @@ class Alone:
     """What was seen of a model in a process of its own.
 
     Attributes:
-        asked: What it asked the network for, once for each kind of request.
+        asked: What it asked the network for, or started that may have, as of "asks the network for
+            something (socket.connect)"; once for each kind of request, until its process had ended.
         digests: SHA-256 of the voxels of a result, by kind of output.
     """
 
@@ -109,6 +114,18 @@ class Peak:
     predicted_bytes: float
 
 
+class NoNetworkError(Exception):
+    """A model failed in a process that was refused the network, after it had asked for it.
+
+    Args:
+        asked: As of `Alone`.
+    """
+
+    def __init__(self, asked: tuple[str, ...]) -> None:
+        super().__init__("; ".join(asked))
+        self.asked = asked
+
+
 def alone(source: Source, seed: int) -> Alone:
     """Load and run a model in a new process that cannot reach the network.
 
@@ -117,9 +134,11 @@ def alone(source: Source, seed: int) -> Alone:
         seed: Of scan and sample.
 
     Raises:
-        Exception: What the model raises there; or that the process died, or cannot be told the model.
+        NoNetworkError: The model raised after it had asked for the network; the cause is what it raised.
+        Exception: What else the model raises there; or that the process died, or cannot be told the model.
     """
-    return _in_a_process(_observe, source, seed)
+    digests, asked = _in_a_process(_observe, source, seed)
+    return Alone(asked, digests)
 
 
 def peak_alone(source: Source, seed: int) -> Peak:
@@ -132,21 +151,48 @@ def peak_alone(source: Source, seed: int) -> Peak:
     Raises:
         Exception: As `alone`.
     """
-    return _in_a_process(_observe_memory, source, seed)
+    return _in_a_process(_observe_memory, source, seed)[0]
 
 
-def _in_a_process(observe: Callable[[Source, int], T], source: Source, seed: int) -> T:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_without_network) as pool:
-        return pool.submit(observe, source, seed).result()
+def _in_a_process(
+    observe: Callable[[Source, int], T], source: Source, seed: int
+) -> tuple[T, tuple[str, ...]]:
+    """Return what was observed, and what was asked for until the process had ended, its exit included."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "asked"
+        log.touch()
+        try:
+            with ProcessPoolExecutor(1, get_context("spawn"), _without_network, (log,)) as pool:
+                found = pool.submit(observe, source, seed).result()
+        except Exception as error:
+            if asked := _read(log):
+                raise NoNetworkError(asked) from error
+            raise
+        return found, _read(log)
 
 
-def _without_network() -> None:
-    """Refuse what would reach the network from this process, and write it down; there is no way back."""
+def _read(log: Path) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(log.read_text(encoding="utf-8").splitlines()))
+
+
+def _without_network(log: Path) -> None:
+    """Refuse what would reach the network from this process, and write it down; there is no way back.
+
+    Args:
+        log: File that it is written to, a line for each; processes that are forked off write there too.
+    """
+    platform.processor()  # starts `uname`, for whoever asks first, and is remembered
+    written = os.open(log, os.O_WRONLY | os.O_APPEND)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _ASKING and not _is_local(arguments):
-            _asked.append(event)
-            raise OSError(f"{event}: no network while a model is verified")
+            told = f"asks the network for something ({event})"
+        elif event in _STARTING:
+            told = f"starts a program that may ask the network ({event}: {arguments[0]!r:.80})"
+        else:
+            return
+        os.write(written, f"{told}\n".encode())
+        raise OSError(f"{event}: no network, and no other program, while a model is verified")
 
     sys.addaudithook(hook)
 
@@ -156,7 +202,8 @@ def _is_local(arguments: tuple[Any, ...]) -> bool:
     return any(isinstance(one, str | bytes) and os.fsdecode(one).startswith("/") for one in arguments[1:2])
 
 
-def _observe(source: Source, seed: int) -> Alone:
+def _observe(source: Source, seed: int) -> dict[str, str]:
+    """Return the SHA-256 of the voxels of a result, by kind of output."""
     model = source.load()
     scene = computed(model.spec, SMALL, seed)
     plain = RestoreOptions(noise=float(scene.sigma or 0.0), seed=seed, force=True)
@@ -167,7 +214,7 @@ def _observe(source: Source, seed: int) -> Alone:
     for output, options in wanted.items():
         voxels = restored(scene.scans(), options, model).volume.array
         digests[output] = hashlib.sha256(voxels.tobytes()).hexdigest()
-    return Alone(tuple(dict.fromkeys(_asked)), digests)
+    return digests
 
 
 def _observe_memory(source: Source, seed: int) -> Peak:

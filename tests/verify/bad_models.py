@@ -5,9 +5,10 @@ The models are declared here, in a module, so that another process finds them.
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
-from contextlib import suppress
+import subprocess
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,6 +167,25 @@ def returns_nan(estimate, condition):
     return estimate / (estimate.numel() != 24**3)
 
 
+REACHING = {
+    "reaches_for_the_network": lambda: socket.create_connection(("192.0.2.1", 80), timeout=0.05),
+    "asks_for_a_name": lambda: socket.getnameinfo(("192.0.2.1", 80), 0),
+    "starts_a_program": lambda: subprocess.run(["true", "http://192.0.2.1"], check=True),
+    "asks_the_shell": lambda: os.system("true http://192.0.2.1"),
+    "spawns_a_program": lambda: os.posix_spawn("/bin/true", ["true"], {}),
+}
+"""Ways to the network."""
+
+
+def reach(way="reaches_for_the_network", or_fail=False):
+    """Take a way to the network, which leads nowhere; fail where it is refused, not where there is none."""
+    try:
+        REACHING[way]()
+    except OSError as error:
+        if or_fail and "no network" in str(error):
+            raise
+
+
 class EmptyStream:
     """A good model whose slabs, which only large scans see, are empty."""
 
@@ -189,9 +209,12 @@ class Load:
     fault: str = ""
 
     def __call__(self, context):
-        if self.fault == "reaches_for_the_network":
-            with suppress(OSError):
-                socket.create_connection(("192.0.2.1", 80), timeout=0.05)
+        if self.fault in REACHING:
+            reach(self.fault)
+        if self.fault == "reaches_when_it_ends":
+            atexit.register(reach)
+        if self.fault == "needs_the_network":
+            reach(or_fail=True)
         if self.fault == "streams_nothing":
             return EmptyStream()
         wrong = FAULTS.get(self.fault, lambda estimate, condition: estimate)

@@ -113,6 +113,38 @@ def test_a_model_that_reaches_for_the_network_fails_and_is_told_why(processes_ar
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "event"),
+    [
+        ("asks_for_a_name", "asks the network for something (socket.getnameinfo)"),
+        ("starts_a_program", "starts a program that may ask the network (subprocess.Popen: 'true')"),
+        ("asks_the_shell", "starts a program that may ask the network (os.system: b'true http://192.0.2.1')"),
+        ("spawns_a_program", "starts a program that may ask the network (os.posix_spawn: '/bin/true')"),
+    ],
+)
+def test_ways_to_the_network_are_refused_and_told(fault, event, processes_are_forked):
+    found = verify(declared(fault), TrialOptions(side=48, only=("offline",)))
+    assert found.outcomes["offline"].problems == (event,)
+
+
+@pytest.mark.slow
+def test_what_is_asked_while_the_process_ends_is_told():
+    found = verify(declared("reaches_when_it_ends"), TrialOptions(side=48, only=("offline",)))
+    assert "asks the network for something (socket." in found.outcomes["offline"].problems[0]
+
+
+@pytest.mark.slow
+def test_a_model_that_needs_the_network_fails_for_that_alone(processes_are_forked):
+    found = verify(declared("needs_the_network"), TrialOptions(side=48, only=ALONE))
+    assert found.failed == ("offline",)
+    assert "asks the network for something (socket." in found.outcomes["offline"].problems[0]
+    for name in ("determinism", "memory"):
+        outcome = found.outcomes[name]
+        assert outcome.status is Status.SKIPPED
+        assert "refused the network, see `offline`: " in outcome.summary and "no network" in outcome.summary
+
+
+@pytest.mark.slow
 def test_memory_beyond_the_forecast_is_seen(processes_are_forked):
     found = verify(declared("takes_memory_unforeseen"), TrialOptions(side=48, only=ALONE))
     assert found.failed == ("memory",)
