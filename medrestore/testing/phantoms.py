@@ -41,6 +41,20 @@ CT_LEVELS = {
 }
 """In HU, as tabulated in text books of radiology."""
 
+REGIONS = {
+    "fluid": FLUID,
+    "grey matter": GREY,
+    "white matter": WHITE,
+    "nuclei": NUCLEUS,
+    "fat": SCALP,
+    "marrow": MARROW,
+    "bone": BONE,
+}
+"""All but air."""
+
+THICK = ("fluid", "grey matter", "white matter", "fat")
+"""Those that are uniform three voxels from their border."""
+
 WATER_HU = 1000.0
 """What fractions of CT are relative to: the attenuation of water, above that of air."""
 
@@ -61,6 +75,7 @@ class Phantom:
     Attributes:
         voxels: (X, Y, Z), in HU for CT, in arbitrary units for MR; free of noise.
         tissues: Where each tissue is, at least three voxels from any other, by name.
+        regions: Where each is up to its border, those too that are nowhere so thick: all that is not air.
         deep: Where brain is, away from its border: here lesions may lie.
         bright: What fractions of noise are relative to: the 99th percentile in MR, that of water in CT.
         air: Where nothing is, at least three voxels from anything.
@@ -68,6 +83,7 @@ class Phantom:
 
     voxels: FloatArray
     tissues: Mapping[str, BoolArray]
+    regions: Mapping[str, BoolArray]
     deep: BoolArray
     bright: float
     air: BoolArray
@@ -99,11 +115,11 @@ def head(side: int, is_ct: bool, seed: int) -> Phantom:
     voxels = ndimage.gaussian_filter(voxels, BLUR)
     voxels = voxels if is_ct else np.maximum(voxels, 0)
     brain = np.isin(labels, (FLUID, GREY, WHITE, NUCLEUS))
-    names = {"fluid": FLUID, "grey matter": GREY, "white matter": WHITE, "fat": SCALP}
-    tissues = {name: ndimage.binary_erosion(labels == label, iterations=3) for name, label in names.items()}
+    regions = {name: labels == label for name, label in REGIONS.items()}
+    tissues = {name: ndimage.binary_erosion(regions[name], iterations=3) for name in THICK}
     bright = WATER_HU if is_ct else float(np.percentile(voxels, 99))
     deep, air = (ndimage.binary_erosion(where, iterations=3) for where in (brain, labels == AIR))
-    return Phantom(voxels.astype(np.float32), tissues, deep, bright, air)
+    return Phantom(voxels.astype(np.float32), tissues, regions, deep, bright, air)
 
 
 def flat(side: int, is_ct: bool, content: str) -> Phantom:
@@ -119,7 +135,7 @@ def flat(side: int, is_ct: bool, content: str) -> Phantom:
     shape = (side,) * 3
     everywhere = np.ones(shape, dtype=np.bool_)
     air = everywhere if content == "air" else ~everywhere
-    return Phantom(np.full(shape, value, dtype=np.float32), {}, everywhere, bright, air)
+    return Phantom(np.full(shape, value, dtype=np.float32), {}, {}, everywhere, bright, air)
 
 
 def _labels(side: int, rng: np.random.Generator) -> FloatArray:

@@ -47,7 +47,8 @@ class Scene:
         measure: What a scanner would make of an image on the grid of the truth, in the noise of a number:
             the same noise every time.
         deep: Where lesions may lie.
-        tissues: Uniform tissues, by name.
+        tissues: Uniform tissues, by name, away from their borders.
+        regions: Where each tissue is up to its border, see `Phantom`; of a scan that is given none is known.
         sigma: Deviation of the noise, in the units of the scan; None where it is not known, as that of a scan
             which is given.
         reference: What fractions are relative to: the bright level of the scan, or that of water.
@@ -64,6 +65,7 @@ class Scene:
     measure: Callable[[FloatArray, int], Volume]
     deep: BoolArray
     tissues: Mapping[str, BoolArray] = field(default_factory=dict)
+    regions: Mapping[str, BoolArray] = field(default_factory=dict)
     sigma: float | None = None
     reference: float = 1.0
     shown: Callable[[Volume], FloatArray] = lambda scan: np.asarray(scan.array)
@@ -139,10 +141,12 @@ class _Draw:
 def _measured(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Scene:
     of_voxels = _of_ct if is_ct(spec) else _of_mr
     scene = (_in_slices if spec.task is Task.SUPERRES else of_voxels)(spec, phantom, name, draw)
-    floor = LEAST_HU if is_ct(spec) else 0.0
+    floor, planes = LEAST_HU if is_ct(spec) else 0.0, scene.truth.shape[2]
+    regions = {name: where[..., :planes] for name, where in phantom.regions.items()}
     # The magnitudes of MR have another mean in air than what is there.
-    air = phantom.air[..., : scene.truth.shape[2]] if is_ct(spec) else None
-    return replace(scene, reference=phantom.bright, floor=floor, volumes=volumes(spec), air=air)
+    air = phantom.air[..., :planes] if is_ct(spec) else None
+    scene = replace(scene, reference=phantom.bright, floor=floor, regions=regions, air=air)
+    return replace(scene, volumes=volumes(spec))
 
 
 def _of_ct(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Scene:
@@ -160,7 +164,7 @@ def _of_ct(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Scene:
         return _volume(np.maximum(forward(image) + noise(number), LEAST_HU), spec)
 
     title = f"{name}, {kernel} kernel"
-    return Scene(title, truth, measure, phantom.deep, phantom.tissues, sigma, before_noise=forward)
+    return Scene(title, truth, measure, phantom.deep, phantom.tissues, sigma=sigma, before_noise=forward)
 
 
 def _of_mr(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Scene:
@@ -182,7 +186,7 @@ def _of_mr(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Scene:
 
     truth = simulate(phantom.voxels, colour, 0.0, draw.rng()).clean
     title = f"{name}, {colour.title} noise"
-    return Scene(title, truth, measure, phantom.deep, phantom.tissues, sigma, before_noise=forward)
+    return Scene(title, truth, measure, phantom.deep, phantom.tissues, sigma=sigma, before_noise=forward)
 
 
 def _volume(array: FloatArray, spec: ModelSpec, thickness: float = 1.0) -> Volume:
@@ -216,7 +220,7 @@ def _in_slices(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Sce
         measure,
         phantom.deep[..., :planes],
         {tissue: mask[..., :planes] for tissue, mask in phantom.tissues.items()},
-        sigma,
+        sigma=sigma,
         shown=lambda scan: stack.interpolate(scan.array),
     )
 
@@ -252,7 +256,7 @@ def given(volume: Volume, spec: ModelSpec, name: str) -> Scene:
     calm = ndimage.gaussian_filter(truth, 1.5)
     tissue = ndimage.binary_erosion((calm > low) & (calm < high) & head, iterations=2)
     floor = LEAST_HU if is_ct(spec) else min(float(array.min()), 0.0)
-    return Scene(name, truth, measure, tissue, {"tissue": tissue}, None, reference, floor=floor)
+    return Scene(name, truth, measure, tissue, {"tissue": tissue}, reference=reference, floor=floor)
 
 
 def _seen_through_slices(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import median_filter
 from torch import Tensor
 from torch.nn.functional import avg_pool3d, max_pool3d, pad
 
@@ -128,6 +129,26 @@ def depends_on_process(estimate, condition):
 @fault
 def changes_clean_scans(estimate, condition):
     return estimate if is_noisy(condition) else mean(estimate, 5)
+
+
+@fault
+def smooths_clean_edges(estimate, condition):
+    """Take the median of a scan of little noise: uniform tissue stays as it is, and edges do not."""
+    return (
+        estimate if is_noisy(condition) else torch.from_numpy(median_filter(condition.image, (1, 1, 5, 5, 5)))
+    )
+
+
+@fault
+def blanks_what_is_dark(estimate, condition):
+    """Take the bone of MR for air."""
+    return torch.where(estimate < 0.12, 0, estimate)
+
+
+@fault
+def clips_bone(estimate, condition):
+    """Keep to a window of 600 HU."""
+    return estimate.clamp(max=1.6)
 
 
 @fault

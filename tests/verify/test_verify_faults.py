@@ -43,9 +43,9 @@ def test_a_good_model_passes_every_check():
 
 
 FAULTY = {
-    "blurs": {"lesions", "texture"},
+    "blurs": {"lesions", "texture", "mean"},
     "hallucinates": {"nothing"},
-    "shifts": {"geometry"},
+    "shifts": {"geometry", "clean"},
     "adds_three_percent": {"mean"},
     "depends_on_tile": {"tiles"},
     "depends_on_batch": {"batch"},
@@ -240,6 +240,23 @@ def test_what_brightens_the_air_of_ct_changes_its_mean():
     assert failed(declared(**CT), ("mean",)) == set()
 
 
+@pytest.mark.parametrize(
+    ("fault", "modality", "check", "region"),
+    [
+        ("smooths_clean_edges", "MR", "clean", "all but air"),
+        ("blanks_what_is_dark", "MR", "clean", "bone"),
+        ("clips_bone", "CT", "clean", "bone"),
+        ("clips_bone", "CT", "mean", "bone"),
+    ],
+)
+def test_edges_and_thin_layers_are_looked_at(fault, modality, check, region):
+    changes = CT if modality == "CT" else {}
+    found = verify(declared(fault, **changes), TrialOptions(side=48, only=(check,)))
+    wrong = [figure.name for figure in found.outcomes[check].figures if not figure.holds]
+    assert any(f"change of {region}" in name for name in wrong)
+    assert failed(declared(**changes), (check,)) == set()
+
+
 def test_lesions_thinner_than_slices_are_not_judged():
     thick = {**SLICES, "factor": (10.0, 12.0)}
     outcome = verify(declared("keeps_the_scan", **thick), TrialOptions(side=56, only=("lesions",))).outcomes[
@@ -251,4 +268,4 @@ def test_lesions_thinner_than_slices_are_not_judged():
 def test_ct_is_tried_in_hounsfield_units():
     found = verify(declared("adds_three_percent", **CT), TrialOptions(side=48, only=("mean", "geometry")))
     assert found.failed == ("mean",)
-    assert {figure.unit for figure in found.outcomes["mean"].figures} == {"HU"}
+    assert {figure.unit for figure in found.outcomes["mean"].figures} == {"HU", ""}
