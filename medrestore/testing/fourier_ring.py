@@ -79,7 +79,6 @@ def _hallucination(trial: Trial) -> Outcome:
         return Outcome(skipped="it resolves no slices")
     scene, factor = trial.computed, slice_factor(trial.spec)
     scan = scene.scan
-    figures = []
     (wrong, seen), (by_spline, _) = (
         hallucinated(image, scene.truth, scene.reference, factor)
         for image in (trial.restored(scene), scene.shown(scan))

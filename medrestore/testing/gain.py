@@ -13,7 +13,7 @@ from medrestore.testing.checks import Check
 from medrestore.testing.outcome import Figure, Outcome
 from medrestore.testing.scenes import IN_SLICES, Scene, computed, is_ct, slice_factor
 from medrestore.testing.trial import Trial
-from medrestore.types import Task
+from medrestore.types import FloatArray, Task
 
 HALVED = 3.0
 """Decibels: half of the power of the noise."""
@@ -31,21 +31,21 @@ def _gain(trial: Trial) -> Outcome:
 
 
 def _of_slices(trial: Trial) -> Iterator[Figure]:
-    spec, factor = trial.spec, slice_factor(trial.spec)
+    spec, options, factor = trial.spec, trial.options, slice_factor(trial.spec)
     scene = trial.computed
-    gained = _psnr(trial.restored(scene), scene, trial) - _psnr(scene.shown(scene.scan), scene, trial)
-    yield Figure(f"slices {factor:g} voxels apart: PSNR above the spline's", gained, "dB", least=0.0)
+    yield _above_spline(f"slices {factor:g} voxels apart", trial.restored(scene), scene, trial)
     if not is_ct(spec):
-        filled = computed(spec, trial.options.side, trial.options.seed, FILLED, strength=1 / IN_SLICES)
-        gained = _psnr(trial.restored(filled), filled, trial) - _psnr(
-            filled.shown(filled.scan), filled, trial
-        )
+        filled = computed(spec, options.side, options.seed, FILLED, strength=1 / IN_SLICES)
         title = f"the same in {1 / IN_SLICES:g} times the noise, {COLOURS[FILLED].title}"
-        yield Figure(f"{title}: PSNR above the spline's", gained, "dB", least=0.0)
-    clean = computed(spec, trial.options.side, trial.options.seed, strength=0.0)
+        yield _above_spline(title, trial.restored(filled), filled, trial)
+    clean = computed(spec, options.side, options.seed, strength=0.0)
     made = trial.restore(clean.scans(), 0.0).volume.array
-    gained = _psnr(made, clean, trial) - _psnr(clean.shown(clean.scan), clean, trial)
-    yield Figure("the same without noise: PSNR above the spline's", gained, "dB", least=0.0)
+    yield _above_spline("the same without noise", made, clean, trial)
+
+
+def _above_spline(title: str, made: FloatArray, scene: Scene, trial: Trial) -> Figure:
+    gained = _psnr(made, scene, trial) - _psnr(scene.shown(scene.scan), scene, trial)
+    return Figure(f"{title}: PSNR above the spline's", gained, "dB", least=0.0, scale=HALVED)
 
 
 def _of_colours(trial: Trial) -> Iterator[Figure]:
@@ -56,18 +56,18 @@ def _of_colours(trial: Trial) -> Iterator[Figure]:
         scan = scene.scan
         made = trial.restore(scene.scans(), scene.sigma).volume.array
         gained = _psnr(made, scene, trial) - _psnr(scan.array, scene, trial)
-        name = scene.name.removeprefix("computed head, ")
-        yield Figure(f"{name}: PSNR gained", gained, "dB", least=0.0 if number else HALVED)
+        name, least = scene.name.removeprefix("computed head, "), 0.0 if number else HALVED
+        yield Figure(f"{name}: PSNR gained", gained, "dB", least=least, scale=HALVED)
         left = _left(made - scene.truth, scene) / _left(scan.array - scene.truth, scene)
         yield Figure(f"{name}: deviation left in uniform tissue, over that of the scan", left)
 
 
-def _psnr(image: np.ndarray, scene: Scene, trial: Trial) -> float:
+def _psnr(image: FloatArray, scene: Scene, trial: Trial) -> float:
     extent = WINDOW_HU if is_ct(trial.spec) else scene.reference
     return psnr(image, scene.truth, data_range=extent, mask=scene.deep)
 
 
-def _left(noise: np.ndarray, scene: Scene) -> float:
+def _left(noise: FloatArray, scene: Scene) -> float:
     largest = max(scene.tissues.values(), key=np.count_nonzero)
     return float(noise[largest].std(dtype=np.float64))
 

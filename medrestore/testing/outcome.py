@@ -10,6 +10,10 @@ from enum import StrEnum
 from medrestore.provenance import JSON
 
 
+class NotTriedError(Exception):
+    """A check cannot be made, for a reason that is no fault of the model; says which."""
+
+
 class Status(StrEnum):
     """What a check came to."""
 
@@ -31,6 +35,8 @@ class Figure:
         interval: Low and high end of its 90 % interval; None where it has none.
         least: Smallest number that passes; None for none.
         most: Largest number that passes; None for none.
+        scale: What a distance from a limit is large or small beside; None for the limit itself, or one unit
+            where that is 0.
     """
 
     name: str
@@ -39,6 +45,7 @@ class Figure:
     interval: tuple[float, float] | None = None
     least: float | None = None
     most: float | None = None
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         """Make numbers of numpy plain: JSON has no others."""
@@ -56,13 +63,13 @@ class Figure:
 
     @property
     def margin(self) -> float:
-        """How far it is from its nearest limit, relative to it; negative where it does not hold."""
+        """How far it is from its nearest limit, relative to its scale; negative where it does not hold."""
         low, high = self.interval or (self.value, self.value)
         room = [math.inf]
         if self.least is not None:
-            room.append((low - self.least) / max(abs(self.least), 1e-9))
+            room.append((low - self.least) / (self.scale or abs(self.least) or 1.0))
         if self.most is not None:
-            room.append((self.most - high) / max(abs(self.most), 1e-9))
+            room.append((self.most - high) / (self.scale or abs(self.most) or 1.0))
         return min(room)
 
     @property

@@ -66,6 +66,14 @@ def test_figures_without_a_limit_judge_nothing():
     assert Outcome().status is Status.PASSED  # it looked for problems, and found none
 
 
+def test_a_distance_from_0_is_one_of_its_own_scale():
+    least = {"unit": "dB", "scale": 3.0}
+    white, coloured = Figure("white", 5.0, least=3.0, **least), Figure("coloured", 0.001, least=0.0, **least)
+    assert Outcome((white, coloured)).summary.startswith("coloured: 0.001")
+    assert Outcome((white, Figure("coloured", 2.5, least=0.0, **least))).summary.startswith("white: 5")
+    assert Figure("a count", 3.0, most=0.0).margin == -3
+
+
 def test_the_summary_is_the_figure_that_decides():
     figures = (Figure("one", 0.9, least=0.8), Figure("two", 0.5, least=0.8), Figure("three", 0.1))
     assert Outcome(figures).summary.startswith("two: 0.5")
