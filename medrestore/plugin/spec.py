@@ -30,6 +30,9 @@ ENSEMBLES = (1, 2, 4, 8)
 DOMAINS = {"mr-head": Modality.MR, "ct": Modality.CT}
 """What scans can be of that their content tells, with the modality of each."""
 
+LEAST_FACTOR = 1.2
+"""Slices closer than this many voxels of the result are as good as voxels: there is nothing to resolve."""
+
 SHOWN = 200
 """Characters of a value that a message shows."""
 
@@ -236,9 +239,9 @@ class ModelSpec(Declaration):
         )
         self._require(is_range(self.noise), "noise", "(low, high) fractions, 0 <= low <= high")
         self._require(
-            self.factor is None or (self.task is Task.SUPERRES and is_range(self.factor, positive=True)),
+            self.factor is None or (self.task is Task.SUPERRES and _is_factor(self.factor)),
             "factor",
-            "(low, high) voxels, 0 < low <= high, for the task superres, or None",
+            f"(low, high) voxels, 0 < low <= high >= {LEAST_FACTOR}, for the task superres, or None",
         )
         for field, least, most in (("halo", 0, _WIDEST_HALO), ("multiple", 1, _LARGEST_MULTIPLE)):
             value = getattr(self, field)
@@ -281,6 +284,10 @@ def shown(value: object) -> str:
 
 def _is_full_name(value: object) -> bool:
     return isinstance(value, str) and "/" in value and all(map(is_name, value.split("/", 1)))
+
+
+def _is_factor(pair: tuple[float, float]) -> bool:
+    return is_range(pair, positive=True) and pair[1] >= LEAST_FACTOR
 
 
 def _newer(api: object) -> bool:

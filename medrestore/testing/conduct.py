@@ -59,17 +59,16 @@ def _contract(*rules: Rule) -> Callable[[Trial], Outcome]:
 def _tiles(trial: Trial) -> Outcome:
     """Compare a column restored as a whole with the same in tiles, and try the declared halo and a stream."""
     spec = trial.spec
-    problems = tuple(model_problems(spec, (check_halo, check_stream)))
+    if problems := tuple(model_problems(spec, (check_halo, check_stream))):
+        return Outcome(problems=problems)
     if spec.halo > LARGEST_HALO:
-        reason = f"a halo of {spec.halo} voxels takes too long; {LARGEST_HALO} are tried"
-        return Outcome(problems=problems, skipped=reason)
+        return Outcome(skipped=f"a halo of {spec.halo} voxels takes too long; {LARGEST_HALO} are tried")
     scene, tile = trial.computed, least_tile(spec) + CORE
     columns = [_column(scan, 2 * tile - 2 * spec.halo + CORE, spec.task) for scan in scene.scans()]
     whole, parts = (trial.restore(columns, scene.sigma, tile=size).volume.array for size in (None, tile))
     off = float(np.abs(whole - parts).max()) / scene.reference
     name = f"largest difference of tiles of {tile} voxels from the whole"
-    figure = Figure(name, off, "of the bright level", most=ROUNDING)
-    return Outcome((figure,), problems)
+    return Outcome((Figure(name, off, "of the bright level", most=ROUNDING),))
 
 
 def _column(scan: Volume, length: int, task: Task) -> Volume:

@@ -12,7 +12,7 @@ from scipy import ndimage, signal, stats
 from medrestore.metrics.lesions import sphere
 from medrestore.testing.checks import Check
 from medrestore.testing.outcome import Figure, Outcome
-from medrestore.testing.scenes import Scene, computed, is_ct, nothing
+from medrestore.testing.scenes import LEAST_NOISE, Scene, computed, is_ct, nothing
 from medrestore.testing.trial import Trial
 from medrestore.types import Float64Array, FloatArray, Task
 
@@ -33,9 +33,6 @@ where it is thin."""
 
 REPRODUCED = 0.001
 """Of the bright level: what slices without noise may differ by from those of the result."""
-
-LEAST_NOISE = 1e-3
-"""Of the bright level: stands for the least noise of a model that declares none at all."""
 
 FEW = 500
 """Voxels of a tissue with which its mean is known to a hundredth of the bright level at any noise."""

@@ -33,7 +33,7 @@ def _intervals(trial: Trial) -> Outcome:
     for name, by in {"expected error": upper - lower, "intensity": scene.truth, "gradient": slope}.items():
         worst = min(_shares(inside, by[scene.deep]))
         figures.append(Figure(f"{scene.name}: the worst tenth by {name}", worst, least=WORST))
-    width = float(np.median((upper - lower)[scene.deep])) / trial.sigma(scene)
+    width = float(np.median((upper - lower)[scene.deep])) / trial.contrast_unit(scene)
     figures.append(Figure(f"{scene.name}: median width over the noise", width))
     return Outcome(tuple(figures))
 

@@ -68,7 +68,7 @@ def _no_room(trial: Trial) -> str:
 
 
 def _spheres_in(trial: Trial, scene: Scene) -> Iterator[Figure]:
-    sigma, without = trial.sigma(scene), trial.restored(scene)
+    sigma, without = trial.contrast_unit(scene), trial.restored(scene)
     places = _places(scene, max(DIAMETERS) // 2 + 1, trial.rng(1))
     thinnest = slice_factor(trial.spec) if trial.spec.task is Task.SUPERRES else 0.0
     for contrast in CONTRASTS:
@@ -120,7 +120,7 @@ def _texture(trial: Trial) -> Outcome:
 
 
 def _texture_in(trial: Trial, scene: Scene) -> Iterator[Figure]:
-    sigma, without = trial.sigma(scene), trial.restored(scene)
+    sigma, without = trial.contrast_unit(scene), trial.restored(scene)
     reach = PATCH // 2
     places = _places(scene, reach + 1, trial.rng(3))
     if len(places) < FEWEST:

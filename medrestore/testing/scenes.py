@@ -20,6 +20,7 @@ from medrestore.physics.ct_reconstruction import KERNELS, Grid
 from medrestore.physics.mr_colour import COLOURS, simulate
 from medrestore.physics.slices import SliceStack
 from medrestore.plugin import ModelSpec
+from medrestore.testing.outcome import NotTriedError
 from medrestore.testing.phantoms import WATER_HU, Phantom, flat, head
 from medrestore.testing.shown import VOLUMES, before_noise, course, volumes
 from medrestore.types import LEAST_HU, BoolArray, FloatArray, Modality, Task
@@ -29,8 +30,14 @@ TYPICAL = {Modality.CT: 0.025, Modality.MR: 0.05}
 """Noise that is put in, as a fraction of the attenuation of water or of the 99th percentile of the scan:
 25 HU, or a noisy scan of a head. A model that was not made for it gets the nearest that it was made for."""
 
+LEAST_NOISE = 1e-3
+"""Least of that: stands for the noise of a denoiser that declares none, and of slices that have none."""
+
 IN_SLICES = 0.2
 """Part of that in thick slices, which have less."""
+
+FEWEST_SLICES = 4
+"""Fewer have no cubic spline, which results are compared with."""
 
 FACTOR = 4.0
 """Distance of thick slices in voxels of the result, or the nearest that the model was made for."""
@@ -94,7 +101,9 @@ def is_ct(spec: ModelSpec) -> bool:
 def noise_fraction(spec: ModelSpec) -> float:
     """Return the noise that a model is tried with, see `TYPICAL`."""
     wanted = TYPICAL.get(spec.modalities[0], TYPICAL[Modality.MR])
-    return float(np.clip(wanted * (IN_SLICES if spec.task is Task.SUPERRES else 1), *spec.noise))
+    if spec.task is Task.SUPERRES:
+        return float(np.clip(IN_SLICES * wanted, *spec.noise))
+    return max(float(np.clip(wanted, *spec.noise)), LEAST_NOISE)
 
 
 def slice_factor(spec: ModelSpec) -> float:
@@ -196,9 +205,17 @@ def _volume(array: FloatArray, spec: ModelSpec, thickness: float = 1.0) -> Volum
 
 
 def _in_slices(spec: ModelSpec, phantom: Phantom, name: str, draw: _Draw) -> Scene:
-    """Return a scene that is measured in thick slices along the last axis."""
+    """Return a scene that is measured in thick slices along the last axis.
+
+    Raises:
+        NotTriedError: They are so thick that there are hardly any.
+    """
     factor, side = slice_factor(spec), phantom.voxels.shape[2]
     slices = int(side / factor)
+    if slices < FEWEST_SLICES:
+        raise NotTriedError(
+            f"{slices} slices {factor:g} voxels apart in {side} voxels; {FEWEST_SLICES} or more are tried"
+        )
     planes = min(math.ceil(slices * factor - 1e-6), side)
     stack = SliceStack(planes, slices, factor, factor, first=(planes - 1) / 2 - factor * (slices - 1) / 2)
     sigma = draw.strength * noise_fraction(spec) * phantom.bright

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -61,13 +63,14 @@ def _sliced(spec: ModelSpec, shape: tuple[int, int, int], sigma: float, seed: in
     """Return thick slices along the last axis, put on the grid as the engine does it."""
     low, high = spec.factor or (2.0, 2.0)
     factor = min(max(2.0, low), high)
-    slices = max(int(shape[2] / factor), 2)
-    stack = SliceStack(shape[2], slices, factor, factor, first=(factor - 1) / 2)
-    measured = stack.forward(clean_scan(spec, shape).numpy())
+    # A volume of less than two slices is part of one that has them.
+    planes = max(shape[2], math.ceil(2 * factor))
+    stack = SliceStack(planes, int(planes / factor), factor, factor, first=(factor - 1) / 2)
+    measured = stack.forward(clean_scan(spec, (*shape[:2], planes)).numpy())
     measured += np.float32(sigma) * gaussian(measured.shape, seed).numpy()
     told = upsample(measured, stack, sigma)
-    image = torch.from_numpy(told.image)
-    gain = torch.from_numpy(told.gain).expand(image.shape).contiguous()
+    image = torch.from_numpy(told.image)[..., : shape[2]].contiguous()
+    gain = torch.from_numpy(told.gain)[..., : shape[2]].expand(image.shape).contiguous()
     return Condition(image, told.sigma, gain, told.details)
 
 

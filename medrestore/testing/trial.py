@@ -15,7 +15,7 @@ from medrestore.engine import LoadedModel, Restoration, RestoreOptions
 from medrestore.errors import ConfigError
 from medrestore.plugin import ModelSpec
 from medrestore.testing.processes import Alone, Source, alone
-from medrestore.testing.scenes import Scene, computed, given
+from medrestore.testing.scenes import LEAST_NOISE, Scene, computed, given
 from medrestore.testing.shown import restored
 from medrestore.types import Float64Array, FloatArray
 from medrestore.volume import Volume
@@ -146,6 +146,10 @@ class Trial:
             told = cast("Mapping[str, float]", self.restore(scene.scans()).record.noise)
             self._sigma[scene.name] = float(told["sigma"])
         return self._sigma[scene.name]
+
+    def contrast_unit(self, scene: Scene) -> float:
+        """Return what contrasts in a scene are multiples of: its noise, or the least where it has none."""
+        return max(self.sigma(scene), LEAST_NOISE * scene.reference)
 
     def rng(self, *purpose: int) -> np.random.Generator:
         """Return a source of randomness for one purpose."""

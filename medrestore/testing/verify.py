@@ -21,7 +21,7 @@ from medrestore.testing.gain import GAIN
 from medrestore.testing.intervals import INTERVALS
 from medrestore.testing.lesions import LESIONS
 from medrestore.testing.low_contrast import LOW_CONTRAST
-from medrestore.testing.outcome import Outcome, Verification
+from medrestore.testing.outcome import NotTriedError, Outcome, Verification
 from medrestore.testing.processes import NoNetworkError, Source
 from medrestore.testing.shown import volumes
 from medrestore.testing.trial import Trial, TrialOptions
@@ -83,6 +83,8 @@ def _chosen(names: Sequence[str]) -> list[Check]:
 def _made(check: Check, trial: Trial) -> Outcome:
     try:
         return check.run(trial)
+    except NotTriedError as error:
+        return Outcome(skipped=str(error))
     except NoNetworkError as error:  # what it needs is no fault in what is asked here
         cause = "" if error.__cause__ is None else f": {describe(error.__cause__)}"
         return Outcome(skipped=f"it fails where it is refused the network, see `offline`{cause}")

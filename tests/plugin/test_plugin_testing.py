@@ -228,7 +228,9 @@ def told(x, sigma, condition):
     return condition.image / (1 + condition.sigma * gain + 0 * condition.details[3])
 
 
-@pytest.mark.parametrize("changes", [{}, {"factor": (3.0, 6.0), "noise": (0.0, 0.0)}, {"factor": None}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"factor": (3.0, 6.0), "noise": (0.0, 0.0)}, {"factor": (40.0, 60.0)}, {"factor": None}]
+)
 def test_a_model_for_slices_is_given_slices(changes):
     check_model(spec(told, **{**SLICES, **changes}))
 
@@ -250,6 +252,7 @@ def test_a_network_for_slices_passes(tmp_path):
         ({"factor": (1.5, 6.0)}, "factor is .*; expected .* for the task superres"),
         ({"task": Task.SUPERRES, "factor": (6.0, 1.5)}, "factor is"),
         ({"task": Task.SUPERRES, "factor": (0.0, 1.5)}, "factor is"),
+        ({"task": Task.SUPERRES, "factor": (1.0, 1.0)}, "factor is .*; expected .* <= high >= 1.2"),
         ({"task": Task.SUPERRES, "intensity": Intensity.RAW}, "intensity is .*; expected p99 or attenuation"),
     ],
 )

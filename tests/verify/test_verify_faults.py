@@ -257,6 +257,29 @@ def test_edges_and_thin_layers_are_looked_at(fault, modality, check, region):
     assert failed(declared(**changes), (check,)) == set()
 
 
+def test_a_model_of_no_noise_is_tried_in_the_least():
+    only = ("gain", "texture", "lesions")
+    found = verify(declared("keeps_the_scan", noise=(0.0, 0.0)), TrialOptions(side=48, only=only))
+    assert found.failed == ("gain",)
+    assert found.outcomes["gain"].problems == ()
+    assert found.outcomes["texture"].figures[0].value == pytest.approx(1, abs=1e-3)
+
+
+def test_lesions_are_put_into_slices_without_noise():
+    silent = declared("keeps_the_scan", **{**SLICES, "noise": (0.0, 0.0), "factor": (2.0, 2.0)})
+    found = verify(silent, TrialOptions(side=48, only=("lesions", "nothing")))
+    assert found.failed == ()
+    assert all(0 < figure.value < 2 for figure in found.outcomes["lesions"].figures)
+
+
+def test_slices_of_which_there_are_hardly_any_are_not_tried():
+    far = declared("keeps_the_scan", **{**SLICES, "factor": (40.0, 60.0)})
+    found = verify(far, TrialOptions(side=48, only=IN_PROCESS))
+    assert found.failed == ()
+    assert found.outcomes["gain"].summary == "1 slices 40 voxels apart in 48 voxels; 4 or more are tried"
+    assert {found.outcomes[name].status for name in ("contract", "batch")} == {Status.PASSED}
+
+
 def test_lesions_thinner_than_slices_are_not_judged():
     thick = {**SLICES, "factor": (10.0, 12.0)}
     outcome = verify(declared("keeps_the_scan", **thick), TrialOptions(side=56, only=("lesions",))).outcomes[

@@ -12,6 +12,7 @@ from medrestore.geometry import Geometry
 from medrestore.options import RestoreOptions, parse_spacing
 from medrestore.physics.slices import SOFTNESS, SliceStack
 from medrestore.plugin import ModelSpec
+from medrestore.plugin.spec import LEAST_FACTOR
 from medrestore.provenance import JSON
 from medrestore.types import FloatArray, RealArray, Task
 from medrestore.volume import Volume
@@ -23,9 +24,6 @@ SLICE_OPTIONS = ("spacing", "slice_axis", "slice_profile", "slice_thickness")
 
 THICK = 1.2
 """How many times wider than along the others voxels must be along an axis for it to be across the slices."""
-
-LEAST_FACTOR = 1.2
-"""Slices closer than this many voxels of the result are as good as voxels."""
 
 WIDTHS = (0.1, 2.5)
 """Least and largest thickness, as fractions of the slice distance: a value beyond them is a mistake."""
