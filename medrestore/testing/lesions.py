@@ -19,6 +19,13 @@ from medrestore.types import Float64Array, FloatArray, Task
 DIAMETERS = (3, 5, 9)
 """Of the spheres, in voxels."""
 
+KINDS = {
+    f"{tone} spheres of {diameter} voxels": (diameter, sign)
+    for diameter in DIAMETERS
+    for tone, sign in (("bright", 1), ("dark", -1))
+}
+"""Diameter and sign of the contrast of each kind."""
+
 CONTRASTS = (1.0, 2.0, 3.0, 5.0)
 """Of the spheres, in units of the noise: contrast-to-noise ratios."""
 
@@ -57,31 +64,40 @@ MOST = 90
 
 
 def _spheres(trial: Trial) -> Outcome:
-    figures: list[Figure] = []
-    for scene in trial.scenes:
-        figures += _spheres_in(trial, scene)
-    return Outcome(tuple(figures)) if figures else Outcome(skipped=_no_room(trial))
+    found = [pair for scene in trial.scenes for pair in _spheres_in(trial, scene)]
+    if not found:
+        return Outcome(skipped=_no_room(trial))
+    judged = {kind for kind, figure in found if figure.limits}
+    lacking = [kind for kind, (diameter, _) in KINDS.items() if diameter >= _thinnest(trial)]
+    lacking = [kind for kind in lacking if judged and kind not in judged]
+    # What was not looked at has not passed.
+    where = f"in {trial.options.side} voxels"
+    skipped = f"no room for {FEWEST} {', or '.join(lacking)} {where}" if lacking else None
+    return Outcome(tuple(figure for _, figure in found), skipped=skipped)
+
+
+def _thinnest(trial: Trial) -> float:
+    """Return the least diameter, in voxels, of spheres that slices show."""
+    return slice_factor(trial.spec) if trial.spec.task is Task.SUPERRES else 0.0
 
 
 def _no_room(trial: Trial) -> str:
     return f"no room for {FEWEST} lesions of each kind in {trial.options.side} voxels"
 
 
-def _spheres_in(trial: Trial, scene: Scene) -> Iterator[Figure]:
+def _spheres_in(trial: Trial, scene: Scene) -> Iterator[tuple[str, Figure]]:
     sigma, without = trial.contrast_unit(scene), trial.restored(scene)
     places = _places(scene, max(DIAMETERS) // 2 + 1, trial.rng(1))
-    thinnest = slice_factor(trial.spec) if trial.spec.task is Task.SUPERRES else 0.0
     for contrast in CONTRASTS:
         lesions = _planned(places, contrast * sigma, scene, sigma)
         made = trial.restored_with(scene, with_lesions(scene.truth, lesions))
         kept = np.array(contrast_kept(made, without, lesions))
-        for diameter in DIAMETERS:
-            for sign, tone in ((1, "bright"), (-1, "dark")):
-                here = [one.diameter == diameter and one.contrast * sign > 0 for one in lesions]
-                if sum(here) >= FEWEST:
-                    name = f"{scene.name}: {tone} spheres of {diameter} voxels, CNR {contrast:g}"
-                    judged = contrast >= JUDGED and diameter >= thinnest
-                    yield _figure(name, kept[here], trial, judged=judged)
+        for kind, (diameter, sign) in KINDS.items():
+            here = [one.diameter == diameter and one.contrast * sign > 0 for one in lesions]
+            if sum(here) >= FEWEST:
+                judged = contrast >= JUDGED and diameter >= _thinnest(trial)
+                name = f"{scene.name}: {kind}, CNR {contrast:g}"
+                yield kind, _figure(name, kept[here], trial, judged=judged)
 
 
 def _places(scene: Scene, margin: int, rng: np.random.Generator) -> list[tuple[int, int, int]]:
