@@ -66,19 +66,23 @@ class TrialOptions:
 
 @dataclass(eq=False)
 class Trial:
-    """A loaded model on trial.
+    """A model on trial.
 
     Attributes:
-        source: Where another process finds it.
-        model: The model.
+        source: Where this process and others find it.
         options: How it is tried.
     """
 
     source: Source
-    model: LoadedModel
     options: TrialOptions
+    _lone: tuple[Alone, Alone] | Exception | None = None
     _restored: dict[str, FloatArray] = field(default_factory=dict)
     _sigma: dict[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def model(self) -> LoadedModel:
+        """The model, which is loaded here when it is first asked for."""
+        return self.source.load()
 
     @property
     def spec(self) -> ModelSpec:
@@ -110,10 +114,22 @@ class Trial:
             return False
         return True
 
-    @cached_property
+    def look_alone(self) -> None:
+        """See what it does in two processes, before it is loaded here: a model may keep what it fetched."""
+        try:
+            self._lone = alone(self.source, self.options.seed), alone(self.source, self.options.seed)
+        except Exception as error:  # noqa: BLE001 - whatever it raises, the checks that ask tell of it
+            self._lone = error
+
+    @property
     def lone(self) -> tuple[Alone, Alone]:
         """What was seen of it in two processes."""
-        return alone(self.source, self.options.seed), alone(self.source, self.options.seed)
+        if self._lone is None:
+            self.look_alone()
+        if isinstance(self._lone, Exception):
+            raise self._lone
+        assert self._lone is not None
+        return self._lone
 
     def restore(self, scans: Sequence[Volume], noise: float | None = None, **asked: Any) -> Restoration:
         """Restore what the model is shown, which is never refused, and return what it made of the middle one.

@@ -31,6 +31,9 @@ _ALL = (*CONDUCT, *FIDELITY, *GAIN, *LESIONS, *INTERVALS, *HALLUCINATION, *LOW_C
 CHECKS: Mapping[str, Check] = {check.name: check for check in _ALL}
 """Every check by its name, in the order in which they are made."""
 
+LONE = {"determinism", "offline"}
+"""Checks that look at what a model does in a process of its own."""
+
 OnCheck = Callable[[Check], None]
 
 
@@ -54,7 +57,9 @@ def verify(
     options = options or TrialOptions()
     chosen = _chosen(options.only)
     source = Source(model, options.device, options.dtype)
-    trial = Trial(source, source.load(), options)
+    trial = Trial(source, options)
+    if trial.can_be_told and not LONE.isdisjoint(check.name for check in chosen):
+        trial.look_alone()
     if trial.spec.series is not None and options.scans:
         raise ConfigError(
             f"{trial.spec.name} takes series, and a scan to try a model on is one volume: leave the scan out"

@@ -108,6 +108,16 @@ def test_two_processes_show_what_one_does_not(processes_are_forked):
 
 
 @pytest.mark.slow
+def test_a_model_that_keeps_what_it_fetched_is_seen_before_it_is_loaded(
+    processes_are_forked, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KEPT_BY_A_MODEL", str(tmp_path / "kept"))
+    found = verify(declared("fetches_once"), TrialOptions(side=48, only=("licence", "offline")))
+    assert found.failed == ("offline",)
+    assert (tmp_path / "kept").exists()
+
+
+@pytest.mark.slow
 def test_a_model_that_reaches_for_the_network_fails_and_is_told_why(processes_are_forked):
     found = verify(declared("reaches_for_the_network"), TrialOptions(side=48, only=ALONE))
     assert found.failed == ("offline",)
