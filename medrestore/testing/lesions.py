@@ -12,7 +12,7 @@ from medrestore.metrics.lesions import Lesion, contrast_kept, scattered, with_le
 from medrestore.testing.checks import Check
 from medrestore.testing.outcome import Figure, Outcome
 from medrestore.testing.phantoms import smooth_field
-from medrestore.testing.scenes import Scene, slice_factor
+from medrestore.testing.scenes import CLEAR, Scene, slice_factor
 from medrestore.testing.trial import Trial, mean_interval
 from medrestore.types import Float64Array, FloatArray, Task
 
@@ -51,10 +51,6 @@ PATCH = 11
 
 APART = 11
 """Least distance of lesions, in voxels: the boxes of the largest do not overlap."""
-
-CLEAR = 3.0
-"""Noise above the floor of a magnitude from which it is Gaussian; a dark lesion below it would have another
-contrast than the one that is put in."""
 
 FEWEST = 5
 """With fewer lesions of a kind there is no interval to speak of."""
@@ -111,7 +107,10 @@ def _places(scene: Scene, margin: int, rng: np.random.Generator) -> list[tuple[i
 def _planned(
     places: Sequence[tuple[int, int, int]], contrast: float, scene: Scene, sigma: float
 ) -> list[Lesion]:
-    """Return lesions of every diameter in turn, every other one dark where that is clear of the floor."""
+    """Return lesions of every diameter in turn, every other one dark where that is clear of the floor.
+
+    Below it a dark lesion would have another contrast than the one that is put in.
+    """
     lesions = []
     for n, place in enumerate(places):
         one = Lesion(place, DIAMETERS[n // 2 % len(DIAMETERS)], contrast)

@@ -30,6 +30,9 @@ TYPICAL = {Modality.CT: 0.025, Modality.MR: 0.05}
 """Noise that is put in, as a fraction of the attenuation of water or of the 99th percentile of the scan:
 25 HU, or a noisy scan of a head. A model that was not made for it gets the nearest that it was made for."""
 
+CLEAR = 3.0
+"""Noise above the floor of a magnitude from which it is Gaussian."""
+
 LEAST_NOISE = 1e-3
 """Least of that: stands for the noise of a denoiser that declares none, and of slices that have none."""
 

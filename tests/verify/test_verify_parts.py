@@ -84,7 +84,12 @@ def test_a_displacement_is_found_to_a_hundredth_of_a_voxel(axis):
     image = smooth_field((40, 40, 40), 3, rng())
     moved = ndimage.shift(image, [0.2 * (n == axis) for n in range(3)], order=5, mode="nearest")
     expected = [0.2 * (n == axis) for n in range(3)]
-    np.testing.assert_allclose(displacement(moved, image), expected, atol=0.01)
+    np.testing.assert_allclose(displacement(moved, image, np.ones(image.shape, bool)), expected, atol=0.01)
+
+
+def test_noise_of_a_magnitude_is_no_shift():
+    found = verify(declared("keeps_the_scan"), TrialOptions(side=56, only=("geometry",)))
+    assert max(figure.value for figure in found.outcomes["geometry"].figures) < 0.03
 
 
 def test_spheres_are_seen_where_they_are_and_noise_shows_none_of_five_voxels():
