@@ -188,7 +188,8 @@ def test_the_plugin_in_the_readme_is_the_shipped_one():
 def test_the_configuration_of_a_guide_trains(page, init, tmp_path):
     shown = next(b for b in blocks(DOCS / f"how-to/{page}.md") if b.language == "toml" and "[loop]" in b.body)
     data = tomllib.loads(shown.body)["data"]
-    for pattern in (*data["scans"], *data.get("labels", ()), *data.get("validation", ())):
+    named = ("scans", "labels", "validation", "exclude")
+    for pattern in (pattern for key in named for pattern in data.get(key, ())):
         file = tmp_path / data["roots"][0] / pattern.replace("*", "1")
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.name.endswith(".nii.gz"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from medrestore.errors import ConfigError
 from medrestore.physics.kspace import COLOUR_DETAILS
 from medrestore.physics.slices import DETAILS
-from medrestore.plugin import Intensity, ModelSpec
+from medrestore.plugin import Intensity
 from medrestore.training.corpus import Corpus
 from medrestore.training.recipe import TrainConfig
-from medrestore.types import Modality, Task
+from medrestore.types import Task
 
 WRITTEN = ("halo", "multiple", "network", "weights")
 """Keys of a `model.toml` that say what the network is: the export knows them."""
@@ -60,21 +60,6 @@ def _intensity(config: TrainConfig) -> Intensity:
     if intensity == Intensity.RAW:
         raise ConfigError("model.intensity is 'raw', and noise is told in fractions; expected 'p99'")
     return intensity
-
-
-def check_modalities(spec: ModelSpec) -> None:
-    """Refuse a model of CT in other units than those of CT, or of anything else in these.
-
-    Raises:
-        ConfigError: It is such a model.
-    """
-    in_ct = spec.intensity is Intensity.ATTENUATION
-    if any((modality is Modality.CT) != in_ct for modality in spec.modalities):
-        told = ", ".join(sorted(str(modality) for modality in spec.modalities))
-        raise ConfigError(
-            f"model.modalities is {told} with the intensity {str(spec.intensity)!r}; expected CT alone with "
-            "'attenuation', and no CT with another: see [ct]"
-        )
 
 
 def check_patch(config: TrainConfig, multiple: int) -> None:

@@ -17,7 +17,7 @@ from medrestore.errors import ModelError
 from medrestore.plugin import Intensity, LoadContext, ModelSpec
 from medrestore.plugin.contract import load_denoiser
 from medrestore.training import corpus
-from medrestore.training.check import check_data, check_modalities, check_model_table, check_patch
+from medrestore.training.check import check_data, check_model_table, check_patch
 from medrestore.training.checkpoint import CHECKPOINT, go_on, identity
 from medrestore.training.ct_corpus import load_ct
 from medrestore.training.ct_noise import with_ct_noise
@@ -76,7 +76,7 @@ def train(
         trainer.start_from(weights, origin)
     with TemporaryDirectory() as rehearsal:  # a fault in the [model] table is found now, not after hours
         facts = TrainingFacts(0, (), None, trainer.origin)
-        check_modalities(export_model(trainer.average, config, facts, Path(rehearsal)))
+        export_model(trainer.average, config, facts, Path(rehearsal))
     for folder in (work, work / "model"):
         if folder is work or folder.exists():
             check_folder(folder)
