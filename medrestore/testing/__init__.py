@@ -1,12 +1,16 @@
 """What models are tried with: the contract of models and operators, and every check of `medrestore verify`.
 
-from medrestore.testing import check_model, verify
+In the tests of a plugin:
 
-def test_contract():
-check_model(my_plugin.medrestore_models()[0])
+    from medrestore.testing import TrialOptions, check_model, verify
 
-def test_lesions():
-assert not verify("my-plugin/my-model", TrialOptions(only=("lesions",))).failed
+
+    def test_contract():
+        check_model(my_plugin.medrestore_models()[0])
+
+
+    def test_lesions():
+        assert not verify("my-plugin/my-model", TrialOptions(only=("lesions",))).failed
 """
 
 from medrestore.testing.checks import Check
