@@ -156,13 +156,13 @@ def _steps(image: RealArray, axis: int) -> bool:
 
 def _repeats(image: RealArray, axis: int, size: int) -> bool:
     """Whether clearly less lies beyond the band along an axis if the image repeats than if it is mirrored."""
-    lines = image[tuple(slice(None, None, 1 if other == axis else SPARSE) for other in range(image.ndim))]
+    sparse = tuple(slice(None, None, 1 if other == axis else SPARSE) for other in range(image.ndim))
+    lines = np.asarray(image[sparse], dtype=np.float32)
 
     def beyond(regrid: Callable[[FloatArray, int, int], FloatArray]) -> float:
         within = regrid(regrid(lines, axis, size), axis, lines.shape[axis])
         return float(np.square(lines - within, dtype=np.float64).mean())
 
-    lines = np.asarray(lines, dtype=np.float32)
     return beyond(_regrid_periodic) < REPEATS**2 * beyond(_regrid_mirrored)
 
 

@@ -64,11 +64,13 @@ def _spheres(trial: Trial) -> Outcome:
     if not found:
         return Outcome(skipped=_no_room(trial))
     judged = {kind for kind, figure in found if figure.limits}
-    lacking = [kind for kind, (diameter, _) in KINDS.items() if diameter >= _thinnest(trial)]
-    lacking = [kind for kind in lacking if judged and kind not in judged]
+    lacking = [
+        kind
+        for kind, (diameter, _) in KINDS.items()
+        if judged and kind not in judged and diameter >= _thinnest(trial)
+    ]
     # What was not looked at has not passed.
-    where = f"in {trial.options.side} voxels"
-    skipped = f"no room for {FEWEST} {', or '.join(lacking)} {where}" if lacking else None
+    skipped = _no_room(trial, ", or ".join(lacking)) if lacking else None
     return Outcome(tuple(figure for _, figure in found), skipped=skipped)
 
 
@@ -77,8 +79,8 @@ def _thinnest(trial: Trial) -> float:
     return slice_factor(trial.spec) if trial.spec.task is Task.SUPERRES else 0.0
 
 
-def _no_room(trial: Trial) -> str:
-    return f"no room for {FEWEST} lesions of each kind in {trial.options.side} voxels"
+def _no_room(trial: Trial, lesions: str = "lesions of each kind") -> str:
+    return f"no room for {FEWEST} {lesions} in {trial.options.side} voxels"
 
 
 def _spheres_in(trial: Trial, scene: Scene) -> Iterator[tuple[str, Figure]]:

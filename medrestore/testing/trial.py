@@ -75,7 +75,6 @@ class Trial:
 
     source: Source
     options: TrialOptions
-    _lone: tuple[Alone, Alone] | Exception | None = None
     _restored: dict[str, FloatArray] = field(default_factory=dict)
     _sigma: dict[str, float] = field(default_factory=dict)
 
@@ -114,22 +113,20 @@ class Trial:
             return False
         return True
 
-    def look_alone(self) -> None:
-        """See what it does in two processes, before it is loaded here: a model may keep what it fetched."""
+    @cached_property
+    def seen_alone(self) -> tuple[Alone, Alone] | Exception:
+        """What was seen of it in two processes, or what it raised there."""
         try:
-            self._lone = alone(self.source, self.options.seed), alone(self.source, self.options.seed)
+            return alone(self.source, self.options.seed), alone(self.source, self.options.seed)
         except Exception as error:  # noqa: BLE001 - whatever it raises, the checks that ask tell of it
-            self._lone = error
+            return error
 
     @property
     def lone(self) -> tuple[Alone, Alone]:
-        """What was seen of it in two processes."""
-        if self._lone is None:
-            self.look_alone()
-        if isinstance(self._lone, Exception):
-            raise self._lone
-        assert self._lone is not None
-        return self._lone
+        """What was seen of it in two processes; raises what it raised there."""
+        if isinstance(self.seen_alone, Exception):
+            raise self.seen_alone
+        return self.seen_alone
 
     def restore(self, scans: Sequence[Volume], noise: float | None = None, **asked: Any) -> Restoration:
         """Restore what the model is shown, which is never refused, and return what it made of the middle one.

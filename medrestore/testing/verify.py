@@ -59,7 +59,7 @@ def verify(
     source = Source(model, options.device, options.dtype)
     trial = Trial(source, options)
     if trial.can_be_told and not LONE.isdisjoint(check.name for check in chosen):
-        trial.look_alone()
+        _ = trial.seen_alone  # before it is loaded here: a model may keep what it fetched
     if trial.spec.series is not None and options.scans:
         raise ConfigError(
             f"{trial.spec.name} takes series, and a scan to try a model on is one volume: leave the scan out"

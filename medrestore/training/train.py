@@ -77,9 +77,9 @@ def train(
     with TemporaryDirectory() as rehearsal:  # a fault in the [model] table is found now, not after hours
         facts = TrainingFacts(0, (), None, trainer.origin)
         export_model(trainer.average, config, facts, Path(rehearsal))
-    for folder in (work, work / "model"):
-        if folder is work or folder.exists():
-            check_folder(folder)
+    check_folder(work)
+    if (work / "model").exists():
+        check_folder(work / "model")
     trainer.identity = identity(config, base)
     if (work / CHECKPOINT).exists():
         go_on(trainer, work / CHECKPOINT)
